@@ -1,0 +1,49 @@
+"""Passes, edits, recipes, and the engine that runs them."""
+
+from graphopt.pipeline._adapter import (
+    AddedInput,
+    Adapter,
+    DroppedInput,
+    LastTokenLogits,
+    adapt_feeds,
+    adapter_from_json,
+)
+from graphopt.pipeline._context import Context
+from graphopt.pipeline._contract import Contract, Level, OpsetRange
+from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
+from graphopt.pipeline._match import Match, Pattern, find
+from graphopt.pipeline._pass import Edits, Pass
+from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
+from graphopt.pipeline._runner import EditRecord, PassRecord, RunOptions, RunResult, run_recipe
+
+__all__ = [
+    "AddedInput",
+    "Adapter",
+    "Budget",
+    "Context",
+    "Contract",
+    "DroppedInput",
+    "Edit",
+    "EditRecord",
+    "Edits",
+    "LastTokenLogits",
+    "Level",
+    "Match",
+    "NearMiss",
+    "OpsetRange",
+    "Outcome",
+    "Pass",
+    "PassRecord",
+    "Pattern",
+    "Proof",
+    "Recipe",
+    "RunOptions",
+    "RunResult",
+    "Step",
+    "adapt_feeds",
+    "adapter_from_json",
+    "find",
+    "load_recipe",
+    "run_recipe",
+    "with_options",
+]

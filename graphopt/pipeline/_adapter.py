@@ -1,0 +1,83 @@
+"""How the feeds and results of a model before a pass map to those after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+__all__ = ["Adapter", "AddedInput", "DroppedInput", "LastTokenLogits", "adapt_feeds", "adapter_from_json"]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Turns the old interface's feeds into the new one's. Subclasses are frozen dataclasses with a `kind`."""
+
+    kind: ClassVar[str]
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        """New feeds from old ones."""
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class DroppedInput(Adapter):
+    """`name` is no longer an input: what it said follows from the others."""
+
+    kind: ClassVar[str] = "dropped-input"
+    name: str
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        return {k: v for k, v in old.items() if k != self.name}
+
+
+@dataclass(frozen=True)
+class AddedInput(Adapter):
+    """`name` is a new int64[len(value)] input; the old behaviour is had by feeding `value`."""
+
+    kind: ClassVar[str] = "added-input"
+    name: str
+    value: tuple[int, ...]
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        return {self.name: np.asarray(self.value, np.int64), **old}
+
+
+@dataclass(frozen=True)
+class LastTokenLogits(Adapter):
+    """`logits` holds only the last `logits_to_keep` positions (int64[1], 1 unless fed).
+
+    The old result, every position, is had by asking for as many as `sequence_input` has on axis 1.
+    """
+
+    kind: ClassVar[str] = "last-token-logits"
+    keep_input: str
+    sequence_input: str
+    output: str
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        return {self.keep_input: np.asarray([old[self.sequence_input].shape[1]], np.int64), **old}
+
+
+_KINDS: dict[str, type[Adapter]] = {a.kind: a for a in (DroppedInput, AddedInput, LastTokenLogits)}
+
+
+def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
+    """The adapter that `Adapter.to_json` described."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+    return _KINDS[data["kind"]](**fields)
+
+
+def adapt_feeds(adapters: Sequence[Adapter], feeds: Arrays) -> dict[str, np.ndarray]:
+    """Feeds for the package, from feeds for the source's interface, through every adapter in order."""
+    new = dict(feeds)
+    for adapter in adapters:
+        new = adapter.feeds(new)
+    return new

@@ -1,0 +1,59 @@
+"""What a pass may know beyond the graph: the target, the family, where to spill, and where to say things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from graphopt.families import InputDomain
+    from graphopt.ir import Scratch
+    from graphopt.targets import Target
+
+__all__ = ["Context"]
+
+
+@dataclass
+class Context:
+    """Everything around the graph. Passes read it and add to `notes`, `assumptions` and `decisions`.
+
+    `domain` says what legal inputs are (None for a graph of unknown meaning); `config` is the model's own
+    configuration as a dict. `assumptions` are conditions the package is only right under; `decisions` are
+    choices made by measurement or data, replayed from the lock when given.
+    """
+
+    model: ir.Model
+    target: Target | None = None
+    domain: InputDomain | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    task: str = "onnx"
+    scratch: Scratch | None = None
+    calibration: Path | None = None
+    notes: list[str] = field(default_factory=list)
+    assumptions: dict[str, str] = field(default_factory=dict)
+    decisions: dict[str, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set the model is at."""
+        return self.model.opset_imports.get("", 0)
+
+    def note(self, text: str) -> None:
+        """Tell the reader of the report something, once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def assume(self, key: str, text: str) -> None:
+        """Record a condition under which alone the package is right."""
+        self.assumptions[key] = text
+
+    def decide(self, key: str, choose: Callable[[], Any]) -> Any:
+        """The recorded answer to `key`, or `choose()`'s, recorded (JSON-able)."""
+        if key not in self.decisions:
+            self.decisions[key] = choose()
+        return self.decisions[key]

@@ -1,0 +1,74 @@
+"""The unit of change: one edit, what it claims about itself, and what became of it."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+if TYPE_CHECKING:
+    from graphopt.pipeline._adapter import Adapter
+
+__all__ = ["Edit", "NearMiss", "Outcome", "Proof"]
+
+
+class Outcome(enum.Enum):
+    """What the engine did with an edit. `REFUSED` and `ROLLED_BACK` leave the model as it was."""
+
+    APPLIED = "applied"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled back"
+
+
+class Proof(enum.Enum):
+    """A structural claim that the engine checks instead of running anything."""
+
+    UNUSED = "unused"
+    DUPLICATE = "duplicate"
+    SAME_WEIGHT = "same weight"
+    PASS_THROUGH = "pass-through"
+
+
+@dataclass(eq=False)
+class Edit:
+    """Replace the nodes `remove` by the off-graph nodes `insert`.
+
+    `replace` maps each old value that is still used elsewhere to the value that takes over its uses and,
+    where the new value is freshly made, its name. New nodes go where `before` stands (default: the last
+    removed node); the engine restores topological order at the end of the pass. Initializers that only
+    removed nodes used go with them. An edit that changes the model's interface names the inputs it adds or
+    drops and brings the `adapter` that maps old feeds to new ones.
+    """
+
+    summary: str
+    remove: Sequence[ir.Node] = ()
+    insert: Sequence[ir.Node] = ()
+    replace: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
+    initializers: Sequence[ir.Value] = ()
+    before: ir.Node | None = None
+    drop_initializers: Sequence[ir.Value] = ()
+    add_inputs: Sequence[ir.Value] = ()
+    drop_inputs: Sequence[ir.Value] = ()
+    adapter: Adapter | None = None
+    proof: Proof | None = None
+
+    def touches(self) -> tuple[str, ...]:
+        """Names of the nodes (or, for edits of weights alone, the initializers) it takes away."""
+        names = [node.name or node.op_type for node in self.remove]
+        return tuple(names or [value.name or "?" for value in (*self.drop_initializers, *self.replace)])
+
+    def identity(self, step: str) -> str:
+        """A name that stays the same from run to run: the step (`pass#2`) and a digest of what it touches."""
+        return f"{step}:{hashlib.sha256('|'.join(self.touches()).encode()).hexdigest()[:8]}"
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A place where a pass almost matched, and the condition that failed: material for `--explain`."""
+
+    where: str
+    reason: str

@@ -1,0 +1,72 @@
+"""The interface every pass implements; its docstring is the contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import onnx_ir as ir
+from pydantic import TypeAdapter, ValidationError
+
+from graphopt.errors import BadInput
+from graphopt.pipeline._context import Context
+from graphopt.pipeline._contract import Contract, Level, OpsetRange
+from graphopt.pipeline._edit import Edit, NearMiss, Outcome
+from graphopt.registry import nearest
+
+__all__ = ["Edits", "Pass"]
+
+Edits = Generator[Edit | NearMiss, Outcome | None, None]
+
+
+class Pass(ABC):
+    """One transformation of a graph, proposed edit by edit.
+
+    A subclass sets `name`, `level`, `contract` and, where it cares, `opsets`; its docstring tells what the
+    graph looks like before and after and what it refuses. `edits` walks one graph (the engine calls it for
+    the main graph and, unless `main_graph_only`, for every subgraph), yields an `Edit` for each match and
+    goes on over the committed graph once it has the `Outcome`; it yields a `NearMiss` where a match failed
+    on its last condition. It never changes the graph itself: new nodes are built off-graph.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[Level]
+    contract: ClassVar[Contract]
+    opsets: ClassVar[OpsetRange] = OpsetRange()
+    main_graph_only: ClassVar[bool] = False
+
+    @dataclass(frozen=True)
+    class Options:
+        """No options."""
+
+    def __init__(self, options: Any = None) -> None:
+        self.options: Any = self.Options() if options is None else options
+
+    @abstractmethod
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        """Propose edits to `graph`."""
+
+    @classmethod
+    def configure(cls, values: Mapping[str, Any]) -> Pass:
+        """A pass with the given option values (TOML values or command-line text); `BadInput` on an unknown or bad one."""
+        known = cls.Options.__dataclass_fields__
+        for key in values:
+            if key.replace("-", "_") not in known:
+                near = nearest(key, known)
+                raise BadInput(
+                    f"pass {cls.name!r} has no option {key!r}",
+                    hint=f"Did you mean {near!r}?" if near else f"Its options: {', '.join(known) or 'none'}.",
+                )
+        try:
+            options = TypeAdapter(cls.Options).validate_python({k.replace("-", "_"): v for k, v in values.items()})
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = ".".join(str(part) for part in first["loc"])
+            raise BadInput(f"pass {cls.name!r}, option {option!r}: {first['msg']} (got {first['input']!r})") from error
+        return cls(options)
+
+    def resolved(self) -> dict[str, Any]:
+        """Every option with its value, as TOML-able data."""
+        return asdict(self.options)

@@ -1,0 +1,113 @@
+"""Recipes: ordered pass steps with options, written as TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graphopt import registry
+from graphopt.errors import BadInput
+
+__all__ = ["Budget", "Recipe", "Step", "load_recipe", "with_options"]
+
+
+class Budget(BaseModel):
+    """The damage a recipe may do, end to end, against the source. None: not bounded by this metric.
+
+    kl_mean and kl_p99: nats per token, source || package. cosine: the smallest of an encoder's embeddings.
+    A lossless recipe leaves all empty and is held to the design's own numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kl_mean: float | None = None
+    kl_p99: float | None = None
+    cosine: float | None = None
+
+    @property
+    def lossless(self) -> bool:
+        return self.kl_mean is None and self.kl_p99 is None and self.cosine is None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One use of a pass. `name` is a pass name, or `@lower` for what the target asks for."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _StepFile(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+
+class _RecipeFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    description: str = ""
+    budget: Budget = Budget()
+    steps: list[_StepFile] = Field(alias="pass")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named chain of steps and the damage it may do."""
+
+    name: str
+    description: str
+    budget: Budget
+    steps: tuple[Step, ...]
+
+    def expanded(self, lowering: Sequence[Step]) -> Recipe:
+        """With `@lower` replaced by the target's own steps."""
+        steps = (s for step in self.steps for s in (lowering if step.name == "@lower" else (step,)))
+        return replace(self, steps=tuple(steps))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The installed recipe called `name`, or the recipe in the TOML file of that path. `BadInput` if neither."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise BadInput(f"recipe file {name} does not exist")
+    else:
+        path = registry.resolve("recipe", name, registry.recipes())
+    try:
+        parsed = _RecipeFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"recipe {path}: not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"recipe {path}: {where}: {first['msg']}") from error
+    steps = tuple(Step(s.name, dict(s.model_extra or {})) for s in parsed.steps)
+    return Recipe(path.stem, parsed.description, parsed.budget, steps)
+
+
+def with_options(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Apply `--set PASS[#N].OPTION=VALUE` texts; without #N every use of the pass is set."""
+    steps = list(recipe.steps)
+    for text in settings:
+        target, separator, value = text.partition("=")
+        name, dot, option = target.rpartition(".")
+        if not separator or not dot:
+            raise BadInput(f"--set {text!r} is not of the form PASS[#N].OPTION=VALUE")
+        name, _, number = name.partition("#")
+        hits = [index for index, step in enumerate(steps) if step.name == name]
+        if not hits:
+            registry.resolve("pass", name, registry.passes())
+            raise BadInput(
+                f"--set {text!r}: recipe {recipe.name!r} does not use pass {name!r}",
+                hint=f"It uses: {', '.join(dict.fromkeys(step.name for step in steps))}.",
+            )
+        if number:
+            if not number.isdigit() or not 1 <= int(number) <= len(hits):
+                raise BadInput(f"--set {text!r}: recipe {recipe.name!r} uses {name!r} {len(hits)} time(s)")
+            hits = [hits[int(number) - 1]]
+        for index in hits:
+            steps[index] = replace(steps[index], options={**steps[index].options, option: value})
+    return replace(recipe, steps=tuple(steps))

@@ -1,0 +1,250 @@
+"""Runs a recipe's steps over a model, checks after each, and keeps the record the report is made from."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from graphopt import registry
+from graphopt.errors import BadInput, CheckFailed
+from graphopt.ir import graph_hash, is_output
+from graphopt.pipeline._adapter import Adapter
+from graphopt.pipeline._apply import EditError, apply
+from graphopt.pipeline._context import Context
+from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
+from graphopt.pipeline._pass import Pass
+from graphopt.pipeline._recipe import Recipe, Step
+from graphopt.verify import check_structure, proof_holds
+
+__all__ = ["EditRecord", "PassRecord", "RunOptions", "RunResult", "build_steps", "run_recipe", "weight_bytes"]
+
+
+@dataclass(frozen=True)
+class EditRecord:
+    """One edit as the report tells it: display number, stable identity, what it did and what became of it."""
+
+    number: int
+    identity: str
+    summary: str
+    outcome: str
+    proof: str | None
+
+
+@dataclass
+class PassRecord:
+    """One step as the report tells it. Bytes are those of the weights; `seconds` includes checking."""
+
+    step: str
+    level: str
+    contract: str
+    options: dict[str, object]
+    edits: list[EditRecord] = field(default_factory=list)
+    near_misses: list[NearMiss] = field(default_factory=list)
+    nodes_before: int = 0
+    nodes_after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    seconds: float = 0.0
+    check_seconds: float = 0.0
+    modified: bool = False
+    skipped: str | None = None
+    proved: str = ""
+
+    @property
+    def applied(self) -> int:
+        return sum(e.outcome == Outcome.APPLIED.value for e in self.edits)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run: `verify` off | structure | numeric; `on_mismatch` stop | rollback; `stop_after` PASS[#N][:EDIT]."""
+
+    verify: str = "numeric"
+    on_mismatch: str = "stop"
+    stop_after: str | None = None
+    progress: Callable[[str, int, int], None] | None = None
+
+
+@dataclass
+class RunResult:
+    """What a run did: a record a step, and the adapters from the source's interface to the package's, in order."""
+
+    records: list[PassRecord] = field(default_factory=list)
+    adapters: list[Adapter] = field(default_factory=list)
+
+
+def build_steps(recipe: Recipe) -> list[tuple[str, Pass]]:
+    """Configured passes with their step names: `pass`, and `pass#2` from the second use on."""
+    seen: Counter[str] = Counter()
+    built = []
+    for step in recipe.steps:
+        seen[step.name] += 1
+        built.append((_step_name(step, seen[step.name]), registry.resolve("pass", step.name, registry.passes())))
+    return [(name, cls.configure(step.options)) for (name, cls), step in zip(built, recipe.steps, strict=True)]
+
+
+def _step_name(step: Step, occurrence: int) -> str:
+    return step.name if occurrence == 1 else f"{step.name}#{occurrence}"
+
+
+def run_recipe(model: ir.Model, recipe: Recipe, context: Context, options: RunOptions | None = None) -> RunResult:
+    """Run every step of `recipe` over `model` in place.
+
+    Raises `CheckFailed` where a pass leaves the model broken, after undoing that edit or naming that pass.
+    """
+    options = options or RunOptions()
+    stop_step, stop_edit = _stop_point(options.stop_after)
+    steps = build_steps(recipe)
+    if stop_step is not None and stop_step not in {name for name, _ in steps}:
+        near = registry.nearest(stop_step, [name for name, _ in steps])
+        raise BadInput(
+            f"--stop-after {options.stop_after!r}: recipe {recipe.name!r} has no such step",
+            hint=f"Did you mean {near!r}?" if near else None,
+        )
+    result = RunResult()
+    for index, (name, instance) in enumerate(steps):
+        if options.progress:
+            options.progress(name, index, len(steps))
+        limit = stop_edit if name == stop_step else None
+        result.records.append(_run_pass(model, name, instance, context, options, limit, result.adapters))
+        if name == stop_step:
+            break
+    return result
+
+
+def _stop_point(text: str | None) -> tuple[str | None, int | None]:
+    if text is None:
+        return None, None
+    step, _, edit = text.partition(":")
+    if edit and not edit.isdigit():
+        raise BadInput(f"--stop-after {text!r} is not of the form PASS[#N][:EDIT]")
+    return step.removesuffix("#1"), int(edit) if edit else None
+
+
+def _run_pass(
+    model: ir.Model,
+    name: str,
+    instance: Pass,
+    context: Context,
+    options: RunOptions,
+    limit: int | None,
+    adapters: list[Adapter],
+) -> PassRecord:
+    record = PassRecord(name, instance.level.name.lower(), str(instance.contract), instance.resolved())
+    started = time.perf_counter()
+    record.nodes_before, record.bytes_before = count_nodes(model), weight_bytes(model)
+    if context.opset not in instance.opsets:
+        record.skipped = f"needs opset {instance.opsets}, the model is at {context.opset}"
+    else:
+        before = graph_hash(model)
+        for graph in _graphs(model, instance):
+            _run_over(graph, name, instance, context, record, limit, adapters)
+            if limit is not None and record.applied >= limit:
+                break
+        _restore_order(model)
+        _complete_opset_imports(model, context)
+        record.modified = graph_hash(model) != before
+        _check(model, record, options)
+    record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
+    record.seconds = time.perf_counter() - started
+    return record
+
+
+def _graphs(model: ir.Model, instance: Pass) -> Iterator[ir.Graph]:
+    yield model.graph
+    if not instance.main_graph_only:
+        yield from tuple(model.graph.subgraphs())
+
+
+def _run_over(
+    graph: ir.Graph,
+    name: str,
+    instance: Pass,
+    context: Context,
+    record: PassRecord,
+    limit: int | None,
+    adapters: list[Adapter],
+) -> None:
+    generator = instance.edits(graph, context)
+    outcome: Outcome | None = None
+    while limit is None or record.applied < limit:
+        try:
+            proposal = generator.send(outcome)
+        except StopIteration:
+            return
+        if isinstance(proposal, NearMiss):
+            record.near_misses.append(proposal)
+            outcome = None
+            continue
+        outcome = _commit(graph, name, proposal, record, adapters)
+
+
+def _commit(graph: ir.Graph, name: str, edit: Edit, record: PassRecord, adapters: list[Adapter]) -> Outcome:
+    number = len(record.edits) + 1
+    identity = edit.identity(name)
+    sources = ",".join(edit.touches()[:8])
+    outcome = Outcome.REFUSED
+    if edit.proof is None or proof_holds(graph, edit):
+        try:
+            applied = apply(graph, edit, f"{name}:{number} <- {sources}")
+        except EditError as error:
+            raise CheckFailed(f"pass {name!r} proposed an edit that cannot be applied: {error}") from error
+        applied.commit()
+        outcome = Outcome.APPLIED
+        if edit.adapter is not None:
+            adapters.append(edit.adapter)
+    proof = edit.proof.value if edit.proof else None
+    record.edits.append(EditRecord(number, identity, edit.summary, outcome.value, proof))
+    return outcome
+
+
+def _restore_order(model: ir.Model) -> None:
+    position: dict[ir.Node, int] = {}
+    for index, node in enumerate(model.graph.all_nodes()):
+        position[node] = index
+    for node in model.graph.all_nodes():
+        for value in node.inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None and position.get(producer, -1) > position[node]:
+                model.graph.sort()
+                return
+
+
+def _complete_opset_imports(model: ir.Model, context: Context) -> None:
+    used = {node.domain for node in model.graph.all_nodes()}
+    for domain in used - set(model.opset_imports):
+        model.opset_imports[domain] = 1
+
+
+def _check(model: ir.Model, record: PassRecord, options: RunOptions) -> None:
+    started = time.perf_counter()
+    proofs = Counter(e.proof for e in record.edits if e.outcome == Outcome.APPLIED.value)
+    parts = [f"{count} by {Proof(kind).value}" for kind, count in proofs.items() if kind is not None]
+    if options.verify != "off":
+        problems = check_structure(model)
+        if problems:
+            listing = "\n    ".join(problems[:5])
+            raise CheckFailed(f"pass {record.step!r} left a broken graph:\n    {listing}")
+        parts.insert(0, "structure")
+    record.proved = ", ".join(parts)
+    record.check_seconds = time.perf_counter() - started
+
+
+def count_nodes(model: ir.Model) -> int:
+    """Nodes of the main graph and every subgraph."""
+    return sum(1 for _ in model.graph.all_nodes())
+
+
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers; weights that share an identity or a tensor object count once."""
+    seen: dict[object, int] = {}
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None:
+                seen[getattr(tensor, "identity", id(tensor))] = tensor.nbytes
+    return sum(seen.values())
