@@ -1,0 +1,106 @@
+"""Tiny models of many families, built from their configuration classes with seeded random weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+
+from tests._cache import ROOT
+
+# hidden 64 = 4 heads of 16, 2 of them for keys and values; head size 16 is what the CPU's rotary kernel asks for.
+_SIZES: dict[str, Any] = {
+    "vocab_size": 4096,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+}
+_DECODER = _SIZES | {
+    "num_key_value_heads": 2,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+    "tie_word_embeddings": True,
+}
+_ENCODER = _SIZES | {"pad_token_id": 0, "type_vocab_size": 2}
+_IMAGE = {
+    k: _SIZES[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+}
+
+
+class Kind(NamedTuple):
+    """A model type as transformers names it, the Auto class for its task, and a tiny configuration."""
+
+    model_type: str
+    auto: str
+    config: dict[str, Any]
+
+
+KINDS: dict[str, Kind] = {
+    "llama": Kind("llama", "AutoModelForCausalLM", _DECODER),
+    "mistral": Kind("mistral", "AutoModelForCausalLM", _DECODER | {"sliding_window": 8}),
+    "qwen2": Kind("qwen2", "AutoModelForCausalLM", _DECODER),
+    "qwen3": Kind("qwen3", "AutoModelForCausalLM", _DECODER | {"head_dim": 16}),
+    "gemma2": Kind(
+        "gemma2",
+        "AutoModelForCausalLM",
+        _DECODER | {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8},
+    ),
+    "phi3": Kind("phi3", "AutoModelForCausalLM", _DECODER),
+    "gpt2": Kind(
+        "gpt2",
+        "AutoModelForCausalLM",
+        {"vocab_size": 4096, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128, "n_inner": 128}
+        | {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0},
+    ),
+    "bert": Kind("bert", "AutoModel", _ENCODER),
+    "bert-mlm": Kind("bert", "AutoModelForMaskedLM", _ENCODER),
+    "bert-sequence": Kind("bert", "AutoModelForSequenceClassification", _ENCODER),
+    "bert-token": Kind("bert", "AutoModelForTokenClassification", _ENCODER),
+    "bert-qa": Kind("bert", "AutoModelForQuestionAnswering", _ENCODER),
+    "roberta": Kind("roberta", "AutoModel", _ENCODER | {"max_position_embeddings": 130}),
+    "distilbert": Kind(
+        "distilbert",
+        "AutoModel",
+        {"vocab_size": 4096, "dim": 64, "hidden_dim": 128, "n_layers": 2, "n_heads": 4}
+        | {"max_position_embeddings": 128, "pad_token_id": 0},
+    ),
+    "vit": Kind(
+        "vit",
+        "AutoModelForImageClassification",
+        _IMAGE | {"image_size": 32, "patch_size": 8, "num_labels": 5},
+    ),
+}
+
+
+def write_model(
+    kind: str, folder: Path, *, dtype: str = "float32", shard: str = "5GB", **config: Any
+) -> None:
+    """Write `config.json`, safetensors of at most `shard` each, and for text the embedded model's tokenizer."""
+    model_type, auto, defaults = KINDS[kind]
+    made = transformers.AutoConfig.for_model(model_type, **(defaults | config))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, auto).from_config(made, dtype=torch.float32)
+        _randomize(model)
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+    if "vocab_size" in defaults:
+        source = Path(os.environ.get("GRAPHOPT_TINY_CODER", ROOT / "models" / "tiny_coder"))
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(source / name, folder / name)
+
+
+def _randomize(model: torch.nn.Module) -> None:
+    """Leave no parameter at a value that would hide a mistake: norms are not one, biases are not zero."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim < 2:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+            else:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)

