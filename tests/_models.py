@@ -12,7 +12,7 @@ import transformers
 
 from tests._cache import ROOT
 
-# hidden 64 = 4 heads of 16, 2 of them for keys and values; head size 16 is what the CPU's rotary kernel asks for.
+# Head size 16: the CPU's rotary kernel refuses what 16 does not divide.
 _SIZES: dict[str, Any] = {
     "vocab_size": 4096,
     "hidden_size": 64,
@@ -29,9 +29,7 @@ _DECODER = _SIZES | {
     "tie_word_embeddings": True,
 }
 _ENCODER = _SIZES | {"pad_token_id": 0, "type_vocab_size": 2}
-_IMAGE = {
-    k: _SIZES[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-}
+_IMAGE = {k: v for k, v in _SIZES.items() if k not in ("vocab_size", "max_position_embeddings")}
 
 
 class Kind(NamedTuple):
@@ -82,7 +80,7 @@ KINDS: dict[str, Kind] = {
 def write_model(
     kind: str, folder: Path, *, dtype: str = "float32", shard: str = "5GB", **config: Any
 ) -> None:
-    """Write `config.json`, safetensors of at most `shard` each, and for text the embedded model's tokenizer."""
+    """Write `config.json`, safetensors of at most `shard` each, and for text the tokenizer of tiny-coder."""
     model_type, auto, defaults = KINDS[kind]
     made = transformers.AutoConfig.for_model(model_type, **(defaults | config))
     with torch.random.fork_rng(devices=[]):

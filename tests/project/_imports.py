@@ -15,7 +15,7 @@ def modules(folder: Path) -> Iterator[Path]:
 
 
 def contract_violations(root: Path) -> list[str]:
-    """Each breach of "graphopt imports no pack; packs import graphopt's public names and siblings relatively"."""
+    """Each import by which graphopt knows a pack, or a pack more of graphopt than its public names."""
     found = []
     for path in modules(root / "graphopt"):
         found += [_say(root, path, line, why) for line, why in _pack_imports(path)]
@@ -27,7 +27,7 @@ def contract_violations(root: Path) -> list[str]:
 
 
 def exported(root: Path, module: str) -> set[str] | None:
-    """The names in `__all__` of `graphopt.x.y`, and its public submodules; None where there is no such module."""
+    """The names in `__all__` of a module and its public submodules; None where there is no such module."""
     folder = root.joinpath(*module.split("."))
     path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
     if not path.is_file():
