@@ -1,0 +1,124 @@
+"""The wheel holds what git tracks, and what it installs works without the source tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests._cache import ROOT, digest_of
+
+FOLDERS = {
+    "graphopt": "graphopt",
+    "passes": "graphopt_passes",
+    "targets": "graphopt_targets",
+    "models": "graphopt_models",
+}
+
+
+def tracked() -> list[str]:
+    """Every tracked file that is still there, relative to the repository."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout to compare with")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="session")
+def wheel(cached: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A wheel built from a copy of the tracked files alone."""
+    names = tracked()
+
+    def build(folder: Path) -> None:
+        source = folder / "source"
+        for name in names:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+        subprocess.run([*command, "--no-index", "--wheel-dir", folder, source], check=True)
+        shutil.rmtree(source)
+
+    files = [ROOT / name for name in names if not name.startswith("tests/")]
+    (built,) = cached("wheel-" + digest_of(files, *names), build).glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a fresh environment with the wheel; its dependencies are borrowed from this one."""
+    home = tmp_path_factory.mktemp("installed") / "venv"
+    venv.create(home, with_pip=False, symlinks=True)
+    python = home / "bin" / "python"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+    ]
+    subprocess.run([*command, wheel], check=True)
+    paths = sysconfig.get_paths("venv", {"base": str(home), "platbase": str(home)})
+    Path(paths["purelib"], "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    return home / "bin"
+
+
+def run(*command: str | Path) -> str:
+    """Standard output of a command that must succeed outside the source tree."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_holds_exactly_the_tracked_files(wheel: Path) -> None:
+    expected = {
+        re.sub(r"^[^/]+", lambda m: FOLDERS[m[0]], name)
+        for name in tracked()
+        if name.split("/")[0] in FOLDERS
+    }
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+
+    assert held == expected
+
+
+def test_the_wheel_carries_the_licences(wheel: Path) -> None:
+    names = [
+        name.split("/licenses/")[-1] for name in zipfile.ZipFile(wheel).namelist() if "/licenses/" in name
+    ]
+
+    assert sorted(names) == ["LICENSE", "models/tiny_coder/NOTICE"]
+
+
+def test_the_installed_command_answers(installed: Path) -> None:
+    assert version("graphopt") in run(installed / "graphopt", "--version")
+
+
+def test_the_installed_packs_are_found_where_they_were_installed(installed: Path) -> None:
+    script = (
+        "import graphopt\n"
+        "from graphopt import registry\n"
+        "print(graphopt.__file__)\n"
+        "for path in [*registry.recipes().values(), *registry.embedded_models().values()]:\n"
+        "    assert path.exists(), path\n"
+        "    print(path)\n"
+        "print(len(registry.passes()), len(registry.targets()), len(registry.families()))\n"
+    )
+    *paths, counts = run(installed / "python", "-c", script).splitlines()
+
+    assert len(paths) > 2
+    assert all(path.startswith(str(installed.parent)) for path in paths)
+    assert all(int(count) > 0 for count in counts.split())
