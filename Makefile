@@ -4,14 +4,15 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test check clean
+.PHONY: help venv demo test check wheel-demo clean
 
 help:
-	@echo "make demo    optimize the embedded model and generate a few lines with it"
-	@echo "make test    every test, on two processes"
-	@echo "make check   lint, format, types, import contract"
-	@echo "make venv    only the environment, in $(VENV)"
-	@echo "make clean   remove everything that was built"
+	@echo "make demo         optimize the embedded model and generate a few lines with it"
+	@echo "make test         every test, on two processes"
+	@echo "make check        lint, format, types, import contract"
+	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
+	@echo "make venv         only the environment, in $(VENV)"
+	@echo "make clean        remove everything that was built"
 
 venv: $(VENV)/.installed
 
@@ -37,6 +38,9 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/project/test_imports.py
+
+wheel-demo: venv
+	PYTHON=$(BIN)/python PYTHON3=$(PYTHON) scripts/wheel-demo
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,7 +18,7 @@ def pins() -> dict[str, str]:
 
 
 def closure(name: str, extras: frozenset[str]) -> set[str]:
-    """Every distribution that `name[extras]` needs on this machine, itself left out."""
+    """Every distribution that `name[extras]` needs on this machine."""
     found: set[str] = set()
     todo = [(name, extras)]
     done = set()
@@ -29,6 +29,8 @@ def closure(name: str, extras: frozenset[str]) -> set[str]:
         done.add((name, extras))
         for text in requires(name) or ():
             requirement = Requirement(text)
+            if name == "torch" and str(requirement.specifier).startswith("=="):
+                continue  # the accelerator wheels of a GPU build, which torch itself pins
             if requirement.marker is None or any(
                 requirement.marker.evaluate({"extra": extra}) for extra in extras | {""}
             ):
