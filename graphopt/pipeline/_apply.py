@@ -44,7 +44,7 @@ def apply(graph: ir.Graph, edit: Edit, provenance: str) -> Applied:
         for value in edit.add_inputs:
             _add_input(graph, value, applied)
         for old, new in edit.replace.items():
-            _redirect(graph, old, new, fresh=new.producer() in edit.insert or new in edit.initializers, log=applied)
+            _redirect(old, new, fresh=new.producer() in edit.insert or new in edit.initializers, log=applied)
         orphans = [v for node in edit.remove for v in node.inputs if v is not None and v.is_initializer()]
         for node in edit.remove:
             _remove(node, edit, applied)
@@ -52,6 +52,8 @@ def apply(graph: ir.Graph, edit: Edit, provenance: str) -> Applied:
             _drop_initializer(value, applied)
         for value in edit.drop_inputs:
             _drop_input(graph, value, applied)
+        if edit.opset is not None:
+            _set_opset(graph, edit.opset, applied)
     except Exception as error:
         applied.undo()
         raise EditError(f"{edit.summary}: {error}") from error
@@ -115,11 +117,17 @@ def _drop_input(graph: ir.Graph, value: ir.Value, log: Applied) -> None:
     log.record(lambda: graph.inputs.insert(index, value))
 
 
-def _redirect(graph: ir.Graph, old: ir.Value, new: ir.Value, *, fresh: bool, log: Applied) -> None:
+def _set_opset(graph: ir.Graph, version: int, log: Applied) -> None:
+    old = graph.opset_imports.get("", version)
+    graph.opset_imports[""] = version
+    log.record(lambda: graph.opset_imports.__setitem__("", old))
+
+
+def _redirect(old: ir.Value, new: ir.Value, *, fresh: bool, log: Applied) -> None:
     is_output = old.is_graph_output()
     if is_output and new.is_graph_output():
         raise EditError(f"output {old.name!r} would become the same value as output {new.name!r}")
-    if is_output and not fresh:
+    if is_output and (new.is_graph_input() or new.is_initializer()):
         raise EditError(f"output {old.name!r} needs an Identity: {new.name!r} has a name of its own")
     if new.shape is None and old.shape is not None:
         new.shape = old.shape
@@ -138,7 +146,7 @@ def _redirect(graph: ir.Graph, old: ir.Value, new: ir.Value, *, fresh: bool, log
             if output is old:
                 owner.outputs[index] = new
                 log.record(lambda index=index: owner.outputs.__setitem__(index, old))  # type: ignore[misc]
-    if fresh and not new.is_initializer():
+    if (fresh and not new.is_initializer()) or is_output:
         old_name, new_name = old.name, new.name
         old.name, new.name = f"{old_name}.replaced", old_name
 

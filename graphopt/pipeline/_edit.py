@@ -41,7 +41,8 @@ class Edit:
     where the new value is freshly made, its name. New nodes go where `before` stands (default: the last
     removed node); the engine restores topological order at the end of the pass. Initializers that only
     removed nodes used go with them. An edit that changes the model's interface names the inputs it adds or
-    drops and brings the `adapter` that maps old feeds to new ones.
+    drops and brings the `adapter` that maps old feeds to new ones. `opset` is the version of the default
+    operator set the model is at once the edit is in force, where it changes that.
     """
 
     summary: str
@@ -54,6 +55,7 @@ class Edit:
     add_inputs: Sequence[ir.Value] = ()
     drop_inputs: Sequence[ir.Value] = ()
     adapter: Adapter | None = None
+    opset: int | None = None
     proof: Proof | None = None
 
     def touches(self) -> tuple[str, ...]:

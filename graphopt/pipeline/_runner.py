@@ -18,7 +18,8 @@ from graphopt.pipeline._context import Context
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._pass import Pass
 from graphopt.pipeline._recipe import Recipe, Step
-from graphopt.verify import check_structure, proof_holds
+from graphopt.pipeline._proofs import proof_holds
+from graphopt.verify import check_structure
 
 __all__ = ["EditRecord", "PassRecord", "RunOptions", "RunResult", "build_steps", "run_recipe", "weight_bytes"]
 
@@ -188,7 +189,7 @@ def _commit(graph: ir.Graph, name: str, edit: Edit, record: PassRecord, adapters
     identity = edit.identity(name)
     sources = ",".join(edit.touches()[:8])
     outcome = Outcome.REFUSED
-    if edit.proof is None or proof_holds(graph, edit):
+    if proof_holds(edit):
         try:
             applied = apply(graph, edit, f"{name}:{number} <- {sources}")
         except EditError as error:

@@ -1,0 +1,62 @@
+"""Graphs and lazy weights, over onnx_ir."""
+
+from graphopt.ir._checkpoint import SafetensorsIndex
+from graphopt.ir._evaluate import evaluate, extract
+from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
+from graphopt.ir._hash import graph_hash
+from graphopt.ir._lazy import (
+    Affine,
+    Cast,
+    Concatenated,
+    Expr,
+    FileRange,
+    InMemory,
+    LazyTensor,
+    Reshaped,
+    Sliced,
+    Transposed,
+    Unbound,
+    has_data,
+    lazy,
+    same_content,
+    tiles,
+)
+from graphopt.ir._load import inside_repository, load_model
+from graphopt.ir._proto import to_proto
+from graphopt.ir._save import save_model
+from graphopt.ir._scratch import Scratch
+from graphopt.ir._text import parse, text
+
+__all__ = [
+    "Affine",
+    "Cast",
+    "Concatenated",
+    "Expr",
+    "FileRange",
+    "InMemory",
+    "LazyTensor",
+    "Reshaped",
+    "SafetensorsIndex",
+    "Scratch",
+    "Sliced",
+    "Transposed",
+    "Unbound",
+    "const_of",
+    "consumers",
+    "evaluate",
+    "extract",
+    "graph_hash",
+    "has_data",
+    "inside_repository",
+    "is_output",
+    "lazy",
+    "load_model",
+    "parse",
+    "producer",
+    "same_content",
+    "save_model",
+    "scalar_of",
+    "text",
+    "tiles",
+    "to_proto",
+]

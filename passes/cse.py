@@ -1,0 +1,78 @@
+"""cse: the same value computed twice is computed once."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Hashable, Iterator
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from graphopt.ir import const_of
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
+
+_DRAWS = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
+
+class CommonSubexpressions(Pass):
+    """A node that repeats an earlier one (same operator, attributes and inputs) gives way to it.
+
+    Before: a = Shape(x); b = Shape(x); y = Concat(a, b)
+    After:  a = Shape(x); y = Concat(a, a)
+    Inside a subgraph (If, Loop, Scan), nodes of the enclosing graphs that come earlier count too; small
+    constant inputs are compared by content.
+    Refuses: operators that draw random numbers; nodes with subgraphs; two values that are both outputs.
+    """
+
+    name: ClassVar[str] = "cse"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+    main_graph_only: ClassVar[bool] = True
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        yield from self._scope(graph, ChainMap())
+
+    def _scope(self, graph: ir.Graph, seen: ChainMap[Hashable, ir.Node]) -> Edits:
+        for node in graph:
+            subgraphs = tuple(_subgraphs(node))
+            for subgraph in subgraphs:
+                yield from self._scope(subgraph, seen.new_child())
+            if subgraphs or node.op_type in _DRAWS:
+                continue
+            earlier = seen.setdefault(_key(node), node)
+            if earlier is node or any(
+                old.is_graph_output() and (new.is_graph_output() or new.graph is not old.graph)
+                for old, new in zip(node.outputs, earlier.outputs, strict=True)
+            ):
+                continue
+            yield Edit(
+                f"{node.op_type} repeats {earlier.name}",
+                remove=[node],
+                replace=dict(zip(node.outputs, earlier.outputs, strict=True)),
+                proof=Proof.DUPLICATE,
+            )
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def _key(node: ir.Node) -> Hashable:
+    attributes = tuple(
+        sorted((name, str(a.type), ir.to_proto(a).SerializeToString()) for name, a in node.attributes.items())
+    )
+    return (node.op_identifier(), len(node.outputs), attributes, tuple(_input_key(value) for value in node.inputs))
+
+
+def _input_key(value: ir.Value | None) -> Hashable:
+    if value is None:
+        return None
+    array = const_of(value) if value.is_initializer() and not value.is_graph_input() else None
+    if array is None or array.nbytes > 1024:
+        return id(value)
+    return (str(array.dtype), array.shape, array.tobytes())

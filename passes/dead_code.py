@@ -1,0 +1,30 @@
+"""dead-code: what no output depends on goes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
+
+
+class DeadCode(Pass):
+    """Nodes and initializers that nothing uses are removed, last node first.
+
+    Before: y = Add(a, b); z = Mul(a, b)      (z is no output and feeds nothing)
+    After:  y = Add(a, b)
+    Refuses: initializers that are also graph inputs (they are part of the interface).
+    """
+
+    name: ClassVar[str] = "dead-code"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        for node in reversed(graph):
+            if not any(output.uses() or output.is_graph_output() for output in node.outputs):
+                yield Edit(f"unused {node.op_type}", remove=[node], proof=Proof.UNUSED)
+        for value in tuple(graph.initializers.values()):
+            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                yield Edit(f"unused weight {value.name}", drop_initializers=[value], proof=Proof.UNUSED)

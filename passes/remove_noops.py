@@ -1,0 +1,146 @@
+"""remove-noops: nodes that return their input as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import const_of
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+
+_END = np.iinfo(np.int32).max
+
+
+class RemoveNoops(Pass):
+    """A node that provably returns its first input goes.
+
+    Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Reshape/Expand(x to its own shape)
+            | Slice(x, everything) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1) | And(x, true) | Or(x, false)
+            | Concat(x) | Dropout(x) at inference
+    After:  x
+    Refuses: a float Add of 0 (it turns -0.0 into 0.0); a scalar operand that broadcasts the other to a larger
+    shape; shapes that are not known to be equal; a graph input that would itself become an output.
+    """
+
+    name: ClassVar[str] = "remove-noops"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        for node in graph:
+            if node.domain != "" or len([o for o in node.outputs if o.uses() or o.is_graph_output()]) != 1:
+                continue
+            kept = _passed_through(node)
+            output = node.outputs[0]
+            if kept is None or not (output.uses() or output.is_graph_output()):
+                continue
+            if output.is_graph_output() and (
+                kept.producer() is None or kept.is_graph_output() or kept.graph is not output.graph
+            ):
+                yield NearMiss(node.name or node.op_type, f"output {output.name!r} would be input or output {kept.name!r}")
+                continue
+            yield Edit(f"{node.op_type} changes nothing", remove=[node], replace={output: kept})
+
+
+def _passed_through(node: ir.Node) -> ir.Value | None:
+    rule = _RULES.get(node.op_type)
+    return rule(node) if rule and node.inputs and node.inputs[0] is not None else None
+
+
+def _first(node: ir.Node) -> ir.Value:
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _second(node: ir.Node) -> ir.Value | None:
+    return node.inputs[1] if len(node.inputs) > 1 else None
+
+
+def _cast(node: ir.Node) -> ir.Value | None:
+    x = _first(node)
+    return x if x.dtype is not None and x.dtype == ir.DataType(node.attributes["to"].as_int()) else None
+
+
+def _cast_like(node: ir.Node) -> ir.Value | None:
+    x, like = _first(node), _second(node)
+    return x if like is not None and x.dtype is not None and x.dtype == like.dtype else None
+
+
+def _transpose(node: ir.Node) -> ir.Value | None:
+    perm = node.attributes.get_ints("perm")
+    return _first(node) if perm is not None and list(perm) == list(range(len(perm))) else None
+
+
+def _same_shape(node: ir.Node) -> ir.Value | None:
+    x, y = _first(node), node.outputs[0]
+    return x if _equal_dims(x.shape, y.shape) else None
+
+
+def _equal_dims(a: ir.Shape | None, b: ir.Shape | None) -> bool:
+    """Every dimension is the same number or the same named symbol; an unnamed one equals nothing."""
+    if a is None or b is None or len(a) != len(b):
+        return False
+    return all(x == y and not (isinstance(x, ir.SymbolicDim) and x.value is None) for x, y in zip(a, b, strict=True))
+
+
+def _slice(node: ir.Node) -> ir.Value | None:
+    starts, ends = (const_of(v) if v is not None else None for v in node.inputs[1:3])
+    steps = const_of(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else np.ones(1)
+    if starts is None or ends is None or steps is None:
+        return None
+    return _first(node) if (starts == 0).all() and (ends >= _END).all() and (steps == 1).all() else None
+
+
+def _neutral(value: int, *, commutes: bool, integers_only: bool = False) -> Callable[[ir.Node], ir.Value | None]:
+    def rule(node: ir.Node) -> ir.Value | None:
+        pairs = [(node.inputs[0], node.inputs[1])]
+        if commutes:
+            pairs.append((node.inputs[1], node.inputs[0]))
+        for x, operand in pairs:
+            constant = const_of(operand) if operand is not None else None
+            if x is None or constant is None or not (constant == value).all():
+                continue
+            if integers_only and (x.dtype is None or not (x.dtype.is_integer() or x.dtype == ir.DataType.BOOL)):
+                continue
+            if constant.size == 1 and constant.ndim == 0 or _equal_dims(x.shape, node.outputs[0].shape):
+                return x
+            if constant.size == 1 and x.shape is not None and constant.ndim <= len(x.shape):
+                return x
+        return None
+
+    return rule
+
+
+def _concat(node: ir.Node) -> ir.Value | None:
+    return _first(node) if len(node.inputs) == 1 else None
+
+
+def _dropout(node: ir.Node) -> ir.Value | None:
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        training = const_of(node.inputs[2])
+        return _first(node) if training is not None and not training.any() else None
+    return _first(node)
+
+
+_RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
+    "Identity": _first,
+    "Cast": _cast,
+    "CastLike": _cast_like,
+    "Transpose": _transpose,
+    "Reshape": _same_shape,
+    "Expand": _same_shape,
+    "Slice": _slice,
+    "Mul": _neutral(1, commutes=True),
+    "Div": _neutral(1, commutes=False),
+    "Pow": _neutral(1, commutes=False),
+    "Add": _neutral(0, commutes=True, integers_only=True),
+    "Sub": _neutral(0, commutes=False, integers_only=True),
+    "And": _neutral(1, commutes=True),
+    "Or": _neutral(0, commutes=True),
+    "Concat": _concat,
+    "Dropout": _dropout,
+}

@@ -1,0 +1,132 @@
+"""simplify-shapes: shape operands that can be constants become constants."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import const_of
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
+
+
+class SimplifyShapes(Pass):
+    """Reshape's computed shape operand becomes a constant; a Reshape or Transpose of another is merged with it.
+
+    Before: Reshape(x[batch,sequence,256], Concat(Shape(x)[0], Shape(x)[1], -1, 32))
+    After:  Reshape(x, [0, 0, -1, 32])
+    A leading dimension equal to the input's in the same place is written 0, one more unknown is written -1.
+    Before: Reshape(Reshape(x, a), b); Transpose(Transpose(x, p), q)
+    After:  Reshape(x, b); Transpose(x, q after p)
+    Refuses: two dimensions that neither are constant nor stand where the input has the same symbol; a
+    dimension of size zero.
+    """
+
+    name: ClassVar[str] = "simplify-shapes"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        for node in graph:
+            if node.domain != "":
+                continue
+            if node.op_type == "Reshape":
+                new = _constant_shape(node) or _merged_reshape(node)
+            elif node.op_type == "Transpose":
+                new = _merged_transpose(node)
+            else:
+                continue
+            if new is not None:
+                summary, inputs, attributes, initializers = new
+                made = ir.Node(
+                    "",
+                    node.op_type,
+                    inputs,
+                    attributes=attributes,
+                    num_outputs=1,
+                    name=node.name,
+                )
+                yield Edit(
+                    summary,
+                    remove=[node],
+                    insert=[made],
+                    initializers=initializers,
+                    replace={node.outputs[0]: made.outputs[0]},
+                )
+
+
+_New = tuple[str, list[ir.Value | None], list[ir.Attr], list[ir.Value]]
+
+
+def _is_symbol(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, ir.SymbolicDim) and dim.value is not None
+
+
+def _constant_shape(node: ir.Node) -> _New | None:
+    x, target = node.inputs[0], node.inputs[1]
+    if x is None or target is None or const_of(target) is not None:
+        return None
+    source, result = x.shape, node.outputs[0].shape
+    if source is None or result is None or any(d == 0 for d in (*source, *result)):
+        return None
+    dims: list[int] = []
+    for index, dim in enumerate(result):
+        if isinstance(dim, int):
+            dims.append(dim)
+        elif _is_symbol(dim) and index < len(source) and source[index] == dim:
+            dims.append(0)
+        else:
+            dims.append(-1)
+    if dims.count(-1) > 1:
+        return None
+    shape = _initializer(f"{node.name}/shape", dims)
+    return "constant shape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
+
+
+def _merged_reshape(node: ir.Node) -> _New | None:
+    inner = node.inputs[0].producer() if node.inputs[0] is not None else None
+    target = node.inputs[1]
+    if inner is None or inner.op_type != "Reshape" or inner.domain != "" or target is None:
+        return None
+    x = inner.inputs[0]
+    dims = const_of(target)
+    if x is None or dims is None or node.attributes.get_int("allowzero", 0):
+        return None
+    new = _constant_shape_of(x, node.outputs[0])
+    if (dims == 0).any():
+        if new is None:
+            return None
+        shape = _initializer(f"{node.name}/shape", new)
+        return "Reshape of Reshape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
+    return "Reshape of Reshape", [x, target], [ir.AttrInt64("allowzero", 0)], []
+
+
+def _constant_shape_of(x: ir.Value, y: ir.Value) -> list[int] | None:
+    if x.shape is None or y.shape is None or any(d == 0 for d in (*x.shape, *y.shape)):
+        return None
+    dims = [
+        d if isinstance(d, int) else 0 if _is_symbol(d) and i < len(x.shape) and x.shape[i] == d else -1
+        for i, d in enumerate(y.shape)
+    ]
+    return dims if dims.count(-1) <= 1 else None
+
+
+def _merged_transpose(node: ir.Node) -> _New | None:
+    inner = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if inner is None or inner.op_type != "Transpose" or inner.domain != "":
+        return None
+    first, second = inner.attributes.get_ints("perm"), node.attributes.get_ints("perm")
+    if first is None or second is None:
+        return None
+    return "Transpose of Transpose", [inner.inputs[0]], [ir.AttrInt64s("perm", [first[i] for i in second])], []
+
+
+def _initializer(name: str, dims: list[int]) -> ir.Value:
+    array = np.asarray(dims, np.int64)
+    return ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.INT64),
+        const_value=ir.tensor(array, name=name),
+    )

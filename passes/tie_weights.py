@@ -1,0 +1,45 @@
+"""tie-weights: equal initializers become one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from graphopt.ir import has_data, same_content
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
+
+
+class TieWeights(Pass):
+    """Initializers with equal dtype, shape and content are stored once.
+
+    Before: two initializers of equal content, each with its own bytes
+    After:  one, used in both places
+    Refuses: initializers that are also graph inputs; weights without data (traced on the meta device, not bound).
+    """
+
+    name: ClassVar[str] = "tie-weights"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        groups: dict[Hashable, list[ir.Value]] = defaultdict(list)
+        for value in tuple(graph.initializers.values()):
+            tensor = value.const_value
+            if tensor is None or not has_data(tensor) or value.is_graph_input() or value.is_graph_output():
+                continue
+            representatives = groups[(tensor.dtype, tuple(tensor.shape))]
+            for kept in representatives:
+                assert kept.const_value is not None
+                if same_content(kept.const_value, tensor):
+                    yield Edit(
+                        f"{value.name} is {kept.name}",
+                        replace={value: kept},
+                        drop_initializers=[value],
+                        proof=Proof.SAME_WEIGHT,
+                    )
+                    break
+            else:
+                representatives.append(value)
