@@ -9,41 +9,49 @@ from pathlib import Path
 from typing import NamedTuple
 
 _FENCE = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    r"^(?:<!-- (?P<mark>not run|file): (?P<value>.+?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]+)")
 
 
 class Block(NamedTuple):
-    """A fenced block: its first line's number, its language, its text, and why it is not run (or None)."""
+    """A fenced block: its first line's number, its language and text, and the mark on the line before it.
+
+    `<!-- not run: reason -->` keeps a block from being run; `<!-- file: path -->` makes it a file's content.
+    """
 
     line: int
     language: str
     text: str
-    reason: str | None
+    mark: str | None = None
+    value: str | None = None
 
 
 def blocks(document: str) -> Iterator[Block]:
     """Every fenced block that names a language."""
     for match in _FENCE.finditer(document):
         line = document.count("\n", 0, match.start("text")) + 1
-        yield Block(line, match["language"], match["text"], match["reason"])
+        yield Block(line, match["language"], match["text"], match["mark"], match["value"])
 
 
 def runnable(block: Block) -> str | None:
-    """The block as a shell script that stops at the first failure; None where there is nothing to run.
+    """The block as a shell script; None where there is nothing to run.
 
     `make VERB` becomes a dry run: the verb has to exist, and the verbs themselves run elsewhere.
     """
-    if block.reason:
-        return None
-    if block.language == "sh":
-        return re.sub(
-            r"^make ", 'make --dry-run --directory "$ROOT" >/dev/null ', block.text, flags=re.MULTILINE
-        )
-    if block.language == "python":
-        return f"python -c {shlex.quote(block.text)}\n"
+    match block:
+        case Block(mark="not run"):
+            return None
+        case Block(mark="file", value=str(path), text=text):
+            quoted = shlex.quote(path)
+            return f'mkdir -p "$(dirname {quoted})"\nprintf %s {shlex.quote(text)} > {quoted}\n'
+        case Block(language="sh", text=text):
+            return re.sub(
+                r"^make ", 'make --dry-run --directory "$ROOT" >/dev/null ', text, flags=re.MULTILINE
+            )
+        case Block(language="python", text=text):
+            return f"python -c {shlex.quote(text)}\n"
     return None
 
 
