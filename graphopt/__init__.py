@@ -1,0 +1,42 @@
+"""Turns a trained model into a fast ONNX package that provably still behaves like it.
+
+`import graphopt` loads nothing heavy: the verbs are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem, GraphoptError, Inconclusive
+
+if TYPE_CHECKING:
+    from graphopt._driver import export_package, optimize
+    from graphopt.package import Package
+
+__all__ = [
+    "BadInput",
+    "CheckFailed",
+    "EnvironmentProblem",
+    "GraphoptError",
+    "Inconclusive",
+    "Package",
+    "export_package",
+    "optimize",
+]
+
+_LAZY = {
+    "Package": "graphopt.package",
+    "export_package": "graphopt._driver",
+    "optimize": "graphopt._driver",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

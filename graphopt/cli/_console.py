@@ -1,0 +1,74 @@
+"""Where things are printed: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+__all__ = ["Say", "console", "json_option", "quiet_option", "working", "write_json"]
+
+Say = Callable[[str], None]
+
+
+def _writable(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value not in (None, "-") and not Path(value).absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {value} does not exist")
+    return value
+
+
+json_option = click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    callback=_writable,
+    help="Also write the result as JSON; - prints only that.",
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only errors.")
+
+
+def console() -> Console:
+    """The console for results. Not coloured where stdout is not a terminal; then as wide as a line needs."""
+    return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+
+
+@contextlib.contextmanager
+def working(quiet: bool) -> Iterator[Say]:
+    """What is being done, shown on stderr: a spinner on a terminal, else a line for each phase.
+
+    The yielded function takes `phase` or `phase: detail`; details are shown only on a terminal.
+    """
+    if quiet:
+        yield lambda text: None
+        return
+    errors = Console(stderr=True, highlight=False)
+    if not errors.is_terminal:
+        said: list[str] = []
+
+        def line(text: str) -> None:
+            phase = text.partition(":")[0]
+            if phase not in said:
+                said.append(phase)
+                click.echo(f"{phase} …", err=True)
+
+        yield line
+        return
+    with errors.status("starting …", spinner="dots") as status:
+        yield lambda text: status.update(f"{text} …")
+
+
+def write_json(file: str | None, data: Any) -> None:
+    """Write `data` to `file`, or to stdout where that is `-`; nothing where it is None."""
+    if file is None:
+        return
+    text = json.dumps(data, indent=2) + "\n"
+    if file == "-":
+        click.echo(text, nl=False)
+    else:
+        Path(file).write_text(text, encoding="utf-8")

@@ -1,0 +1,155 @@
+"""The entry point: runs a command and turns whatever happens into a message and an exit code.
+
+0 done · 1 a check failed · 2 bad usage or input · 3 inconclusive · 4 environment · 5 a bug · 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.metadata
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from graphopt.cli._group import LazyGroup
+from graphopt.errors import EnvironmentProblem, GraphoptError
+
+__all__ = ["cli", "main"]
+
+BUG = 5
+INTERRUPTED = 130
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"graphopt {importlib.metadata.version('graphopt')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "optimize": ("graphopt.cli._optimize", "Make a fast, checked package from a model."),
+        "export": ("graphopt.cli._export", "Make a package from a model as it is."),
+        "run": ("graphopt.cli._run", "Generate text, or run a package on arrays."),
+        "validate": ("graphopt.cli._validate", "Measure a package's accuracy against its source."),
+        "bench": ("graphopt.cli._bench", "Measure a package's speed, alone or against another."),
+        "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
+        "passes": ("graphopt.cli._passes", "List passes and recipes, show one."),
+        "targets": ("graphopt.cli._targets", "List targets, show one, check this machine."),
+        "models": ("graphopt.cli._models", "List embedded models and known families."),
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def cli() -> None:
+    """Turns a trained model into a fast ONNX package that provably still behaves like it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line with `arguments` (default: the process's) and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    warnings.simplefilter("ignore" if "GRAPHOPT_WARNINGS" not in os.environ else "default")
+    with _terminable():
+        try:
+            code = cli.main(arguments, prog_name="graphopt", standalone_mode=False)
+            return code if isinstance(code, int) else 0
+        except click.exceptions.Exit as end:
+            return end.exit_code
+        except click.UsageError as error:
+            _keep_nearest(error)
+            error.show()
+            return 2
+        except click.ClickException as error:
+            return _failed(error.format_message(), None, 2)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("interrupted", err=True)
+            return INTERRUPTED
+        except GraphoptError as error:
+            return _failed(error.message, error.hint, error.exit_code)
+        except BrokenPipeError:
+            return _reader_gone()
+        except OSError as error:
+            return _environment(error)
+        except MemoryError:
+            return _failed("out of memory", None, EnvironmentProblem.exit_code)
+        except Exception:
+            return _bug()
+
+
+def _keep_nearest(error: click.UsageError) -> None:
+    """Suggest one name, the nearest, where click would list every similar one."""
+    if isinstance(error, click.NoSuchOption | click.exceptions.NoSuchCommand) and error.possibilities:
+        del error.possibilities[1:]
+
+
+def _failed(message: str, hint: str | None, code: int) -> int:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+    return code
+
+
+def _environment(error: OSError) -> int:
+    if error.errno in _FULL:
+        return _failed(
+            f"no space left: {error}", "Free some space and try again.", EnvironmentProblem.exit_code
+        )
+    if error.errno in _FORBIDDEN:
+        return _failed(str(error), None, EnvironmentProblem.exit_code)
+    return _bug()
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    click.echo(
+        "\nThis is a bug in graphopt. Please report it with the lines above, the command and the output of "
+        "`graphopt targets doctor`.",
+        err=True,
+    )
+    return BUG
+
+
+def _reader_gone() -> int:
+    """The reader of our output left: say nothing more, not even while Python shuts down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + 13
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that a terminated run cleans up like an interrupted one."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,127 @@
+"""graphopt optimize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.errors import Inconclusive
+
+__all__ = ["command"]
+
+
+@click.command("optimize")
+@click.argument("source")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: ./SOURCE-RECIPE]"
+)
+@click.option("--target", default="cpu", show_default=True, help="What the package shall run on.")
+@click.option(
+    "--recipe",
+    metavar="NAME|FILE.toml",
+    help="lossless, fp16, int8, int4, or a file. [default: int4 for text generation, else lossless]",
+)
+@click.option("--task", default="auto", show_default=True, help="What the model is for.")
+@click.option(
+    "--inputs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE.npz",
+    help="Inputs for the closing check of an .onnx source.",
+)
+@click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help="Sizes a dimension may have, for the closing check of an .onnx source: batch=1,3.",
+)
+@click.option(
+    "--verify",
+    type=click.Choice(["off", "structure"]),
+    default="structure",
+    show_default=True,
+    help="What is checked after every pass.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PASS[#N].OPTION=VALUE",
+    help="Set an option of a pass of the recipe.",
+)
+@click.option("--stop-after", metavar="PASS[#N][:EDIT]", help="Stop the recipe after this pass or edit.")
+@click.option("--explain", metavar="PASS", help="Say where PASS almost matched, and why it did not.")
+@click.option("--no-validate", is_flag=True, help="Leave out the closing check against the source.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@click.option("--force", is_flag=True, help="Replace the package that is at the output folder.")
+@json_option
+@quiet_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    source: str,
+    out: Path | None,
+    target: str,
+    recipe: str | None,
+    task: str,
+    inputs: Path | None,
+    dims: tuple[str, ...],
+    verify: str,
+    settings: tuple[str, ...],
+    stop_after: str | None,
+    explain: str | None,
+    no_validate: bool,
+    trust_remote_code: bool,
+    force: bool,
+    json_file: str | None,
+    quiet: bool,
+) -> None:
+    """Make a fast, checked package from SOURCE.
+
+    SOURCE is an existing Hugging Face folder or .onnx file, the name of an embedded model, or a hub id.
+
+    The package is compared with its source at the end. Exit code 1: it differs by more than the recipe
+    allows, and was not installed. 3: the comparison decides nothing.
+    """
+    from graphopt import registry
+    from graphopt._driver import Rejected, optimize
+    from graphopt.report import Report, print_explanation, print_report
+
+    if explain is not None:
+        registry.resolve("pass", explain, registry.passes())
+
+    def show(report: Report, *, installed: bool) -> None:
+        write_json(json_file, report.model_dump())
+        if not quiet and json_file != "-":
+            print_report(report, console(), installed=installed)
+            if explain is not None:
+                print_explanation(report, explain, console())
+
+    try:
+        with working(quiet) as say:
+            package = optimize(
+                source,
+                out,
+                target=target,
+                recipe=recipe,
+                task=task,
+                inputs=inputs,
+                dims=dims,
+                verify=verify,
+                settings=settings,
+                stop_after=stop_after,
+                validate=not no_validate,
+                trust_remote_code=trust_remote_code,
+                force=force,
+                progress=say,
+            )
+    except Rejected as rejected:
+        show(rejected.report, installed=False)
+        raise
+    report = package.report()
+    show(report, installed=True)
+    if report.closing.verdict == "inconclusive":
+        click.echo(f"inconclusive: {report.closing.reason}", err=True)
+        ctx.exit(Inconclusive.exit_code)

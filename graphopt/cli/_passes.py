@@ -1,0 +1,86 @@
+"""graphopt passes list | show."""
+
+from __future__ import annotations
+
+import inspect
+
+import click
+
+from graphopt.cli._console import console
+
+__all__ = ["command"]
+
+
+@click.group("passes")
+def command() -> None:
+    """List passes and recipes, show one."""
+
+
+@command.command("list")
+def list_() -> None:
+    """List every installed pass and recipe."""
+    from rich import box
+    from rich.table import Table
+
+    from graphopt import registry
+    from graphopt.pipeline import load_recipe
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("pass", style="cyan", no_wrap=True)
+    table.add_column("level", no_wrap=True)
+    table.add_column("contract", no_wrap=True)
+    table.add_column("what it does")
+    for cls in sorted(registry.passes().values(), key=lambda p: (p.level, p.name)):
+        table.add_row(cls.name, cls.level.name.lower(), str(cls.contract), _first_line(cls))
+    console().print(table)
+
+    recipes = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    recipes.add_column("recipe", style="cyan", no_wrap=True)
+    recipes.add_column("steps", justify="right")
+    recipes.add_column("budget", no_wrap=True)
+    recipes.add_column("what it is for")
+    for name in registry.recipes():
+        recipe = load_recipe(name)
+        budget = "\n".join(f"{k} {v}" for k, v in recipe.budget.model_dump().items() if v is not None)
+        recipes.add_row(name, str(len(recipe.steps)), budget or "lossless", recipe.description)
+    console().print()
+    console().print(recipes)
+
+
+@command.command("show")
+@click.argument("name")
+def show(name: str) -> None:
+    """Show what the pass NAME does and its options, or the steps of the recipe NAME."""
+    from rich.syntax import Syntax
+    from rich.text import Text
+
+    from graphopt import registry
+
+    if name in registry.recipes() and name not in registry.passes():
+        console().print(
+            Syntax(registry.recipes()[name].read_text(encoding="utf-8"), "toml", theme="ansi_dark")
+        )
+        return
+    cls = registry.resolve("pass", name, {**registry.passes(), **registry.recipes()})
+    out = console()
+    out.print(Text.assemble((cls.name, "bold cyan"), f"  {cls.level.name.lower()}, {cls.contract}"))
+    out.print(Text(f"opsets {cls.opsets}", style="dim"))
+    out.print()
+    out.print(Text(inspect.getdoc(cls) or ""))
+    fields = cls.Options.__dataclass_fields__.values()
+    if fields:
+        out.print()
+        out.print(Text("Options", style="bold"))
+        for field in fields:
+            out.print(Text(f"  {field.name.replace('_', '-')}: {field.type} = {field.default}"))
+        if doc := _own_doc(cls.Options):
+            out.print(Text(doc))
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def _own_doc(cls: type) -> str:
+    doc = inspect.getdoc(cls) or ""
+    return "" if doc.startswith(("No options", f"{cls.__name__}(")) else doc

@@ -1,0 +1,135 @@
+"""graphopt.lock: everything that shaped a package, resolved, so that it can be made again or told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from graphopt import registry
+
+__all__ = ["LOCK", "Lock", "LockedPack", "LockedStep", "digest_of", "digests_below", "packs", "versions"]
+
+LOCK = "graphopt.lock"
+_LIBRARIES = (
+    "graphopt",
+    "ml_dtypes",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-genai",
+    "onnxscript",
+    "safetensors",
+    "torch",
+    "transformers",
+)
+
+
+class LockedStep(BaseModel):
+    """One step of the recipe after `@lower` and `--set`, with every option, defaults included."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class LockedPack(BaseModel):
+    """A pack of passes, targets or families: where it came from, and a digest of all its files."""
+
+    group: str
+    distribution: str
+    version: str
+    digest: str
+
+
+class Lock(BaseModel):
+    """The whole of graphopt.lock, written as JSON.
+
+    `decisions` are choices that were made by measuring. `inputs` and `outputs` map files to their digests
+    (`sha256:…`), inputs by name relative to the source, outputs relative to the package. `seeds` are those
+    of every random generator used.
+    """
+
+    version: Literal[1] = 1
+    source: str
+    task: str
+    recipe: str
+    steps: list[LockedStep]
+    budget: dict[str, float | None]
+    decisions: dict[str, Any] = Field(default_factory=dict)
+    target: str
+    fingerprint: dict[str, str] = Field(default_factory=dict)
+    dims: dict[str, list[int]] = Field(default_factory=dict)
+    seeds: dict[str, int] = Field(default_factory=dict)
+    versions: dict[str, str]
+    packs: list[LockedPack]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write it as `folder`/graphopt.lock."""
+        (folder / LOCK).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def digest_of(path: Path) -> str:
+    """`sha256:…` of a file's content."""
+    with path.open("rb") as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+
+
+def digests_below(folder: Path, files: Iterable[Path] | None = None) -> dict[str, str]:
+    """Digests of `files` (default: every file below `folder`) by their path relative to `folder`."""
+    chosen = sorted(files if files is not None else (p for p in folder.rglob("*") if p.is_file()))
+    return {path.relative_to(folder).as_posix(): digest_of(path) for path in chosen}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every installed library that shapes a result."""
+    found: dict[str, str] = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def packs() -> list[LockedPack]:
+    """Every installed pack with the digest of its code and data, and graphopt's own code as the first."""
+    own = Path(__file__).parent
+    found = [
+        LockedPack(
+            group="graphopt", distribution="graphopt", version=versions()["graphopt"], digest=_tree(own)
+        )
+    ]
+    for group in registry.GROUPS:
+        for point in sorted(importlib.metadata.entry_points(group=group), key=lambda p: p.value):
+            file = importlib.import_module(point.module).__file__
+            dist = point.dist
+            found.append(
+                LockedPack(
+                    group=group,
+                    distribution=dist.name if dist else "?",
+                    version=dist.version if dist else "?",
+                    digest=_tree(Path(file).parent) if file else "?",
+                )
+            )
+    return found
+
+
+def _tree(folder: Path) -> str:
+    files = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return _combined(digests_below(folder, files))
+
+
+def _combined(digests: Mapping[str, str]) -> str:
+    total = hashlib.sha256(
+        "".join(f"{name}\0{digest}\0" for name, digest in sorted(digests.items())).encode()
+    )
+    return f"sha256:{total.hexdigest()}"

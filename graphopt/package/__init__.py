@@ -1,0 +1,15 @@
+"""Packages: what `optimize` writes, and what can be done with one."""
+
+from graphopt.package._manifest import MANIFEST, GraphFile, Manifest, Port, TargetInfo, read_manifest
+from graphopt.package._staging import Staging, staged
+
+__all__ = [
+    "MANIFEST",
+    "GraphFile",
+    "Manifest",
+    "Port",
+    "Staging",
+    "TargetInfo",
+    "read_manifest",
+    "staged",
+]

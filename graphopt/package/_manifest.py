@@ -1,0 +1,105 @@
+"""graphopt.json: what a package holds and under which conditions it is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graphopt.errors import BadInput
+
+__all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "TargetInfo", "Verdict", "read_manifest"]
+
+MANIFEST = "graphopt.json"
+VERSION = 1
+
+Verdict = Literal["passed", "inconclusive", "not run"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Port(_Frozen):
+    """One input or output of a graph. A dim is a size, or the name of what varies, or None if unknown."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+class GraphFile(_Frozen):
+    """One graph of the package and its interface. Paths are relative to the package."""
+
+    file: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+class TargetInfo(_Frozen):
+    """The target the package was compiled for, and what it found on the machine it was compiled on."""
+
+    name: str
+    fingerprint: dict[str, str] = Field(default_factory=dict)
+
+
+class Manifest(_Frozen):
+    """The whole of graphopt.json.
+
+    `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for the source's
+    interface into feeds for the package's, in order. `assumptions` are conditions the package is only right
+    under. `closing_check` says what the comparison with the source came to.
+    """
+
+    version: Literal[1] = VERSION
+    graphopt: str
+    source: str
+    task: str
+    family: str | None
+    recipe: str
+    lossless: bool
+    target: TargetInfo
+    graphs: dict[str, GraphFile]
+    adapters: tuple[dict[str, Any], ...] = ()
+    assumptions: dict[str, str] = Field(default_factory=dict)
+    session: dict[str, Any] = Field(default_factory=dict)
+    closing_check: Verdict = "not run"
+
+    def write(self, folder: Path) -> None:
+        """Write it as `folder`/graphopt.json."""
+        (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the package at `folder`. `BadInput` where there is none or it cannot be understood."""
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise _not_a_package(folder) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not JSON: {error}", hint="Make the package again.") from error
+    if isinstance(data, dict) and isinstance(data.get("version"), int) and data["version"] > VERSION:
+        raise BadInput(
+            f"{path} has version {data['version']}; this graphopt reads version {VERSION}",
+            hint="Upgrade graphopt, or make the package again.",
+        )
+    try:
+        return Manifest.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{path}: {where}: {first['msg']}", hint="Make the package again.") from error
+
+
+def _not_a_package(folder: Path) -> BadInput:
+    if not folder.exists():
+        return BadInput(f"package {folder} does not exist")
+    if not folder.is_dir():
+        return BadInput(f"{folder} is a file, not a package folder")
+    return BadInput(
+        f"{folder} is not a graphopt package: it has no {MANIFEST}",
+        hint="`graphopt optimize SOURCE -o OUT` makes one.",
+    )

@@ -1,0 +1,174 @@
+"""A folder written whole or not at all: built in a hidden folder beside its destination, then swapped in."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
+from graphopt.package._manifest import MANIFEST
+from graphopt.package._swap import install, recover, sync
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FULL", "Staging", "recover_destination", "staged"]
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True)
+class Staging:
+    """Where to build: `package` becomes the destination; `scratch` is thrown away in any case."""
+
+    package: Path
+    scratch: Path
+
+
+@contextlib.contextmanager
+def staged(out: Path, *, force: bool = False, source: Path | None = None) -> Iterator[Staging]:
+    """Build a package folder at `out`: the body fills `package`, and leaving it normally swaps that in.
+
+    Whatever goes wrong in the body, `out` stays as it was and nothing is left beside it; what a killed run
+    left there goes away on the next. Raises `BadInput` where `out` may not be written: it holds something and
+    `force` is not given, it holds something that is not a package, or `source` lies in it. A full disk
+    raises `EnvironmentProblem`.
+    """
+    out = out.resolve()
+    recover_destination(out)
+    _check(out, force, source)
+    with _made_parents(out.parent), _working_folder(out) as work:
+        staging = Staging(work / "package", work / "scratch")
+        try:
+            staging.package.mkdir()
+            staging.scratch.mkdir()
+            yield staging
+            sync(staging.package)
+            _check(out, force, source)
+            install(staging.package, out, work / "aside")
+        except OSError as error:
+            if error.errno in FULL:
+                raise _disk_full(error, out) from error
+            raise
+        finally:
+            recover(out, work / "aside")
+
+
+def recover_destination(out: Path) -> None:
+    """Undo a swap to `out` that was cut short, and remove what killed runs left beside it."""
+    for work in out.parent.glob(f"{_prefix(glob.escape(out.name))}*"):
+        with _lock(work) as locked:
+            if locked:
+                recover(out, work / "aside")
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def _prefix(name: str) -> str:
+    return f".{name}.graphopt-"
+
+
+def _check(out: Path, force: bool, source: Path | None) -> None:
+    if source is not None and source.resolve().is_relative_to(out):
+        raise BadInput(f"the source {source} lies in the output folder {out}", hint="Choose another -o.")
+    if Path.cwd().is_relative_to(out):
+        raise BadInput(f"the output folder {out} is, or holds, the current folder", hint="Choose another -o.")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BadInput(f"output {out} is a file", hint="Choose a folder with -o.")
+    if os.path.ismount(out):
+        raise BadInput(
+            f"output {out} is a mount point and cannot be replaced", hint="Choose a folder inside it."
+        )
+    if not any(out.iterdir()):
+        return
+    if not (out / MANIFEST).is_file():
+        raise BadInput(
+            f"output folder {out} is not empty and is not a graphopt package",
+            hint="graphopt only replaces packages, --force or not. Choose another -o.",
+        )
+    if not force:
+        raise BadInput(f"output folder {out} is not empty", hint="Pass --force to replace that package.")
+
+
+@contextlib.contextmanager
+def _made_parents(parent: Path) -> Iterator[None]:
+    missing = [p for p in (parent, *parent.parents) if not p.exists()]
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explained(error, parent) from error
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    work = out.parent / f"{_prefix(out.name)}{secrets.token_hex(4)}"
+    try:
+        work.mkdir()
+    except OSError as error:
+        raise _explained(error, out) from error
+    try:
+        with _lock(work):
+            yield work
+    finally:
+        _remove(work)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold an advisory lock on `folder`, which the system drops when the process ends, however it ends."""
+    if fcntl is None:
+        yield False
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except KeyboardInterrupt:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _disk_full(error: OSError, out: Path) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"no space left while writing {out}: {error.strerror}",
+        hint="Free some space or choose another -o; what stood there is untouched.",
+    )
+
+
+def _explained(error: OSError, out: Path) -> GraphoptError:
+    if error.errno in FULL:
+        return _disk_full(error, out)
+    if error.errno in {errno.ENOTDIR, errno.EEXIST}:
+        return BadInput(f"cannot make the folder {out}: a file is in the way", hint="Choose another -o.")
+    return EnvironmentProblem(f"cannot write {out}: {error.strerror}", hint="Choose another -o.")

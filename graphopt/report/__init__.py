@@ -1,0 +1,32 @@
+"""The report of a run: report.json, and the summary for people."""
+
+from graphopt.report._model import (
+    REPORT,
+    ClosingReport,
+    Comparison,
+    EditReport,
+    MissReport,
+    PassReport,
+    Report,
+    Sizes,
+)
+from graphopt.report._terminal import print_explanation, print_report
+from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
+
+__all__ = [
+    "REPORT",
+    "ClosingReport",
+    "Comparison",
+    "EditReport",
+    "MissReport",
+    "PassReport",
+    "Report",
+    "Sizes",
+    "bytes_change",
+    "bytes_text",
+    "number",
+    "plural",
+    "print_explanation",
+    "print_report",
+    "seconds_text",
+]

@@ -1,0 +1,161 @@
+"""report.json: what each pass did, cost and proved, and what the closing check found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+
+if TYPE_CHECKING:
+    from graphopt.pipeline import PassRecord
+    from graphopt.verify import ClosingCheck
+
+__all__ = [
+    "REPORT",
+    "ClosingReport",
+    "Comparison",
+    "EditReport",
+    "MissReport",
+    "PassReport",
+    "Report",
+    "Sizes",
+]
+
+REPORT = "report.json"
+
+
+class EditReport(BaseModel):
+    """One edit: its number within the pass, its stable identity, and what became of it."""
+
+    number: int
+    identity: str
+    summary: str
+    outcome: Literal["applied", "refused", "rolled back"]
+    proof: str | None = None
+
+
+class MissReport(BaseModel):
+    """A place where a pass almost matched, and the condition that failed."""
+
+    where: str
+    reason: str
+
+
+class PassReport(BaseModel):
+    """One step of the recipe. Bytes are those of the weights; seconds include checking."""
+
+    step: str
+    level: str
+    contract: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    edits: list[EditReport] = Field(default_factory=list)
+    near_misses: list[MissReport] = Field(default_factory=list)
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    seconds: float
+    check_seconds: float = 0.0
+    modified: bool
+    skipped: str | None = None
+    proved: str = ""
+
+    @property
+    def applied(self) -> int:
+        """How many edits are in force."""
+        return sum(edit.outcome == "applied" for edit in self.edits)
+
+    @property
+    def proofs(self) -> Counter[str]:
+        """How many of the edits in force carry each kind of structural proof."""
+        return Counter(e.proof for e in self.edits if e.outcome == "applied" and e.proof)
+
+    @classmethod
+    def of(cls, record: PassRecord) -> PassReport:
+        """The report of what the engine recorded."""
+        return cls(
+            step=record.step,
+            level=record.level,
+            contract=record.contract,
+            options=dict(record.options),
+            edits=[EditReport(**vars(edit)) for edit in record.edits],
+            near_misses=[MissReport(where=miss.where, reason=miss.reason) for miss in record.near_misses],
+            nodes_before=record.nodes_before,
+            nodes_after=record.nodes_after,
+            bytes_before=record.bytes_before,
+            bytes_after=record.bytes_after,
+            seconds=record.seconds,
+            check_seconds=record.check_seconds,
+            modified=record.modified,
+            skipped=record.skipped,
+            proved=record.proved,
+        )
+
+
+class Comparison(BaseModel):
+    """One number of the closing check. It holds if value ≤ bound, or value ≥ bound where `at_least`."""
+
+    case: str
+    output: str
+    metric: str
+    value: float
+    bound: float
+    at_least: bool = False
+    holds: bool
+
+
+class ClosingReport(BaseModel):
+    """The package on its target against the source: what was compared, and the verdict."""
+
+    verdict: Literal["passed", "failed", "inconclusive", "not run"]
+    reference: str = ""
+    reason: str = ""
+    comparisons: list[Comparison] = Field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, check: ClosingCheck) -> ClosingReport:
+        """The report of a check that ran."""
+        return cls(
+            verdict=check.verdict,
+            reference=check.reference,
+            reason=check.reason,
+            comparisons=[Comparison(**vars(c), holds=c.holds) for c in check.comparisons],
+            seconds=check.seconds,
+        )
+
+
+class Sizes(BaseModel):
+    """Bytes of weights as the source stores them and as the package does, and of all the package's files."""
+
+    source_weights: int
+    package_weights: int
+    package_files: int
+
+
+class Report(BaseModel):
+    """The whole of report.json. `seconds` are by phase; `peak_rss` is this process's, in bytes."""
+
+    version: Literal[1] = 1
+    graphopt: str
+    source: str
+    out: str
+    task: str
+    family: str | None
+    target: str
+    recipe: str
+    lossless: bool
+    verify: str
+    passes: list[PassReport] = Field(default_factory=list)
+    closing: ClosingReport
+    sizes: Sizes
+    seconds: dict[str, float] = Field(default_factory=dict)
+    peak_rss: int = 0
+    notes: list[str] = Field(default_factory=list)
+    assumptions: dict[str, str] = Field(default_factory=dict)
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

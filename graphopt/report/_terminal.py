@@ -1,0 +1,202 @@
+"""The summary a person reads when a run is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from graphopt.report._model import ClosingReport, Comparison, PassReport, Report
+from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
+
+__all__ = ["print_explanation", "print_report"]
+
+_VERDICTS = {
+    "passed": ("✓ passed", "bold green"),
+    "failed": ("✗ failed", "bold red"),
+    "inconclusive": ("? inconclusive", "bold yellow"),
+    "not run": ("not run", "yellow"),
+}
+_METRICS = {
+    "logits": "max |Δ| / std",
+    "relative": "max |Δ| / std",
+    "top1": "tokens changed",
+    "kl_mean": "mean KL",
+    "kl_p99": "99th percentile KL",
+    "cosine": "lowest cosine",
+}
+
+
+def print_report(report: Report, console: Console, *, installed: bool = True) -> None:
+    """Print the summary, for 80 columns and up. `installed`: whether `report.out` now holds the package."""
+    console.print()
+    console.print(_headline(report))
+    console.print()
+    console.print(_passes(report.passes))
+    for line in _aside(report):
+        console.print(Padding(line, (0, 0, 0, 1)))
+    console.print()
+    console.print(_facts(report, installed))
+
+
+def _headline(report: Report) -> Text:
+    what = f"{report.family}, {report.task}" if report.family else report.task
+    return Text.assemble(
+        (f" {report.source}", "bold"),
+        " → ",
+        (report.recipe, "bold cyan"),
+        f" on {report.target}  ",
+        (what, "dim"),
+    )
+
+
+def _passes(passes: Sequence[PassReport]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(" pass", no_wrap=True, style="cyan", max_width=24)
+    table.add_column("edits", justify="right", no_wrap=True)
+    table.add_column("nodes", justify="right", no_wrap=True)
+    table.add_column("weights", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("proved", no_wrap=True)
+    for step in passes:
+        if step.modified:
+            table.add_row(
+                f" {step.step}",
+                str(step.applied),
+                _nodes(step),
+                Text(bytes_change(step.bytes_before, step.bytes_after), style=_dim_unless(_resized(step))),
+                seconds_text(step.seconds),
+                _proved(step),
+            )
+    return table
+
+
+def _nodes(step: PassReport) -> Text:
+    if step.nodes_before == step.nodes_after:
+        return Text(str(step.nodes_after), style="dim")
+    return Text(f"{step.nodes_before} → {step.nodes_after}")
+
+
+def _resized(step: PassReport) -> bool:
+    return step.bytes_before != step.bytes_after
+
+
+def _dim_unless(condition: bool) -> str:
+    return "" if condition else "dim"
+
+
+def _proved(step: PassReport) -> Text:
+    """What is known without running anything: of each edit, of some of them, or of the whole graph."""
+    proved = step.proofs.total()
+    if proved and proved == step.applied:
+        return Text("each edit", style="green")
+    if proved:
+        return Text(f"{proved} of {step.applied}")
+    return Text("structure" if step.proved else "", style="dim")
+
+
+def _aside(report: Report) -> Iterator[Text]:
+    idle = [step.step for step in report.passes if not step.modified and not step.skipped]
+    if idle:
+        yield Text(f"{plural(len(idle), 'pass')} found nothing to do: {', '.join(idle)}", style="dim")
+    for step in report.passes:
+        if step.skipped:
+            yield Text(f"{step.step} did not run: {step.skipped}", style="yellow")
+    refused = {s.step: n for s in report.passes if (n := sum(e.outcome != "applied" for e in s.edits))}
+    for name, count in refused.items():
+        yield Text(f"{name}: {plural(count, 'edit')} refused by the engine", style="yellow")
+
+
+def _facts(report: Report, installed: bool) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    table.add_row("check", _closing(report.closing))
+    table.add_row("size", _size(report))
+    table.add_row("time", _time(report))
+    if report.assumptions:
+        table.add_row("assumes", Text("\n".join(report.assumptions.values())))
+    if report.notes:
+        table.add_row("notes", Text("\n".join(report.notes)))
+    if installed:
+        table.add_row("package", Text(report.out, overflow="fold"))
+        table.add_row("report", Text(f"{report.out}/report.json", overflow="fold"))
+    else:
+        table.add_row("package", Text(f"not installed: {report.out} is as it was", style="red"))
+    return table
+
+
+def _closing(closing: ClosingReport) -> RenderableType:
+    label, style = _VERDICTS[closing.verdict]
+    against = f"  against {closing.reference}, {seconds_text(closing.seconds)}" if closing.reference else ""
+    lines: list[RenderableType] = [Text.assemble((label, style), (against, "dim"))]
+    if closing.reason:
+        lines.append(Text(closing.reason))
+    lines += [_comparison(c) for c in _worst(closing.comparisons)]
+    cases = list(dict.fromkeys(c.case for c in closing.comparisons))
+    if len(cases) > 1:
+        lines.append(Text(f"over {', '.join(cases)}", style="dim"))
+    return Group(*lines)
+
+
+def _worst(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """For each output and metric the comparison furthest beyond its bound; the KV cache counts as one."""
+    worst: dict[tuple[str, str], Comparison] = {}
+    for one in comparisons:
+        key = (_kind(one.output), one.metric)
+        if key not in worst or _strain(one) > _strain(worst[key]):
+            worst[key] = one
+    return list(worst.values())
+
+
+def _kind(output: str) -> str:
+    return "present" if output.startswith("present") else output
+
+
+def _strain(one: Comparison) -> float:
+    if one.value != one.value:
+        return float("inf")
+    return one.bound - one.value if one.at_least else one.value - one.bound
+
+
+def _comparison(one: Comparison) -> Text:
+    relation = "≥" if one.at_least else "≤"
+    verdict = relation if one.holds else ("<" if one.at_least else ">")
+    return Text.assemble(
+        f"{one.output}  {_METRICS.get(one.metric, one.metric)} ",
+        (number(one.value), "green" if one.holds else "bold red"),
+        f" {verdict} {number(one.bound)}",
+        ("" if one.holds else f"  in {one.case}", "red"),
+    )
+
+
+def _size(report: Report) -> Text:
+    sizes = report.sizes
+    before, after = sizes.source_weights, sizes.package_weights
+    ratio = f"  ({before / after:.2g}x smaller)" if 0 < after < before / 1.05 else ""
+    return Text.assemble(
+        f"weights {bytes_change(before, after)}",
+        (ratio, "green"),
+        (f"; all files {bytes_text(sizes.package_files)}", "dim"),
+    )
+
+
+def _time(report: Report) -> Text:
+    phases = ", ".join(f"{name} {seconds_text(s)}" for name, s in report.seconds.items() if s >= 0.05)
+    memory = f"; peak memory {bytes_text(report.peak_rss)}" if report.peak_rss else ""
+    return Text.assemble(seconds_text(sum(report.seconds.values())), (f"  {phases}{memory}", "dim"))
+
+
+def print_explanation(report: Report, pass_name: str, console: Console) -> None:
+    """Print why `pass_name` did not match where it almost did."""
+    steps = [s for s in report.passes if s.step.partition("#")[0] == pass_name]
+    console.print()
+    for step in steps:
+        said = f"{plural(step.applied, 'edit')} applied, {plural(len(step.near_misses), 'near miss')}"
+        console.print(Text.assemble(" ", (step.step, "bold cyan"), f": {step.skipped or said}"))
+        for miss in step.near_misses:
+            console.print(Padding(Text.assemble((miss.where, "bold"), "\n  ", miss.reason), (0, 0, 0, 3)))
