@@ -4,12 +4,13 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test check wheel-demo clean
+.PHONY: help venv demo test check bench wheel-demo clean
 
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
 	@echo "make test         every test, on two processes"
 	@echo "make check        lint, format, types, import contract"
+	@echo "make bench        a 1.24B-parameter shape, beside onnxruntime-genai's builder (about an hour, 15 GB of disk)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make clean        remove everything that was built"
@@ -38,6 +39,12 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/project/test_imports.py
+
+bench: venv build/llama-1b/config.json
+	$(BIN)/python benchmarks/builder.py build/llama-1b --work build/builder
+
+build/llama-1b/config.json: | venv
+	$(BIN)/python benchmarks/make_model.py build/llama-1b
 
 wheel-demo: venv
 	PYTHON=$(BIN)/python PYTHON3=$(PYTHON) scripts/wheel-demo
