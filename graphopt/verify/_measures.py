@@ -36,7 +36,7 @@ def changed_tokens(expected: NDArray[np.floating], got: NDArray[np.floating]) ->
 
 
 def divergences(expected: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray[np.float64]:
-    """KL(expected || got) in nats of every row of logits [..., vocab]; inf where `got` is NaN or misshapen."""
+    """KL(expected || got), nats, of every row of logits [..., vocab]; inf where `got` is NaN or misshapen."""
     if expected.shape != got.shape:
         return np.asarray([np.inf])
     p, q = _log_softmax(expected), _log_softmax(got)

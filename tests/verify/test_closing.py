@@ -1,0 +1,188 @@
+"""The closing check says no to a package that differs, and names the output and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from graphopt import CheckFailed, Inconclusive
+from graphopt.pipeline import Budget
+from graphopt.verify import ClosingCheck, closing_check
+
+LOSSLESS = Budget()
+LOSSY = Budget(kl_mean=0.02, kl_p99=0.2, cosine=0.99)
+Model = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    feeds: dict[str, np.ndarray]
+    compare: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def case(name: str = "prefill", batch: int = 3, *, masked: int = 0) -> Case:
+    """`masked` positions of the first row mean nothing."""
+    valid = np.ones((batch, 5), bool)
+    valid[0, :masked] = False
+    ids = np.random.default_rng(0).integers(0, 40, (batch, 5))
+    return Case(name, {"input_ids": ids}, {"logits": valid})
+
+
+def reference(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    table = np.random.default_rng(1).normal(size=(40, 64)).astype(np.float32) * 3
+    return {"logits": table[feeds["input_ids"]]}
+
+
+def changed(change: Callable[[np.ndarray], np.ndarray]) -> Model:
+    return lambda feeds: {"logits": change(reference(feeds)["logits"])}
+
+
+def off_by(size: float) -> Model:
+    return changed(lambda logits: logits + size * np.sign(np.random.default_rng(2).normal(size=logits.shape)))
+
+
+def check(
+    package: Model, budget: Budget, *, one: Case | None = None, distribution: bool = True
+) -> ClosingCheck:
+    cases = [one or case()]
+    return closing_check(
+        reference,
+        package,
+        cases=cases,
+        data=[Case("text", cases[0].feeds)],
+        budget=budget,
+        distribution=distribution,
+        against="the source",
+    )
+
+
+@pytest.mark.parametrize("budget", [LOSSLESS, LOSSY])
+@pytest.mark.parametrize("distribution", [True, False])
+def test_the_same_model_passes(budget: Budget, distribution: bool) -> None:
+    found = check(reference, budget, distribution=distribution)
+
+    assert found.verdict == "passed"
+    assert found.comparisons
+    found.require()
+
+
+def test_rounding_passes_as_lossless() -> None:
+    assert check(off_by(1e-4), LOSSLESS).verdict == "passed"
+
+
+def test_more_than_rounding_fails_as_lossless() -> None:
+    found = check(off_by(1e-2), LOSSLESS)
+
+    with pytest.raises(CheckFailed, match=r"logits in prefill: scaled 0\.003\d+ should be ≤ 0\.001"):
+        found.require()
+
+
+def test_a_changed_token_fails_as_lossless() -> None:
+    def swap(logits: np.ndarray) -> np.ndarray:
+        out = logits.copy()
+        top = out[0, 0].argmax()
+        out[0, 0, top] = -20
+        return out
+
+    metrics = {c.metric: c for c in check(changed(swap), LOSSLESS).comparisons}
+
+    assert metrics["top1"].value == 1
+    assert not metrics["top1"].holds
+
+
+def test_damage_within_the_budget_passes() -> None:
+    assert check(off_by(0.1), LOSSY).verdict == "passed"
+
+
+@pytest.mark.parametrize("size", [1.0, 5.0])
+def test_damage_beyond_the_budget_fails(size: float) -> None:
+    found = check(off_by(size), LOSSY)
+
+    assert found.verdict == "failed"
+    with pytest.raises(CheckFailed, match=r"logits in .*kl_"):
+        found.require()
+
+
+def test_a_case_alone_may_not_exceed_what_99_of_100_tokens_stay_under() -> None:
+    one = case("left-padded batch")
+
+    def broken_when_batched(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return off_by(5.0 if feeds is one.feeds else 0.0)(feeds)
+
+    found = closing_check(
+        reference,
+        broken_when_batched,
+        cases=[one],
+        data=[case("text")],
+        budget=LOSSY,
+        distribution=True,
+        against="the source",
+    )
+
+    assert [c.case for c in found.failures()] == ["left-padded batch"]
+
+
+@pytest.mark.parametrize("budget", [LOSSLESS, LOSSY])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: np.full_like(x, np.nan),
+        lambda x: x[:, 1:],
+        lambda x: np.roll(x, 1, axis=-1),
+        lambda x: np.zeros_like(x),
+        lambda x: x[::-1],
+    ],
+    ids=["nan", "too short", "shifted", "zero", "batch reversed"],
+)
+@pytest.mark.parametrize("distribution", [True, False])
+def test_wrong_results_fail(
+    change: Callable[[np.ndarray], np.ndarray], budget: Budget, distribution: bool
+) -> None:
+    assert check(changed(change), budget, distribution=distribution).verdict == "failed"
+
+
+@pytest.mark.parametrize("budget", [LOSSLESS, LOSSY])
+def test_a_missing_output_fails(budget: Budget) -> None:
+    assert check(lambda feeds: {}, budget).verdict == "failed"
+
+
+@pytest.mark.parametrize("budget", [LOSSLESS, LOSSY])
+def test_padding_is_not_compared(budget: Budget) -> None:
+    def garbage_in_padding(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        logits = reference(feeds)["logits"]
+        if feeds["input_ids"] is padded.feeds["input_ids"]:
+            logits[0, :2] = np.nan
+        return {"logits": logits}
+
+    padded = case("left-padded batch", masked=2)
+    found = closing_check(
+        reference, garbage_in_padding, cases=[padded], budget=budget, distribution=True, against="it"
+    )
+
+    assert found.verdict == "passed"
+
+
+def test_a_budget_that_bounds_nothing_decides_nothing() -> None:
+    found = check(reference, Budget(kl_mean=0.1), distribution=False)
+
+    assert found.verdict == "inconclusive"
+    with pytest.raises(Inconclusive, match="bounds nothing"):
+        found.require()
+
+
+def test_integer_outputs_are_compared_exactly() -> None:
+    def labels(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"label": feeds["input_ids"]}
+
+    def other(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"label": feeds["input_ids"] + 1}
+
+    cases = [case()]
+    same = closing_check(labels, labels, cases=cases, budget=LOSSLESS, distribution=False, against="it")
+    wrong = closing_check(labels, other, cases=cases, budget=LOSSLESS, distribution=False, against="it")
+
+    assert (same.verdict, wrong.verdict) == ("passed", "failed")
