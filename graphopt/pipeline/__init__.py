@@ -14,7 +14,7 @@ from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._match import Match, Pattern, find
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
-from graphopt.pipeline._runner import EditRecord, PassRecord, RunOptions, RunResult, run_recipe
+from graphopt.pipeline._runner import EditRecord, PassRecord, RunOptions, RunResult, run_recipe, weight_bytes
 
 __all__ = [
     "AddedInput",
@@ -45,5 +45,6 @@ __all__ = [
     "find",
     "load_recipe",
     "run_recipe",
+    "weight_bytes",
     "with_options",
 ]

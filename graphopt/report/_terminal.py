@@ -22,8 +22,8 @@ _VERDICTS = {
     "not run": ("not run", "yellow"),
 }
 _METRICS = {
-    "logits": "max |Δ| / std",
-    "relative": "max |Δ| / std",
+    "scaled": "max |Δ| / std",
+    "differing": "values that differ",
     "top1": "tokens changed",
     "kl_mean": "mean KL",
     "kl_p99": "99th percentile KL",

@@ -1,0 +1,142 @@
+"""graphopt inspect."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from graphopt.cli._console import console, json_option, write_json
+from graphopt.errors import BadInput
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from rich.console import RenderableType
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("model", type=click.Path(path_type=Path))
+@json_option
+def command(model: Path, json_file: str | None) -> None:
+    """Show the interface, the operators and the size of MODEL, an .onnx file or a package folder."""
+    from graphopt.ir import load_model
+
+    described = {path.name: _describe(load_model(path)) for path in _graphs(model)}
+    write_json(json_file, described)
+    if json_file == "-":
+        return
+    for name, one in described.items():
+        console().print(_rendered(name, one))
+
+
+def _graphs(model: Path) -> list[Path]:
+    if not model.exists():
+        raise BadInput(f"{model} does not exist")
+    if model.is_file():
+        return [model]
+    found = sorted(model.glob("*.onnx"))
+    if not found:
+        raise BadInput(f"{model} holds no .onnx file")
+    return found
+
+
+def _describe(model: ir.Model) -> dict[str, Any]:
+    from graphopt.pipeline import weight_bytes
+
+    nodes = list(model.graph.all_nodes())
+    census = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes)
+    graphs = (model.graph, *model.graph.subgraphs())
+    weights = Counter[str]()
+    for value in (v for graph in graphs for v in graph.initializers.values()):
+        if value.const_value is not None:
+            weights[value.const_value.dtype.name.lower()] += value.const_value.nbytes
+    return {
+        "opsets": {domain or "ai.onnx": version for domain, version in model.opset_imports.items()},
+        "inputs": [_port(v) for v in model.graph.inputs if not v.is_initializer()],
+        "outputs": [_port(v) for v in model.graph.outputs],
+        "nodes": len(nodes),
+        "operators": dict(sorted(census.items(), key=lambda item: (-item[1], item[0]))),
+        "weight_bytes": weight_bytes(model),
+        "weight_bytes_by_dtype": dict(weights.most_common()),
+    }
+
+
+def _port(value: ir.Value) -> dict[str, Any]:
+    shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
+    return {
+        "name": value.name,
+        "dtype": value.dtype.name.lower() if value.dtype is not None else None,
+        "shape": shape,
+    }
+
+
+def _rendered(name: str, one: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from graphopt.report import bytes_text, plural
+
+    opsets = ", ".join(f"{domain} {version}" for domain, version in one["opsets"].items())
+    dtypes = ", ".join(f"{dtype} {bytes_text(size)}" for dtype, size in one["weight_bytes_by_dtype"].items())
+    return Group(
+        Text.assemble((name, "bold"), f"  {plural(one['nodes'], 'node')}, opset {opsets}"),
+        Text.assemble("weights ", (bytes_text(one["weight_bytes"]), "bold"), f"  {dtypes}"),
+        Text(),
+        _interface(one),
+        Text(),
+        _census(one["operators"].items()),
+    )
+
+
+def _interface(one: dict[str, Any]) -> RenderableType:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("name", style="cyan", overflow="fold")
+    table.add_column("type", no_wrap=True)
+    table.add_column("shape", overflow="fold")
+    for side in ("inputs", "outputs"):
+        for name, port in _collapsed(one[side]):
+            table.add_row(side[:-1], name, port["dtype"] or "?", escape(_shape(port["shape"])))
+    return table
+
+
+def _collapsed(ports: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Ports with the name to show; those that differ only in a number, a layer's caches say, become one."""
+    alike: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for port in ports:
+        alike.setdefault((re.sub(r"\d+", "#", port["name"]), str(port["shape"])), []).append(port)
+    return [(_name(pattern, group), group[0]) for (pattern, _), group in alike.items()]
+
+
+def _name(pattern: str, group: list[dict[str, Any]]) -> str:
+    if len(group) == 1 or pattern.count("#") != 1:
+        return ", ".join(port["name"] for port in group)
+    numbers = [re.search(r"\d+", port["name"]) for port in group]
+    first, last = (found[0] for found in (numbers[0], numbers[-1]) if found)
+    return pattern.replace("#", f"{{{first}..{last}}}")
+
+
+def _shape(shape: list[Any] | None) -> str:
+    return "?" if shape is None else f"[{', '.join('?' if d is None else str(d) for d in shape)}]"
+
+
+def _census(operators: Iterable[tuple[str, int]]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    table.add_column("nodes", justify="right", no_wrap=True)
+    table.add_column("operator", style="cyan", no_wrap=True)
+    for operator, count in operators:
+        table.add_row(str(count), operator)
+    return table

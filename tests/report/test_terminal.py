@@ -1,0 +1,214 @@
+"""The summary: what it says, and that it fits a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from graphopt.report import (
+    ClosingReport,
+    Comparison,
+    EditReport,
+    MissReport,
+    PassReport,
+    Report,
+    Sizes,
+    print_explanation,
+    print_report,
+)
+
+
+def step(name: str, edits: int = 0, *, proof: str | None = None, **changes: Any) -> PassReport:
+    applied = [
+        EditReport(number=n + 1, identity=f"{name}:{n}", summary="s", outcome="applied", proof=proof)
+        for n in range(edits)
+    ]
+    values: dict[str, Any] = {
+        "step": name,
+        "level": "improve",
+        "contract": "exact",
+        "edits": applied,
+        "nodes_before": 1250,
+        "nodes_after": 1250 - edits,
+        "bytes_before": 22_800_000,
+        "bytes_after": 22_800_000,
+        "seconds": 0.25,
+        "modified": edits > 0,
+        "proved": "structure",
+    }
+    return PassReport(**(values | changes))
+
+
+def comparison(case: str, value: float, **changes: Any) -> Comparison:
+    values: dict[str, Any] = {
+        "case": case,
+        "output": "logits",
+        "metric": "kl_mean",
+        "value": value,
+        "bound": 0.02,
+        "holds": value <= 0.02,
+    }
+    return Comparison(**(values | changes))
+
+
+def report(**changes: Any) -> Report:
+    values: dict[str, Any] = {
+        "graphopt": "0.1.0",
+        "source": "tiny-coder",
+        "out": "build/demo",
+        "task": "text-generation",
+        "family": "decoder",
+        "target": "cpu",
+        "recipe": "int4",
+        "lossless": False,
+        "verify": "structure",
+        "closing": ClosingReport(
+            verdict="passed",
+            reference="PyTorch, fp32",
+            comparisons=[comparison("held-out text", 0.011), comparison("decode", 0.003)],
+            seconds=12.3,
+        ),
+        "sizes": Sizes(source_weights=11_400_000, package_weights=3_510_000, package_files=3_900_000),
+        "passes": [
+            step("upgrade"),
+            step("fold-constants", 212),
+            step("cse", 30, proof="duplicate"),
+            step("raise-gelu"),
+            step("quantize-weights", 43, nodes_after=1250, bytes_after=3_510_000),
+        ],
+        "seconds": {"export": 9.1, "passes": 9.3},
+        "peak_rss": 1_210_000_000,
+    }
+    return Report(**(values | changes))
+
+
+def printed(one: Report, *, installed: bool = True, width: int = 80) -> str:
+    stream = io.StringIO()
+    print_report(one, Console(file=stream, width=width, color_system=None), installed=installed)
+    return stream.getvalue()
+
+
+def line(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(start))
+
+
+def test_each_pass_says_what_it_did_cost_and_proved() -> None:
+    text = printed(report())
+
+    told = line(text, "fold-constants")
+    assert " ".join(told.split()) == "fold-constants 212 1250 → 1038 22.8 MB 0.2 s structure"
+    assert line(text, "cse").endswith("each edit")
+    assert "22.8 → 3.51 MB" in line(text, "quantize-weights")
+
+
+def test_passes_that_did_nothing_share_a_line() -> None:
+    text = printed(report())
+
+    assert "2 passes found nothing to do: upgrade, raise-gelu" in text
+    assert text.count("raise-gelu") == 1
+
+
+def test_a_pass_that_could_not_run_says_why() -> None:
+    text = printed(report(passes=[step("raise-gelu", skipped="needs opset 20..")]))
+
+    assert "raise-gelu did not run: needs opset 20.." in text
+
+
+def test_refused_edits_are_told() -> None:
+    refused = EditReport(number=1, identity="x", summary="s", outcome="refused")
+    text = printed(report(passes=[step("cse", edits=2), step("tie-weights", edits=0)]))
+    assert "refused" not in text
+
+    assert "cse: 1 edit refused" in printed(
+        report(passes=[step("cse").model_copy(update={"edits": [refused]})])
+    )
+
+
+def test_then_the_check_the_sizes_and_where_things_are() -> None:
+    text = printed(report())
+
+    assert "passed" in line(text, "check")
+    assert "mean KL 0.011 ≤ 0.02" in text
+    assert "11.4 → 3.51 MB  (3.2x smaller)" in line(text, "size")
+    assert line(text, "package").endswith("build/demo")
+    assert line(text, "report").endswith("build/demo/report.json")
+
+
+def test_a_failure_names_the_output_the_case_and_by_how_much() -> None:
+    failed = ClosingReport(
+        verdict="failed",
+        reference="PyTorch, fp32",
+        comparisons=[comparison("prefill", 0.01), comparison("left-padded batch", 0.51)],
+    )
+    text = printed(report(closing=failed), installed=False)
+
+    assert "logits  mean KL 0.51 > 0.02  in left-padded batch" in text
+    assert "not installed: build/demo is as it was" in text
+    assert "report.json" not in text
+
+
+def test_a_cosine_has_to_be_at_least_its_bound() -> None:
+    low = comparison("text", 0.9, metric="cosine", bound=0.98, at_least=True, holds=False)
+    text = printed(report(closing=ClosingReport(verdict="failed", comparisons=[low])))
+
+    assert "lowest cosine 0.9 < 0.98" in text
+
+
+def test_of_a_kv_cache_only_the_worst_is_shown() -> None:
+    states = [
+        comparison("decode", 1e-7 * (n + 1), output=f"present.{n}.key", metric="scaled", bound=1e-3)
+        for n in range(9)
+    ]
+    text = printed(report(closing=ClosingReport(verdict="passed", comparisons=states)))
+
+    assert "present.8.key" in text
+    assert text.count("present.") == 1
+
+
+def test_an_inconclusive_check_says_why() -> None:
+    text = printed(report(closing=ClosingReport(verdict="inconclusive", reason="no inputs are known")))
+
+    assert "inconclusive" in line(text, "check")
+    assert "no inputs are known" in text
+
+
+def test_assumptions_and_notes_are_told() -> None:
+    text = printed(report(assumptions={"dense": "no batch is padded"}, notes=["weights were bf16"]))
+
+    assert line(text, "assumes").endswith("no batch is padded")
+    assert line(text, "notes").endswith("weights were bf16")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_is_longer_than_the_terminal(width: int) -> None:
+    long = step(
+        "lower-a-pass-with-quite-a-long-name", 11_000, nodes_before=99_999, bytes_before=2_490_000_000
+    )
+    text = printed(
+        report(passes=[long], source="an-organisation/a-model-with-a-rather-long-name"), width=width
+    )
+
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_an_explanation_lists_near_misses_of_every_use_of_the_pass() -> None:
+    misses = [MissReport(where="node_7", reason="a second consumer of Erf")]
+    one = report(passes=[step("raise-gelu", near_misses=misses), step("cse"), step("raise-gelu#2", 1)])
+    stream = io.StringIO()
+    print_explanation(one, "raise-gelu", Console(file=stream, width=80, color_system=None))
+    text = stream.getvalue()
+
+    assert "raise-gelu: 0 edits applied, 1 near miss" in text
+    assert "node_7" in text
+    assert "a second consumer of Erf" in text
+    assert "raise-gelu#2: 1 edit applied, 0 near misses" in text
+    assert "cse" not in text
+
+
+def test_a_report_survives_the_disk(tmp_path: Any) -> None:
+    report().write(tmp_path / "report.json")
+
+    assert Report.model_validate_json((tmp_path / "report.json").read_text()) == report()
