@@ -1,0 +1,172 @@
+"""What a model family says about its models: how to trace them, what legal inputs are, what a package needs.
+
+Importing this module loads no torch; methods that need it import it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = [
+    "Case",
+    "ExportInputs",
+    "Family",
+    "InputDomain",
+    "Interface",
+    "PackageContext",
+    "Reference",
+    "TensorSpec",
+]
+
+Dim = int | str | None
+Padding = Literal["none", "left", "right"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: a dim is a size, the name of what varies, or None if unknown; `dtype` is numpy's name."""
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The inputs and outputs of a model, in order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @classmethod
+    def of(cls, model: ir.Model) -> Interface:
+        """The interface a graph declares. Inputs that are also initializers have a default and are left out."""
+        graph = model.graph
+        return cls(
+            tuple(_spec(v) for v in graph.inputs if v.name not in graph.initializers),
+            tuple(_spec(v) for v in graph.outputs),
+        )
+
+    def input(self, name: str) -> TensorSpec | None:
+        """The input called `name`, if there is one."""
+        return next((spec for spec in self.inputs if spec.name == name), None)
+
+    def output(self, name: str) -> TensorSpec | None:
+        """The output called `name`, if there is one."""
+        return next((spec for spec in self.outputs if spec.name == name), None)
+
+    def matching(self, pattern: str) -> tuple[TensorSpec, ...]:
+        """Inputs whose whole name matches the regular expression `pattern`, in order."""
+        return tuple(spec for spec in self.inputs if re.fullmatch(pattern, spec.name))
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    import onnx_ir as ir
+
+    if value.name is None or value.dtype is None or value.shape is None:
+        raise ValueError(f"graph input or output {value.name!r} has no type or shape")
+    dims = tuple(d.value if isinstance(d, ir.SymbolicDim) else int(d) for d in value.shape)
+    return TensorSpec(value.name, str(value.dtype.numpy()), dims)
+
+
+@dataclass(frozen=True)
+class ExportInputs:
+    """One sample call of a model's `forward`, with the names the graph shall have.
+
+    `kwargs` are the arguments; their tensors, which may sit inside containers, are on the meta device.
+    `dims` describes those tensors in the order in which the containers hold them: graph input name to dims, where
+    a name stands for what varies. `outputs` names the results in order. `derived` says which names follow from
+    others, and how torch spells it: `{"total": "past + sequence"}`.
+    """
+
+    kwargs: Mapping[str, Any]
+    dims: Mapping[str, tuple[Dim, ...]]
+    outputs: tuple[str, ...]
+    derived: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One legal call of a model.
+
+    `compare` maps each output to a bool array that broadcasts to it: where it is False the output is unspecified
+    (rows of padding, say) and is not compared. `padding` says on which side the batch is padded, if at all.
+    """
+
+    name: str
+    feeds: Mapping[str, np.ndarray]
+    compare: Mapping[str, np.ndarray]
+    padding: Padding = "none"
+
+
+class InputDomain(ABC):
+    """What a legal call of a model is: which masks, positions, token ids and lengths go together."""
+
+    @abstractmethod
+    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        """Small legal calls that between them take every way through the model; the same ones for the same `rng`."""
+
+
+class Reference(ABC):
+    """The source model in PyTorch, its weights upcast to float32."""
+
+    @abstractmethod
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name, from feeds by name: both those of the interface the model was exported with."""
+
+
+@dataclass(frozen=True)
+class PackageContext:
+    """What `Family.package_files` may know: the final graph's interface, and whether past and present may share memory."""
+
+    interface: Interface
+    file: str = "model.onnx"
+    share_buffer: bool = False
+
+
+class Family(ABC):
+    """A kind of model: which architectures, for which tasks, and everything that is peculiar to them.
+
+    `config` is the model's configuration as a dict under the field names common to all of transformers
+    (`hidden_size` also where the model says `n_embd`), defaults included.
+    """
+
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def matches(self, config: Mapping[str, Any], task: str) -> bool:
+        """Whether a model of this configuration, used for `task` (one of `tasks`), belongs here."""
+
+    @abstractmethod
+    def model_class(self, task: str) -> str:
+        """Name of the transformers Auto class that builds the model for `task`."""
+
+    @abstractmethod
+    def export_inputs(self, model: Any, task: str) -> ExportInputs:
+        """A sample call of `model`, a `PreTrainedModel` on the meta device. Every mask in it has a zero."""
+
+    @abstractmethod
+    def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
+        """Legal inputs of a model exported with `interface`."""
+
+    @abstractmethod
+    def reference(
+        self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
+    ) -> Reference:
+        """The model at `source_dir` in PyTorch, to compare with. `interface` is the one it was exported with."""
+
+    def package_files(
+        self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
+    ) -> None:
+        """Write into `staging` what a package needs beside its graph: tokenizer, runtime configuration."""
