@@ -88,7 +88,7 @@ def report(**changes: Any) -> Report:
 def printed(one: Report, *, installed: bool = True, width: int = 80) -> str:
     stream = io.StringIO()
     print_report(one, Console(file=stream, width=width, color_system=None), installed=installed)
-    return stream.getvalue()
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
 def line(text: str, start: str) -> str:
@@ -119,9 +119,7 @@ def test_a_pass_that_could_not_run_says_why() -> None:
 
 def test_refused_edits_are_told() -> None:
     refused = EditReport(number=1, identity="x", summary="s", outcome="refused")
-    text = printed(report(passes=[step("cse", edits=2), step("tie-weights", edits=0)]))
-    assert "refused" not in text
-
+    assert "refused" not in printed(report())
     assert "cse: 1 edit refused" in printed(
         report(passes=[step("cse").model_copy(update={"edits": [refused]})])
     )
