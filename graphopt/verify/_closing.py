@@ -30,9 +30,9 @@ Model = Callable[[Arrays], Mapping[str, np.ndarray]]
 
 
 class ClosingCase(Protocol):
-    """Feeds by the source's input names, and for each output the positions that mean something.
+    """Feeds by the source's input names, and for each output what of it is specified.
 
-    A mask covers the leading axes of its output; an output without one is compared whole.
+    A mask is a bool array that broadcasts to its output; an output without one is compared whole.
     """
 
     @property
@@ -133,7 +133,7 @@ Selected = dict[str, np.ndarray]
 def _results(
     reference: Model, package: Model, cases: Iterable[ClosingCase]
 ) -> Iterator[tuple[ClosingCase, Selected, Selected]]:
-    """Each case with both results, cut down to the positions that mean something."""
+    """Each case with both results, cut down to what is specified."""
     for case in cases:
         expected, got = reference(case.feeds), package(case.feeds)
         yield case, *_selected(expected, got, case.compare)
@@ -143,10 +143,19 @@ def _selected(expected: Arrays, got: Arrays, masks: Arrays) -> tuple[Selected, S
     kept: tuple[Selected, Selected] = ({}, {})
     for name, value in expected.items():
         mask = masks.get(name)
+        if mask is not None and not mask.any():
+            continue
         for side, array in zip(kept, (value, got.get(name, np.empty(0))), strict=True):
-            fits = mask is not None and array.shape[: mask.ndim] == mask.shape
-            side[name] = array[mask] if fits else array
+            side[name] = array if mask is None or array.shape != value.shape else _cut(array, mask)
     return kept
+
+
+def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What `mask` keeps of `array`: whole rows where it does not tell entries of a row apart."""
+    if mask.all():
+        return array
+    kept = np.broadcast_to(mask, array.shape)
+    return array[kept[..., 0]] if mask.shape[-1] == 1 and array.ndim > 1 else array[kept]
 
 
 def _lossless(case: str, expected: Selected, got: Selected) -> Iterator[ClosingComparison]:

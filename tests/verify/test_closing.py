@@ -26,7 +26,7 @@ class Case:
 
 def case(name: str = "prefill", batch: int = 3, *, masked: int = 0) -> Case:
     """`masked` positions of the first row mean nothing."""
-    valid = np.ones((batch, 5), bool)
+    valid = np.ones((batch, 5, 1), bool)
     valid[0, :masked] = False
     ids = np.random.default_rng(0).integers(0, 40, (batch, 5))
     return Case(name, {"input_ids": ids}, {"logits": valid})
