@@ -1,7 +1,7 @@
 """Packages: what `optimize` writes, and what can be done with one."""
 
 from graphopt.package._manifest import MANIFEST, GraphFile, Manifest, Port, TargetInfo, read_manifest
-from graphopt.package._staging import Staging, staged
+from graphopt.package._staging import Staging, check_destination, staged
 
 __all__ = [
     "MANIFEST",
@@ -10,6 +10,7 @@ __all__ = [
     "Port",
     "Staging",
     "TargetInfo",
+    "check_destination",
     "read_manifest",
     "staged",
 ]

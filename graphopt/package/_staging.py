@@ -21,9 +21,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["FULL", "Staging", "recover_destination", "staged"]
+__all__ = ["Staging", "check_destination", "staged"]
 
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,11 @@ def staged(out: Path, *, force: bool = False, source: Path | None = None) -> Ite
     """Build a package folder at `out`: the body fills `package`, and leaving it normally swaps that in.
 
     Whatever goes wrong in the body, `out` stays as it was and nothing is left beside it; what a killed run
-    left there goes away on the next. Raises `BadInput` where `out` may not be written: it holds something and
-    `force` is not given, it holds something that is not a package, or `source` lies in it. A full disk
-    raises `EnvironmentProblem`.
+    left there goes away on the next. Raises what `check_destination` raises, and `EnvironmentProblem` where the
+    disk is full.
     """
     out = out.resolve()
-    recover_destination(out)
-    _check(out, force, source)
+    check_destination(out, force=force, source=source)
     with _made_parents(out.parent), _working_folder(out) as work:
         staging = Staging(work / "package", work / "scratch")
         try:
@@ -53,30 +51,36 @@ def staged(out: Path, *, force: bool = False, source: Path | None = None) -> Ite
             staging.scratch.mkdir()
             yield staging
             sync(staging.package)
-            _check(out, force, source)
+            _refuse(out, force, source)
             install(staging.package, out, work / "aside")
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in _FULL:
                 raise _disk_full(error, out) from error
             raise
         finally:
             recover(out, work / "aside")
 
 
-def recover_destination(out: Path) -> None:
-    """Undo a swap to `out` that was cut short, and remove what killed runs left beside it."""
+def check_destination(out: Path, *, force: bool = False, source: Path | None = None) -> None:
+    """Repair what killed runs left at and beside `out`, then raise `BadInput` where `out` may not be written.
+
+    That is: it holds a package and `force` is not given; it holds something else; `source` or the current
+    folder lies in it; it is a file or a mount point.
+    """
+    out = out.resolve()
     for work in out.parent.glob(f"{_prefix(glob.escape(out.name))}*"):
         with _lock(work) as locked:
             if locked:
                 recover(out, work / "aside")
                 shutil.rmtree(work, ignore_errors=True)
+    _refuse(out, force, source)
 
 
 def _prefix(name: str) -> str:
     return f".{name}.graphopt-"
 
 
-def _check(out: Path, force: bool, source: Path | None) -> None:
+def _refuse(out: Path, force: bool, source: Path | None) -> None:
     if source is not None and source.resolve().is_relative_to(out):
         raise BadInput(f"the source {source} lies in the output folder {out}", hint="Choose another -o.")
     if Path.cwd().is_relative_to(out):
@@ -167,7 +171,7 @@ def _disk_full(error: OSError, out: Path) -> EnvironmentProblem:
 
 
 def _explained(error: OSError, out: Path) -> GraphoptError:
-    if error.errno in FULL:
+    if error.errno in _FULL:
         return _disk_full(error, out)
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         return BadInput(f"cannot make the folder {out}: a file is in the way", hint="Choose another -o.")
