@@ -1,0 +1,184 @@
+"""The engine: what it records, where it stops, and that it does not take a pass's word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphopt import registry
+from graphopt.errors import BadInput, CheckFailed
+from graphopt.ir import graph_hash, parse
+from graphopt.pipeline import (
+    AddedInput,
+    Budget,
+    Context,
+    Contract,
+    DroppedInput,
+    Edit,
+    LastTokenLogits,
+    Level,
+    NearMiss,
+    OpsetRange,
+    Outcome,
+    Pass,
+    Proof,
+    Recipe,
+    RunOptions,
+    Step,
+    adapt_feeds,
+    adapter_from_json,
+    run_recipe,
+)
+
+MODEL = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[B,4] x) => (float[B,4] y)
+{
+  a = Relu(x)
+  b = Relu(a)
+  y = Neg(b)
+}
+"""
+
+
+class DropRelu(Pass):
+    """Relu goes, unless it feeds Neg."""
+
+    name = "drop-relu"
+    level = Level.IMPROVE
+    contract = Contract.exact()
+
+    @dataclass(frozen=True)
+    class Options:
+        keep: str = ""
+
+    def edits(self, graph, context):
+        for node in graph:
+            if node.op_type != "Relu":
+                continue
+            if node.outputs[0].name == self.options.keep:
+                yield NearMiss(node.name, "asked to keep it")
+                continue
+            outcome = yield Edit("drop", remove=[node], replace={node.outputs[0]: node.inputs[0]})
+            assert outcome is Outcome.APPLIED
+
+
+class Idle(Pass):
+    """Swaps a node for an equal one: nothing changes, whatever it says."""
+
+    name = "idle"
+    level = Level.IMPROVE
+    contract = Contract.exact()
+
+    def edits(self, graph, context):
+        node = graph[0]
+        new = ir.Node("", node.op_type, node.inputs, num_outputs=1, name=node.name)
+        yield Edit("same again", remove=[node], insert=[new], replace={node.outputs[0]: new.outputs[0]})
+
+
+class Breaks(Pass):
+    """Leaves a node of an operator that does not exist."""
+
+    name = "breaks"
+    level = Level.IMPROVE
+    contract = Contract.exact()
+
+    def edits(self, graph, context):
+        node = graph[0]
+        new = ir.Node("", "NoSuchThing", node.inputs, num_outputs=1, name="broken")
+        yield Edit("break", remove=[node], insert=[new], replace={node.outputs[0]: new.outputs[0]})
+
+
+class Lies(Pass):
+    """Claims that used nodes are unused."""
+
+    name = "lies"
+    level = Level.IMPROVE
+    contract = Contract.exact()
+
+    def edits(self, graph, context):
+        outcome = yield Edit("not unused", remove=[graph[0]], proof=Proof.UNUSED)
+        assert outcome is Outcome.REFUSED
+
+
+class OnlyOld(DropRelu):
+    """For opsets before 20."""
+
+    name = "only-old"
+    opsets = OpsetRange(None, 19)
+
+
+@pytest.fixture(autouse=True)
+def packs(monkeypatch):
+    found = {p.name: p for p in (DropRelu, Idle, Breaks, Lies, OnlyOld)}
+    monkeypatch.setattr(registry, "passes", lambda: found)
+
+
+def run(model, *steps, **options):
+    recipe = Recipe("test", "", Budget(), tuple(s if isinstance(s, Step) else Step(s) for s in steps))
+    return run_recipe(model, recipe, Context(model), RunOptions(**options))
+
+
+def test_record_of_a_pass():
+    model = parse(MODEL)
+    record = run(model, "drop-relu").records[0]
+    assert (record.applied, record.nodes_before, record.nodes_after, record.modified) == (2, 3, 1, True)
+    assert record.proved == "structure"
+    assert [e.number for e in record.edits] == [1, 2]
+    assert len({e.identity for e in record.edits}) == 2
+
+
+def test_near_misses_are_kept_with_their_reason():
+    record = run(parse(MODEL), Step("drop-relu", {"keep": "b"})).records[0]
+    assert record.applied == 1
+    assert [n.reason for n in record.near_misses] == ["asked to keep it"]
+
+
+def test_modified_is_measured():
+    record = run(parse(MODEL), "idle").records[0]
+    assert record.applied == 1
+    assert not record.modified
+
+
+def test_a_broken_graph_stops_the_run_and_names_the_pass():
+    with pytest.raises(CheckFailed, match="'breaks'.*\n.*NoSuchThing"):
+        run(parse(MODEL), "breaks")
+
+
+def test_a_false_proof_is_refused_and_changes_nothing():
+    model = parse(MODEL)
+    before = graph_hash(model)
+    record = run(model, "lies").records[0]
+    assert record.edits[0].outcome == "refused"
+    assert graph_hash(model) == before
+
+
+def test_a_pass_for_other_opsets_is_skipped_with_a_reason():
+    record = run(parse(MODEL), "only-old").records[0]
+    assert "opset" in record.skipped
+    assert not record.edits
+
+
+def test_stop_after_a_step_and_after_an_edit():
+    model = parse(MODEL)
+    result = run(model, "idle", "drop-relu", "idle", stop_after="drop-relu:1")
+    assert [r.step for r in result.records] == ["idle", "drop-relu"]
+    assert [n.op_type for n in model.graph] == ["Relu", "Neg"]
+
+
+def test_stop_after_an_unknown_step_suggests():
+    with pytest.raises(BadInput, match="drop-relu"):
+        run(parse(MODEL), "drop-relu", stop_after="drop-rely")
+
+
+def test_adapters_compose_and_survive_json():
+    adapters = [DroppedInput("position_ids"), AddedInput("n", (3,)), LastTokenLogits("keep", "ids", "logits")]
+    again = [adapter_from_json(a.to_json()) for a in adapters]
+    assert again == adapters
+    feeds = adapt_feeds(again, {"ids": np.zeros((2, 5)), "position_ids": np.zeros(1)})
+    assert set(feeds) == {"ids", "n", "keep"}
+    assert feeds["keep"].tolist() == [5]
+    assert feeds["n"].tolist() == [3]
