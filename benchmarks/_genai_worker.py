@@ -1,6 +1,6 @@
 """Measures one onnxruntime-genai folder in this fresh process and prints JSON: load, prefill, decode, memory.
 
-    python benchmarks/_genai_worker.py FOLDER --prompt 256 --new 64 [--threads N]
+python benchmarks/_genai_worker.py FOLDER --prompt 256 --new 64 [--threads N]
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python benchmarks/builder.py build/llama-1b --work build/builder --rounds 6
 
-Makes three packages from one checkpoint: graphopt's, the builder's at its defaults, and the builder's at the same
-block size with a pruned head (run with as many threads as graphopt uses). Each is then measured in fresh processes,
-interleaved, graphopt twice a round (the A/A control). Writes builder.json and builder.md in the work folder.
+Makes three packages from one checkpoint: graphopt's, the builder's at its defaults, and the builder's at the
+same block size with a pruned head (run with as many threads as graphopt uses). Each is then measured in fresh
+processes, interleaved, graphopt twice a round (the A/A control). Writes
+builder.json and builder.md in the work folder.
 """
 
 from __future__ import annotations
@@ -77,37 +78,69 @@ def main() -> None:
             tuned,
         ),
     }
-    runs = {"graphopt": (ours, threads), "builder": (plain, 0), "builder-tuned": (tuned, threads), "graphopt again": (ours, threads)}
+    runs = {
+        "graphopt": (ours, threads),
+        "builder": (plain, 0),
+        "builder-tuned": (tuned, threads),
+        "graphopt again": (ours, threads),
+    }
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     for number in range(args.rounds):
         names = list(runs) if number % 2 == 0 else list(reversed(runs))
         for name in names:
             folder, count = runs[name]
-            command = [sys.executable, str(WORKER), str(folder), "--prompt", str(args.prompt), "--new", str(args.new)]
-            output = subprocess.run([*command, "--threads", str(count)], check=True, capture_output=True, text=True)
+            command = [
+                sys.executable,
+                str(WORKER),
+                str(folder),
+                "--prompt",
+                str(args.prompt),
+                "--new",
+                str(args.new),
+            ]
+            output = subprocess.run(
+                [*command, "--threads", str(count)], check=True, capture_output=True, text=True
+            )
             measured[name].append(json.loads(output.stdout.splitlines()[-1]))
             print(number, name, {k: round(v, 1) for k, v in measured[name][-1].items()}, file=sys.stderr)
 
-    lines = ["| | make s | make peak MB | load s | prefill tok/s | decode tok/s | prefill, graphopt is × | decode, graphopt is × |"]
+    lines = [
+        "| | make s | make peak MB | load s | prefill tok/s | decode tok/s | prefill ratio | decode ratio |"
+    ]
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, rows in measured.items():
         cells = [name]
-        cells += [f"{made[name]['seconds']:.0f}", f"{made[name]['peak_rss_mb']:.0f}"] if name in made else ["", ""]
-        cells += [f"{np.median([r[k] for r in rows]):.1f}" for k in ("load_s", "prefill_tok_s", "decode_tok_s")]
+        cells += (
+            [f"{made[name]['seconds']:.0f}", f"{made[name]['peak_rss_mb']:.0f}"] if name in made else ["", ""]
+        )
+        cells += [
+            f"{np.median([r[k] for r in rows]):.1f}" for k in ("load_s", "prefill_tok_s", "decode_tok_s")
+        ]
         for key in ("prefill_tok_s", "decode_tok_s"):
             ratios = np.array([a[key] / b[key] for a, b in zip(measured["graphopt"], rows, strict=True)])
             cells.append("1" if name == "graphopt" else "{:.2f} [{:.2f}, {:.2f}]".format(*interval(ratios)))
         lines.append("| " + " | ".join(cells) + " |")
-    versions = {p: importlib.metadata.version(p) for p in ("onnxruntime", "onnxruntime-genai", "torch", "transformers")}
-    facts = {"machine": platform.processor() or platform.machine(), "threads": threads, "versions": versions, **vars(args)}
+    versions = {
+        p: importlib.metadata.version(p)
+        for p in ("onnxruntime", "onnxruntime-genai", "torch", "transformers")
+    }
+    facts = {
+        "machine": platform.processor() or platform.machine(),
+        "threads": threads,
+        "versions": versions,
+        **vars(args),
+    }
     lines.append("")
     lines.append(
-        f"Prompt {args.prompt}, {args.new} new tokens, batch 1, block {args.block}, {args.rounds} interleaved rounds, "
-        f"{threads} threads (builder: its own default); medians, 95 % bootstrap intervals of the paired ratio. "
+        f"Prompt {args.prompt}, {args.new} new tokens, batch 1, block {args.block}, {args.rounds} "
+        f"interleaved rounds, {threads} threads (builder: its own default); medians; ratio: "
+        "graphopt's over the row's, paired, with a 95 % bootstrap interval. "
         + ", ".join(f"{k} {v}" for k, v in versions.items())
         + "."
     )
-    (args.work / "builder.json").write_text(json.dumps({"facts": facts, "made": made, "measured": measured}, default=str, indent=1))
+    (args.work / "builder.json").write_text(
+        json.dumps({"facts": facts, "made": made, "measured": measured}, default=str, indent=1)
+    )
     (args.work / "builder.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 

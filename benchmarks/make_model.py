@@ -73,7 +73,13 @@ def random_rows(shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[by
     rows = max(1, (1 << 21) // shape[1])
     for start in range(0, shape[0], rows):
         block = rng.standard_normal((min(rows, shape[0] - start), shape[1]), np.float32)
-        yield (block * np.float32(STANDARD_DEVIATION)).view(np.uint32).__rshift__(16).astype(np.uint16).tobytes()
+        yield (
+            (block * np.float32(STANDARD_DEVIATION))
+            .view(np.uint32)
+            .__rshift__(16)
+            .astype(np.uint16)
+            .tobytes()
+        )
 
 
 def write(folder: Path, args: argparse.Namespace) -> None:

@@ -64,7 +64,8 @@ class PackOrigin:
 @functools.cache
 def _packs(group: str) -> tuple[tuple[PackOrigin, Pack], ...]:
     return tuple(
-        (_origin(group, point), _load(point)) for point in sorted(entry_points(group=group), key=lambda p: p.value)
+        (_origin(group, point), _load(point))
+        for point in sorted(entry_points(group=group), key=lambda p: p.value)
     )
 
 

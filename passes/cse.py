@@ -11,7 +11,9 @@ import onnx_ir as ir
 from graphopt.ir import const_of
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
 
-_DRAWS = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_DRAWS = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -66,7 +68,12 @@ def _key(node: ir.Node) -> Hashable:
     attributes = tuple(
         sorted((name, str(a.type), ir.to_proto(a).SerializeToString()) for name, a in node.attributes.items())
     )
-    return (node.op_identifier(), len(node.outputs), attributes, tuple(_input_key(value) for value in node.inputs))
+    return (
+        node.op_identifier(),
+        len(node.outputs),
+        attributes,
+        tuple(_input_key(value) for value in node.inputs),
+    )
 
 
 def _input_key(value: ir.Value | None) -> Hashable:

@@ -14,7 +14,9 @@ from onnx.reference import ReferenceEvaluator
 from graphopt.ir import LazyTensor, Transposed, const_of, has_data, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-_DRAWS = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+_DRAWS = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 _READ_LIMIT = 1 << 20
 
 
@@ -26,7 +28,7 @@ class FoldConstants(Pass):
     A Transpose of a large weight becomes a lazy view of it: nothing is read, and where the weight has no
     other use nothing is added.
     Refuses: results (or intermediate sizes) that would grow the model by more than `max_growth` bytes in all;
-    weights without data; random operators; graph inputs with defaults; large operands other than under Transpose.
+    weights without data; random operators; graph inputs with defaults; large operands but under Transpose.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -52,7 +54,12 @@ class FoldConstants(Pass):
                 yield NearMiss(node.name or node.op_type, f"would add {growth:,} bytes")
                 continue
             values = [
-                ir.Value(name=f"{old.name}/constant", shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+                ir.Value(
+                    name=f"{old.name}/constant",
+                    shape=ir.Shape(tuple(tensor.shape)),
+                    type=ir.TensorType(tensor.dtype),
+                    const_value=tensor,
+                )
                 for old, tensor in zip(node.outputs, folded, strict=True)
             ]
             if any(old.is_graph_output() for old in node.outputs):
@@ -103,7 +110,7 @@ def _freed(node: ir.Node) -> int:
 
 
 def _constant_node(node: ir.Node) -> ir.TensorProtocol | None:
-    (name, attribute), = node.attributes.items()
+    ((name, attribute),) = node.attributes.items()
     match name:
         case "value":
             return attribute.as_tensor()
@@ -139,7 +146,8 @@ def _cast_like(node: ir.Node) -> Sequence[ir.TensorProtocol] | None:
 
 def _transposed(node: ir.Node) -> Sequence[ir.TensorProtocol] | None:
     value = node.inputs[0]
-    assert value is not None and value.const_value is not None
+    assert value is not None
+    assert value.const_value is not None
     tensor = value.const_value
     rank = len(tensor.shape)
     perm = tuple(node.attributes.get_ints("perm") or reversed(range(rank)))
@@ -196,7 +204,9 @@ def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequ
     proto.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
     try:
         evaluator = ReferenceEvaluator(proto, opsets={"": opset})
-        results = evaluator.run(None, {name: a for name, a in zip(names, arrays, strict=True) if a is not None})
+        results = evaluator.run(
+            None, {name: a for name, a in zip(names, arrays, strict=True) if a is not None}
+        )
     except Exception:
         return None  # the reference implementation does not cover every operator; unfolded is still right
     return results if all(isinstance(r, np.ndarray | np.generic) for r in results) else None

@@ -17,9 +17,9 @@ _END = np.iinfo(np.int32).max
 class RemoveNoops(Pass):
     """A node that provably returns its first input goes.
 
-    Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Reshape/Expand(x to its own shape)
-            | Slice(x, everything) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1) | And(x, true) | Or(x, false)
-            | Concat(x) | Dropout(x) at inference
+    Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Slice(x, everything)
+            | Reshape/Expand(x to its own shape) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1)
+            | And(x, true) | Or(x, false) | Concat(x) | Dropout(x) at inference
     After:  x
     Refuses: a float Add of 0 (it turns -0.0 into 0.0); a scalar operand that broadcasts the other to a larger
     shape; shapes that are not known to be equal; a graph input that would itself become an output.
@@ -40,7 +40,10 @@ class RemoveNoops(Pass):
             if output.is_graph_output() and (
                 kept.producer() is None or kept.is_graph_output() or kept.graph is not output.graph
             ):
-                yield NearMiss(node.name or node.op_type, f"output {output.name!r} would be input or output {kept.name!r}")
+                yield NearMiss(
+                    node.name or node.op_type,
+                    f"output {output.name!r} would be input or output {kept.name!r}",
+                )
                 continue
             yield Edit(f"{node.op_type} changes nothing", remove=[node], replace={output: kept})
 
@@ -84,7 +87,9 @@ def _equal_dims(a: ir.Shape | None, b: ir.Shape | None) -> bool:
     """Every dimension is the same number or the same named symbol; an unnamed one equals nothing."""
     if a is None or b is None or len(a) != len(b):
         return False
-    return all(x == y and not (isinstance(x, ir.SymbolicDim) and x.value is None) for x, y in zip(a, b, strict=True))
+    return all(
+        x == y and not (isinstance(x, ir.SymbolicDim) and x.value is None) for x, y in zip(a, b, strict=True)
+    )
 
 
 def _slice(node: ir.Node) -> ir.Value | None:
@@ -95,7 +100,9 @@ def _slice(node: ir.Node) -> ir.Value | None:
     return _first(node) if (starts == 0).all() and (ends >= _END).all() and (steps == 1).all() else None
 
 
-def _neutral(value: int, *, commutes: bool, integers_only: bool = False) -> Callable[[ir.Node], ir.Value | None]:
+def _neutral(
+    value: int, *, commutes: bool, integers_only: bool = False
+) -> Callable[[ir.Node], ir.Value | None]:
     def rule(node: ir.Node) -> ir.Value | None:
         pairs = [(node.inputs[0], node.inputs[1])]
         if commutes:
@@ -104,9 +111,11 @@ def _neutral(value: int, *, commutes: bool, integers_only: bool = False) -> Call
             constant = const_of(operand) if operand is not None else None
             if x is None or constant is None or not (constant == value).all():
                 continue
-            if integers_only and (x.dtype is None or not (x.dtype.is_integer() or x.dtype == ir.DataType.BOOL)):
+            if integers_only and (
+                x.dtype is None or not (x.dtype.is_integer() or x.dtype == ir.DataType.BOOL)
+            ):
                 continue
-            if constant.size == 1 and constant.ndim == 0 or _equal_dims(x.shape, node.outputs[0].shape):
+            if (constant.size == 1 and constant.ndim == 0) or _equal_dims(x.shape, node.outputs[0].shape):
                 return x
             if constant.size == 1 and x.shape is not None and constant.ndim <= len(x.shape):
                 return x

@@ -12,7 +12,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
 
 
 class SimplifyShapes(Pass):
-    """Reshape's computed shape operand becomes a constant; a Reshape or Transpose of another is merged with it.
+    """Reshape's computed shape becomes a constant; a Reshape or Transpose of another is merged with it.
 
     Before: Reshape(x[batch,sequence,256], Concat(Shape(x)[0], Shape(x)[1], -1, 32))
     After:  Reshape(x, [0, 0, -1, 32])
@@ -91,7 +91,7 @@ def _merged_reshape(node: ir.Node) -> _New | None:
         return None
     x = inner.inputs[0]
     dims = const_of(target)
-    if x is None or dims is None or node.attributes.get_int("allowzero", 0):
+    if x is None or dims is None or node.attributes.get_int("allowzero", False):
         return None
     new = _constant_shape_of(x, node.outputs[0])
     if (dims == 0).any():
@@ -119,7 +119,12 @@ def _merged_transpose(node: ir.Node) -> _New | None:
     first, second = inner.attributes.get_ints("perm"), node.attributes.get_ints("perm")
     if first is None or second is None:
         return None
-    return "Transpose of Transpose", [inner.inputs[0]], [ir.AttrInt64s("perm", [first[i] for i in second])], []
+    return (
+        "Transpose of Transpose",
+        [inner.inputs[0]],
+        [ir.AttrInt64s("perm", [first[i] for i in second])],
+        [],
+    )
 
 
 def _initializer(name: str, dims: list[int]) -> ir.Value:

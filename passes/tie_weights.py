@@ -17,7 +17,7 @@ class TieWeights(Pass):
 
     Before: two initializers of equal content, each with its own bytes
     After:  one, used in both places
-    Refuses: initializers that are also graph inputs; weights without data (traced on the meta device, not bound).
+    Refuses: initializers that are also graph inputs; weights without data (not bound to a checkpoint).
     """
 
     name: ClassVar[str] = "tie-weights"

@@ -14,7 +14,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 
 
 class Upgrade(Pass):
-    """The whole graph, at an opset from 13 on, rewritten for the canonical one by onnx's own version converter.
+    """A graph of an older opset, rewritten for the canonical one by onnx's own version converter.
 
     Before: a graph at opset 13..22
     After:  the same graph at opset 23; weights are not read, the converter sees a copy without them
@@ -38,13 +38,19 @@ class Upgrade(Pass):
         if context.opset >= wanted:
             return
         if context.model.functions:
-            yield NearMiss("graph", "the model has local functions, which the version converter does not convert")
+            yield NearMiss(
+                "graph", "the model has local functions, which the version converter does not convert"
+            )
             return
         try:
-            converted = onnx.version_converter.convert_version(to_proto(context.model, weights="none"), wanted)
+            converted = onnx.version_converter.convert_version(
+                to_proto(context.model, weights="none"), wanted
+            )
             new = ir.from_proto(converted).graph
         except Exception as error:
-            yield NearMiss("graph", f"onnx's converter cannot bring opset {context.opset} to {wanted}: {error}")
+            yield NearMiss(
+                "graph", f"onnx's converter cannot bring opset {context.opset} to {wanted}: {error}"
+            )
             context.note(f"The graph stays at opset {context.opset}: onnx's converter refused it ({error}).")
             return
         yield _transplant(graph, new, wanted)

@@ -1,8 +1,8 @@
 """Passes, edits, recipes, and the engine that runs them."""
 
 from graphopt.pipeline._adapter import (
-    AddedInput,
     Adapter,
+    AddedInput,
     DroppedInput,
     LastTokenLogits,
     adapt_feeds,
@@ -17,8 +17,8 @@ from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_op
 from graphopt.pipeline._runner import EditRecord, PassRecord, RunOptions, RunResult, run_recipe, weight_bytes
 
 __all__ = [
-    "AddedInput",
     "Adapter",
+    "AddedInput",
     "Budget",
     "Context",
     "Contract",

@@ -33,7 +33,7 @@ class Contract:
 
     @classmethod
     def reassociates(cls) -> Contract:
-        """Same mathematics, other order of operations: equal to a tolerance set by dtype and reduction length."""
+        """Same mathematics, other order: equal to a tolerance set by dtype and reduction length."""
         return cls("reassociates")
 
     @classmethod

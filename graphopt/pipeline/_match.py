@@ -13,7 +13,7 @@ __all__ = ["Match", "Pattern", "find"]
 
 
 class Pattern:
-    """A subgraph to look for, written as a function of an op builder and named inputs (onnxscript's language).
+    """A subgraph to look for: a function of an op builder and named inputs (onnxscript's language).
 
     `Pattern(lambda op, x: op.Mul(x, op.Sigmoid(x)))`; set `commute` to also try Add and Mul with swapped
     operands. Constants are left as named inputs and checked by the pass, so that a refusal can say why.

@@ -50,7 +50,7 @@ class Pass(ABC):
 
     @classmethod
     def configure(cls, values: Mapping[str, Any]) -> Pass:
-        """A pass with the given option values (TOML values or command-line text); `BadInput` on an unknown or bad one."""
+        """A pass with these options (TOML values or command-line text); `BadInput` on a bad one."""
         known = cls.Options.__dataclass_fields__
         for key in values:
             if key.replace("-", "_") not in known:
@@ -60,11 +60,15 @@ class Pass(ABC):
                     hint=f"Did you mean {near!r}?" if near else f"Its options: {', '.join(known) or 'none'}.",
                 )
         try:
-            options = TypeAdapter(cls.Options).validate_python({k.replace("-", "_"): v for k, v in values.items()})
+            options = TypeAdapter(cls.Options).validate_python(
+                {k.replace("-", "_"): v for k, v in values.items()}
+            )
         except ValidationError as error:
             first = error.errors()[0]
             option = ".".join(str(part) for part in first["loc"])
-            raise BadInput(f"pass {cls.name!r}, option {option!r}: {first['msg']} (got {first['input']!r})") from error
+            raise BadInput(
+                f"pass {cls.name!r}, option {option!r}: {first['msg']} (got {first['input']!r})"
+            ) from error
         return cls(options)
 
     def resolved(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from graphopt.pipeline._edit import Edit, Proof
 
 __all__ = ["NONDETERMINISTIC", "proof_holds"]
 
-NONDETERMINISTIC = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"})
+NONDETERMINISTIC = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 
 
 def proof_holds(edit: Edit) -> bool:

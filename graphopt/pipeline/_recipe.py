@@ -69,7 +69,7 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The installed recipe called `name`, or the recipe in the TOML file of that path. `BadInput` if neither."""
+    """The installed recipe called `name`, or the one in the TOML file of that path; `BadInput` if neither."""
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():

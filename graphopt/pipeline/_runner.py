@@ -11,14 +11,14 @@ import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.ir import graph_hash, is_output
+from graphopt.ir import graph_hash
 from graphopt.pipeline._adapter import Adapter
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._pass import Pass
-from graphopt.pipeline._recipe import Recipe, Step
 from graphopt.pipeline._proofs import proof_holds
+from graphopt.pipeline._recipe import Recipe, Step
 from graphopt.verify import check_structure
 
 __all__ = ["EditRecord", "PassRecord", "RunOptions", "RunResult", "build_steps", "run_recipe", "weight_bytes"]
@@ -62,17 +62,16 @@ class PassRecord:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run: `verify` off | structure | numeric; `on_mismatch` stop | rollback; `stop_after` PASS[#N][:EDIT]."""
+    """How to run. `verify`: off | structure | numeric; `stop_after`: PASS[#N][:EDIT], where to end."""
 
     verify: str = "numeric"
-    on_mismatch: str = "stop"
     stop_after: str | None = None
     progress: Callable[[str, int, int], None] | None = None
 
 
 @dataclass
 class RunResult:
-    """What a run did: a record a step, and the adapters from the source's interface to the package's, in order."""
+    """What a run did: a record a step, and the adapters from the source's interface to the package's."""
 
     records: list[PassRecord] = field(default_factory=list)
     adapters: list[Adapter] = field(default_factory=list)
@@ -84,15 +83,21 @@ def build_steps(recipe: Recipe) -> list[tuple[str, Pass]]:
     built = []
     for step in recipe.steps:
         seen[step.name] += 1
-        built.append((_step_name(step, seen[step.name]), registry.resolve("pass", step.name, registry.passes())))
-    return [(name, cls.configure(step.options)) for (name, cls), step in zip(built, recipe.steps, strict=True)]
+        built.append(
+            (_step_name(step, seen[step.name]), registry.resolve("pass", step.name, registry.passes()))
+        )
+    return [
+        (name, cls.configure(step.options)) for (name, cls), step in zip(built, recipe.steps, strict=True)
+    ]
 
 
 def _step_name(step: Step, occurrence: int) -> str:
     return step.name if occurrence == 1 else f"{step.name}#{occurrence}"
 
 
-def run_recipe(model: ir.Model, recipe: Recipe, context: Context, options: RunOptions | None = None) -> RunResult:
+def run_recipe(
+    model: ir.Model, recipe: Recipe, context: Context, options: RunOptions | None = None
+) -> RunResult:
     """Run every step of `recipe` over `model` in place.
 
     Raises `CheckFailed` where a pass leaves the model broken, after undoing that edit or naming that pass.

@@ -123,7 +123,9 @@ def test_other_files_are_refused(tmp_path, content):
 
 def test_old_opsets_are_refused(tmp_path):
     path = tmp_path / "old.onnx"
-    onnx.save(onnx.parser.parse_model(MODEL.replace('"" : 23', '"" : 11').replace("MatMul(x, w)", "Relu(x)")), path)
+    onnx.save(
+        onnx.parser.parse_model(MODEL.replace('"" : 23', '"" : 11').replace("MatMul(x, w)", "Relu(x)")), path
+    )
     with pytest.raises(BadInput, match="opset 11"):
         load_model(path)
 
@@ -149,7 +151,7 @@ def test_sharded_checkpoint(tmp_path):
 def test_a_missing_shard_is_named(tmp_path):
     checkpoint(tmp_path)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(BadInput, match="00002-of-00002.*missing"):
+    with pytest.raises(BadInput, match=r"00002-of-00002.*missing"):
         SafetensorsIndex(tmp_path)
 
 
@@ -158,7 +160,7 @@ def test_truncated_safetensors_are_refused(tmp_path, keep):
     path = tmp_path / "model.safetensors"
     save_file({"a": np.ones((16, 16), np.float32)}, path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BadInput, match="truncated|damaged"):
+    with pytest.raises(BadInput, match=r"truncated|damaged"):
         SafetensorsIndex(tmp_path)
 
 

@@ -49,7 +49,10 @@ def expressions(path: Path, array: np.ndarray) -> dict[str, tuple[Expr, np.ndarr
         "transposed": (Transposed(file, (1, 0)), array.T),
         "sliced": (Sliced(file, 1, 2, 7), array[:, 2:7]),
         "concatenated": (Concatenated((file, InMemory(array[:3])), 0), np.concatenate([array, array[:3]])),
-        "columns": (Concatenated((Transposed(file, (1, 0)), InMemory(array.T)), 1), np.concatenate([array.T] * 2, 1)),
+        "columns": (
+            Concatenated((Transposed(file, (1, 0)), InMemory(array.T)), 1),
+            np.concatenate([array.T] * 2, 1),
+        ),
         "affine": (Affine(file, 2.0, 1.0), array * 2 + 1),
         "reshaped": (Reshaped(file, (4, 12)), array.reshape(4, 12)),
     }

@@ -44,7 +44,9 @@ def recipe(tmp_path):
 
 
 def test_steps_budget_and_lowering(recipe):
-    assert recipe.name == "mine" and recipe.budget.kl_mean == 0.1 and not recipe.budget.lossless
+    assert recipe.name == "mine"
+    assert recipe.budget.kl_mean == 0.1
+    assert not recipe.budget.lossless
     assert [s.name for s in recipe.expanded(()).steps] == ["demo", "demo"]
     assert [name for name, _ in build_steps(recipe.expanded(()))] == ["demo", "demo#2"]
 
@@ -72,7 +74,9 @@ def test_bad_settings_are_refused_with_a_hint(recipe, setting, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["= 1", "[[pass]]\nn = 1\n", "pass = 3\n", "[budget]\nklmean = 1\n[[pass]]\nname='demo'\n"])
+@pytest.mark.parametrize(
+    "text", ["= 1", "[[pass]]\nn = 1\n", "pass = 3\n", "[budget]\nklmean = 1\n[[pass]]\nname='demo'\n"]
+)
 def test_bad_files_are_refused(tmp_path, text):
     path = tmp_path / "bad.toml"
     path.write_text(text)

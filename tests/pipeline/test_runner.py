@@ -144,7 +144,7 @@ def test_modified_is_measured():
 
 
 def test_a_broken_graph_stops_the_run_and_names_the_pass():
-    with pytest.raises(CheckFailed, match="'breaks'.*\n.*NoSuchThing"):
+    with pytest.raises(CheckFailed, match=r"'breaks'.*\n.*NoSuchThing"):
         run(parse(MODEL), "breaks")
 
 

@@ -15,7 +15,10 @@ g (float[B,4] x, bool c) => (float[B,4] y)
 <float[4] w = {1.0, 2.0, 3.0, 4.0}>
 {
   a = Mul(x, w)
-  b = If(c) <then_branch = t () => (float[B,4] p) { p = Relu(a) }, else_branch = e () => (float[B,4] q) { q = Neg(a) }>
+  b = If(c) <
+    then_branch = t () => (float[B,4] p) { p = Relu(a) },
+    else_branch = e () => (float[B,4] q) { q = Neg(a) }
+  >
   y = Exp(b)
 }
 """
