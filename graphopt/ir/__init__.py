@@ -11,20 +11,17 @@ from graphopt.ir._lazy import (
     Expr,
     FileRange,
     InMemory,
-    LazyTensor,
     Reshaped,
     Sliced,
     Transposed,
     Unbound,
-    has_data,
-    lazy,
-    same_content,
-    tiles,
 )
 from graphopt.ir._load import inside_repository, load_model
-from graphopt.ir._proto import to_proto
+from graphopt.ir._proto import checker_problems, to_proto
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
+from graphopt.ir._simplify import simplified
+from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, tiles
 from graphopt.ir._text import parse, text
 
 __all__ = [
@@ -41,8 +38,10 @@ __all__ = [
     "Sliced",
     "Transposed",
     "Unbound",
+    "checker_problems",
     "const_of",
     "consumers",
+    "digest",
     "evaluate",
     "extract",
     "graph_hash",
@@ -56,6 +55,7 @@ __all__ = [
     "same_content",
     "save_model",
     "scalar_of",
+    "simplified",
     "text",
     "tiles",
     "to_proto",

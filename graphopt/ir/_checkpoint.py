@@ -1,10 +1,15 @@
-"""Safetensors checkpoints, single or sharded, as lazy weights."""
+"""Safetensors checkpoints, single or sharded, as lazy weights.
+
+The format: https://huggingface.co/docs/safetensors, "Format".
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, KeysView
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
@@ -15,91 +20,164 @@ from graphopt.ir._load import inside_repository
 __all__ = ["SafetensorsIndex"]
 
 _DTYPES = {
-    "F64": ir.DataType.DOUBLE, "F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16,
-    "I64": ir.DataType.INT64, "I32": ir.DataType.INT32, "I16": ir.DataType.INT16, "I8": ir.DataType.INT8,
-    "U8": ir.DataType.UINT8, "BOOL": ir.DataType.BOOL,
-    "F8_E4M3": ir.DataType.FLOAT8E4M3FN, "F8_E5M2": ir.DataType.FLOAT8E5M2,
-}  # fmt: skip
-_PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+    "F64": ir.DataType.DOUBLE,
+    "F32": ir.DataType.FLOAT,
+    "F16": ir.DataType.FLOAT16,
+    "BF16": ir.DataType.BFLOAT16,
+    "F8_E4M3": ir.DataType.FLOAT8E4M3FN,
+    "F8_E5M2": ir.DataType.FLOAT8E5M2,
+    "I64": ir.DataType.INT64,
+    "I32": ir.DataType.INT32,
+    "I16": ir.DataType.INT16,
+    "I8": ir.DataType.INT8,
+    "U64": ir.DataType.UINT64,
+    "U32": ir.DataType.UINT32,
+    "U16": ir.DataType.UINT16,
+    "U8": ir.DataType.UINT8,
+    "BOOL": ir.DataType.BOOL,
+    "C64": ir.DataType.COMPLEX64,
+}
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin")
+_LONGEST_HEADER = 100_000_000  # the limit of the safetensors library itself
+_AGAIN = "Download it again."
 
 
 class SafetensorsIndex:
-    """Where each tensor of a checkpoint directory lies.
+    """Where each tensor of a checkpoint directory lies: `model.safetensors`, or the shards its index lists.
 
-    Raises `BadInput` for a directory without safetensors (with the command that converts a pickled one), a
-    damaged header, a file shorter than its header says, or a shard that is missing.
+    Only headers are read. Raises `BadInput`, naming the file: a directory without safetensors (with the
+    command that converts a pickled checkpoint), a damaged header, a file shorter than its header says, a
+    missing shard or tensor that the index lists, a link out of the directory or its Hub repository.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._ranges: dict[str, FileRange] = {}
-        for file in self._files():
-            self._ranges.update(_read_header(inside_repository(file, self.folder), file))
+        if (self.folder / _SINGLE).is_symlink() or (self.folder / _SINGLE).exists():
+            self._add(_SINGLE)
+        elif (self.folder / _INDEX).is_file():
+            self._add_shards(_shards(self.folder / _INDEX))
+        else:
+            raise _nothing_to_read(self.folder)
 
     def __contains__(self, key: object) -> bool:
         return key in self._ranges
 
-    def keys(self) -> Iterator[str]:
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def keys(self) -> KeysView[str]:
         """Names of all tensors."""
-        return iter(self._ranges)
+        return self._ranges.keys()
 
     def expr(self, key: str) -> FileRange:
-        """The tensor called `key`."""
+        """The tensor called `key`; `KeyError` where there is none."""
         return self._ranges[key]
 
-    def _files(self) -> list[Path]:
-        index = self.folder / "model.safetensors.index.json"
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise BadInput(f"{index} is not a safetensors index: {error}") from error
-            files = []
-            for name in names:
-                if Path(name).name != name:
-                    raise BadInput(f"{index} names shard {name!r}, which is not a plain file name")
-                if not (self.folder / name).is_file():
-                    raise BadInput(f"{self.folder / name} is missing; {index.name} lists it")
-                files.append(self.folder / name)
-            return files
-        single = self.folder / "model.safetensors"
-        if single.is_file():
-            return [single]
-        pickled = next((p for pattern in _PICKLED for p in sorted(self.folder.glob(pattern))), None)
-        if pickled is not None:
-            raise BadInput(
-                f"{self.folder} has only a pickled checkpoint ({pickled.name}), which can run code when opened",
-                hint="Convert it where you trust it: "
-                f"python -c \"from transformers import AutoModel as A; "
-                f"A.from_pretrained('{self.folder}', use_safetensors=False).save_pretrained('{self.folder}')\"",
+    def _add(self, name: str) -> dict[str, FileRange]:
+        file = self.folder / name
+        ranges = _ranges(inside_repository(file, self.folder), file)
+        self._ranges.update(ranges)
+        return ranges
+
+    def _add_shards(self, shards: dict[str, list[str]]) -> None:
+        for name, keys in shards.items():
+            if Path(name).name != name:
+                raise BadInput(f"{self.folder / _INDEX} names shard {name!r}, which is not a plain file name")
+            if not (self.folder / name).is_file():
+                raise BadInput(f"{self.folder / name} is missing; {_INDEX} lists it", hint=_AGAIN)
+            held = self._add(name)
+            absent = next((key for key in keys if key not in held), None)
+            if absent is not None:
+                raise BadInput(
+                    f"{self.folder / name} has no tensor {absent!r}; {_INDEX} lists it", hint=_AGAIN
+                )
+
+
+def _shards(index: Path) -> dict[str, list[str]]:
+    """Names of shards, each with the keys that the index says it holds."""
+    try:
+        shards: dict[str, list[str]] = {}
+        for key, name in json.loads(index.read_bytes())["weight_map"].items():
+            shards.setdefault(_string(name), []).append(key)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(f"{index} is not a safetensors index: {error}", hint=_AGAIN) from error
+    return dict(sorted(shards.items()))
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a file name")
+    return value
+
+
+def _nothing_to_read(folder: Path) -> BadInput:
+    for pattern in _PICKLED:
+        found = sorted(path.name for path in folder.glob(pattern))
+        if found:
+            return BadInput(
+                f"{folder} has only a pickled checkpoint ({found[0]}), which can run code when it is opened",
+                hint=f"Convert it: {_conversion(folder, pattern)}",
             )
-        raise BadInput(f"{self.folder} has no model.safetensors")
+    return BadInput(f"{folder} has no {_SINGLE} and no {_INDEX}")
 
 
-def _read_header(path: Path, shown: Path) -> dict[str, FileRange]:
-    size = path.stat().st_size
+def _conversion(folder: Path, pattern: str) -> str:
+    """The command that rewrites a pickled checkpoint, unpickling nothing but tensors."""
+    source, target = str(folder.resolve() / pattern), str(folder.resolve() / _SINGLE)
+    code = (
+        "import glob, torch; from safetensors.torch import save_file; "
+        f"files = sorted(glob.glob({source!r})); "
+        "parts = [torch.load(f, map_location='cpu', weights_only=True) for f in files]; "
+        "save_file({k: v.clone().contiguous() for p in parts for k, v in p.get('state_dict', p).items()}, "
+        f"{target!r}, {{'format': 'pt'}})"
+    )
+    return f"python -c {shlex.quote(code)}"
+
+
+def _ranges(path: Path, shown: Path) -> dict[str, FileRange]:
+    state = path.stat()
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise BadInput(f"{shown} is truncated or not a safetensors file: its header does not fit in {size} bytes")
-        try:
-            header = json.loads(file.read(length))
-            return dict(_ranges(header, path, 8 + length, size))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{shown} has a damaged safetensors header: {error}") from error
-        except EOFError as error:
-            raise BadInput(f"{shown} is truncated: {error}", hint="Download it again.") from error
+        if not 2 <= length <= state.st_size - 8:
+            raise BadInput(
+                f"{shown} is truncated or not a safetensors file: "
+                f"it has {state.st_size} bytes, and its header should take {length}",
+                hint=_AGAIN,
+            )
+        if length > _LONGEST_HEADER:
+            raise BadInput(f"{shown} has a header of {length} bytes, more than safetensors allows")
+        header = file.read(length)
+    base = 8 + length
+    ranges = {}
+    try:
+        for name, entry in _entries(json.loads(header)):
+            start, stop = _integers(entry["data_offsets"])
+            dtype = _DTYPES.get(entry["dtype"])
+            if dtype is None:
+                raise BadInput(
+                    f"{shown}: tensor {name!r} is of dtype {entry['dtype']}, which ONNX does not have"
+                )
+            if base + stop > state.st_size:
+                raise BadInput(
+                    f"{shown} is truncated: tensor {name!r} ends at byte {base + stop}, "
+                    f"the file at {state.st_size}",
+                    hint=_AGAIN,
+                )
+            shape = _integers(entry["shape"])
+            ranges[name] = FileRange(path, base + start, stop - start, dtype, shape, state.st_mtime_ns)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(f"{shown} has a damaged safetensors header: {error}", hint=_AGAIN) from error
+    return ranges
 
 
-def _ranges(header: dict[str, dict[str, object]], path: Path, base: int, size: int) -> Iterator[tuple[str, FileRange]]:
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        start, stop = (int(n) for n in entry["data_offsets"])  # type: ignore[attr-defined]
-        shape = tuple(int(n) for n in entry["shape"])  # type: ignore[attr-defined]
-        expr = FileRange(path, base + start, stop - start, _DTYPES[str(entry["dtype"])], shape)
-        if start < 0 or expr.nbytes != expr.length:
-            raise ValueError(f"tensor {name!r} does not have the bytes its shape needs")
-        if base + stop > size:
-            raise EOFError(f"tensor {name!r} ends at byte {base + stop}, the file at {size}")
-        yield name, expr
+def _entries(header: Any) -> Iterator[tuple[str, Any]]:
+    return ((name, entry) for name, entry in header.items() if name != "__metadata__")
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    if not all(type(value) is int and value >= 0 for value in values):
+        raise TypeError(f"{values!r} are not sizes")
+    return tuple(values)

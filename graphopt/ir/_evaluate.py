@@ -2,82 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir._proto import to_proto
 
 __all__ = ["evaluate", "extract"]
 
+_IR_VERSION = 10
 
-def extract(graph: ir.Graph, outputs: Sequence[ir.Value], opset_imports: Mapping[str, int] | None = None) -> ir.Model:
-    """A model that computes `outputs` alone, from the graph inputs they depend on. The graph is left as it is."""
+
+def extract(
+    graph: ir.Graph, outputs: Sequence[ir.Value], opset_imports: Mapping[str, int] | None = None
+) -> ir.Model:
+    """A model of its own that computes `outputs` from those graph inputs alone that they depend on.
+
+    Inputs and outputs keep their names and the order that `graph` and `outputs` have; weights are shared, not
+    copied; an input with a default keeps it. `graph` may be a subgraph: values of outer graphs become inputs,
+    or weights where they are; pass the model's `opset_imports` then. `graph` is left as it is.
+    """
     needed: dict[ir.Node, None] = {}
     leaves: dict[ir.Value, None] = {}
     stack = list(outputs)
     while stack:
         value = stack.pop()
         node = value.producer()
-        if node is None:
+        if node is None or node.graph is not graph:
             leaves[value] = None
         elif node not in needed:
             needed[node] = None
-            stack.extend(v for v in node.inputs if v is not None)
-            for attribute in node.attributes.values():
-                if attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-                    raise ValueError(f"node {node.name!r} has a subgraph")
-    copies: dict[ir.Value, ir.Value] = {}
-    inputs, initializers = [], []
-    for value in leaves:
-        copy = ir.Value(name=value.name, shape=value.shape, type=value.type)
-        copies[value] = copy
-        if value.is_initializer() and not value.is_graph_input():
-            copy.const_value = value.const_value
-            initializers.append(copy)
-        else:
-            inputs.append(copy)
-    nodes = [_copy(node, copies) for node in graph if node in needed]
-    return ir.Model(
-        ir.Graph(
-            inputs,
-            [copies[v] for v in outputs],
-            nodes=nodes,
-            initializers=initializers,
-            opset_imports=dict(opset_imports or graph.opset_imports),
-            name="piece",
-        ),
-        ir_version=10,
+            stack.extend(_used(node))
+    weights = [value for value in leaves if value.is_initializer()]
+    inputs = [value for value in graph.inputs if value in leaves]
+    inputs += [value for value in leaves if value not in graph.inputs and not value.is_initializer()]
+    view = ir.GraphView(
+        inputs,
+        outputs,
+        nodes=[node for node in graph if node in needed],
+        initializers=weights,
+        opset_imports=dict(opset_imports or graph.opset_imports),
+        name=graph.name or "piece",
     )
+    return ir.Model(view.clone(), ir_version=_IR_VERSION)
 
 
-def _copy(node: ir.Node, copies: dict[ir.Value, ir.Value]) -> ir.Node:
-    new = ir.Node(
-        node.domain,
-        node.op_type,
-        [None if v is None else copies[v] for v in node.inputs],
-        attributes=tuple(node.attributes.values()),
-        num_outputs=len(node.outputs),
-        name=node.name,
-    )
-    for old, made in zip(node.outputs, new.outputs, strict=True):
-        made.name, made.shape, made.type = old.name, old.shape, old.type
-        copies[old] = made
-    return new
+def _used(node: ir.Node) -> Iterator[ir.Value]:
+    """The values that `node` reads, those that its subgraphs take from outside included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from _captured(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from _captured(graph)
 
 
-def evaluate(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Outputs of `model` in onnxruntime on the CPU, the runtime's own optimizations off."""
+def _captured(graph: ir.Graph) -> list[ir.Value]:
+    own = {*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)}
+    used = dict.fromkeys((*(value for node in graph for value in _used(node)), *graph.outputs))
+    return [value for value in used if value not in own]
+
+
+def evaluate(model: ir.Model, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Outputs of `model` in onnxruntime on the CPU with one thread, the runtime's own optimizations off.
+
+    `feeds` may name more than the model takes. Weights are held in memory: for pieces of models. Raises what
+    onnxruntime raises where the model cannot run.
+    """
     import onnxruntime as ort
 
+    proto = to_proto(model)
+    for output in proto.graph.output:
+        # The piece may be run at shapes that its model does not declare.
+        output.type.tensor_type.ClearField("shape")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    for output in model.graph.outputs:
-        output.shape = None
-    payload = to_proto(model).SerializeToString()
-    session = ort.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
-    wanted = {i.name for i in session.get_inputs()}
-    return list(session.run(None, {k: v for k, v in feeds.items() if k in wanted}))
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    wanted = {value.name for value in session.get_inputs()}
+    return [np.asarray(y) for y in session.run(None, {k: v for k, v in feeds.items() if k in wanted})]

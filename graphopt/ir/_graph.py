@@ -5,36 +5,46 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir._lazy import has_data
+from graphopt.ir._bytes import Array
+from graphopt.ir._tensor import has_data
 
 __all__ = ["const_of", "consumers", "is_output", "producer", "scalar_of"]
 
 _SMALL = 1 << 20
 
 
-def const_of(value: ir.Value | None) -> np.ndarray | None:
-    """The array behind a small constant (initializer that is no graph input, or Constant node); None otherwise."""
-    if value is None:
+def const_of(value: ir.Value | None) -> Array | None:
+    """The array behind a constant of at most 1 MiB: an initializer that is no graph input, or a Constant.
+
+    None for anything else, for weights without data, and for an absent optional input.
+    """
+    if value is None or value.is_graph_input():
         return None
-    tensor = value.const_value
-    node = value.producer()
-    if tensor is None and node is not None and node.op_type == "Constant" and node.domain == "":
+    tensor, node = value.const_value, value.producer()
+    if node is not None and tensor is None:
+        if node.op_type != "Constant" or node.domain:
+            return None
         attribute = next(iter(node.attributes.values()))
-        if attribute.type == ir.AttributeType.TENSOR:
-            tensor = attribute.as_tensor()
-        elif attribute.name in ("value_int", "value_ints"):
-            return np.asarray(attribute.value, np.int64)
-        elif attribute.name in ("value_float", "value_floats"):
-            return np.asarray(attribute.value, np.float32)
-    if tensor is None or value.is_graph_input() or tensor.nbytes > _SMALL or not has_data(tensor):
+        if attribute.is_ref():
+            return None
+        match attribute.name:
+            case "value":
+                tensor = attribute.as_tensor()
+            case "value_int" | "value_ints":
+                return np.asarray(attribute.value, np.int64)
+            case "value_float" | "value_floats":
+                return np.asarray(attribute.value, np.float32)
+    if tensor is None or tensor.nbytes > _SMALL or not has_data(tensor):
         return None
     return tensor.numpy()
 
 
 def scalar_of(value: ir.Value | None) -> float | None:
-    """The number behind a constant of one element; None otherwise."""
+    """The number behind a constant of one element, whatever its rank; None otherwise."""
     array = const_of(value)
-    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+    if array is None or array.size != 1 or array.dtype == object:
+        return None
+    return float(array.reshape(-1)[0])
 
 
 def producer(value: ir.Value | None, op_type: str, domain: str = "") -> ir.Node | None:
@@ -44,10 +54,13 @@ def producer(value: ir.Value | None, op_type: str, domain: str = "") -> ir.Node 
 
 
 def consumers(value: ir.Value) -> tuple[ir.Node, ...]:
-    """The nodes that use `value`, each once, in no particular order."""
+    """The nodes that use `value`, in subgraphs too, each once, in no particular order.
+
+    An output of a graph may have none: see `is_output`.
+    """
     return tuple(dict.fromkeys(user for user, _ in value.uses()))
 
 
 def is_output(value: ir.Value) -> bool:
-    """Whether `value` is an output of its graph."""
+    """Whether `value` is an output of its graph or subgraph."""
     return value.is_graph_output()

@@ -3,70 +3,85 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
+from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from graphopt.ir._lazy import LazyTensor, lazy
+from graphopt.ir._tensor import lazy
 
 __all__ = ["graph_hash"]
 
-_memo_limit = 4096
 
+def graph_hash(model: ir.Model | ir.Graph) -> str:
+    """SHA-256, in hex, over interface, opsets, nodes and weights.
 
-def graph_hash(model: ir.Model) -> str:
-    """SHA-256 over interface, nodes (by content of their inputs), opsets and weights.
-
-    Weights count by their lazy identity, or by content where they are held. The order of nodes that do not
-    depend on each other does not matter; nodes that no output depends on do.
+    Names of inputs and outputs count, and so do their dtypes and shapes; names of nodes and inner values do
+    not. Weights count by the identity of their expression (file, range and chain) or, where they are held, by
+    content: nothing is read from disk, and the same weights in another file hash differently. The order of
+    nodes that do not depend on each other does not matter; nodes that nothing depends on count.
     """
-    parts: list[str] = [str(sorted(model.opset_imports.items()))]
-    names: dict[int, str] = {}
-    parts.append(_graph(model.graph, names))
+    graph = model.graph if isinstance(model, ir.Model) else model
+    names: dict[ir.Value, str] = {}
+    parts = [str(sorted(graph.opset_imports.items())), _graph(graph, names)]
+    if isinstance(model, ir.Model):
+        parts += sorted(_function(function) for function in model.functions.values())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _graph(graph: ir.Graph, names: dict[int, str]) -> str:
+def _function(function: ir.Function) -> str:
+    names = {value: _digest("input", index) for index, value in enumerate(function.inputs)}
+    defaults = [(name, _attribute(a, names)) for name, a in sorted(function.attributes.items())]
+    keys = _nodes(function, names)
+    outputs = [names.get(value, "?") for value in function.outputs]
+    opsets = sorted(function.opset_imports.items())
+    return _digest(function.identifier(), len(function.inputs), defaults, opsets, sorted(keys), outputs)
+
+
+def _graph(graph: ir.Graph, names: dict[ir.Value, str]) -> str:
     for value in graph.inputs:
-        names[id(value)] = _digest("input", value.name, str(value.dtype), str(value.shape))
+        names[value] = _digest("input", *_interface(value))
     for value in graph.initializers.values():
-        names[id(value)] = _digest("weight", value.name if value.is_graph_input() else "", _weight(value))
+        tensor = value.const_value
+        content = "none" if tensor is None else lazy(tensor).identity
+        names[value] = _digest("weight", value.name if value.is_graph_input() else "", content)
+    keys = _nodes(graph, names)
+    inputs = [names[value] for value in graph.inputs]
+    outputs = [(names.get(value, "?"), *_interface(value)) for value in graph.outputs]
+    weights = sorted(names[value] for value in graph.initializers.values())
+    return _digest(inputs, sorted(keys), outputs, weights)
+
+
+def _interface(value: ir.Value) -> tuple[str, str, str]:
+    return (value.name or "", str(value.type), str(value.shape))
+
+
+def _nodes(nodes: Iterable[ir.Node], names: dict[ir.Value, str]) -> list[str]:
     keys = []
-    for node in graph:
-        key = _node(node, names)
+    for node in nodes:
+        inputs = ["" if value is None else names.get(value, "?") for value in node.inputs]
+        attributes = [(name, _attribute(a, names)) for name, a in sorted(node.attributes.items())]
+        used = [bool(output.name) for output in node.outputs]
+        key = _digest(node.op_identifier(), attributes, inputs, used)
         keys.append(key)
         for index, output in enumerate(node.outputs):
-            names[id(output)] = _digest(key, index)
-    outputs = [(v.name, names.get(id(v), "?"), str(v.dtype), str(v.shape)) for v in graph.outputs]
-    weights = sorted(names[id(v)] for v in graph.initializers.values())
-    return _digest([names[id(v)] for v in graph.inputs], sorted(keys), outputs, weights)
+            names[output] = _digest(key, index)
+    return keys
 
 
-def _weight(value: ir.Value) -> Hashable:
-    tensor = value.const_value
-    if tensor is None:
-        return "none"
-    if isinstance(tensor, LazyTensor):
-        return repr(tensor.identity)
-    if tensor.dtype == ir.DataType.STRING:
-        return repr(tensor.numpy().tolist())
-    return repr(lazy(tensor).identity)
-
-
-def _node(node: ir.Node, names: dict[int, str]) -> str:
-    attributes = []
-    for name, attribute in sorted(node.attributes.items()):
-        if attribute.type == ir.AttributeType.GRAPH:
-            attributes.append((name, _graph(attribute.as_graph(), names)))
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            attributes.append((name, str([_graph(g, names) for g in attribute.as_graphs()])))
-        elif attribute.type == ir.AttributeType.TENSOR:
-            tensor = attribute.as_tensor()
-            attributes.append((name, f"{tensor.dtype}{list(tensor.shape)}{tensor.numpy().tolist()}"))
-        else:
-            attributes.append((name, repr(attribute.value)))
-    inputs = ["" if v is None else names.get(id(v), "?") for v in node.inputs]
-    return _digest(node.op_identifier(), attributes, inputs, len(node.outputs))
+def _attribute(attribute: ir.Attr, names: dict[ir.Value, str]) -> str:
+    if attribute.is_ref():
+        return f"ref {attribute.ref_attr_name}"
+    match attribute.type:
+        case ir.AttributeType.GRAPH:
+            return _graph(attribute.as_graph(), names)
+        case ir.AttributeType.GRAPHS:
+            return str([_graph(graph, names) for graph in attribute.as_graphs()])
+        case ir.AttributeType.TENSOR:
+            return str(lazy(attribute.as_tensor()).identity)
+        case ir.AttributeType.TENSORS:
+            return str([lazy(tensor).identity for tensor in attribute.as_tensors()])
+        case _:
+            return f"{attribute.type} {attribute.value!r}"
 
 
 def _digest(*parts: object) -> str:

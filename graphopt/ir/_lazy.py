@@ -3,115 +3,125 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-__all__ = [
-    "Affine", "Cast", "Concatenated", "Expr", "FileRange", "InMemory", "LazyTensor", "Reshaped", "Sliced",
-    "Transposed", "Unbound", "has_data", "lazy", "same_content", "tiles",
-]  # fmt: skip
+from graphopt.ir._bytes import Array, Region, byte_count, full_region, payload, read_box
 
-Region = tuple[slice, ...]
+__all__ = [
+    "Affine",
+    "Cast",
+    "Concatenated",
+    "Expr",
+    "FileRange",
+    "InMemory",
+    "Reshaped",
+    "Sliced",
+    "Transposed",
+    "Unbound",
+]
+
+_PANEL = 1 << 20
 
 
 class Expr:
-    """A tensor that is described, not held. `read(region)` gives the elements of a box of it.
+    """A tensor that is described, not held.
 
-    `shape` and `dtype` are those of the result; `identity` is hashable, and equal identities mean equal content.
+    `shape` and `dtype` are those of the result. `read(region)` gives the elements of a box of it as an array
+    of `dtype.numpy()` (ml_dtypes for bfloat16 and the small types, one element a byte or more), which may be
+    read-only; a region is one slice a axis, with start and stop and no step.
     """
 
     shape: tuple[int, ...]
     dtype: ir.DataType
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        raise NotImplementedError
-
-    def read(self, region: Region | None = None) -> np.ndarray:
-        """The elements of `region` (a slice with start and stop per axis; None: all), as an array."""
-        raise NotImplementedError
+    @cached_property
+    def identity(self) -> tuple[Hashable, ...]:
+        """Equal identities mean equal content; different ones mean nothing."""
+        return self._identity()
 
     @property
     def nbytes(self) -> int:
-        return (int(np.prod(self.shape, dtype=np.int64)) * self.dtype.bitwidth + 7) // 8
+        """Bytes that ONNX stores for it."""
+        return byte_count(self.shape, self.dtype)
 
+    @property
+    def sources(self) -> tuple[Expr, ...]:
+        """The expressions it is made from."""
+        return ()
 
-def _full(shape: Sequence[int]) -> Region:
-    return tuple(slice(0, n) for n in shape)
+    def leaves(self) -> Iterator[Expr]:
+        """The expressions at the bottom, left to right."""
+        if not self.sources:
+            yield self
+        for source in self.sources:
+            yield from source.leaves()
 
+    def read(self, region: Region | None = None) -> Array:
+        """The elements of `region`; None is all of them."""
+        raise NotImplementedError
 
-def _bf16_to_f32(array: np.ndarray) -> np.ndarray:
-    wide = array.view(np.uint16).astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)
+    def _identity(self) -> tuple[Hashable, ...]:
+        raise NotImplementedError
+
+    def _describe(self, shape: tuple[int, ...], dtype: ir.DataType) -> None:
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dtype", dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class FileRange(Expr):
-    """`length` bytes at `offset` of a file, little-endian, row-major; read by position, never mapped."""
+    """`length` bytes at `offset` of a file: little-endian, row-major, 2- and 4-bit types packed.
+
+    `stamp` tells states of the file apart (its time of modification, in ns) where it may change between runs.
+    """
 
     path: Path
     offset: int
     length: int
     dtype: ir.DataType
     shape: tuple[int, ...]
+    stamp: int = 0
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        return ("file", str(self.path), self.offset, self.length, self.dtype, self.shape)
+    def __post_init__(self) -> None:
+        if min(self.shape, default=0) < 0 or self.offset < 0 or self.length != self.nbytes:
+            what = f"{self.dtype} {list(self.shape)}"
+            raise ValueError(f"{self.length} bytes at {self.offset} of {self.path} cannot hold {what}")
 
-    def read(self, region: Region | None = None) -> np.ndarray:
-        kind = self.dtype.numpy()
-        if not self.shape:
-            return self._bytes(0, self.length).view(kind).reshape(())
-        rows = (region or _full(self.shape))[0]
-        row = self.length // self.shape[0] if self.shape[0] else 0
-        block = self._bytes(rows.start * row, (rows.stop - rows.start) * row).view(kind)
-        block = block.reshape(rows.stop - rows.start, *self.shape[1:])
-        return block if region is None else block[(slice(None), *region[1:])]
+    def _identity(self) -> tuple[Hashable, ...]:
+        return ("file", str(self.path), self.stamp, self.offset, self.length, self.dtype, self.shape)
 
-    def _bytes(self, start: int, count: int) -> np.ndarray:
-        buffer = np.empty(count, np.uint8)
-        view = memoryview(buffer)
-        with self.path.open("rb", buffering=0) as file:
-            done = 0
-            while done < count:
-                got = os.preadv(file.fileno(), [view[done:]], self.offset + start + done)
-                if not got:
-                    raise OSError(f"{self.path}: ends before byte {self.offset + start + count}")
-                done += got
-        return buffer
+    def read(self, region: Region | None = None) -> Array:
+        return read_box(self.path, self.offset, self.shape, self.dtype, region)
 
 
 @dataclass(frozen=True, eq=False)
 class InMemory(Expr):
-    """An array that is held."""
+    """An array that is held. `kind` is needed where numpy's dtype does not tell (raw bits, strings)."""
 
-    array: np.ndarray
+    array: Array
     kind: ir.DataType | None = None
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.array.shape
+    def __post_init__(self) -> None:
+        dtype = self.kind or ir.DataType.from_numpy(self.array.dtype)
+        held = self.array if self.array.dtype == dtype.numpy() else self.array.view(dtype.numpy())
+        held = held.view()
+        held.flags.writeable = False
+        object.__setattr__(self, "array", held)
+        self._describe(held.shape, dtype)
 
-    @property
-    def dtype(self) -> ir.DataType:  # type: ignore[override]
-        return self.kind or ir.DataType.from_numpy(self.array.dtype)
+    def _identity(self) -> tuple[Hashable, ...]:
+        is_text = self.dtype == ir.DataType.STRING
+        held = repr(self.array.tolist()).encode() if is_text else payload(self.array, self.dtype).data
+        return ("bytes", hashlib.sha256(held).hexdigest(), self.dtype, self.shape)
 
-    @cached_property
-    def identity(self) -> tuple[Any, ...]:  # type: ignore[override]
-        digest = hashlib.sha256(np.ascontiguousarray(self.array).view(np.uint8).data if self.array.size else b"")
-        return ("bytes", digest.hexdigest(), self.dtype, self.shape)
-
-    def read(self, region: Region | None = None) -> np.ndarray:
+    def read(self, region: Region | None = None) -> Array:
         return self.array if region is None else self.array[region]
 
 
@@ -123,258 +133,179 @@ class Unbound(Expr):
     dtype: ir.DataType
     shape: tuple[int, ...]
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        return ("unbound", self.name)
+    def _identity(self) -> tuple[Hashable, ...]:
+        return ("unbound", self.name, self.dtype, self.shape)
 
-    def read(self, region: Region | None = None) -> np.ndarray:
+    def read(self, region: Region | None = None) -> Array:
         raise ValueError(f"weight {self.name!r} has no data")
 
 
 @dataclass(frozen=True, eq=False)
-class Cast(Expr):
-    """`source` in another dtype."""
-
+class _Unary(Expr):
     source: Expr
+
+    @property
+    def sources(self) -> tuple[Expr, ...]:
+        return (self.source,)
+
+
+@dataclass(frozen=True, eq=False)
+class Cast(_Unary):
+    """`source` in another dtype, rounded to nearest even; out of range as numpy and ml_dtypes have it."""
+
     dtype: ir.DataType
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.source.shape
+    def __post_init__(self) -> None:
+        self._describe(self.source.shape, self.dtype)
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Hashable, ...]:
         return ("cast", self.source.identity, self.dtype)
 
-    def read(self, region: Region | None = None) -> np.ndarray:
-        array = self.source.read(region)
-        if array.dtype == ml_dtypes.bfloat16 and self.dtype == ir.DataType.FLOAT:
-            return _bf16_to_f32(np.ascontiguousarray(array))
-        return array.astype(self.dtype.numpy())
+    def read(self, region: Region | None = None) -> Array:
+        return self.source.read(region).astype(self.dtype.numpy(), copy=False)
 
 
 @dataclass(frozen=True, eq=False)
-class Transposed(Expr):
+class Affine(_Unary):
+    """`source * scale + offset`, elementwise, each step rounded to the source's (floating) dtype."""
+
+    scale: float
+    offset: float
+
+    def __post_init__(self) -> None:
+        if not self.source.dtype.is_floating_point():
+            raise ValueError(f"an affine map of {self.source.dtype}")
+        self._describe(self.source.shape, self.source.dtype)
+
+    def _identity(self) -> tuple[Hashable, ...]:
+        return ("affine", self.source.identity, self.scale, self.offset)
+
+    def read(self, region: Region | None = None) -> Array:
+        array = self.source.read(region)
+        kind = self.dtype.numpy().type
+        if self.scale != 1:
+            array = array * kind(self.scale)
+        return array if self.offset == 0 else array + kind(self.offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed(_Unary):
     """`source` with its axes permuted, as numpy's transpose does."""
 
-    source: Expr
     perm: tuple[int, ...]
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return tuple(self.source.shape[p] for p in self.perm)
+    def __post_init__(self) -> None:
+        if sorted(self.perm) != list(range(len(self.source.shape))):
+            raise ValueError(f"{self.perm} is no permutation of the axes of {list(self.source.shape)}")
+        self._describe(tuple(self.source.shape[p] for p in self.perm), self.source.dtype)
 
-    @property
-    def dtype(self) -> ir.DataType:  # type: ignore[override]
-        return self.source.dtype
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Hashable, ...]:
         return ("transposed", self.source.identity, self.perm)
 
-    def read(self, region: Region | None = None) -> np.ndarray:
-        if region is not None:
-            inner = list(region)
-            for axis, p in enumerate(self.perm):
-                inner[p] = region[axis]
-            region = tuple(inner)
-        return np.ascontiguousarray(self.source.read(region).transpose(self.perm))
+    def read(self, region: Region | None = None) -> Array:
+        if not self.perm:
+            return self.source.read()
+        region = full_region(self.shape) if region is None else region
+        inner = list(region)
+        for axis, p in enumerate(self.perm):
+            inner[p] = region[axis]
+        out = np.empty(tuple(s.stop - s.start for s in region), self.dtype.numpy())
+        target = out.transpose(np.argsort(self.perm))
+        first = inner[0]
+        # Panels that fit the cache: a whole transposed copy would miss it at every element.
+        step = max(1, _PANEL // max(1, out.itemsize * prod(target.shape[1:])))
+        for start in range(first.start, first.stop, step):
+            rows = slice(start, min(start + step, first.stop))
+            target[rows.start - first.start : rows.stop - first.start] = self.source.read((rows, *inner[1:]))
+        return out
 
 
 @dataclass(frozen=True, eq=False)
-class Reshaped(Expr):
-    """`source` with another shape of as many elements."""
+class Reshaped(_Unary):
+    """`source` in row-major order under another shape of as many elements."""
 
-    source: Expr
     shape: tuple[int, ...]
 
-    @property
-    def dtype(self) -> ir.DataType:  # type: ignore[override]
-        return self.source.dtype
+    def __post_init__(self) -> None:
+        if prod(self.shape) != prod(self.source.shape) or min(self.shape, default=0) < 0:
+            raise ValueError(f"{list(self.source.shape)} cannot become {list(self.shape)}")
+        self._describe(self.shape, self.source.dtype)
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Hashable, ...]:
         return ("reshaped", self.source.identity, self.shape)
 
-    def read(self, region: Region | None = None) -> np.ndarray:
-        array = self.source.read().reshape(self.shape)
-        return array if region is None else array[region]
+    def read(self, region: Region | None = None) -> Array:
+        if region is None or not self.source.shape or not prod(self.shape):
+            array = self.source.read().reshape(self.shape)
+            return array if region is None else array[region]
+        # Rows of the source that cover the first axis which is not of length one.
+        axis = next((i for i, size in enumerate(self.shape) if size != 1), 0)
+        inner, outer = prod(self.shape[axis + 1 :]), prod(self.source.shape[1:])
+        begin, end = region[axis].start * inner, region[axis].stop * inner
+        rows = slice(begin // outer, -(-end // outer))
+        held = self.source.read((rows, *full_region(self.source.shape[1:]))).reshape(-1)
+        flat = held[begin - rows.start * outer : end - rows.start * outer]
+        box = flat.reshape(*self.shape[:axis], -1, *self.shape[axis + 1 :])
+        return box[(*region[:axis], slice(None), *region[axis + 1 :])]
 
 
 @dataclass(frozen=True, eq=False)
-class Sliced(Expr):
+class Sliced(_Unary):
     """Elements start..stop of `source` along `axis`."""
 
-    source: Expr
     axis: int
     start: int
     stop: int
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (*self.source.shape[: self.axis], self.stop - self.start, *self.source.shape[self.axis + 1 :])
+    def __post_init__(self) -> None:
+        shape = self.source.shape
+        if not 0 <= self.axis < len(shape) or not 0 <= self.start <= self.stop <= shape[self.axis]:
+            raise ValueError(f"{self.start}..{self.stop} of axis {self.axis} is not within {list(shape)}")
+        size = self.stop - self.start
+        self._describe((*shape[: self.axis], size, *shape[self.axis + 1 :]), self.source.dtype)
 
-    @property
-    def dtype(self) -> ir.DataType:  # type: ignore[override]
-        return self.source.dtype
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Hashable, ...]:
         return ("sliced", self.source.identity, self.axis, self.start, self.stop)
 
-    def read(self, region: Region | None = None) -> np.ndarray:
-        inner = list(region or _full(self.shape))
+    def read(self, region: Region | None = None) -> Array:
+        inner = list(full_region(self.shape) if region is None else region)
         inner[self.axis] = slice(inner[self.axis].start + self.start, inner[self.axis].stop + self.start)
         return self.source.read(tuple(inner))
 
 
 @dataclass(frozen=True, eq=False)
 class Concatenated(Expr):
-    """`sources` one after another along `axis`."""
+    """`parts` of one dtype one after another along `axis`."""
 
-    sources: tuple[Expr, ...]
+    parts: tuple[Expr, ...]
     axis: int
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        first = self.sources[0].shape
-        return (*first[: self.axis], sum(s.shape[self.axis] for s in self.sources), *first[self.axis + 1 :])
+    def __post_init__(self) -> None:
+        shapes = [part.shape for part in self.parts]
+        frames = {(len(s), s[: self.axis], s[self.axis + 1 :]) for s in shapes}
+        kinds = {part.dtype for part in self.parts}
+        if len(frames) != 1 or len(kinds) != 1 or not 0 <= self.axis < len(shapes[0]):
+            raise ValueError(f"{shapes} of {kinds} cannot be joined along axis {self.axis}")
+        total = sum(shape[self.axis] for shape in shapes)
+        self._describe((*shapes[0][: self.axis], total, *shapes[0][self.axis + 1 :]), self.parts[0].dtype)
 
     @property
-    def dtype(self) -> ir.DataType:  # type: ignore[override]
-        return self.sources[0].dtype
+    def sources(self) -> tuple[Expr, ...]:
+        return self.parts
 
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        return ("concatenated", tuple(s.identity for s in self.sources), self.axis)
+    def _identity(self) -> tuple[Hashable, ...]:
+        return ("concatenated", tuple(part.identity for part in self.parts), self.axis)
 
-    def read(self, region: Region | None = None) -> np.ndarray:
-        wanted = region or _full(self.shape)
-        start, stop = wanted[self.axis].start, wanted[self.axis].stop
-        parts, base = [], 0
-        for source in self.sources:
-            size = source.shape[self.axis]
-            low, high = max(start - base, 0), min(stop - base, size)
+    def read(self, region: Region | None = None) -> Array:
+        region = full_region(self.shape) if region is None else region
+        before, wanted, after = region[: self.axis], region[self.axis], region[self.axis + 1 :]
+        out = np.empty(tuple(s.stop - s.start for s in region), self.dtype.numpy())
+        base = 0
+        for part in self.parts:
+            size = part.shape[self.axis]
+            low, high = max(wanted.start, base), min(wanted.stop, base + size)
             if low < high:
-                parts.append(source.read((*wanted[: self.axis], slice(low, high), *wanted[self.axis + 1 :])))
+                place = (*(slice(None) for _ in before), slice(low - wanted.start, high - wanted.start))
+                out[place] = part.read((*before, slice(low - base, high - base), *after))
             base += size
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis)
-
-
-@dataclass(frozen=True, eq=False)
-class Affine(Expr):
-    """`source * scale + offset`, elementwise, in the source's dtype."""
-
-    source: Expr
-    scale: float
-    offset: float
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.source.shape
-
-    @property
-    def dtype(self) -> ir.DataType:  # type: ignore[override]
-        return self.source.dtype
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        return ("affine", self.source.identity, self.scale, self.offset)
-
-    def read(self, region: Region | None = None) -> np.ndarray:
-        array = self.source.read(region)
-        return array * array.dtype.type(self.scale) + array.dtype.type(self.offset)
-
-
-def tiles(expr: Expr, max_bytes: int = 32 << 20) -> Iterator[tuple[slice, np.ndarray]]:
-    """`expr` in blocks of whole rows (slices of axis 0) of about `max_bytes` each."""
-    if not expr.shape or expr.nbytes <= max_bytes:
-        yield slice(0, expr.shape[0] if expr.shape else 1), expr.read()
-        return
-    rows = max(1, max_bytes * expr.shape[0] // max(expr.nbytes, 1))
-    for start in range(0, expr.shape[0], rows):
-        part = slice(start, min(start + rows, expr.shape[0]))
-        yield part, expr.read((part, *_full(expr.shape[1:])))
-
-
-@dataclass(eq=False)
-class LazyTensor(ir.TensorProtocol):  # type: ignore[misc]
-    """An expression where onnx_ir wants a tensor."""
-
-    expr: Expr
-    name: str | None = None
-    doc_string: str | None = None
-    meta: dict[str, Any] = field(default_factory=dict)
-    metadata_props: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def shape(self) -> ir.Shape:
-        return ir.Shape(self.expr.shape)
-
-    @property
-    def dtype(self) -> ir.DataType:
-        return self.expr.dtype
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.expr.shape, dtype=np.int64))
-
-    @property
-    def nbytes(self) -> int:
-        return self.expr.nbytes
-
-    @property
-    def raw(self) -> Expr:
-        return self.expr
-
-    @property
-    def identity(self) -> tuple[Any, ...]:
-        return self.expr.identity
-
-    def numpy(self) -> np.ndarray:
-        return self.expr.read()
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.numpy() if dtype is None else self.numpy().astype(dtype)
-
-    def tobytes(self) -> bytes:
-        return np.ascontiguousarray(self.numpy()).tobytes()
-
-    def __repr__(self) -> str:
-        return f"LazyTensor<{self.dtype},{list(self.expr.shape)}>"
-
-
-def lazy(tensor: ir.TensorProtocol) -> Expr:
-    """The expression behind a tensor; one that holds an array is wrapped."""
-    if isinstance(tensor, LazyTensor):
-        return tensor.expr
-    if isinstance(tensor, ir.ExternalTensor):
-        return FileRange(
-            Path(tensor.path), tensor.offset or 0, tensor.length or tensor.nbytes, tensor.dtype, tuple(tensor.shape.numpy())
-        )
-    return InMemory(tensor.numpy(), tensor.dtype)
-
-
-def _sources(expr: Expr) -> Iterator[Expr]:
-    inner = getattr(expr, "sources", None) or ([expr.source] if hasattr(expr, "source") else [])
-    if not inner:
-        yield expr
-    for child in inner:
-        yield from _sources(child)
-
-
-def has_data(tensor: ir.TensorProtocol) -> bool:
-    """Whether the tensor's elements can be read."""
-    return not isinstance(tensor, LazyTensor) or not any(isinstance(e, Unbound) for e in _sources(tensor.expr))
-
-
-def same_content(a: ir.TensorProtocol, b: ir.TensorProtocol) -> bool:
-    """Whether two tensors of one dtype and shape hold equal bytes; compared by identity, then by tiles."""
-    x, y = lazy(a), lazy(b)
-    if x is y or x.identity == y.identity:
-        return True
-    pairs = zip(tiles(x, 1 << 20), tiles(y, 1 << 20), strict=True)
-    return all(
-        np.array_equal(np.ascontiguousarray(p).reshape(-1).view(np.uint8), np.ascontiguousarray(q).reshape(-1).view(np.uint8))
-        for (_, p), (_, q) in pairs
-    )
+        return out

@@ -2,85 +2,159 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from graphopt.errors import BadInput
-from graphopt.ir._lazy import FileRange, LazyTensor
+from graphopt.ir._lazy import FileRange
+from graphopt.ir._proto import all_graphs, checker_problems, graph_protos
+from graphopt.ir._tensor import LazyTensor
 
 __all__ = ["inside_repository", "load_model"]
 
 OLDEST_OPSET = 13
+_DAMAGED = "The file is damaged or of another kind. Download or export it again."
 
 
 def load_model(path: str | Path) -> ir.Model:
     """The model in the ONNX file at `path`, its external data bound lazily.
 
-    Raises `BadInput`: no such file, not an ONNX protobuf, an opset below 13, or external data that is missing,
-    too short, or outside the model's folder.
+    Raises `BadInput`: no such file; not an ONNX protobuf; an opset below 13; a graph that onnx's own checker
+    refuses; sparse weights; inline data of the wrong size; external data that is missing, too short, or
+    outside the model's folder. Links within the folder or its Hub cache repository are followed.
     """
     path = Path(path)
+    proto = _proto(path)
+    _check_opset(path, proto)
+    for graph in graph_protos(proto.graph):
+        if graph.sparse_initializer:
+            name = graph.sparse_initializer[0].values.name
+            raise BadInput(
+                f"{path} has sparse weights ({name!r}), which graphopt does not read",
+                hint="Save it again with dense weights.",
+            )
+    try:
+        model = ir.from_proto(proto)
+        for owner, name, tensor in _tensors(model):
+            if isinstance(tensor, ir.ExternalTensor):
+                bound = _bind(tensor, path)
+                if isinstance(owner, ir.Value):
+                    owner.const_value = bound
+                else:
+                    owner.attributes[name] = ir.AttrTensor(name, bound)
+            elif tensor.dtype != ir.DataType.STRING and len(tensor.tobytes()) != tensor.nbytes:
+                raise ValueError(f"{name!r} does not hold the {tensor.nbytes} bytes that its shape needs")
+    except BadInput:
+        raise
+    except Exception as error:  # onnx_ir raises many kinds, for many kinds of damage
+        raise BadInput(f"{path} is not a valid ONNX model: {_innermost(error)}", hint=_DAMAGED) from error
+    problems = checker_problems(model)
+    if problems:
+        raise BadInput(f"{path} is not a valid ONNX model: {problems[0]}")
+    return model
+
+
+def _proto(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise BadInput(f"{path} does not exist or is not a file")
     try:
-        proto = onnx.load_model(path, load_external_data=False)
+        proto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:
-        raise BadInput(f"{path} is not an ONNX model: {error}", hint="The file is damaged or of another kind.") from error
+        raise BadInput(f"{path} is not an ONNX model: {error}", hint=_DAMAGED) from error
+    except PermissionError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     if not proto.graph.node and not proto.graph.output:
-        raise BadInput(f"{path} is not an ONNX model: it has no graph")
+        raise BadInput(f"{path} is not an ONNX model: it has no graph", hint=_DAMAGED)
+    return proto
+
+
+def _check_opset(path: Path, proto: onnx.ModelProto) -> None:
     version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
-    if version is None or version < OLDEST_OPSET:
+    newest = onnx.defs.onnx_opset_version()
+    if version is None:
+        raise BadInput(f"{path} imports no opset of the default domain", hint=_DAMAGED)
+    if version < OLDEST_OPSET:
         raise BadInput(
             f"{path} is at opset {version}; graphopt reads opset {OLDEST_OPSET} and up",
             hint="Export it again at a newer opset, or convert it with onnx.version_converter.",
         )
-    try:
-        model = ir.from_proto(proto)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BadInput(f"{path} is not a valid ONNX model: {error}") from error
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = _bind(value.const_value, path)
-    return model
+    if version > newest:
+        raise BadInput(f"{path} is at opset {version}; the installed onnx knows opsets up to {newest}")
+
+
+def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.TensorProtocol]]:
+    """Every tensor of the model, with the value or the node that holds it."""
+    for graph in all_graphs(model):
+        if isinstance(graph, ir.Graph):
+            for value in tuple(graph.initializers.values()):
+                if value.const_value is not None:
+                    yield value, value.name or "", value.const_value
+        for node in graph:
+            for name, attribute in tuple(node.attributes.items()):
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    yield node, name, attribute.as_tensor()
+
+
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
 
 
 def _bind(tensor: ir.ExternalTensor, model: Path) -> LazyTensor:
-    location = Path(tensor.location)
     where = f"{model}: weight {tensor.name!r}"
-    if location.is_absolute() or ".." in location.parts:
+    location = os.fspath(tensor.location)
+    parts = location.replace("\\", "/").split("/")
+    if os.path.isabs(location) or ".." in parts or ":" in parts[0] or not parts[0]:
         raise BadInput(
-            f"{where} asks for external data at {str(location)!r}, outside the model's folder",
+            f"{where} asks for external data at {location!r}, outside the model's folder",
             hint="Only files beside the model are read. Save the model again with its data beside it.",
         )
     file = model.parent / location
-    if not file.exists():
-        raise BadInput(f"{where} needs external data file {str(location)!r}, which is missing")
+    if "\0" in location or not os.path.lexists(file):
+        raise BadInput(f"{where} needs external data file {location!r}, which is missing")
     resolved = inside_repository(file, model.parent)
-    offset, length = tensor.offset or 0, tensor.length if tensor.length is not None else tensor.nbytes
-    if length != tensor.nbytes:
-        raise BadInput(f"{where} declares {length} bytes of external data, its shape and dtype need {tensor.nbytes}")
-    if offset < 0 or offset + length > resolved.stat().st_size:
+    if not resolved.is_file():
+        raise BadInput(f"{where} needs external data file {location!r}, which is missing or not a file")
+    state = resolved.stat()
+    offset = tensor.offset or 0
+    length = tensor.nbytes if tensor.length is None else tensor.length
+    shape = tuple(tensor.shape.numpy())
+    if length != tensor.nbytes or min(shape, default=0) < 0:
         raise BadInput(
-            f"{where} needs bytes {offset}..{offset + length} of {str(location)!r}, "
-            f"which has {resolved.stat().st_size}: the file is truncated"
+            f"{where} declares {length} bytes of external data; "
+            f"{tensor.dtype} of shape {list(shape)} takes {tensor.nbytes}"
         )
-    shape = tuple(int(d) for d in tensor.shape)
-    return LazyTensor(FileRange(resolved, offset, length, tensor.dtype, shape), name=tensor.name)
+    if offset < 0 or offset + length > state.st_size:
+        raise BadInput(
+            f"{where} needs bytes {offset}..{offset + length} of {location!r}, which has {state.st_size}: "
+            "the file is truncated",
+            hint="Download or export it again.",
+        )
+    expr = FileRange(resolved, offset, length, tensor.dtype, shape, state.st_mtime_ns)
+    return LazyTensor(expr, name=tensor.name)
 
 
 def inside_repository(file: Path, folder: Path) -> Path:
-    """`file` with links resolved, if it stays in `folder` or in the Hub cache repository that holds it; else `BadInput`."""
-    resolved, home = file.resolve(), folder.resolve()
-    if resolved.is_relative_to(home):
+    """`file` with every link resolved, where that stays in `folder` or in the Hub cache repository around it.
+
+    A Hub cache keeps `models--ORG--NAME/snapshots/REVISION/x` as a link to `../../blobs/DIGEST`. Raises
+    `BadInput` for a link that leads elsewhere, nowhere or in a circle.
+    """
+    home = folder.resolve()
+    try:
+        resolved = file.resolve(strict=True)
+    except FileNotFoundError as error:
+        raise BadInput(f"{file} is missing, or is a link to a file that is") from error
+    except (OSError, RuntimeError) as error:
+        raise BadInput(f"{file} cannot be resolved: {error}") from error
+    if resolved.is_relative_to(home) or any(resolved.is_relative_to(root) for root in _repositories(home)):
         return resolved
-    for root in _repositories(home):
-        if resolved.is_relative_to(root):
-            return resolved
     raise BadInput(
         f"{file} is a link to {resolved}, outside the model's folder",
         hint="Only links within the same Hub cache repository are followed. Copy the file into the folder.",
@@ -89,5 +163,5 @@ def inside_repository(file: Path, folder: Path) -> Path:
 
 def _repositories(home: Path) -> Iterator[Path]:
     for parent in home.parents:
-        if parent.name.startswith("models--") and (parent / "snapshots") in (home, *home.parents):
+        if parent.name.startswith("models--") and (parent / "snapshots") in home.parents:
             yield parent

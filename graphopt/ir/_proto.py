@@ -1,39 +1,104 @@
-"""Models as protobufs, with or without their weights."""
+"""Models as protobufs, with or without their weights, and what onnx's own checker says of them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from graphopt.ir._lazy import has_data
+from graphopt.ir._tensor import has_data
 
-__all__ = ["to_proto"]
+__all__ = ["ABSENT", "all_graphs", "checker_problems", "graph_protos", "swapped_weights", "to_proto"]
+
+_SMALL = 1024
+ABSENT = "absent"
 
 
-def to_proto(model: ir.Model, *, weights: str = "inline", limit: int = 1 << 31) -> onnx.ModelProto:
-    """The model as a protobuf.
+def all_graphs(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
+    """The main graph, the functions, and every subgraph of these."""
+    yield model.graph
+    yield from model.graph.subgraphs()
+    for function in model.functions.values():
+        yield function
+        yield from function.subgraphs()
 
-    `weights`: "inline" holds every initializer of at most `limit` bytes; "none" only those of at most 1 KiB.
-    The others are described as external data that does not exist: names, shapes and dtypes stay.
-    """
-    if weights == "none":
-        limit = 1024
-    swapped: list[tuple[ir.Value, ir.TensorProtocol]] = []
-    try:
-        for graph in (model.graph, *model.graph.subgraphs()):
+
+@contextmanager
+def swapped_weights(model: ir.Model) -> Iterator[dict[ir.Value, ir.TensorProtocol]]:
+    """Every initializer with its tensor; what the block assigns to `const_value` is undone at its end."""
+    held: dict[ir.Value, ir.TensorProtocol] = {}
+    for graph in all_graphs(model):
+        if isinstance(graph, ir.Graph):
             for value in graph.initializers.values():
-                tensor = value.const_value
-                if tensor is not None and (tensor.nbytes > limit or not has_data(tensor)):
-                    swapped.append((value, tensor))
-                    value.const_value = ir.ExternalTensor(
-                        "absent", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or ""
-                    )
-                elif tensor is not None and not isinstance(tensor, ir.Tensor | ir.TensorProtoTensor | ir.StringTensor):
-                    swapped.append((value, tensor))
-                    array = np.asarray(tensor.numpy())
-                    value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=value.name)
-        return ir.to_proto(model)
+                if value.const_value is not None:
+                    held[value] = value.const_value
+    names = [tensor.name for tensor in held.values()]
+    try:
+        yield held
     finally:
-        for value, tensor in swapped:
+        for (value, tensor), name in zip(held.items(), names, strict=True):
             value.const_value = tensor
+            tensor.name = name
+
+
+def to_proto(
+    model: ir.Model, *, weights: Literal["inline", "none"] = "inline", limit: int | None = None
+) -> onnx.ModelProto:
+    """The model as a protobuf; the model is left as it was.
+
+    `weights`: "inline" holds every initializer, "none" only those of at most 1 KiB (axes, shapes and scalars,
+    which shape inference needs); `limit` sets another number of bytes. The others are described as external
+    data that does not exist: names, shapes and dtypes stay. So is a weight without data in either case.
+    """
+    if limit is None:
+        limit = _SMALL if weights == "none" else onnx.checker.MAXIMUM_PROTOBUF
+    with swapped_weights(model) as held:
+        for value, tensor in held.items():
+            if tensor.dtype == ir.DataType.STRING:
+                continue
+            if tensor.nbytes > limit or not has_data(tensor):
+                shape = ir.Shape(tensor.shape.numpy())
+                value.const_value = ir.ExternalTensor(
+                    ABSENT, 0, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
+                )
+            elif isinstance(tensor, ir.ExternalTensor):
+                value.const_value = ir.Tensor(np.asarray(tensor.numpy()), dtype=tensor.dtype, name=value.name)
+        return ir.to_proto(model)
+
+
+def checker_problems(model: ir.Model) -> list[str]:
+    """What onnx.checker finds in the model without its weights: at most one problem, or none.
+
+    Operators of domains it does not know pass.
+    """
+    proto = to_proto(model, weights="none")
+    declared = {value.name for value in proto.graph.input}
+    for graph in graph_protos(proto.graph):
+        kept = []
+        for tensor in graph.initializer:
+            if tensor.data_location != onnx.TensorProto.EXTERNAL:
+                kept.append(tensor)
+            elif tensor.name not in declared:
+                # An input of the whole model is visible wherever the weight was, and has no data to check.
+                declared.add(tensor.name)
+                info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+                proto.graph.input.append(info)
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        return [f"onnx.checker: {error}"]
+    return []
+
+
+def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+                yield from graph_protos(inner)

@@ -3,66 +3,104 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir._lazy import lazy, tiles
+from graphopt.errors import BadInput
+from graphopt.ir._bytes import payload
+from graphopt.ir._lazy import Expr, FileRange
+from graphopt.ir._proto import swapped_weights
+from graphopt.ir._tensor import boxes, has_data, lazy
 
 __all__ = ["save_model"]
 
-_INLINE = 4096
+_EXTERNAL_FROM = 4096
 _ALIGNMENT = 4096
 
 
 def save_model(model: ir.Model, path: str | Path) -> None:
-    """Write `path` and, for weights of 4 KiB and more, `path`.data.
+    """Write `path` and, where there are weights of 4 KiB and more, `path`.data; `model` is left as it was.
 
-    Memory stays at one tile; weights that share an identity are written once. Both files are synced to disk.
-    `OSError` (a full disk) is the caller's to handle. `model` is left as it was.
+    Memory stays at one tile. Weights that share an identity are written once. Both files are written under
+    other names, synced to disk and renamed, so that an error leaves what was there before. Raises `OSError`
+    (a full disk) for the caller to handle, `ValueError` for a weight without data, `BadInput` where a weight
+    would be read from the file that is to be written.
     """
     path = Path(path)
     data = path.with_name(path.name + ".data")
-    written: dict[object, tuple[int, int]] = {}
-    swapped: list[tuple[ir.Value, ir.TensorProtocol]] = []
+    with swapped_weights(model) as held, ExitStack() as files:
+        stored = [(v, t) for v, t in held.items() if t.dtype != ir.DataType.STRING]
+        for value, tensor in stored:
+            if tensor.nbytes < _EXTERNAL_FROM and has_data(tensor):
+                array = np.asarray(tensor.numpy())
+                value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=value.name)
+            else:
+                _refuse_unreadable(value, tensor, data)
+        graph_file = files.enter_context(_replacing(path))
+        big = [(v, t) for v, t in stored if t.nbytes >= _EXTERNAL_FROM]
+        if big:
+            # Entered last, so renamed first: at no time does the graph name data that are not there.
+            data_file = files.enter_context(_replacing(data))
+            _write_weights(big, data_file, data.name)
+        graph_file.write(ir.to_proto(model).SerializeToString())
+        _sync(graph_file)
+    if not big:
+        data.unlink(missing_ok=True)
+
+
+def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path) -> None:
+    if not has_data(tensor):
+        raise ValueError(f"weight {value.name!r} has no data")
+    for leaf in lazy(tensor).leaves():
+        if isinstance(leaf, FileRange) and target.exists() and leaf.path.samefile(target):
+            raise BadInput(
+                f"{target} cannot be written: weight {value.name!r} is read from it",
+                hint="Save the model under another name or in another folder.",
+            )
+
+
+def _write_weights(weights: list[tuple[ir.Value, ir.TensorProtocol]], file: BinaryIO, location: str) -> None:
+    written: dict[object, int] = {}
+    for value, tensor in weights:
+        expr = lazy(tensor)
+        if expr.identity not in written:
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            written[expr.identity] = file.tell()
+            _write(expr, file)
+        value.const_value = ir.ExternalTensor(
+            location,
+            written[expr.identity],
+            tensor.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=value.name or "",
+        )
+
+
+def _write(expr: Expr, file: BinaryIO) -> None:
+    for box in boxes(expr):
+        file.write(payload(expr.read(box), expr.dtype).data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends well, and disappears when it does not."""
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with data.open("wb") as file:
-            for graph in (model.graph, *model.graph.subgraphs()):
-                for value in graph.initializers.values():
-                    tensor = value.const_value
-                    if tensor is None or tensor.dtype == ir.DataType.STRING:
-                        continue
-                    swapped.append((value, tensor))
-                    value.const_value = _stored(value, tensor, file, written, data.name)
-            file.flush()
-            os.fsync(file.fileno())
-        if not written:
-            data.unlink()
-        with path.open("wb") as out:
-            out.write(ir.to_proto(model).SerializeToString())
-            out.flush()
-            os.fsync(out.fileno())
-    finally:
-        for value, tensor in swapped:
-            value.const_value = tensor
+        with partial.open("wb") as file:
+            yield file
+            _sync(file)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
-def _stored(
-    value: ir.Value, tensor: ir.TensorProtocol, file: BinaryIO, written: dict[object, tuple[int, int]], location: str
-) -> ir.TensorProtocol:
-    if tensor.nbytes < _INLINE:
-        return ir.Tensor(np.asarray(tensor.numpy()), dtype=tensor.dtype, name=value.name)
-    expr = lazy(tensor)
-    key = expr.identity
-    if key not in written:
-        offset = -(-file.tell() // _ALIGNMENT) * _ALIGNMENT
-        file.truncate(offset)
-        file.seek(offset)
-        for _, block in tiles(expr):
-            file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
-        written[key] = (offset, file.tell() - offset)
-    offset, length = written[key]
-    return ir.ExternalTensor(location, offset, length, tensor.dtype, shape=ir.Shape(tensor.shape), name=value.name or "")
-
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
+from graphopt.ir._bytes import Array, byte_count, payload
 from graphopt.ir._lazy import FileRange
 
 __all__ = ["Scratch"]
 
 
 class Scratch:
-    """Append-only storage in one file of `folder`, which the owner deletes. Safe to write from several threads."""
+    """Append-only storage in a file of its own in `folder`, which the owner deletes. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "scratch.bin"
+        handle, name = tempfile.mkstemp(prefix="scratch-", suffix=".bin", dir=folder)
+        with open(handle, "wb"):
+            self._path = Path(name)
         self._end = 0
         self._lock = threading.Lock()
-        self._path.touch()
 
-    def write(self, tiles: Iterable[np.ndarray], dtype: ir.DataType, shape: tuple[int, ...]) -> FileRange:
-        """Store the concatenated bytes of `tiles` (row-major, of `dtype` and `shape` together) and describe them."""
-        length = (int(np.prod(shape, dtype=np.int64)) * dtype.bitwidth + 7) // 8
+    def write(self, tiles: Iterable[Array], dtype: ir.DataType, shape: tuple[int, ...]) -> FileRange:
+        """Store `tiles`, consecutive rows of a tensor of `dtype` and `shape`, and describe where they lie.
+
+        Tiles of a 2- or 4-bit dtype hold a multiple of four rows each, the last one excepted. Raises
+        `ValueError` where the tiles do not add up to the shape, `OSError` where the disk is full.
+        """
+        length = byte_count(shape, dtype)
         with self._lock:
             start, self._end = self._end, self._end + length
-        with self._path.open("r+b", buffering=0) as file:
+        done = 0
+        with self._path.open("r+b") as file:
             file.seek(start)
             for tile in tiles:
-                file.write(np.ascontiguousarray(tile).reshape(-1).view(np.uint8).data)
-            if file.tell() - start != length:
-                raise ValueError(f"{file.tell() - start} bytes written for {dtype} {shape}")
+                data = payload(tile, dtype)
+                done += len(data)
+                if done > length:
+                    break
+                file.write(data.data)
+        if done != length:
+            raise ValueError(f"{done} bytes written for {dtype} {list(shape)}, which takes {length}")
         return FileRange(self._path, start, length, dtype, shape)

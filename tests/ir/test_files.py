@@ -166,5 +166,5 @@ def test_truncated_safetensors_are_refused(tmp_path, keep):
 
 def test_a_pickled_checkpoint_is_refused_with_the_command_that_converts_it(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
-    with pytest.raises(BadInput, match="save_pretrained"):
+    with pytest.raises(BadInput, match="weights_only=True"):
         SafetensorsIndex(tmp_path)

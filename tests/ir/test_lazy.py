@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphopt.errors import BadInput
 from graphopt.ir import (
     Affine,
     Cast,
@@ -88,7 +89,7 @@ def test_tiles_cover_everything_within_their_size(stored):
 def test_a_file_that_ends_early_is_an_error_not_zeros(stored):
     path, array = stored
     beyond = FileRange(path, path.stat().st_size - 8, array.nbytes, ir.DataType.FLOAT, array.shape)
-    with pytest.raises(OSError, match="ends before"):
+    with pytest.raises(BadInput, match="ends before"):
         beyond.read()
 
 
