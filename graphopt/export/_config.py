@@ -1,0 +1,118 @@
+"""A model's configuration: read, checked, flattened, and what task it says it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphopt import registry
+from graphopt.errors import BadInput
+from graphopt.export._environment import quiet
+from graphopt.export._source import read_config_json
+from graphopt.families import Family
+
+__all__ = ["as_dict", "choose_family", "load_config"]
+
+def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """The transformers configuration of the model in `folder`.
+
+    Raises `BadInput` for a damaged file, an architecture transformers does not have, one that needs its own code
+    run (unless `trust_remote_code`), and weights that are already quantized.
+    """
+    raw = read_config_json(folder)
+    if "quantization_config" in raw:
+        method = raw["quantization_config"].get("quant_method", "unknown")
+        raise BadInput(
+            f"{folder} holds weights that are already quantized ({method})",
+            hint="Start from the unquantized model: graphopt quantizes it for the target itself.",
+        )
+    architecture = _architecture(raw)
+    import transformers
+
+    try:
+        with quiet():
+            return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
+        if "trust_remote_code" in str(error):
+            raise BadInput(
+                f"{architecture or folder} comes with its own Python code, which is not run unless you ask for it",
+                hint="Read the code in the model's folder, then pass --trust-remote-code.",
+            ) from error
+        known = raw.get("model_type") in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
+        raise BadInput(
+            f"{folder / 'config.json'} is not valid: {error}"
+            if known
+            else f"transformers {transformers.__version__} does not know architecture "
+            f"{architecture or raw.get('model_type') or 'without a model_type'} ({folder})"
+        ) from error
+
+
+def _architecture(raw: Mapping[str, Any]) -> str | None:
+    names = raw.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else None
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A transformers configuration as a dict of its text part's fields, each also under transformers' common name."""
+    text = config.get_text_config()
+    fields: dict[str, Any] = config.to_dict() | text.to_dict()
+    for common, own in text.attribute_map.items():
+        fields.setdefault(common, fields.get(own))
+    fields["architectures"] = config.architectures
+    fields["model_type"] = config.model_type
+    return fields
+
+
+def choose_family(config: Any, task: str) -> tuple[Family, str]:
+    """The family for a configuration, and the task: the one asked for, or with "auto" the one it was trained for."""
+    families = [family() for family in registry.families().values()]
+    known = dict.fromkeys(name for family in families for name in family.tasks)
+    fields = as_dict(config)
+    what = _architecture(fields) or str(config.model_type)
+    if task == "auto":
+        task = _trained_for(families, fields, config)
+    registry.resolve("task", task, known)
+    for family in families:
+        if task in family.tasks and _has_class(family, task, config) and family.matches(fields, task):
+            return family, task
+    raise BadInput(
+        f"{what} cannot be exported for {task}: no installed model family covers it",
+        hint=f"Tasks: {', '.join(known)}. `graphopt models list` shows the families.",
+    )
+
+
+def _trained_for(families: list[Family], fields: Mapping[str, Any], config: Any) -> str:
+    architecture = _architecture(fields)
+    for family in families:
+        for task in family.tasks:
+            if architecture in _class_names(family.model_class(task), config):
+                return task
+    known = ", ".join(dict.fromkeys(name for family in families for name in family.tasks))
+    if architecture is None:
+        raise BadInput(f"{config.model_type}: config.json does not say what the model is for", hint=f"Pass --task: {known}.")
+    raise BadInput(
+        f"{architecture} is not an architecture that an installed model family covers",
+        hint=f"Known tasks: {known}. A plugin can bring more.",
+    )
+
+
+def _class_names(auto_class: str, config: Any) -> set[str]:
+    """Names of the model classes an Auto class builds from configurations of this type."""
+    remote = getattr(config, "auto_map", None) or {}
+    names = {str(remote[auto_class]).rpartition(".")[2]} if auto_class in remote else set()
+    mapping = _mapping(auto_class)
+    if type(config) in mapping:
+        found = mapping[type(config)]
+        names |= {c.__name__ for c in (found if isinstance(found, tuple | list) else (found,))}
+    return names
+
+
+def _has_class(family: Family, task: str, config: Any) -> bool:
+    return bool(_class_names(family.model_class(task), config))
+
+
+def _mapping(auto_class: str) -> Any:
+    import transformers
+
+    return getattr(transformers, auto_class)._model_mapping

@@ -1,0 +1,60 @@
+"""Gives a traced graph the names its family wants: inputs, outputs, and what varies in their shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from graphopt.families import ExportInputs
+
+__all__ = ["rename"]
+
+_SYMBOL = re.compile(r"[A-Za-z_]\w*")
+
+
+def rename(model: ir.Model, inputs: ExportInputs) -> None:
+    """Name graph inputs, outputs and symbolic dims as `inputs` says, in place; drop the exporter's own metadata.
+
+    A dim that torch spells as a formula becomes the name `inputs.derived` has for it, or stays a formula over names.
+    Raises `ValueError` if the graph has other inputs than described: one was unused, so it cannot be what it says.
+    """
+    graph = model.graph
+    if len(graph.inputs) != len(inputs.dims):
+        raise ValueError(f"{len(inputs.dims)} inputs were described, the graph has {[v.name for v in graph.inputs]}")
+    symbols: dict[str, str] = {}
+    for value, (name, dims) in zip(graph.inputs, inputs.dims.items(), strict=True):
+        value.name = name
+        for dim, wanted in zip(value.shape or (), dims, strict=True):
+            if isinstance(dim, ir.SymbolicDim) and isinstance(wanted, str) and dim.value is not None:
+                symbols.setdefault(dim.value, wanted)
+    for value, wanted_name in zip(graph.outputs, inputs.outputs, strict=True):
+        value.name = wanted_name
+    formulas = {_sorted_sum(formula): name for name, formula in inputs.derived.items()}
+    for value in _values(model):
+        if value.shape is not None:
+            value.shape = ir.Shape([_renamed(dim, symbols, formulas) for dim in value.shape])
+    for node in graph.all_nodes():
+        node.metadata_props.clear()
+    for value in _values(model):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    graph.metadata_props.clear()
+
+
+def _values(model: ir.Model) -> list[ir.Value]:
+    graph = model.graph
+    produced = [output for node in graph.all_nodes() for output in node.outputs]
+    return [*graph.inputs, *graph.initializers.values(), *produced]
+
+
+def _renamed(dim: int | ir.SymbolicDim, symbols: Mapping[str, str], formulas: Mapping[str, str]) -> int | ir.SymbolicDim:
+    if not isinstance(dim, ir.SymbolicDim) or dim.value is None:
+        return dim
+    text = _SYMBOL.sub(lambda match: symbols.get(match[0], match[0]), dim.value)
+    return ir.SymbolicDim(formulas.get(_sorted_sum(text), text))
+
+
+def _sorted_sum(formula: str) -> str:
+    return " + ".join(sorted(term.strip() for term in formula.split("+")))

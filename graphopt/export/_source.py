@@ -1,0 +1,118 @@
+"""Where a model comes from: a path, an embedded model, or the Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from graphopt import registry
+from graphopt.errors import BadInput, EnvironmentProblem
+
+__all__ = ["Source", "resolve_source"]
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
+_CODE_FILES = ["*.py"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on this machine. `name` is what the user called it; `path` a Hugging Face folder or an .onnx file."""
+
+    name: str
+    path: Path
+    kind: Literal["folder", "onnx"]
+
+
+def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Source:
+    """Find the model that `text` names: an existing path, else an embedded model, else a Hub id (downloaded).
+
+    Raises `BadInput` for what does not exist or is not a model, `EnvironmentProblem` where the Hub would be
+    needed and cannot be reached.
+    """
+    name = str(text)
+    path = Path(text).expanduser()
+    if path.exists():
+        return _local(name, path)
+    embedded = registry.embedded_models()
+    if name in embedded:
+        return Source(name, embedded[name], "folder")
+    near = registry.nearest(name, embedded)
+    if isinstance(text, Path) or not _HUB_ID.fullmatch(name) or path.suffix == ".onnx" or (near and "/" not in name):
+        raise BadInput(
+            f"{name} does not exist",
+            hint=f"Did you mean the embedded model {near!r}?"
+            if near
+            else f"A source is a path, an embedded model ({', '.join(embedded)}) or a Hub id (owner/model).",
+        )
+    return Source(name, _download(name, trust_remote_code), "folder")
+
+
+def _local(name: str, path: Path) -> Source:
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BadInput(f"{path} has no config.json", hint=_advice(path))
+        return Source(name, path, "folder")
+    if path.suffix != ".onnx":
+        raise BadInput(f"{path} is neither a folder nor an .onnx file")
+    return Source(name, path, "onnx")
+
+
+def _advice(folder: Path) -> str:
+    models = sorted(p.name for p in folder.glob("*.onnx"))
+    if models:
+        return f"It holds ONNX models: name one, {folder / models[0]}."
+    return "A Hugging Face model folder holds config.json and model.safetensors."
+
+
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """The raw `config.json` of a folder; `BadInput` if it is not a JSON object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise BadInput(f"{path} does not hold a JSON object")
+    return config
+
+
+def _download(name: str, trust_remote_code: bool) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HFValidationError,
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+            RepositoryNotFoundError,
+        )
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"{name} does not exist here, and downloading it needs huggingface_hub",
+            hint="pip install 'graphopt[export]'",
+        ) from error
+    patterns = _HUB_FILES + (_CODE_FILES if trust_remote_code else [])
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise EnvironmentProblem(
+            f"{name} needs an access token with permission for it",
+            hint=f"Ask for access at https://huggingface.co/{name}, then `hf auth login`.",
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise BadInput(
+            f"{name} does not exist here, and the Hub has no such model that you may read"
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
+        raise EnvironmentProblem(
+            f"{name} does not exist here, and the Hugging Face Hub cannot be reached",
+            hint="Check the path and the network; a model downloaded once is found without it.",
+        ) from error
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"{name} on the Hub has no config.json: it is not a transformers model")
+    return folder

@@ -1,0 +1,82 @@
+"""The one place that calls transformers' exporter."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from graphopt.errors import BadInput, GraphoptError
+from graphopt.export._environment import quiet
+from graphopt.families import ExportInputs
+
+__all__ = ["OPSET", "trace"]
+
+OPSET = 23
+
+
+def trace(model: Any, inputs: ExportInputs) -> ir.Model:
+    """The graph of `model` on `inputs`: opset 23, not optimized, its inputs and outputs still under torch's names.
+
+    Raises `BadInput` naming the architecture if it cannot be traced.
+    """
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    config = OnnxConfig(
+        dynamic=True, dynamic_shapes=_dynamic_shapes(inputs), opset_version=OPSET, optimize=False
+    )
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with quiet():
+            exported = OnnxExporter().export(model, dict(inputs.kwargs), config)
+    except (GraphoptError, MemoryError):
+        raise
+    except Exception as error:
+        raise BadInput(
+            f"{type(model).__name__} cannot be exported: transformers' exporter failed", hint=_last_lines(error)
+        ) from error
+    finally:
+        if collecting:
+            gc.enable()
+    program: ir.Model = exported.program
+    return program
+
+
+def _dynamic_shapes(inputs: ExportInputs) -> dict[str, Any]:
+    """What varies, in the nesting torch wants: one entry for each argument, a flat list for a container's tensors."""
+    import torch
+
+    names = {d: torch.export.Dim(d) for dims in inputs.dims.values() for d in dims if isinstance(d, str)}
+    for derived in inputs.derived:
+        names[derived] = torch.export.Dim.AUTO
+    specs = iter(
+        {axis: names[d] for axis, d in enumerate(dims) if isinstance(d, str)} for dims in inputs.dims.values()
+    )
+    shapes: dict[str, Any] = {}
+    for name, value in inputs.kwargs.items():
+        if isinstance(value, torch.Tensor):
+            shapes[name] = next(specs)
+        elif not isinstance(value, bool | int | float | str | None):
+            shapes[name] = [next(specs) for _ in _tensors(value)]
+    if next(specs, None) is not None:
+        raise ValueError("`dims` describes more tensors than `kwargs` holds")
+    return shapes
+
+
+def _tensors(container: Any) -> list[Any]:
+    from transformers.exporters.exporter_dynamo import get_auto_dynamic_shapes
+
+    return list(get_auto_dynamic_shapes(container))
+
+
+def _last_lines(error: BaseException, count: int = 3) -> str:
+    lines: list[str] = []
+    chain: BaseException | None = error
+    while chain is not None:
+        text = [line.strip() for line in str(chain).splitlines() if line.strip()]
+        lines = [f"{type(chain).__name__}: {' '.join(text[:count])[:400]}", *lines]
+        chain = chain.__cause__ or chain.__context__
+    return "\n  ".join(dict.fromkeys(lines[:2]))

@@ -1,0 +1,16 @@
+"""The built-in model families, and the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graphopt.registry import Pack
+
+from .causal_lm import CausalLM
+from .encoder import Encoder
+from .image_classifier import ImageClassifier
+
+PACK = Pack(
+    families=(CausalLM, Encoder, ImageClassifier),
+    models={"tiny-coder": Path(__file__).parent / "tiny_coder"},
+)

@@ -1,0 +1,3 @@
+"""genai_config.json."""
+from __future__ import annotations
+def write_genai_config(*a): ...

@@ -1,0 +1,120 @@
+"""Legal calls of text models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphopt.families import Case, InputDomain, Interface
+from graphopt.families import Padding
+
+
+class _TokenDomain(InputDomain):
+    """Token ids, uniform over the vocabulary but for the padding token, which fills masked places."""
+
+    def __init__(self, interface: Interface, config: Mapping[str, Any]) -> None:
+        self.interface = interface
+        self._config = config
+        self._vocabulary = int(config["vocab_size"])
+        pad = config.get("pad_token_id")
+        self._pad = int(pad) if isinstance(pad, int) and 0 <= pad < self._vocabulary else 0
+
+    def _tokens(self, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+        drawn = rng.integers(0, self._vocabulary - 1, mask.shape)
+        drawn += drawn >= self._pad
+        return np.where(mask != 0, drawn, self._pad).astype(np.int64)
+
+
+def _mask(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
+    """int64[len(lengths), width]: row i has `lengths[i]` ones, at the left end if padded right."""
+    columns, length = np.arange(width), np.asarray(lengths)[:, None]
+    return (columns >= width - length if padding == "left" else columns < length).astype(np.int64)
+
+
+class DecoderDomain(_TokenDomain):
+    """A decoder's calls: a mask over past and new positions, positions counting its ones, any keys and values.
+
+    Batches of equal length, or padded on one side; a past that holds padding keeps holding it.
+    """
+
+    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        yield self.case(rng, "prefill", [7])
+        yield self.case(rng, "prefill-long", [25])
+        yield self.case(rng, "prefill-batch", [6, 6, 6])
+        yield self.case(rng, "prefill-left-padded", [4, 9, 6], padding="left")
+        yield self.case(rng, "prefill-right-padded", [4, 9, 6], padding="right")
+        yield self.case(rng, "chunk", [5], past=[11])
+        yield self.case(rng, "chunk-left-padded", [3, 3, 3], past=[5, 12, 8], padding="left")
+        yield self.case(rng, "decode", [1], past=[10])
+        yield self.case(rng, "decode-batch", [1, 1, 1], past=[9, 9, 9])
+        yield self.case(rng, "decode-left-padded", [1, 1, 1], past=[4, 13, 7], padding="left")
+        yield self.case(rng, "decode-right-padded", [1, 1, 1], past=[4, 13, 7], padding="right")
+
+    def case(
+        self,
+        rng: np.random.Generator,
+        name: str,
+        lengths: Sequence[int],
+        *,
+        past: Sequence[int] | None = None,
+        padding: Padding = "none",
+    ) -> Case:
+        """A call with `lengths[i]` new tokens in row i after `past[i]` cached ones, shorter rows padded on one side.
+
+        Rows whose past is shorter hold padding there; the new tokens of a call with a past are padded too if their
+        lengths differ.
+        """
+        past = [0] * len(lengths) if past is None else past
+        new = _mask(lengths, max(lengths), padding)
+        mask = np.concatenate([_mask(past, max(past), padding), new], axis=1)
+        positions = np.maximum(mask.cumsum(1) - 1, 0) * mask
+        made = {
+            "input_ids": self._tokens(rng, new),
+            "attention_mask": mask,
+            "position_ids": positions[:, max(past) :].copy(),
+        }
+        sizes = {"batch": len(lengths), "past": max(past)}
+        feeds = {}
+        for spec in self.interface.inputs:
+            if spec.name in made:
+                feeds[spec.name] = made[spec.name]
+            else:
+                shape = [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
+                feeds[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
+        compare = {
+            spec.name: new[:, :, None] != 0 if spec.name == "logits" else mask[:, None, :, None] != 0
+            for spec in self.interface.outputs
+        }
+        return Case(name, feeds, compare, padding)
+
+
+class EncoderDomain(_TokenDomain):
+    """An encoder's calls: single texts, equal batches, batches padded on one side, pairs of segments."""
+
+    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        yield self._case(rng, "one", [8], "none")
+        yield self._case(rng, "shortest", [1], "none")
+        yield self._case(rng, "batch", [6, 6, 6], "none")
+        yield self._case(rng, "right-padded", [4, 9, 6], "right")
+        yield self._case(rng, "left-padded", [4, 9, 6], "left")
+
+    def _case(self, rng: np.random.Generator, name: str, lengths: Sequence[int], padding: Padding) -> Case:
+        mask = _mask(lengths, max(lengths), padding)
+        segments = int(self._config.get("type_vocab_size") or 1)
+        second = np.arange(mask.shape[1]) >= mask.shape[1] // 2
+        made = {
+            "input_ids": self._tokens(rng, mask),
+            "attention_mask": mask,
+            "token_type_ids": (mask * second if segments > 1 else np.zeros_like(mask)).astype(np.int64),
+        }
+        compare = {spec.name: self._valid(spec.dims, mask) for spec in self.interface.outputs}
+        return Case(name, {spec.name: made[spec.name] for spec in self.interface.inputs}, compare, padding)
+
+    @staticmethod
+    def _valid(dims: Sequence[int | str | None], mask: np.ndarray) -> np.ndarray:
+        """Rows of real tokens; an output for the whole text, made from its first token, where that is real."""
+        if len(dims) > 1 and dims[1] == "sequence":
+            return (mask != 0).reshape(*mask.shape, *[1] * (len(dims) - 2))
+        return (mask[:, 0] != 0).reshape(-1, *[1] * (len(dims) - 1))

@@ -1,0 +1,123 @@
+"""Decoder-only language models as one graph for prefill, chunked continuation and decode."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.errors import BadInput
+from graphopt.export import load_torch_model
+from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
+
+from ._files import copy_tokenizer
+from ._genai import write_genai_config
+from ._text_domain import DecoderDomain
+from ._torch import eager_attention
+
+PAST = "past_key_values.{}.{}"
+PRESENT = "present.{}.{}"
+# Different sizes on every axis, so that torch cannot take one for another.
+BATCH, SEQUENCE, PAST_LENGTH = 2, 3, 5
+
+
+class CausalLM(Family):
+    """Decoder-only language models whose state is keys and values.
+
+    The graph takes `input_ids` and `position_ids` int64[batch, sequence], `attention_mask` int64[batch, total] and
+    `past_key_values.N.key/value` float32[batch, heads, past, head size]; it gives `logits`
+    float32[batch, sequence, vocabulary] and `present.N.key/value`, the past followed by the new positions.
+    Caches of sliding-window layers hold every position too, so that one graph is right at any length.
+    """
+
+    name = "causal-lm"
+    tasks = ("text-generation",)
+
+    def matches(self, config: Mapping[str, Any], task: str) -> bool:
+        return not config.get("is_encoder_decoder", False)
+
+    def model_class(self, task: str) -> str:
+        return "AutoModelForCausalLM"
+
+    def export_inputs(self, model: Any, task: str) -> ExportInputs:
+        import torch
+        from transformers import DynamicCache
+
+        def tokens(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=model.device)
+
+        mask = torch.ones(BATCH, PAST_LENGTH + SEQUENCE, dtype=torch.int64, device=model.device)
+        mask[0, 0] = 0
+        kwargs: dict[str, Any] = {"input_ids": tokens(BATCH, SEQUENCE), "attention_mask": mask}
+        dims: dict[str, tuple[int | str | None, ...]] = {
+            "input_ids": ("batch", "sequence"),
+            "attention_mask": ("batch", "total"),
+        }
+        if "position_ids" in inspect.signature(type(model).forward).parameters:
+            kwargs["position_ids"] = tokens(BATCH, SEQUENCE)
+            dims["position_ids"] = ("batch", "sequence")
+        states, outputs = [], ["logits"]
+        for index, sizes in enumerate(_cache_sizes(model)):
+            for kind, (heads, head_size) in zip(("key", "value"), sizes, strict=True):
+                dims[PAST.format(index, kind)] = ("batch", heads, "past", head_size)
+                outputs.append(PRESENT.format(index, kind))
+            states.append(tuple(torch.zeros(BATCH, h, PAST_LENGTH, d, device=model.device) for h, d in sizes))
+        kwargs |= {"past_key_values": DynamicCache(states), "use_cache": True}
+        return ExportInputs(kwargs, dims, tuple(outputs), derived={"total": "past + sequence"})
+
+    def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
+        return DecoderDomain(interface, config)
+
+    def reference(
+        self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
+    ) -> Reference:
+        return _CausalReference(
+            load_torch_model(source_dir, self.model_class(task), trust_remote_code=trust_remote_code)
+        )
+
+    def package_files(
+        self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
+    ) -> None:
+        copy_tokenizer(source_dir, staging)
+        write_genai_config(source_dir, config, staging, context)
+
+
+def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Heads and head size of the keys and of the values of every layer, as a forward pass makes them."""
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache()
+    tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
+    with torch.no_grad(), eager_attention(model):
+        model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
+    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
+    if len(layers) != len(cache.layers) or not layers:
+        raise BadInput(f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it")
+    return [((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((x.keys, x.values) for x in layers)]
+
+
+class _CausalReference(Reference):
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        import torch
+        from transformers import DynamicCache
+
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
+        past = []
+        while PAST.format(len(past), "key") in tensors:
+            past.append(tuple(tensors.pop(PAST.format(len(past), kind)) for kind in ("key", "value")))
+        cache = DynamicCache(past or None)
+        with torch.no_grad():
+            logits = self._model(**tensors, past_key_values=cache, use_cache=True).logits
+        results = {"logits": logits.numpy()}
+        for index, layer in enumerate(cache.layers):
+            results[PRESENT.format(index, "key")] = layer.keys.numpy()
+            results[PRESENT.format(index, "value")] = layer.values.numpy()
+        return results
