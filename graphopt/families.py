@@ -85,13 +85,13 @@ class ExportInputs:
 
     `kwargs` are the arguments; their tensors, which may sit inside containers, are on the meta device.
     `dims` describes those tensors in the order in which the containers hold them: graph input name to dims, where
-    a name stands for what varies. `outputs` names the results in order. `derived` says which names follow from
+    a name stands for what varies. `outputs` names the results in order (None: as the model does). `derived` says which names follow from
     others, and how torch spells it: `{"total": "past + sequence"}`.
     """
 
     kwargs: Mapping[str, Any]
     dims: Mapping[str, tuple[Dim, ...]]
-    outputs: tuple[str, ...]
+    outputs: tuple[str, ...] | None = None
     derived: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from graphopt.families import ExportInputs, Family, InputDomain, Interface, Pack
 from ._files import copy_tokenizer
 from ._genai import write_genai_config
 from ._text_domain import DecoderDomain
-from ._torch import eager_attention
 
 PAST = "past_key_values.{}.{}"
 PRESENT = "present.{}.{}"
@@ -93,12 +93,23 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
     cache = DynamicCache()
     tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
-    with torch.no_grad(), eager_attention(model):
+    with torch.no_grad(), _eager_attention(model):
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
     layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
     if len(layers) != len(cache.layers) or not layers:
         raise BadInput(f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it")
     return [((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((x.keys, x.values) for x in layers)]
+
+
+@contextmanager
+def _eager_attention(model: Any) -> Iterator[None]:
+    """Inside, attention is computed step by step: the other ways look into the mask, which the meta device lacks."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 class _CausalReference(Reference):

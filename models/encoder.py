@@ -11,8 +11,8 @@ from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
 from ._files import copy_config, copy_tokenizer
+from ._reference import PlainReference
 from ._text_domain import EncoderDomain
-from ._torch import PlainReference, tensor_outputs
 
 BATCH, SEQUENCE = 2, 7
 _CLASSES = {
@@ -49,12 +49,7 @@ class Encoder(Family):
         tensors = {"input_ids": torch.ones_like(mask), "attention_mask": mask}
         if "token_type_ids" in parameters and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
             tensors["token_type_ids"] = torch.zeros_like(mask)
-        flags = _flags(model)
-        return ExportInputs(
-            {**tensors, **flags},
-            {name: ("batch", "sequence") for name in tensors},
-            tensor_outputs(model, {**tensors, **flags}),
-        )
+        return ExportInputs({**tensors, **_flags(model)}, {name: ("batch", "sequence") for name in tensors})
 
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return EncoderDomain(interface, config)

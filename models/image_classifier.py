@@ -12,7 +12,7 @@ from graphopt.export import load_torch_model
 from graphopt.families import Case, ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
 from ._files import copy_config, copy_image_processor
-from ._torch import PlainReference
+from ._reference import PlainReference
 
 BATCH = 2
 _USUAL_SIZE = 224
@@ -40,9 +40,7 @@ class ImageClassifier(Family):
         height, width = _image_size(model.config)
         channels = int(getattr(model.config, "num_channels", 3))
         pixels = torch.zeros(BATCH, channels, height, width, device=model.device)
-        return ExportInputs(
-            {"pixel_values": pixels}, {"pixel_values": ("batch", channels, height, width)}, ("logits",)
-        )
+        return ExportInputs({"pixel_values": pixels}, {"pixel_values": ("batch", channels, height, width)})
 
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return _Images(interface)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
+from graphopt.errors import BadInput
 from graphopt.families import ExportInputs
 
 __all__ = ["rename"]
@@ -27,10 +28,11 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
     for value, (name, dims) in zip(graph.inputs, inputs.dims.items(), strict=True):
         value.name = name
         for dim, wanted in zip(value.shape or (), dims, strict=True):
-            if isinstance(dim, ir.SymbolicDim) and isinstance(wanted, str) and dim.value is not None:
-                symbols.setdefault(dim.value, wanted)
-    for value, wanted_name in zip(graph.outputs, inputs.outputs, strict=True):
-        value.name = wanted_name
+            if isinstance(wanted, str):
+                symbols[_symbol(dim, name, wanted)] = wanted
+    if inputs.outputs is not None:
+        for value, wanted_name in zip(graph.outputs, inputs.outputs, strict=True):
+            value.name = wanted_name
     formulas = {_sorted_sum(formula): name for name, formula in inputs.derived.items()}
     for value in _values(model):
         if value.shape is not None:
@@ -41,6 +43,12 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
         value.metadata_props.clear()
     model.metadata_props.clear()
     graph.metadata_props.clear()
+
+
+def _symbol(dim: int | ir.SymbolicDim, name: str, wanted: str) -> str:
+    if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
+        return dim.value
+    raise BadInput(f"the model only works for one {wanted} size of {name!r}: tracing fixed it at {dim}")
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

@@ -46,14 +46,16 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
 
 
 def _dynamic_shapes(inputs: ExportInputs) -> dict[str, Any]:
-    """What varies, in the nesting torch wants: one entry for each argument, a flat list for a container's tensors."""
+    """What varies, in the nesting torch wants: one entry for each argument, a flat list for a container's tensors.
+
+    Torch finds out by itself which axes are equal and how long they may be: a bound it would want stated follows
+    from the model's code (a table of 512 positions, say).
+    """
     import torch
 
-    names = {d: torch.export.Dim(d) for dims in inputs.dims.values() for d in dims if isinstance(d, str)}
-    for derived in inputs.derived:
-        names[derived] = torch.export.Dim.AUTO
+    auto = torch.export.Dim.AUTO
     specs = iter(
-        {axis: names[d] for axis, d in enumerate(dims) if isinstance(d, str)} for dims in inputs.dims.values()
+        {axis: auto for axis, d in enumerate(dims) if isinstance(d, str)} for dims in inputs.dims.values()
     )
     shapes: dict[str, Any] = {}
     for name, value in inputs.kwargs.items():
