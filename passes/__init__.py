@@ -9,6 +9,15 @@ from graphopt.registry import Pack
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .fold_constants import FoldConstants
+from .last_token_head import LastTokenHead
+from .lower_attention import LowerAttention
+from .lower_quick_gelu import LowerQuickGelu
+from .lower_skip_norm import LowerSkipNorm
+from .pack_qkv import PackQkv
+from .raise_attention import RaiseAttention
+from .raise_rms_norm import RaiseRmsNorm
+from .raise_rope import RaiseRope
+from .raise_silu import RaiseSilu
 from .remove_noops import RemoveNoops
 from .simplify_shapes import SimplifyShapes
 from .tie_weights import TieWeights
@@ -19,6 +28,15 @@ PACK = Pack(
         CommonSubexpressions,
         DeadCode,
         FoldConstants,
+        LastTokenHead,
+        LowerAttention,
+        LowerQuickGelu,
+        LowerSkipNorm,
+        PackQkv,
+        RaiseAttention,
+        RaiseRmsNorm,
+        RaiseRope,
+        RaiseSilu,
         RemoveNoops,
         SimplifyShapes,
         TieWeights,

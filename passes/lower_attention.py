@@ -1,0 +1,259 @@
+"""lower-attention: attention with a cache becomes onnxruntime's GroupQueryAttention."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import onnx_ir as ir
+
+from graphopt.ir import consumers
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
+
+from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
+from ._heads import packed_source, rows, same_rotation
+from ._masks import MaskMeaning, mask_meaning
+from ._nodes import MICROSOFT, Nodes, orphans, static_dim, swaps_heads
+
+_ASSUMPTION = (
+    "Batches are unpadded or padded on the right, a chunk after its own past included; any other call fails, with "
+    "query_seqlens = -1 in the message. Cached positions of a padded row are its tokens, without gaps."
+)
+
+
+class LowerAttention(Pass):
+    """Attention with a key and value cache becomes GroupQueryAttention, heads and rotation inside it.
+
+    Before: Attention(q, k, v, mask, past_key, past_value), q, k and v [batch, heads, sequence, size] made by
+            Reshape, Transpose and, for q and k, RotaryEmbedding; Transpose and Reshape after it
+    After:  GroupQueryAttention(q, k, v, past_key, past_value, ...) on [batch, sequence, heads * size]: q alone
+            where one value holds all three; rotation inside; a sliding window as local_window_size
+    The mask is kept as a bias that is made once for all layers (`mode = "masked"`: right for padding anywhere), or
+    dropped (`mode = "dense"`: right for unpadded and right-padded batches, and refuses others at run time).
+    Rotation stays outside where the kernel cannot do it: size not a multiple of 16, rotated part not one of 16,
+    q and k rotated differently.
+    Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that means
+    something other than causal, window and padding; is_causal beside a cache; outputs of scores.
+    """
+
+    name: ClassVar[str] = "lower-attention"
+    level: ClassVar[Level] = Level.LOWER
+    contract: ClassVar[Contract] = Contract.reassociates()
+    opsets: ClassVar[OpsetRange] = OpsetRange(23, None)
+    main_graph_only: ClassVar[bool] = True
+
+    @dataclass(frozen=True)
+    class Options:
+        """mode: masked (any padding) or dense (unpadded or right-padded batches only)."""
+
+        mode: Literal["masked", "dense"] = "masked"
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        shared = _Shared(graph, self.options.mode)
+        for node in graph:
+            if node.op_type != "Attention" or node.domain != "":
+                continue
+            attention = _Attention.of(node, graph, context)
+            if isinstance(attention, str):
+                yield NearMiss(node.name or "Attention", attention)
+                continue
+            outcome = yield _lowered(attention, shared)
+            if outcome is Outcome.APPLIED:
+                shared.keep()
+                if self.options.mode == "dense" and attention.padding is not None:
+                    context.assume("dense-attention", _ASSUMPTION)
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """An Attention that GroupQueryAttention can do."""
+
+    node: ir.Node
+    query: ir.Value
+    key: ir.Value
+    value: ir.Value
+    past: tuple[ir.Value, ir.Value]
+    heads: int
+    key_heads: int
+    size: int
+    meaning: MaskMeaning
+    padding: ir.Value | None  # attention_mask int64[batch, total], where the mask depends on it
+
+    @classmethod
+    def of(cls, node: ir.Node, graph: ir.Graph, context: Context) -> _Attention | str:
+        """The parts of `node`, or why it cannot be lowered."""
+        query, key, value, mask, past_key, past_value = (*node.inputs, *[None] * 6)[:6]
+        if query is None or key is None or value is None or past_key is None or past_value is None:
+            return "it has no cache of keys and values"
+        heads, key_heads, size = static_dim(query, 1), static_dim(key, 1), static_dim(query, 3)
+        if heads is None or key_heads is None or size is None:
+            return "the number or the size of its heads is not known"
+        if static_dim(value, 3) != size:
+            return "its values are not of the size of its keys"
+        if size % 8:
+            return f"the kernel needs a head size that is a multiple of 8, not {size}"
+        if query.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            return f"the kernel does not take {query.dtype}"
+        if len(node.outputs) > 3 and (node.outputs[3].uses() or node.outputs[3].is_graph_output()):
+            return "its scores are used"
+        if node.attributes.get_int("is_causal", 0):
+            return "is_causal beside a cache aligns the first query with the first key"
+        if mask is None:
+            return "it has no mask: queries see later positions"
+        meaning = mask_meaning(mask, context)
+        if meaning is None or not meaning.causal:
+            return "its mask does not mean causal, window and padding"
+        padding = None
+        if meaning.padding:
+            padding = next((v for v in graph.inputs if v.name == "attention_mask"), None)
+            if padding is None:
+                return "its mask knows padding, and there is no input attention_mask"
+        past = (past_key, past_value)
+        return cls(node, query, key, value, past, heads, key_heads, size, meaning, padding)
+
+
+class _Shared:
+    """Values that all lowered layers use, made with the first that needs them."""
+
+    def __init__(self, graph: ir.Graph, mode: str) -> None:
+        self._dense = mode == "dense"
+        self._graph = graph
+        self._kept: dict[Hashable, Any] = {}
+        self._fresh: dict[Hashable, Any] = {}
+
+    def lengths(self, attention: _Attention, make: Nodes) -> tuple[Lengths, ir.Value | None]:
+        """Lengths, and in masked mode with padding the bias."""
+        padding = attention.padding
+        key = ("lengths", padding, None if padding is not None else attention.past[0])
+        if key not in self._kept:
+            self._fresh[key] = self._make(attention, make)
+        made: tuple[Lengths, ir.Value | None] = self._kept.get(key) or self._fresh[key]
+        return made
+
+    def _make(self, attention: _Attention, make: Nodes) -> tuple[Lengths, ir.Value | None]:
+        padding, past = attention.padding, attention.past[0]
+        tokens = self._tokens(attention)
+        if padding is None:
+            return masked_lengths(tokens, None, past, make)[0], None
+        if self._dense:
+            return dense_lengths(tokens, padding, past, make), None
+        lengths, sequence = masked_lengths(tokens, padding, past, make)
+        assert attention.query.dtype is not None
+        return lengths, attention_bias(padding, sequence, attention.query.dtype, make)
+
+    def _tokens(self, attention: _Attention) -> ir.Value:
+        """A graph input [batch, sequence, ...], so that lengths wait for nothing; else the first hidden values."""
+        shape = attention.query.shape
+        for value in self._graph.inputs:
+            if shape is None or value.shape is None or len(value.shape) < 2 or value is attention.padding:
+                continue
+            wanted, found = (shape[0], shape[2]), (value.shape[0], value.shape[1])
+            if found == wanted and all(isinstance(d, int) or d.value is not None for d in found):
+                return value
+        return next(v for v in attention.node.inputs if v is not None)
+
+    def keep(self) -> None:
+        """What the last edit made is in the graph now."""
+        self._kept |= self._fresh
+        self._fresh = {}
+
+
+def _lowered(attention: _Attention, shared: _Shared) -> Edit:
+    node = attention.node
+    make = Nodes(node.name or "attention")
+    lengths, bias = shared.lengths(attention, make)
+    attributes = _attributes(attention)
+    query, key, rotation = _unrotated(attention)
+    if rotation is not None:
+        attributes |= {"do_rotary": 1, "rotary_interleaved": rotation.attributes.get_int("interleaved", 0)}
+    counts = (attention.heads, attention.key_heads, attention.key_heads)
+    parts: list[ir.Value | None] = [
+        rows(x, n, make, label) for x, n, label in zip((query, key, attention.value), counts, "qkv", strict=True)
+    ]
+    packed = packed_source([p for p in parts if p is not None], [n * attention.size for n in counts])
+    if packed is not None:
+        parts = [packed, None, None]
+    tables = [None, None, None] if rotation is None else list(rotation.inputs[1:4])
+    inputs = [*parts, *attention.past, lengths.seqlens_k, lengths.total, *tables, bias, *[None] * 5, lengths.queries]
+    after = _rows_after(node)
+    like = [after.outputs[0] if after is not None else None, *node.outputs[1:3]]
+    outputs = make.many(
+        "GroupQueryAttention",
+        inputs,
+        "gqa",
+        [node.outputs[0] if like[0] is None else like[0], *like[1:]],
+        domain=MICROSOFT,
+        **attributes,
+    )
+    replace = dict(zip(node.outputs[1:3], outputs[1:], strict=True))
+    removed = [node]
+    if after is not None:
+        transpose = after.inputs[0].producer() if after.inputs[0] is not None else None
+        removed += [n for n in (transpose, after) if n is not None]
+        replace[after.outputs[0]] = outputs[0]
+    else:
+        replace[node.outputs[0]] = _heads_of(outputs[0], attention, make)
+    used = {value for new in make.nodes for value in new.inputs if value is not None}
+    return Edit(
+        f"GroupQueryAttention, {'packed' if packed is not None else 'separate'} q, k and v, "
+        f"rotation {'inside' if rotation is not None else 'outside or none'}",
+        remove=orphans(removed, used),
+        insert=make.nodes,
+        initializers=make.initializers,
+        replace=replace,
+        before=node,
+    )
+
+
+def _attributes(attention: _Attention) -> dict[str, Any]:
+    given = attention.node.attributes
+    attributes: dict[str, Any] = {"num_heads": attention.heads, "kv_num_heads": attention.key_heads}
+    if (scale := given.get_float("scale", None)) is not None:
+        attributes["scale"] = scale
+    if softcap := given.get_float("softcap", 0.0):
+        attributes["softcap"] = softcap
+    if attention.meaning.window is not None:
+        attributes["local_window_size"] = attention.meaning.window
+    return attributes
+
+
+def _unrotated(attention: _Attention) -> tuple[ir.Value, ir.Value, ir.Node | None]:
+    """Query and key before their rotation, and that rotation, where the kernel can do it; else as they are."""
+    pair = same_rotation(attention.query, attention.key)
+    if pair is None or attention.size % 16 or len(pair[0].inputs) < 4 or pair[0].inputs[3] is None:
+        return attention.query, attention.key, None
+    half = static_dim(pair[0].inputs[1], 1)
+    query, key = pair[0].inputs[0], pair[1].inputs[0]
+    if half is None or half % 8 or query is None or key is None:
+        return attention.query, attention.key, None
+    return query, key, pair[0]
+
+
+def _rows_after(node: ir.Node) -> ir.Node | None:
+    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses the result of `node`."""
+    y = node.outputs[0]
+    users = consumers(y)
+    if y.is_graph_output() or len(users) != 1 or not swaps_heads(users[0]):
+        return None
+    turned = users[0].outputs[0]
+    after = consumers(turned)
+    if turned.is_graph_output() or len(after) != 1 or after[0].op_type != "Reshape" or after[0].domain != "":
+        return None
+    result = after[0].outputs[0]
+    heads, size = static_dim(y, 1), static_dim(y, 3)
+    if result.shape is None or len(result.shape) != 3 or heads is None or size is None:
+        return None
+    return after[0] if static_dim(result, 2) == heads * size else None
+
+
+def _heads_of(value: ir.Value, attention: _Attention, make: Nodes) -> ir.Value:
+    """`value` [batch, sequence, heads * size] as [batch, heads, sequence, size]."""
+    y = attention.node.outputs[0]
+    target = make.constant([0, 0, attention.heads, attention.size], "int64", "heads")
+    batch, sequence = (None, None) if y.shape is None else (y.shape[0], y.shape[2])
+    value.shape = ir.Shape([batch, sequence, attention.heads * attention.size])
+    apart = make.op(
+        "Reshape", [value, target], "apart", dtype=y.dtype, shape=[batch, sequence, attention.heads, attention.size]
+    )
+    return make.op("Transpose", [apart], "turned", like=y, perm=[0, 2, 1, 3])
