@@ -14,7 +14,15 @@ from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._match import Match, Pattern, find
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
-from graphopt.pipeline._runner import EditRecord, PassRecord, RunOptions, RunResult, run_recipe, weight_bytes
+from graphopt.pipeline._runner import (
+    EditRecord,
+    PassRecord,
+    RunOptions,
+    RunResult,
+    build_steps,
+    run_recipe,
+    weight_bytes,
+)
 
 __all__ = [
     "Adapter",
@@ -42,6 +50,7 @@ __all__ = [
     "Step",
     "adapt_feeds",
     "adapter_from_json",
+    "build_steps",
     "find",
     "load_recipe",
     "run_recipe",

@@ -68,7 +68,7 @@ def _passes(passes: Sequence[PassReport]) -> Table:
                 f" {step.step}",
                 str(step.applied),
                 _nodes(step),
-                Text(bytes_change(step.bytes_before, step.bytes_after), style=_dim_unless(_resized(step))),
+                _weights(step),
                 seconds_text(step.seconds),
                 _proved(step),
             )
@@ -81,12 +81,9 @@ def _nodes(step: PassReport) -> Text:
     return Text(f"{step.nodes_before} → {step.nodes_after}")
 
 
-def _resized(step: PassReport) -> bool:
-    return step.bytes_before != step.bytes_after
-
-
-def _dim_unless(condition: bool) -> str:
-    return "" if condition else "dim"
+def _weights(step: PassReport) -> Text:
+    text = bytes_change(step.bytes_before, step.bytes_after)
+    return Text(text, style="" if "→" in text else "dim")
 
 
 def _proved(step: PassReport) -> Text:
@@ -169,7 +166,7 @@ def _comparison(one: Comparison) -> Text:
     return Text.assemble(
         f"{one.output}  {_METRICS.get(one.metric, one.metric)} ",
         (number(one.value), "green" if one.holds else "bold red"),
-        f" {verdict} {number(one.bound)}",
+        f" {verdict} {number(one.bound)}" if one.bound else "",
         ("" if one.holds else f"  in {one.case}", "red"),
     )
 

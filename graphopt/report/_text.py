@@ -31,11 +31,10 @@ def bytes_text(size: int) -> str:
 
 
 def bytes_change(before: int, after: int) -> str:
-    """`45.6 → 11.4 MB`, or one size where nothing changed."""
-    if before == after:
-        return bytes_text(after)
+    """`45.6 → 11.4 MB`, or one size where no digit of it changed."""
     name, scale = _unit(max(before, after))
-    return f"{_scaled(before, scale)} → {_scaled(after, scale)} {name}"
+    old, new = _scaled(before, scale), _scaled(after, scale)
+    return f"{new} {name}" if old == new else f"{old} → {new} {name}"
 
 
 def seconds_text(seconds: float) -> str:

@@ -1,0 +1,166 @@
+"""What the closing check runs: the reference, the package, and legal inputs for both."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.errors import BadInput
+from graphopt.export import Exported, Source
+from graphopt.families import Case, Interface, TensorSpec
+from graphopt.pipeline import Adapter, Budget, adapt_feeds
+from graphopt.verify import ClosingCheck, closing_check
+
+__all__ = ["SEED", "Bindings", "compare_with_source"]
+
+SEED = 0
+
+Arrays = Mapping[str, np.ndarray]
+Model = Callable[[Arrays], dict[str, np.ndarray]]
+
+
+class _Undecided(Exception):
+    """Why no legal input is known."""
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """What the user said legal inputs of an .onnx file are: arrays by input name, and sizes by dimension name."""
+
+    file: Path | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, inputs: str | Path | None, dims: Sequence[str]) -> Bindings:
+        """Read `inputs`, an .npz file, and `dims`, texts like "batch=1,3". Raises `BadInput`."""
+        return cls(Path(inputs) if inputs else None, _arrays(inputs), dict(map(_sizes, dims)))
+
+    def files(self) -> dict[str, Path]:
+        """The files this was read from, by their name in the lock."""
+        return {f"--inputs {self.file.name}": self.file} if self.file else {}
+
+    def cases(self, interface: Interface) -> Iterator[Case]:
+        """Calls of a model with `interface`; floats that no file gives are seeded and normally distributed."""
+        self._check(interface)
+        rng = np.random.default_rng(SEED)
+        for index in range(max(map(len, self.dims.values()), default=1)):
+            sizes = {name: values[index % len(values)] for name, values in self.dims.items()}
+            feeds = {spec.name: self._feed(spec, sizes, rng) for spec in interface.inputs}
+            label = ", ".join(f"{name}={size}" for name, size in sizes.items())
+            yield Case(label or (self.file.name if self.file else "random inputs"), feeds, {})
+
+    def _check(self, interface: Interface) -> None:
+        known = {spec.name for spec in interface.inputs}
+        for name in self.arrays:
+            if name not in known:
+                raise BadInput(
+                    f"{self.file}: the model has no input {name!r}", hint=f"It has {', '.join(known)}."
+                )
+        named = {d for spec in interface.inputs for d in spec.dims if isinstance(d, str)}
+        for name in self.dims:
+            if name not in named:
+                raise BadInput(
+                    f"--dim {name}: the model's inputs have no such dimension",
+                    hint=f"They have {', '.join(sorted(named)) or 'none that varies'}.",
+                )
+
+    def _feed(self, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+        if spec.name in self.arrays:
+            return self.arrays[spec.name]
+        shape = []
+        for dim in spec.dims:
+            if not isinstance(dim, int) and dim not in sizes:
+                raise _Undecided(f"legal sizes of {spec.name}'s dimension {dim or '?'} are unknown")
+            shape.append(dim if isinstance(dim, int) else sizes[str(dim)])
+        if spec.dtype == "bool":
+            return rng.integers(0, 2, shape).astype(bool)
+        if not spec.dtype.startswith("float"):
+            raise _Undecided(f"legal values of the {spec.dtype} input {spec.name} are unknown")
+        return rng.standard_normal(shape).astype(spec.dtype)
+
+
+def _arrays(path: str | Path | None) -> dict[str, np.ndarray]:
+    if path is None:
+        return {}
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise BadInput(
+                f"{path} holds one array without a name", hint="Save it with numpy.savez(path, name=array)."
+            )
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} is not an .npz file: {error}") from error
+
+
+def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, values = text.partition("=")
+    parts = values.split(",")
+    if not name or not all(part.strip().isdigit() for part in parts):
+        raise BadInput(f"--dim {text!r} is not of the form NAME=SIZE[,SIZE...]")
+    return name.strip(), tuple(int(part) for part in parts)
+
+
+def compare_with_source(
+    source: Source,
+    exported: Exported,
+    session: Any,
+    adapters: Sequence[Adapter],
+    budget: Budget,
+    bindings: Bindings,
+    *,
+    trust_remote_code: bool = False,
+) -> ClosingCheck:
+    """Compare the package behind `session`, an onnxruntime session, with the model it was made from."""
+    package = _through(adapters, _session_model(session))
+    interface = exported.interface
+    if exported.family is None or exported.source_dir is None:
+        against = "the graph as it was"
+        try:
+            cases = list(bindings.cases(interface))
+        except _Undecided as reason:
+            hint = "say what legal inputs are with --inputs and --dim"
+            return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
+        reference = _session_model(_plain_session(source.path))
+        return closing_check(
+            reference, package, cases=cases, budget=budget, distribution=False, against=against
+        )
+    family = exported.family
+    torch_model = family.reference(
+        exported.source_dir, exported.task, interface, trust_remote_code=trust_remote_code
+    )
+    domain = family.input_domain(interface, exported.config or {})
+    return closing_check(
+        torch_model,
+        package,
+        cases=domain.cases(np.random.default_rng(SEED)),
+        budget=budget,
+        distribution=exported.task == "text-generation",
+        against="the source in PyTorch, fp32",
+    )
+
+
+def _session_model(session: Any) -> Model:
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+
+def _through(adapters: Sequence[Adapter], package: Model) -> Model:
+    return lambda feeds: package(adapt_feeds(adapters, feeds))
+
+
+def _plain_session(path: Path) -> Any:
+    """The graph as it is, the runtime's own optimizations off."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,124 @@
+"""The verbs of the Python API that make packages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphopt import registry
+from graphopt._comparison import Bindings
+from graphopt._job import Clock, Job, Progress
+from graphopt.errors import CheckFailed
+from graphopt.export import Source, export, resolve_source
+from graphopt.package import Package, check_destination, staged
+from graphopt.pipeline import Budget, Recipe, build_steps, load_recipe, with_options
+from graphopt.report import Report
+
+if TYPE_CHECKING:
+    from graphopt.targets import Target
+
+__all__ = ["Rejected", "export_package", "optimize"]
+
+DEFAULT_RECIPES = {"text-generation": "int4"}
+
+
+class Rejected(CheckFailed):
+    """The package differs from its source by more than its recipe allows, and was not installed."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message, hint=f"Nothing was installed: {report.out} is as it was.")
+        self.report = report
+
+
+def optimize(
+    source: str | Path,
+    out: str | Path | None = None,
+    *,
+    target: str = "cpu",
+    recipe: str | None = None,
+    task: str = "auto",
+    inputs: str | Path | None = None,
+    dims: Sequence[str] = (),
+    verify: str = "structure",
+    settings: Sequence[str] = (),
+    stop_after: str | None = None,
+    validate: bool = True,
+    trust_remote_code: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Package:
+    """Make a fast, checked package from `source` at `out` (default: ./SOURCE-RECIPE) and return it.
+
+    `source` is a Hugging Face folder, an .onnx file, the name of an embedded model or a Hub id; `recipe` a name
+    or a TOML file (default: int4 for text generation, lossless otherwise). `inputs` (.npz) and `dims`
+    ("NAME=1,3") say what legal inputs of an .onnx file are. `settings` are "PASS[#N].OPTION=VALUE".
+    `progress` is told what is going on.
+
+    Raises `Rejected` (a `CheckFailed`) where the package differs from its source by more than the recipe
+    allows, and `BadInput`, `EnvironmentProblem` or `CheckFailed` as they arise; `out` is then as it was. An
+    undecided comparison raises nothing: see `Package.manifest.closing_check`.
+    """
+    clock = Clock(progress or _silent)
+    platform: Target = registry.resolve("target", target, registry.targets())()
+    chosen = _configured(recipe, settings, platform) if recipe else None
+    bindings = Bindings.parse(inputs, dims)
+    found = resolve_source(source, trust_remote_code=trust_remote_code)
+    if out is not None:
+        check_destination(Path(out), force=force, source=found.path)
+    with clock.phase("export", "exporting"):
+        exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+    if chosen is None:
+        chosen = _configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
+    place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
+    with staged(place, force=force, source=found.path) as staging:
+        job = Job(found, exported, platform, chosen, place, staging, clock)
+        job.transform(verify, stop_after)
+        job.compile()
+        if validate:
+            job.compare(bindings, trust_remote_code)
+        report = job.write(bindings, verify)
+        if job.closing.verdict == "failed":
+            raise Rejected(f"the package differs from its source: {job.closing.failures()[0]}", report)
+    return Package.load(place)
+
+
+def export_package(
+    source: str | Path,
+    out: str | Path,
+    *,
+    task: str = "auto",
+    trust_remote_code: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Package:
+    """Make a package from `source` as the exporter leaves it: no pass runs and nothing is compared."""
+    clock = Clock(progress or _silent)
+    platform: Target = registry.resolve("target", "cpu", registry.targets())()
+    found = resolve_source(source, trust_remote_code=trust_remote_code)
+    check_destination(Path(out), force=force, source=found.path)
+    with clock.phase("export", "exporting"):
+        exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+    as_it_is = Recipe("export", "As exported.", Budget(), ())
+    with staged(Path(out), force=force, source=found.path) as staging:
+        job = Job(found, exported, platform, as_it_is, Path(out), staging, clock)
+        job.compile()
+        job.write(Bindings(), "off")
+    return Package.load(Path(out))
+
+
+def _configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
+    """The recipe `name` with `settings` and the target's steps; `BadInput` if any pass or option is unknown."""
+    recipe = load_recipe(name)
+    recipe = with_options(recipe.expanded(target.lowering(recipe)), settings)
+    build_steps(recipe)
+    return recipe
+
+
+def _short_name(source: Source) -> str:
+    name = Path(source.name)
+    return name.stem if source.kind == "onnx" else name.name or source.path.resolve().name
+
+
+def _silent(text: str) -> None:
+    pass

@@ -1,0 +1,224 @@
+"""One run of the main job, from an exported model to the files of a package."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphopt._comparison import SEED, Bindings, compare_with_source
+from graphopt.export import Exported, Source
+from graphopt.families import Interface, PackageContext
+from graphopt.ir import FileRange, Scratch, lazy
+from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, versions
+from graphopt.package import GraphFile, Manifest, Port, Staging, TargetInfo
+from graphopt.pipeline import Context, Recipe, RunOptions, RunResult, run_recipe, weight_bytes
+from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
+from graphopt.verify import ClosingCheck
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphopt.targets import Target
+
+__all__ = ["Clock", "Job", "Progress"]
+
+MODEL = "model.onnx"
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Clock:
+    """Tells what is going on, and keeps the seconds of each phase."""
+
+    say: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str, text: str) -> Iterator[None]:
+        """Say `text` and count what happens inside as the phase `name`."""
+        self.say(text)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass
+class Job:
+    """What a run has so far. Call `transform`, `compile`, `compare` and `write` in this order."""
+
+    source: Source
+    exported: Exported
+    target: Target
+    recipe: Recipe
+    out: Path
+    staging: Staging
+    clock: Clock
+    result: RunResult = field(default_factory=RunResult)
+    closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
+
+    def __post_init__(self) -> None:
+        exported = self.exported
+        self.inputs = _files_behind(self.source, exported.model)
+        self.source_weights = _stored_bytes(exported.model)
+        domain = None
+        if exported.family is not None and exported.config is not None:
+            domain = exported.family.input_domain(exported.interface, exported.config)
+        self.context = Context(
+            exported.model,
+            target=self.target,
+            domain=domain,
+            config=exported.config or {},
+            task=exported.task,
+            scratch=Scratch(self.staging.scratch),
+            notes=list(exported.notes),
+        )
+
+    def transform(self, verify: str, stop_after: str | None) -> None:
+        """Run the recipe over the model."""
+
+        def tell(step: str, index: int, count: int) -> None:
+            self.clock.say(f"optimizing: {step} ({index + 1} of {count})")
+
+        options = RunOptions(verify=verify, stop_after=stop_after, progress=tell)
+        with self.clock.phase("passes", "optimizing"):
+            self.result = run_recipe(self.exported.model, self.recipe, self.context, options)
+
+    def compile(self) -> None:
+        """Have the target write the model, and the family what belongs beside it."""
+        exported = self.exported
+        with self.clock.phase("compile", f"compiling for {self.target.name}"):
+            self.target.compile(exported.model, self.staging.package / MODEL)
+            if exported.family is not None and exported.source_dir is not None:
+                context = PackageContext(Interface.of(exported.model), MODEL)
+                exported.family.package_files(
+                    exported.source_dir, exported.config or {}, self.staging.package, context
+                )
+
+    def compare(self, bindings: Bindings, trust_remote_code: bool) -> None:
+        """Run the closing check."""
+        with self.clock.phase("check", "comparing with the source"):
+            self.closing = compare_with_source(
+                self.source,
+                self.exported,
+                self.target.session(self.staging.package / MODEL),
+                self.result.adapters,
+                self.recipe.budget,
+                bindings,
+                trust_remote_code=trust_remote_code,
+            )
+
+    def write(self, bindings: Bindings, verify: str) -> Report:
+        """Write graphopt.json, graphopt.lock and report.json, and return the report."""
+        with self.clock.phase("lock", "writing the lock and the report"):
+            self._manifest().write(self.staging.package)
+            self._lock(bindings).write(self.staging.package)
+        report = self._report(verify)
+        report.write(self.staging.package / REPORT)
+        return report
+
+    def _manifest(self) -> Manifest:
+        graph = self.exported.model.graph
+        inputs = tuple(_port(v) for v in graph.inputs if not v.is_initializer())
+        return Manifest(
+            graphopt=importlib.metadata.version("graphopt"),
+            source=self.source.name,
+            task=self.exported.task,
+            family=self.exported.family.name if self.exported.family else None,
+            recipe=self.recipe.name,
+            lossless=self.recipe.budget.lossless,
+            target=TargetInfo(name=self.target.name, fingerprint=self.target.fingerprint()),
+            graphs={"model": GraphFile(file=MODEL, inputs=inputs, outputs=tuple(map(_port, graph.outputs)))},
+            adapters=tuple(adapter.to_json() for adapter in self.result.adapters),
+            assumptions=self.context.assumptions,
+            closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
+        )
+
+    def _lock(self, bindings: Bindings) -> Lock:
+        steps = [LockedStep(name=r.step, options=dict(r.options)) for r in self.result.records]
+        return Lock(
+            source=self.source.name,
+            task=self.exported.task,
+            recipe=self.recipe.name,
+            steps=steps,
+            budget=self.recipe.budget.model_dump(),
+            decisions=self.context.decisions,
+            target=self.target.name,
+            fingerprint=self.target.fingerprint(),
+            dims={name: list(values) for name, values in bindings.dims.items()},
+            seeds={"closing check": SEED},
+            versions=versions(),
+            packs=packs(),
+            inputs={name: digest_of(path) for name, path in {**self.inputs, **bindings.files()}.items()},
+            outputs=digests_below(self.staging.package),
+        )
+
+    def _report(self, verify: str) -> Report:
+        return Report(
+            graphopt=importlib.metadata.version("graphopt"),
+            source=self.source.name,
+            out=str(self.out),
+            task=self.exported.task,
+            family=self.exported.family.name if self.exported.family else None,
+            target=self.target.name,
+            recipe=self.recipe.name,
+            lossless=self.recipe.budget.lossless,
+            verify=verify,
+            passes=[PassReport.of(record) for record in self.result.records],
+            closing=ClosingReport.of(self.closing),
+            sizes=Sizes(
+                source_weights=self.source_weights,
+                package_weights=weight_bytes(self.exported.model),
+                package_files=sum(p.stat().st_size for p in self.staging.package.rglob("*") if p.is_file()),
+            ),
+            seconds=self.clock.seconds,
+            peak_rss=_peak_rss(),
+            notes=self.context.notes,
+            assumptions=self.context.assumptions,
+        )
+
+
+def _port(value: ir.Value) -> Port:
+    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+    return Port(name=value.name or "", dtype=str(value.dtype.numpy()) if value.dtype else "?", shape=shape)
+
+
+def _files_behind(source: Source, model: ir.Model) -> dict[str, Path]:
+    """The files that a source's graph and weights come from, by their name in the lock."""
+    home = source.path if source.kind == "folder" else source.path.parent
+    files = {source.path} if source.kind == "onnx" else {p for p in home.glob("*.json") if p.is_file()}
+    named = {path.name: path for path in files}
+    return named | {path.name: path for path in _ranges(model)}
+
+
+def _ranges(model: ir.Model) -> Iterator[Path]:
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield from (e.path for e in lazy(value.const_value).leaves() if isinstance(e, FileRange))
+
+
+def _stored_bytes(model: ir.Model) -> int:
+    """Bytes of the weights as the source's files hold them: bf16 where the graph upcasts it."""
+    sizes: dict[object, int] = {}
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                sizes |= {leaf.identity: leaf.nbytes for leaf in lazy(value.const_value).leaves()}
+    return sum(sizes.values())
+
+
+def _peak_rss() -> int:
+    """High-water mark of this process's memory, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
