@@ -168,5 +168,9 @@ class Family(ABC):
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
-    ) -> None:
-        """Write into `staging` what a package needs beside its graph: tokenizer, runtime configuration."""
+    ) -> list[str]:
+        """Write into `staging` what a package needs beside its graph: tokenizer, runtime configuration.
+
+        Returns what the user should know about it, if anything.
+        """
+        return []

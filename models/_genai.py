@@ -1,3 +1,88 @@
-"""genai_config.json."""
+"""genai_config.json: what onnxruntime-genai needs to generate text with the package's graph."""
+
 from __future__ import annotations
-def write_genai_config(*a): ...
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from graphopt.families import PackageContext, TensorSpec
+
+_SEARCH = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "length_penalty")
+_PAST = r"past_key_values\.\d+\.(key|value)"
+
+
+def write_genai_config(source: Path, config: Mapping[str, Any], staging: Path, context: PackageContext) -> list[str]:
+    """Write `staging`/genai_config.json for the graph that `context` describes; what the user should know about it.
+
+    Model type "decoder" stands for any decoder-only model: genai refuses families it does not name. Token ids and
+    search defaults come from the source's generation_config.json, else its config.json.
+    """
+    past = context.interface.matching(_PAST)
+    sizes = {(spec.dims[1], spec.dims[3]) for spec in past}
+    if len(sizes) != 1:
+        return ["onnxruntime-genai cannot run this model: its layers have caches of different sizes"]
+    ((heads, head_size),) = sizes
+    generation = _read(source / "generation_config.json")
+    ids = _token_ids(config, generation)
+    context_length = context_length_of(config)
+    settings = {
+        "model": {
+            "type": "decoder",
+            **ids,
+            "context_length": context_length,
+            "vocab_size": config["vocab_size"],
+            "decoder": {
+                "filename": context.file,
+                "hidden_size": config["hidden_size"],
+                "num_hidden_layers": len(past) // 2,
+                "num_attention_heads": config["num_attention_heads"],
+                "num_key_value_heads": heads,
+                "head_size": head_size,
+                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+                "inputs": _inputs(context),
+                "outputs": {
+                    "logits": "logits",
+                    "present_key_names": "present.%d.key",
+                    "present_value_names": "present.%d.value",
+                },
+            },
+        },
+        "search": {
+            "max_length": context_length,
+            "past_present_share_buffer": context.share_buffer,
+            **{key: generation[key] for key in _SEARCH if generation.get(key) is not None},
+        },
+    }
+    text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    (staging / "genai_config.json").write_text(text, encoding="utf-8")
+    return []
+
+
+def context_length_of(config: Mapping[str, Any]) -> int:
+    """The longest text, in tokens, that the model was made for."""
+    return int(config.get("max_position_embeddings") or 2048)
+
+
+def _inputs(context: PackageContext) -> dict[str, str]:
+    named: list[TensorSpec | None] = [context.interface.input(n) for n in ("input_ids", "attention_mask", "position_ids")]
+    return {spec.name: spec.name for spec in named if spec is not None} | {
+        "past_key_names": "past_key_values.%d.key",
+        "past_value_names": "past_key_values.%d.value",
+    }
+
+
+def _token_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> dict[str, int | list[int]]:
+    def given(key: str) -> Any:
+        return generation[key] if generation.get(key) is not None else config.get(key)
+
+    ids = {key: given(key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    first_end = ids["eos_token_id"][0] if isinstance(ids["eos_token_id"], list) else ids["eos_token_id"]
+    if ids["pad_token_id"] is None or ids["pad_token_id"] < 0:
+        ids["pad_token_id"] = first_end
+    return {key: value for key, value in ids.items() if value is not None}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

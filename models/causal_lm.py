@@ -14,9 +14,9 @@ from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
-from ._files import copy_tokenizer
-from ._genai import write_genai_config
+from ._genai import context_length_of, write_genai_config
 from ._text_domain import DecoderDomain
+from ._tokenizer import write_tokenizer
 
 PAST = "past_key_values.{}.{}"
 PRESENT = "present.{}.{}"
@@ -80,9 +80,9 @@ class CausalLM(Family):
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
-    ) -> None:
-        copy_tokenizer(source_dir, staging)
-        write_genai_config(source_dir, config, staging, context)
+    ) -> list[str]:
+        notes = write_genai_config(source_dir, config, staging, context)
+        return [*notes, *write_tokenizer(source_dir, staging, context_length_of(config))]
 
 
 def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:

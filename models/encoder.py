@@ -62,9 +62,10 @@ class Encoder(Family):
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
-    ) -> None:
+    ) -> list[str]:
         copy_tokenizer(source_dir, staging)
         copy_config(source_dir, staging)
+        return []
 
 
 def _flags(model: Any) -> dict[str, bool]:

@@ -53,9 +53,10 @@ class ImageClassifier(Family):
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
-    ) -> None:
+    ) -> list[str]:
         copy_image_processor(source_dir, staging)
         copy_config(source_dir, staging)
+        return []
 
 
 def _image_size(config: Any) -> tuple[int, int]:
