@@ -13,7 +13,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 
 from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
 from ._heads import packed_source, rows, same_rotation
-from ._masks import MaskMeaning, mask_meaning
+from ._mask_meaning import MaskMeaning, mask_meaning
 from ._nodes import MICROSOFT, Nodes, orphans, static_dim, swaps_heads
 
 _ASSUMPTION = (

@@ -1,0 +1,117 @@
+"""Attention inputs as rows: from [batch, heads, sequence, size] back to [batch, sequence, heads * size]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from graphopt.ir import const_of, producer
+
+from ._nodes import Nodes, static_dim, swaps_heads
+
+__all__ = ["packed_source", "rows", "same_rotation"]
+
+
+def rows(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
+    """`value` [batch, heads, sequence, size] as [batch, sequence, heads * size].
+
+    That is a value from before the heads were set apart, where the graph has it; a norm over each head and a
+    rotation are moved in front of the Transpose, which then is not needed; else the axes are exchanged back.
+    """
+    node = value.producer()
+    if swaps_heads(node):
+        assert node is not None and node.inputs[0] is not None
+        return _joined(node.inputs[0], heads, make, label)
+    if node is not None and node.domain == "" and _over_a_head(node):
+        inner = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if swaps_heads(inner):
+            assert inner is not None and inner.inputs[0] is not None
+            (normed,) = make.copy(node, [inner.inputs[0], *node.inputs[1:]], f"{label}_norm")[:1]
+            normed.shape = inner.inputs[0].shape
+            return _joined(normed, heads, make, label)
+    if node is not None and node.op_type == "RotaryEmbedding" and node.domain == "" and node.inputs[0] is not None:
+        flat = rows(node.inputs[0], heads, make, f"{label}_unrotated")
+        attributes = {name: a for name, a in node.attributes.items() if name != "num_heads"}
+        return make.op(
+            "RotaryEmbedding", [flat, *node.inputs[1:]], f"{label}_rotated", like=flat, num_heads=heads, **attributes
+        )
+    turned = make.op("Transpose", [value], f"{label}_turned", dtype=value.dtype, perm=[0, 2, 1, 3])
+    if value.shape is not None:
+        turned.shape = ir.Shape([value.shape[i] for i in (0, 2, 1, 3)])
+    return _joined(turned, heads, make, label)
+
+
+def _over_a_head(node: ir.Node) -> bool:
+    norm = node.op_type in ("RMSNormalization", "LayerNormalization")
+    return norm and len(node.outputs) == 1 and node.attributes.get_int("axis", -1) in (-1, 3)
+
+
+def _joined(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
+    """`value` [batch, sequence, heads, size] with its last axes merged."""
+    reshape = producer(value, "Reshape")
+    if reshape is not None and reshape.inputs[0] is not None and _sets_heads_apart(reshape, value, heads):
+        return reshape.inputs[0]
+    size = static_dim(value, -1)
+    width = None if size is None else heads * size
+    target = make.constant([0, 0, -1 if width is None else width], "int64", f"{label}_width")
+    shape = None if value.shape is None else [value.shape[0], value.shape[1], width]
+    return make.op("Reshape", [value, target], f"{label}_rows", dtype=value.dtype, shape=shape)
+
+
+def _sets_heads_apart(reshape: ir.Node, value: ir.Value, heads: int) -> bool:
+    source, target = reshape.inputs[0], const_of(reshape.inputs[1])
+    size = static_dim(value, 3)
+    if source is None or source.shape is None or len(source.shape) != 3 or size is None:
+        return False
+    if static_dim(source, 2) != heads * size:
+        return False
+    if target is not None and list(target[:2]) == [0, 0] and not reshape.attributes.get_int("allowzero", 0):
+        return True
+    return value.shape is not None and all(_same_dim(source.shape[i], value.shape[i]) for i in (0, 1))
+
+
+def _same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
+    return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
+
+
+def same_rotation(query: ir.Value, key: ir.Value) -> tuple[ir.Node, ir.Node] | None:
+    """The RotaryEmbeddings of a query and a key, if both have one, of the same tables, positions and kind."""
+    nodes = producer(query, "RotaryEmbedding"), producer(key, "RotaryEmbedding")
+    if nodes[0] is None or nodes[1] is None or tuple(nodes[0].inputs[1:]) != tuple(nodes[1].inputs[1:]):
+        return None
+    kinds = [(n.attributes.get_int("interleaved", 0), n.attributes.get_int("rotary_embedding_dim", 0)) for n in nodes if n]
+    return (nodes[0], nodes[1]) if kinds[0] == kinds[1] else None
+
+
+def packed_source(parts: Sequence[ir.Value], widths: Sequence[int]) -> ir.Value | None:
+    """The value whose last axis `parts`, of these widths, divide among themselves in order, if there is one."""
+    makers = [part.producer() for part in parts]
+    first = makers[0]
+    if first is None or first.domain != "" or any(m is None or m.op_type != first.op_type for m in makers):
+        return None
+    source = first.inputs[0]
+    if static_dim(source, -1) != sum(widths):
+        return None
+    if first.op_type == "Split":
+        whole = tuple(first.outputs) == tuple(parts) and first.attributes.get_int("axis", 0) in (-1, 2)
+        return source if whole and all(static_dim(p, -1) == w for p, w in zip(parts, widths, strict=True)) else None
+    if first.op_type == "Slice":
+        start = 0
+        for node, width in zip(makers, widths, strict=True):
+            assert node is not None
+            if node.inputs[0] is not source or not _is_slice(node, start, start + width, sum(widths)):
+                return None
+            start += width
+        return source
+    return None
+
+
+def _is_slice(node: ir.Node, start: int, stop: int, width: int) -> bool:
+    """Whether `node` takes start..stop of the last axis, of size `width`, of a value of rank 3."""
+    constants = [const_of(v) for v in node.inputs[1:]]
+    if len(constants) < 3 or any(c is None or c.size != 1 for c in constants):
+        return False
+    begin, end, axis, *step = (int(c.reshape(-1)[0]) for c in constants if c is not None)
+    end = min(end, width) if end >= 0 else end + width
+    return (begin, end, axis % 3, *step) in ((start, stop, 2), (start, stop, 2, 1))
