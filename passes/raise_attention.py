@@ -38,7 +38,7 @@ class RaiseAttention(Pass):
             if isinstance(found, str):
                 yield NearMiss(node.name or node.op_type, found)
                 continue
-            edit = _raised(found, graph, context)
+            edit = _raised(found, context)
             if edit is not None:
                 yield edit
 
@@ -145,6 +145,8 @@ def _scores(node: ir.Node, softmax: ir.Node) -> _Attention | str | None:
             k = operand
     if k is None or turned is None or v is None or q is None:
         return "the keys are not transposed before the product"
+    if len(consumers(turned.outputs[0])) == 1:
+        nodes.append(turned)
     perm = list(turned.attributes.get_ints("perm") or ())
     if perm == [0, 2, 3, 1]:
         k, transposed = _heads_first(k, turned)
@@ -193,14 +195,14 @@ def _scaled(value: ir.Value | None) -> tuple[float, ir.Value, ir.Node] | None:
     return (factor, right, node) if factor is not None else None
 
 
-def _raised(found: _Attention, graph: ir.Graph, context: Context) -> Edit | None:
+def _raised(found: _Attention, context: Context) -> Edit | None:
     key, key_nodes, repeats = _unrepeated(found.k)
     value, value_nodes, value_repeats = _unrepeated(found.v)
     if repeats != value_repeats:
         key, value, key_nodes, value_nodes = found.k, found.v, [], []
     concats = producer(key, "Concat"), producer(value, "Concat")
     cached = all(c is not None and len(c.inputs) == 2 and _on_keys(c) for c in concats)
-    guard = _guard(found, graph, context)
+    guard = _guard(found, context)
     if found.canonical and not cached and not key_nodes and guard is None:
         return None
     tape = ir.tape.Tape()
@@ -259,7 +261,7 @@ def _unrepeated(value: ir.Value) -> tuple[ir.Value, list[ir.Node], int]:
     return inner, [reshape, expand, unsqueeze], times
 
 
-def _guard(found: _Attention, graph: ir.Graph, context: Context) -> ir.Node | None:
+def _guard(found: _Attention, context: Context) -> ir.Node | None:
     """The Where that zeroes rows without any key, if that is what it does."""
     users = consumers(found.output)
     if len(users) != 1 or users[0].op_type != "Where" or users[0].inputs[2] is not found.output:
@@ -268,5 +270,5 @@ def _guard(found: _Attention, graph: ir.Graph, context: Context) -> ir.Node | No
     condition, zero = where.inputs[0], scalar_of(where.inputs[1])
     if condition is None or zero != 0.0 or found.mask is None:
         return None
-    return where if masks_whole_rows(condition, found.mask, graph, context) else None
+    return where if masks_whole_rows(condition, found.mask, context) else None
 

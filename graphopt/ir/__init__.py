@@ -4,6 +4,7 @@ from graphopt.ir._checkpoint import SafetensorsIndex
 from graphopt.ir._evaluate import evaluate, extract
 from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
 from graphopt.ir._hash import graph_hash
+from graphopt.ir._infer import infer_types
 from graphopt.ir._lazy import (
     Affine,
     Cast,
@@ -46,6 +47,7 @@ __all__ = [
     "extract",
     "graph_hash",
     "has_data",
+    "infer_types",
     "inside_repository",
     "is_output",
     "lazy",

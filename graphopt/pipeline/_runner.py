@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.ir import graph_hash
+from graphopt.ir import graph_hash, infer_types
 from graphopt.pipeline._adapter import Adapter
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
@@ -146,13 +146,14 @@ def _run_pass(
     if context.opset not in instance.opsets:
         record.skipped = f"needs opset {instance.opsets}, the model is at {context.opset}"
     else:
+        infer_types(model)
         before = graph_hash(model)
         for graph in _graphs(model, instance):
             _run_over(graph, name, instance, context, record, limit, adapters)
             if limit is not None and record.applied >= limit:
                 break
         _restore_order(model)
-        _complete_opset_imports(model, context)
+        _complete_opset_imports(model)
         record.modified = graph_hash(model) != before
         _check(model, record, options)
     record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
@@ -220,7 +221,7 @@ def _restore_order(model: ir.Model) -> None:
                 return
 
 
-def _complete_opset_imports(model: ir.Model, context: Context) -> None:
+def _complete_opset_imports(model: ir.Model) -> None:
     used = {node.domain for node in model.graph.all_nodes()}
     for domain in used - set(model.opset_imports):
         model.opset_imports[domain] = 1
