@@ -78,11 +78,12 @@ def evaluate(model: ir.Model, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt
     proto = to_proto(model)
     for output in proto.graph.output:
         # The piece may be run at shapes that its model does not declare.
-        output.type.tensor_type.ClearField("shape")
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    wanted = {value.name for value in session.get_inputs()}
+    wanted = {value.name for value in model.graph.inputs}
     return [np.asarray(y) for y in session.run(None, {k: v for k, v in feeds.items() if k in wanted})]

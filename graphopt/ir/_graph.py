@@ -42,7 +42,7 @@ def const_of(value: ir.Value | None) -> Array | None:
 def scalar_of(value: ir.Value | None) -> float | None:
     """The number behind a constant of one element, whatever its rank; None otherwise."""
     array = const_of(value)
-    if array is None or array.size != 1 or array.dtype == object:
+    if array is None or array.size != 1 or array.dtype.kind not in "biufV":
         return None
     return float(array.reshape(-1)[0])
 

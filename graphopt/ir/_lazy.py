@@ -110,8 +110,8 @@ class InMemory(Expr):
 
     def __post_init__(self) -> None:
         dtype = self.kind or ir.DataType.from_numpy(self.array.dtype)
-        held = self.array if self.array.dtype == dtype.numpy() else self.array.view(dtype.numpy())
-        held = held.view()
+        held = np.asarray(self.array, object if dtype == ir.DataType.STRING else None).view()
+        held = held if held.dtype == dtype.numpy() else held.view(dtype.numpy())
         held.flags.writeable = False
         object.__setattr__(self, "array", held)
         self._describe(held.shape, dtype)
@@ -185,7 +185,7 @@ class Affine(_Unary):
         kind = self.dtype.numpy().type
         if self.scale != 1:
             array = array * kind(self.scale)
-        return array if self.offset == 0 else array + kind(self.offset)
+        return np.asarray(array if self.offset == 0 else array + kind(self.offset))
 
 
 @dataclass(frozen=True, eq=False)

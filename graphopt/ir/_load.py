@@ -31,13 +31,7 @@ def load_model(path: str | Path) -> ir.Model:
     path = Path(path)
     proto = _proto(path)
     _check_opset(path, proto)
-    for graph in graph_protos(proto.graph):
-        if graph.sparse_initializer:
-            name = graph.sparse_initializer[0].values.name
-            raise BadInput(
-                f"{path} has sparse weights ({name!r}), which graphopt does not read",
-                hint="Save it again with dense weights.",
-            )
+    _check_tensors(path, proto)
     try:
         model = ir.from_proto(proto)
         for owner, name, tensor in _tensors(model):
@@ -68,8 +62,8 @@ def _proto(path: Path) -> onnx.ModelProto:
         raise BadInput(f"{path} is not an ONNX model: {error}", hint=_DAMAGED) from error
     except PermissionError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-    if not proto.graph.node and not proto.graph.output:
-        raise BadInput(f"{path} is not an ONNX model: it has no graph", hint=_DAMAGED)
+    if not proto.graph.output:
+        raise BadInput(f"{path} is not an ONNX model: it has no outputs", hint=_DAMAGED)
     return proto
 
 
@@ -85,6 +79,35 @@ def _check_opset(path: Path, proto: onnx.ModelProto) -> None:
         )
     if version > newest:
         raise BadInput(f"{path} is at opset {version}; the installed onnx knows opsets up to {newest}")
+
+
+def _check_tensors(path: Path, proto: onnx.ModelProto) -> None:
+    """Refuse what onnx_ir would drop or misread."""
+    for graph in graph_protos(proto.graph):
+        for sparse in graph.sparse_initializer:
+            raise BadInput(
+                f"{path} has sparse weights ({sparse.values.name!r}), which graphopt does not read",
+                hint="Save it again with dense weights.",
+            )
+    for tensor in _tensor_protos(proto):
+        where = f"{path}: weight {tensor.name!r}"
+        if min(tensor.dims, default=0) < 0:
+            raise BadInput(f"{where} has the impossible shape {list(tensor.dims)}", hint=_DAMAGED)
+        for entry in tensor.external_data:
+            if entry.key in ("offset", "length") and not (entry.value.isascii() and entry.value.isdigit()):
+                raise BadInput(f"{where} has external data at {entry.key} {entry.value!r}", hint=_DAMAGED)
+
+
+def _tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    functions = (onnx.GraphProto(node=function.node) for function in proto.functions)
+    for top in (proto.graph, *functions):
+        for graph in graph_protos(top):
+            yield from graph.initializer
+            for node in graph.node:
+                for attribute in node.attribute:
+                    if attribute.HasField("t"):
+                        yield attribute.t
+                    yield from attribute.tensors
 
 
 def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.TensorProtocol]]:
@@ -125,12 +148,12 @@ def _bind(tensor: ir.ExternalTensor, model: Path) -> LazyTensor:
     offset = tensor.offset or 0
     length = tensor.nbytes if tensor.length is None else tensor.length
     shape = tuple(tensor.shape.numpy())
-    if length != tensor.nbytes or min(shape, default=0) < 0:
+    if length != tensor.nbytes:
         raise BadInput(
             f"{where} declares {length} bytes of external data; "
             f"{tensor.dtype} of shape {list(shape)} takes {tensor.nbytes}"
         )
-    if offset < 0 or offset + length > state.st_size:
+    if offset + length > state.st_size:
         raise BadInput(
             f"{where} needs bytes {offset}..{offset + length} of {location!r}, which has {state.st_size}: "
             "the file is truncated",

@@ -1,0 +1,213 @@
+"""Writing models: what a round trip keeps, and what a failed save leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import tracemalloc
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import graphopt.ir._save as saving
+from graphopt.errors import BadInput
+from graphopt.ir import (
+    Cast,
+    FileRange,
+    InMemory,
+    LazyTensor,
+    SafetensorsIndex,
+    Transposed,
+    Unbound,
+    graph_hash,
+    load_model,
+    parse,
+    save_model,
+    text,
+)
+from tests.ir._weighted import weighted
+
+
+def test_content_survives_and_stays_lazy(saved, weight):
+    loaded = load_model(saved)
+    tensor = loaded.graph.initializers["w"].const_value
+    assert isinstance(tensor, LazyTensor)
+    np.testing.assert_array_equal(tensor.numpy(), weight)
+    assert loaded.graph.initializers["k"].const_value.numpy().tolist() == [0]
+    assert saved.with_name("model.onnx.data").stat().st_size == weight.nbytes
+    assert text(loaded) == text(weighted(weight))
+
+
+def test_onnxruntime_reads_what_was_written(saved, weight):
+    x = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
+    (y,) = ort.InferenceSession(saved, providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    np.testing.assert_allclose(y, np.maximum(x @ weight, 0), rtol=1e-5, atol=1e-5)
+
+
+def test_saving_leaves_the_model_as_it_was(tmp_path, weight):
+    model = weighted(weight)
+    before, held = graph_hash(model), model.graph.initializers["w"].const_value
+    save_model(model, tmp_path / "m.onnx")
+    assert graph_hash(model) == before
+    assert model.graph.initializers["w"].const_value is held
+    assert held.name == "w"
+
+
+def test_a_sharded_bf16_checkpoint_with_a_tied_weight(tmp_path):
+    """Two shards, one tensor bound twice, cast and transposed on the way to disk."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(64, 48, generator=generator).bfloat16() for _ in range(2))
+    save_file({"a": a}, tmp_path / "one.safetensors")
+    save_file({"b": b}, tmp_path / "two.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}'
+    )
+    index = SafetensorsIndex(tmp_path)
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g (float[B,48] x) => (float[B,64] y)
+        <float[48,64] first = ["location": "absent"], float[48,64] tied = ["location": "absent"],
+         float[48,64] other = ["location": "absent"], bfloat16[64,48] raw = ["location": "absent"]>
+        { p = MatMul(x, first) q = MatMul(x, tied) r = MatMul(x, other) s = Add(p, q) y = Add(s, r) }"""
+    )
+    for name, expr in {
+        "first": Transposed(Cast(index.expr("a"), ir.DataType.FLOAT), (1, 0)),
+        "tied": Cast(Transposed(index.expr("a"), (1, 0)), ir.DataType.FLOAT),
+        "other": Transposed(Cast(index.expr("b"), ir.DataType.FLOAT), (1, 0)),
+        "raw": index.expr("b"),
+    }.items():
+        model.graph.initializers[name].const_value = LazyTensor(expr, name)
+    save_model(model, tmp_path / "m.onnx")
+
+    held = {n: v.const_value for n, v in load_model(tmp_path / "m.onnx").graph.initializers.items()}
+    for name in ("first", "tied"):
+        np.testing.assert_array_equal(held[name].numpy(), a.float().numpy().T)
+    np.testing.assert_array_equal(held["other"].numpy(), b.float().numpy().T)
+    assert held["raw"].dtype == ir.DataType.BFLOAT16
+    assert held["raw"].tobytes() == b.view(torch.uint8).numpy().tobytes()
+    assert held["first"].expr.offset == held["tied"].expr.offset
+    assert all(t.expr.offset % 4096 == 0 for t in held.values())
+    assert (tmp_path / "m.onnx.data").stat().st_size == (2 * 12288) + (8192 - 2048)
+    x = np.ones((1, 48), np.float32)
+    (y,) = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    expected = x @ (2 * a.float().numpy().T + b.float().numpy().T)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "dtype", [ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.BOOL, ir.DataType.FLOAT8E5M2]
+)
+@pytest.mark.parametrize("shape", [(3, 5), (99, 101)])
+def test_small_types_survive_inline_and_outside(tmp_path, monkeypatch, dtype, shape):
+    monkeypatch.setattr(saving, "_EXTERNAL_FROM", 64)
+    array = (np.arange(shape[0] * shape[1]).reshape(shape) % 7).astype(dtype.numpy())
+    kind = f"{dtype.name.lower()}[{shape[0]},{shape[1]}]"
+    model = parse(f'<ir_version: 10, opset_import: ["" : 23]> g () => ({kind} y) {{ y = Identity(w) }}')
+    value = ir.Value(name="w", shape=ir.Shape(shape), type=ir.TensorType(dtype))
+    value.const_value = LazyTensor(InMemory(array, dtype), "w")
+    model.graph.register_initializer(value)
+    model.graph[0].replace_input_with(0, value)
+    save_model(model, tmp_path / "m.onnx")
+    read = load_model(tmp_path / "m.onnx").graph.initializers["w"].const_value
+    assert isinstance(read, LazyTensor) == (array.size > 64)
+    np.testing.assert_array_equal(np.asarray(read.numpy(), np.float32), array.astype(np.float32))
+
+
+def test_weights_of_subgraphs_and_strings_survive(tmp_path):
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g (float[N] x, bool c) => (float[N] y, string[2] t)
+        <string[2] words = {"a", "b"}> {
+          y = If(c) <then_branch = p () => (float[N] u)
+                         <float[2000] w = ["location": "absent"]> { u = Add(x, w) },
+                     else_branch = q () => (float[N] v) { v = Neg(x) }>
+          t = Identity(words) }"""
+    )
+    (branch,) = (g for g in model.graph.subgraphs() if g.initializers)
+    branch.initializers["w"].const_value = ir.tensor(np.arange(2000, dtype=np.float32), name="w")
+    save_model(model, tmp_path / "m.onnx")
+    loaded = load_model(tmp_path / "m.onnx")
+    (branch,) = (g for g in loaded.graph.subgraphs() if g.initializers)
+    assert isinstance(branch.initializers["w"].const_value, LazyTensor)
+    assert branch.initializers["w"].const_value.numpy()[-1] == 1999
+    assert loaded.graph.initializers["words"].const_value.numpy().tolist() == [b"a", b"b"]
+
+
+def test_a_weight_of_one_huge_row_is_written_in_tiles(tmp_path):
+    """Peak memory while 64 MiB of bf16 become 128 MiB of fp32 is a few tiles."""
+    shape = (1, 1 << 13, 1 << 12)
+    with (tmp_path / "zeros").open("wb") as file:
+        file.truncate(2 * (shape[1] * shape[2]))
+    source = FileRange(tmp_path / "zeros", 0, 2 * shape[1] * shape[2], ir.DataType.BFLOAT16, shape)
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g () => (float[1,8192,4096] y)
+        <float[1,8192,4096] w = ["location": "absent"]> { y = Identity(w) }"""
+    )
+    model.graph.initializers["w"].const_value = LazyTensor(Cast(source, ir.DataType.FLOAT), "w")
+    tracemalloc.start()
+    save_model(model, tmp_path / "m.onnx")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "m.onnx.data").stat().st_size == 128 << 20
+    assert peak < 24 << 20
+
+
+def test_small_models_have_no_data_file(tmp_path):
+    (tmp_path / "m.onnx.data").write_bytes(b"of an older model")
+    small = parse('<ir_version: 10, opset_import: ["" : 23]> g (float[N] x) => (float[N] y) { y = Neg(x) }')
+    save_model(small, tmp_path / "m.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx"]
+
+
+def test_bfloat16_weights_are_held_as_such(tmp_path):
+    array = np.arange(4096, dtype=np.float32).reshape(64, 64).astype(ml_dtypes.bfloat16)
+    model = weighted(np.zeros((64, 64), np.float32))
+    model.graph.initializers["w"].const_value = ir.tensor(array, name="w")
+    model.graph.initializers["w"].dtype = ir.DataType.BFLOAT16
+    save_model(model, tmp_path / "m.onnx")
+    proto = onnx.load_model(tmp_path / "m.onnx")
+    (stored,) = (t for t in proto.graph.initializer if t.name == "w")
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), array)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_full_disk_leaves_the_old_model_and_no_debris(saved, weight, monkeypatch):
+    before = contents(saved.parent)
+
+    def full(self: object, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saving, "payload", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(weighted(weight + 1), saved)
+    assert contents(saved.parent) == before
+
+
+def test_an_interrupt_at_the_last_sync_leaves_the_old_model(saved, weight, monkeypatch):
+    before = contents(saved.parent)
+    monkeypatch.setattr(saving, "_sync", lambda file: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        save_model(weighted(weight + 1), saved)
+    assert contents(saved.parent) == before
+
+
+def test_a_model_is_not_saved_over_the_file_it_reads(saved):
+    before = contents(saved.parent)
+    with pytest.raises(BadInput, match="weight 'w' is read from it"):
+        save_model(load_model(saved), saved)
+    assert contents(saved.parent) == before
+
+
+def test_a_weight_without_data_is_not_saved(tmp_path):
+    model = weighted(np.zeros((64, 64), np.float32))
+    model.graph.initializers["w"].const_value = LazyTensor(Unbound("w", ir.DataType.FLOAT, (64, 64)))
+    with pytest.raises(ValueError, match="'w' has no data"):
+        save_model(model, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
