@@ -30,7 +30,7 @@ class _Undecided(Exception):
 
 @dataclass(frozen=True)
 class Bindings:
-    """What the user said legal inputs of an .onnx file are: arrays by input name, and sizes by dimension name."""
+    """What the user said legal inputs of an .onnx file are: arrays by input, and sizes by dimension."""
 
     file: Path | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Bindings:
         return {f"--inputs {self.file.name}": self.file} if self.file else {}
 
     def cases(self, interface: Interface) -> Iterator[Case]:
-        """Calls of a model with `interface`; floats that no file gives are seeded and normally distributed."""
+        """Calls of a model with `interface`; floats that no file gives are seeded, normally distributed."""
         self._check(interface)
         rng = np.random.default_rng(SEED)
         for index in range(max(map(len, self.dims.values()), default=1)):

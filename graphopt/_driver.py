@@ -50,8 +50,8 @@ def optimize(
 ) -> Package:
     """Make a fast, checked package from `source` at `out` (default: ./SOURCE-RECIPE) and return it.
 
-    `source` is a Hugging Face folder, an .onnx file, the name of an embedded model or a Hub id; `recipe` a name
-    or a TOML file (default: int4 for text generation, lossless otherwise). `inputs` (.npz) and `dims`
+    `source` is a Hugging Face folder, an .onnx file, the name of an embedded model or a Hub id; `recipe` a
+    name or a TOML file (default: int4 for text generation, lossless otherwise). `inputs` (.npz) and `dims`
     ("NAME=1,3") say what legal inputs of an .onnx file are. `settings` are "PASS[#N].OPTION=VALUE".
     `progress` is told what is going on.
 
@@ -108,7 +108,7 @@ def export_package(
 
 
 def _configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
-    """The recipe `name` with `settings` and the target's steps; `BadInput` if any pass or option is unknown."""
+    """The recipe `name` with `settings` and the target's steps; `BadInput` for an unknown pass or option."""
     recipe = load_recipe(name)
     recipe = with_options(recipe.expanded(target.lowering(recipe)), settings)
     build_steps(recipe)

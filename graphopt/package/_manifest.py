@@ -53,7 +53,7 @@ class Manifest(_Frozen):
     under. `closing_check` says what the comparison with the source came to.
     """
 
-    version: Literal[1] = VERSION
+    version: Literal[1] = 1
     graphopt: str
     source: str
     task: str

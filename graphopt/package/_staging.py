@@ -39,8 +39,8 @@ def staged(out: Path, *, force: bool = False, source: Path | None = None) -> Ite
     """Build a package folder at `out`: the body fills `package`, and leaving it normally swaps that in.
 
     Whatever goes wrong in the body, `out` stays as it was and nothing is left beside it; what a killed run
-    left there goes away on the next. Raises what `check_destination` raises, and `EnvironmentProblem` where the
-    disk is full.
+    left there goes away on the next. Raises what `check_destination` raises, and `EnvironmentProblem` where
+    the disk is full.
     """
     out = out.resolve()
     check_destination(out, force=force, source=source)

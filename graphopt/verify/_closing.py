@@ -155,7 +155,8 @@ def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.all():
         return array
     kept = np.broadcast_to(mask, array.shape)
-    return array[kept[..., 0]] if mask.shape[-1] == 1 and array.ndim > 1 else array[kept]
+    cut: np.ndarray = array[kept[..., 0] if mask.shape[-1] == 1 and array.ndim > 1 else kept]
+    return cut
 
 
 def _lossless(case: str, expected: Selected, got: Selected) -> Iterator[ClosingComparison]:
