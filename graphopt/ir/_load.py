@@ -97,17 +97,26 @@ def _check_tensors(path: Path, proto: onnx.ModelProto) -> None:
             if entry.key in ("offset", "length") and not (entry.value.isascii() and entry.value.isdigit()):
                 raise BadInput(f"{where} has external data at {entry.key} {entry.value!r}", hint=_DAMAGED)
 
+    for attribute in _attribute_protos(proto):
+        if any(tensor.external_data for tensor in attribute.tensors):
+            raise BadInput(f"{path} has external data in a list of tensors, attribute {attribute.name!r}")
+
 
 def _tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    for graph in graph_protos(proto.graph):
+        yield from graph.initializer
+    for attribute in _attribute_protos(proto):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+
+
+def _attribute_protos(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
     functions = (onnx.GraphProto(node=function.node) for function in proto.functions)
     for top in (proto.graph, *functions):
         for graph in graph_protos(top):
-            yield from graph.initializer
             for node in graph.node:
-                for attribute in node.attribute:
-                    if attribute.HasField("t"):
-                        yield attribute.t
-                    yield from attribute.tensors
+                yield from node.attribute
 
 
 def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.TensorProtocol]]:

@@ -213,6 +213,14 @@ def sparse(proto: onnx.ModelProto) -> None:
     proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
 
 
+def list_of_tensors(proto: onnx.ModelProto) -> None:
+    attribute = onnx.AttributeProto(name="ts", type=onnx.AttributeProto.TENSORS)
+    tensor = attribute.tensors.add(name="t", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret")
+    proto.graph.node[0].attribute.append(attribute)
+
+
 def add(*nodes: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
     return lambda proto: proto.graph.node.extend(nodes)
 
@@ -231,6 +239,7 @@ def add(*nodes: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
         (opset(999), "opset 999; the installed onnx knows"),
         (lambda proto: proto.ClearField("opset_import"), "imports no opset"),
         (sparse, "sparse weights .'sp'"),
+        (list_of_tensors, "external data in a list of tensors, attribute 'ts'"),
         (add(helper.make_node("Relu", ["x"], ["y"])), "not a valid ONNX model"),
         (add(helper.make_node("Relu", ["nowhere"], ["z"])), "not a valid ONNX model"),
         (add(helper.make_node("Nonsense", ["x"], ["z"])), "Nonsense"),
