@@ -1,0 +1,9 @@
+"""The built-in targets."""
+
+from __future__ import annotations
+
+from graphopt.registry import Pack
+
+from .cpu import CpuTarget
+
+PACK = Pack(targets=(CpuTarget,))
