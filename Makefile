@@ -29,7 +29,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml setup.py
 demo: venv
 	$(BIN)/graphopt optimize tiny-coder -o build/demo --recipe int4 --force
 	@echo "report: build/demo/report.json"
-	@printf 'def fibonacci(n):\n' | $(BIN)/graphopt run build/demo - --max-new-tokens 64
+	$(BIN)/graphopt run build/demo "def fibonacci(n):" --max-new-tokens 64
 
 test: venv
 	$(BIN)/python -m pytest -n 2
