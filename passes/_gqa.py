@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,8 +12,8 @@ from ._nodes import Nodes
 
 __all__ = ["Lengths", "attention_bias", "dense_lengths", "masked_lengths"]
 
-# Large enough that a masked key weighs nothing, small enough that a score added to it stays finite: a row that
-# sees no key (padding) must not turn into NaN and spoil the cache.
+# So large that a masked key weighs nothing, yet small enough that a score added to it stays finite: a row
+# that sees no key (padding) must not turn into NaN and spoil the cache.
 _MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -3e4}
 _INT32 = int(ir.DataType.INT32)
 _END = np.iinfo(np.int64).max
@@ -39,7 +40,7 @@ def _sizes(query: ir.Value, mask: ir.Value | None, past: ir.Value, make: Nodes) 
 
     Only the mask tells how many keys there are where the cache is a buffer with room for more.
     """
-    one_int = {"dtype": ir.DataType.INT64, "shape": [1]}
+    one_int: dict[str, Any] = {"dtype": ir.DataType.INT64, "shape": [1]}
     batch = make.op("Shape", [query], "batch", start=0, end=1, **one_int)
     sequence = make.op("Shape", [query], "sequence", start=1, end=2, **one_int)
     if mask is not None:
@@ -48,8 +49,10 @@ def _sizes(query: ir.Value, mask: ir.Value | None, past: ir.Value, make: Nodes) 
     return _Sizes(batch, sequence, make.op("Add", [cached, sequence], "total", **one_int))
 
 
-def masked_lengths(query: ir.Value, mask: ir.Value | None, past: ir.Value, make: Nodes) -> tuple[Lengths, ir.Value]:
-    """Lengths that count padding as tokens, the same for every row; and the number of new tokens, int64[1]."""
+def masked_lengths(
+    query: ir.Value, mask: ir.Value | None, past: ir.Value, make: Nodes
+) -> tuple[Lengths, ir.Value]:
+    """Lengths that count padding as tokens, the same for all rows; and how many tokens are new, int64[1]."""
     sizes = _sizes(query, mask, past, make)
     total = make.op("Cast", [sizes.total], "total_int32", dtype=ir.DataType.INT32, shape=[1], to=_INT32)
     new = make.op("Cast", [sizes.sequence], "sequence_int32", dtype=ir.DataType.INT32, shape=[1], to=_INT32)
@@ -68,12 +71,12 @@ def masked_lengths(query: ir.Value, mask: ir.Value | None, past: ir.Value, make:
 def dense_lengths(query: ir.Value, mask: ir.Value, past: ir.Value, make: Nodes) -> Lengths:
     """Each row's own lengths, padding left out.
 
-    `query_seqlens` is -1, which the kernel rejects, where a row does not begin with a token or its new tokens are
-    not followed by their padding.
+    `query_seqlens` is -1, which the kernel rejects, where a row does not begin with a token or its new tokens
+    are not followed by their padding.
     """
     sizes = _sizes(query, mask, past, make)
     int32 = ir.DataType.INT32
-    zero, one, end = (make.constant([n], np.int64, label) for n, label in ((0, "zero"), (1, "one"), (_END, "end")))
+    zero, one, end = (make.constant([n], np.int64, f"at_{n}") for n in (0, 1, _END))
     one32, refused = make.constant(1, np.int32, "one_int32"), make.constant(-1, np.int32, "refused")
     tokens = make.op("Cast", [mask], "tokens", like=mask, dtype=int32, to=_INT32)
     count = make.op("ReduceSum", [tokens, one], "token_count", dtype=int32, shape=[None], keepdims=0)
@@ -101,11 +104,11 @@ def dense_lengths(query: ir.Value, mask: ir.Value, past: ir.Value, make: Nodes) 
 
 
 def attention_bias(mask: ir.Value, sequence: ir.Value, dtype: ir.DataType, make: Nodes) -> ir.Value:
-    """[batch, 1, sequence, total]: 0 where the key is a token (`mask` is not 0), else a large negative number."""
+    """[batch, 1, sequence, total]: 0 where the key is a token (`mask` is not 0), else a large negative."""
     batch, total = mask.shape or (None, None)
-    flat = {"dtype": ir.DataType.BOOL, "shape": [batch, total]}
-    token = make.op("Cast", [mask], "is_token", to=int(ir.DataType.BOOL), **flat)
-    zero, masked = (make.constant(n, dtype.numpy(), name) for n, name in ((0, "seen"), (_MASKED[dtype], "masked")))
+    token = make.op("Cast", [mask], "is_token", like=mask, dtype=ir.DataType.BOOL, to=int(ir.DataType.BOOL))
+    zero = make.constant(0, dtype.numpy(), "seen")
+    masked = make.constant(_MASKED[dtype], dtype.numpy(), "masked")
     row = make.op("Where", [token, zero, masked], "bias_row", dtype=dtype, shape=[batch, total])
     axes = make.constant([1, 2], np.int64, "bias_axes")
     wide = make.op("Unsqueeze", [row, axes], "bias_rows", dtype=dtype, shape=[batch, 1, 1, total])

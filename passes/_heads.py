@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx_ir as ir
 
@@ -21,20 +22,23 @@ def rows(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
     """
     node = value.producer()
     if swaps_heads(node):
-        assert node is not None and node.inputs[0] is not None
+        assert node is not None
+        assert node.inputs[0] is not None
         return _joined(node.inputs[0], heads, make, label)
     if node is not None and node.domain == "" and _over_a_head(node):
         inner = node.inputs[0].producer() if node.inputs[0] is not None else None
         if swaps_heads(inner):
-            assert inner is not None and inner.inputs[0] is not None
+            assert inner is not None
+            assert inner.inputs[0] is not None
             (normed,) = make.copy(node, [inner.inputs[0], *node.inputs[1:]], f"{label}_norm")[:1]
             normed.shape = inner.inputs[0].shape
             return _joined(normed, heads, make, label)
-    if node is not None and node.op_type == "RotaryEmbedding" and node.domain == "" and node.inputs[0] is not None:
-        flat = rows(node.inputs[0], heads, make, f"{label}_unrotated")
-        attributes = {name: a for name, a in node.attributes.items() if name != "num_heads"}
+    rotation = producer(value, "RotaryEmbedding")
+    if rotation is not None and rotation.inputs[0] is not None:
+        flat = rows(rotation.inputs[0], heads, make, f"{label}_unrotated")
+        attributes: dict[str, Any] = {**rotation.attributes, "num_heads": heads}
         return make.op(
-            "RotaryEmbedding", [flat, *node.inputs[1:]], f"{label}_rotated", like=flat, num_heads=heads, **attributes
+            "RotaryEmbedding", [flat, *rotation.inputs[1:]], f"{label}_rotated", like=flat, **attributes
         )
     turned = make.op("Transpose", [value], f"{label}_turned", dtype=value.dtype, perm=[0, 2, 1, 3])
     if value.shape is not None:
@@ -80,12 +84,15 @@ def same_rotation(query: ir.Value, key: ir.Value) -> tuple[ir.Node, ir.Node] | N
     nodes = producer(query, "RotaryEmbedding"), producer(key, "RotaryEmbedding")
     if nodes[0] is None or nodes[1] is None or tuple(nodes[0].inputs[1:]) != tuple(nodes[1].inputs[1:]):
         return None
-    kinds = [(n.attributes.get_int("interleaved", 0), n.attributes.get_int("rotary_embedding_dim", 0)) for n in nodes if n]
-    return (nodes[0], nodes[1]) if kinds[0] == kinds[1] else None
+    query_kind, key_kind = (
+        [n.attributes.get_int(name, 0) for name in ("interleaved", "rotary_embedding_dim")]
+        for n in (nodes[0], nodes[1])
+    )
+    return (nodes[0], nodes[1]) if query_kind == key_kind else None
 
 
 def packed_source(parts: Sequence[ir.Value], widths: Sequence[int]) -> ir.Value | None:
-    """The value whose last axis `parts`, of these widths, divide among themselves in order, if there is one."""
+    """The value whose last axis `parts`, of these widths, share out in order, if there is one."""
     makers = [part.producer() for part in parts]
     first = makers[0]
     if first is None or first.domain != "" or any(m is None or m.op_type != first.op_type for m in makers):
@@ -95,7 +102,11 @@ def packed_source(parts: Sequence[ir.Value], widths: Sequence[int]) -> ir.Value 
         return None
     if first.op_type == "Split":
         whole = tuple(first.outputs) == tuple(parts) and first.attributes.get_int("axis", 0) in (-1, 2)
-        return source if whole and all(static_dim(p, -1) == w for p, w in zip(parts, widths, strict=True)) else None
+        return (
+            source
+            if whole and all(static_dim(p, -1) == w for p, w in zip(parts, widths, strict=True))
+            else None
+        )
     if first.op_type == "Slice":
         start = 0
         for node, width in zip(makers, widths, strict=True):

@@ -103,7 +103,9 @@ class _Names:
     def of(cls, graph: ir.Graph) -> _Names | None:
         shapes = {value.name: value.shape for value in graph.inputs if value.shape is not None}
         mask, ids = shapes.get("attention_mask"), shapes.get("input_ids", shapes.get("inputs_embeds"))
-        past = next((s for name, s in shapes.items() if len(s) == 4 and (name or "").startswith("past")), None)
+        past = next(
+            (s for name, s in shapes.items() if len(s) == 4 and (name or "").startswith("past")), None
+        )
         dims = [s[i] if s is not None else None for s, i in ((ids, 1), (past, 2), (mask, 1))]
         texts = [d.value for d in dims if isinstance(d, ir.SymbolicDim) and d.value is not None]
         return cls(*texts) if len(set(texts)) == 3 else None
@@ -113,7 +115,8 @@ def _feed(value: ir.Value, call: _Call, names: _Names) -> Array | None:
     if value.name == "attention_mask":
         return call.mask
     if value.name == "position_ids":
-        return np.maximum(np.cumsum(call.mask, 1) - 1, 0)[:, call.past :]
+        positions: Array = np.maximum(np.cumsum(call.mask, 1) - 1, 0)
+        return positions[:, call.past :]
     if value.shape is None or value.dtype is None:
         return None
     batch, total = call.mask.shape
@@ -132,7 +135,7 @@ class _Seen:
     farthest_shown: int = 0
 
     def add(self, result: Array, call: _Call) -> bool:
-        """Take in a computed mask; False where it is not one of a few places' visibility, the same for all heads."""
+        """Take in a computed mask; False where it says more, or differs between heads."""
         if result.dtype == np.bool_:
             shown = result
         elif result.dtype.kind == "f" and ((result == 0) | (result <= _FORBIDDEN)).all():
@@ -151,8 +154,12 @@ class _Seen:
         past = real_query & real_key & (distance >= 0)
         hidden = np.broadcast_to(distance, shown.shape)[past & ~shown]
         visible = np.broadcast_to(distance, shown.shape)[past & shown]
-        self.nearest_hidden = min(self.nearest_hidden, *hidden.tolist()) if hidden.size else self.nearest_hidden
-        self.farthest_shown = max(self.farthest_shown, *visible.tolist()) if visible.size else self.farthest_shown
+        self.nearest_hidden = (
+            min(self.nearest_hidden, *hidden.tolist()) if hidden.size else self.nearest_hidden
+        )
+        self.farthest_shown = (
+            max(self.farthest_shown, *visible.tolist()) if visible.size else self.farthest_shown
+        )
         far = np.broadcast_to(distance, shown.shape)
         pads = real_query & ~real_key & (distance >= 0)
         self.padding |= set(zip(far[pads].tolist(), shown[pads].tolist(), strict=True))

@@ -53,7 +53,9 @@ class Nodes:
     ) -> list[ir.Value]:
         """The outputs of a new node, each like the value given for it; None leaves an optional output out."""
         values = [
-            ir.Value(name="") if old is None else self._value(f"{self.base}/{label}{index or ''}", old, None, None)
+            ir.Value(name="")
+            if old is None
+            else self._value(f"{self.base}/{label}{index or ''}", old, None, None)
             for index, old in enumerate(like)
         ]
         self._add(op_type, inputs, label, values, domain, attributes)
@@ -75,7 +77,10 @@ class Nodes:
     def weight(self, tensor: ir.TensorProtocol, name: str) -> ir.Value:
         """A new initializer called `name`."""
         value = ir.Value(
-            name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            name=name,
+            shape=ir.Shape(tensor.shape.numpy()),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
         )
         self.initializers.append(value)
         return value
@@ -88,12 +93,13 @@ class Nodes:
         shape: Sequence[int | str | ir.SymbolicDim | None] | None,
     ) -> ir.Value:
         value = ir.Value(name=name)
-        if like is not None:
-            value.type, value.shape = like.type, like.shape
+        dtype = dtype or (None if like is None else like.dtype)
         if dtype is not None:
-            value.dtype = dtype
+            value.type = ir.TensorType(dtype)
         if shape is not None:
             value.shape = ir.Shape(shape)
+        elif like is not None and like.shape is not None:
+            value.shape = like.shape.copy()
         return value
 
     def _add(

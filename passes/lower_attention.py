@@ -17,8 +17,8 @@ from ._mask_meaning import MaskMeaning, mask_meaning
 from ._nodes import MICROSOFT, Nodes, orphans, static_dim, swaps_heads
 
 _ASSUMPTION = (
-    "Batches are unpadded or padded on the right, a chunk after its own past included; any other call fails, with "
-    "query_seqlens = -1 in the message. Cached positions of a padded row are its tokens, without gaps."
+    "batches are unpadded or padded on the right, each chunk by itself; others fail, with query_seqlens "
+    "= -1 in the message. The cache of a padded row holds its tokens without gaps"
 )
 
 
@@ -27,14 +27,14 @@ class LowerAttention(Pass):
 
     Before: Attention(q, k, v, mask, past_key, past_value), q, k and v [batch, heads, sequence, size] made by
             Reshape, Transpose and, for q and k, RotaryEmbedding; Transpose and Reshape after it
-    After:  GroupQueryAttention(q, k, v, past_key, past_value, ...) on [batch, sequence, heads * size]: q alone
+    After:  GroupQueryAttention(q, k, v, past_key, past_value, ..) on [batch, sequence, heads * size]; q alone
             where one value holds all three; rotation inside; a sliding window as local_window_size
-    The mask is kept as a bias that is made once for all layers (`mode = "masked"`: right for padding anywhere), or
-    dropped (`mode = "dense"`: right for unpadded and right-padded batches, and refuses others at run time).
-    Rotation stays outside where the kernel cannot do it: size not a multiple of 16, rotated part not one of 16,
-    q and k rotated differently.
-    Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that means
-    something other than causal, window and padding; is_causal beside a cache; outputs of scores.
+    Padding becomes a bias made once for all layers (`mode = "masked"`: right for padding anywhere), or
+    is taken to be on the right (`mode = "dense"`: other batches are refused at run time).
+    Rotation stays outside where the kernel cannot do it: a size, or a rotated part of it, that is not a
+    multiple of 16; q and k rotated differently.
+    Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that
+    means anything but causal, window and padding; is_causal beside a cache; scores that are used.
     """
 
     name: ClassVar[str] = "lower-attention"
@@ -143,7 +143,7 @@ class _Shared:
         return lengths, attention_bias(padding, sequence, attention.query.dtype, make)
 
     def _tokens(self, attention: _Attention) -> ir.Value:
-        """A graph input [batch, sequence, ...], so that lengths wait for nothing; else the first hidden values."""
+        """A graph input [batch, sequence, ...], so that lengths wait for nothing; else queries."""
         shape = attention.query.shape
         for value in self._graph.inputs:
             if shape is None or value.shape is None or len(value.shape) < 2 or value is attention.padding:
@@ -169,13 +169,23 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
         attributes |= {"do_rotary": 1, "rotary_interleaved": rotation.attributes.get_int("interleaved", 0)}
     counts = (attention.heads, attention.key_heads, attention.key_heads)
     parts: list[ir.Value | None] = [
-        rows(x, n, make, label) for x, n, label in zip((query, key, attention.value), counts, "qkv", strict=True)
+        rows(x, n, make, label)
+        for x, n, label in zip((query, key, attention.value), counts, "qkv", strict=True)
     ]
     packed = packed_source([p for p in parts if p is not None], [n * attention.size for n in counts])
     if packed is not None:
         parts = [packed, None, None]
     tables = [None, None, None] if rotation is None else list(rotation.inputs[1:4])
-    inputs = [*parts, *attention.past, lengths.seqlens_k, lengths.total, *tables, bias, *[None] * 5, lengths.queries]
+    inputs = [
+        *parts,
+        *attention.past,
+        lengths.seqlens_k,
+        lengths.total,
+        *tables,
+        bias,
+        *[None] * 5,
+        lengths.queries,
+    ]
     after = _rows_after(node)
     like = [after.outputs[0] if after is not None else None, *node.outputs[1:3]]
     outputs = make.many(
@@ -219,7 +229,7 @@ def _attributes(attention: _Attention) -> dict[str, Any]:
 
 
 def _unrotated(attention: _Attention) -> tuple[ir.Value, ir.Value, ir.Node | None]:
-    """Query and key before their rotation, and that rotation, where the kernel can do it; else as they are."""
+    """Query and key before their rotation, and it, where the kernel can do it; else as they are."""
     pair = same_rotation(attention.query, attention.key)
     if pair is None or attention.size % 16 or len(pair[0].inputs) < 4 or pair[0].inputs[3] is None:
         return attention.query, attention.key, None
@@ -231,7 +241,7 @@ def _unrotated(attention: _Attention) -> tuple[ir.Value, ir.Value, ir.Node | Non
 
 
 def _rows_after(node: ir.Node) -> ir.Node | None:
-    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses the result of `node`."""
+    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses `node`."""
     y = node.outputs[0]
     users = consumers(y)
     if y.is_graph_output() or len(users) != 1 or not swaps_heads(users[0]):
@@ -254,6 +264,10 @@ def _heads_of(value: ir.Value, attention: _Attention, make: Nodes) -> ir.Value:
     batch, sequence = (None, None) if y.shape is None else (y.shape[0], y.shape[2])
     value.shape = ir.Shape([batch, sequence, attention.heads * attention.size])
     apart = make.op(
-        "Reshape", [value, target], "apart", dtype=y.dtype, shape=[batch, sequence, attention.heads, attention.size]
+        "Reshape",
+        [value, target],
+        "apart",
+        dtype=y.dtype,
+        shape=[batch, sequence, attention.heads, attention.size],
     )
     return make.op("Transpose", [apart], "turned", like=y, perm=[0, 2, 1, 3])

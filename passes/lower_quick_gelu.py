@@ -1,21 +1,24 @@
-"""lower-quick-gelu: x * sigmoid(alpha x) becomes one kernel."""
+"""lower-quick-gelu: x * sigmoid(alpha * x) becomes one kernel."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import consumers, producer, scalar_of
+from graphopt.ir import consumers, is_output, producer, scalar_of
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+
+from ._nodes import MICROSOFT, Nodes
 
 
 class LowerQuickGelu(Pass):
-    """SiLU and its scaled form become com.microsoft QuickGelu.
+    """SiLU, and its scaled form, become onnxruntime's QuickGelu.
 
     Before: Mul(x, Sigmoid(x)) or Mul(x, Sigmoid(Mul(x, alpha)))
-    After:  QuickGelu(x), alpha as its attribute (1 for SiLU)
-    Refuses: a Sigmoid with another use; alpha that is not one constant number.
+    After:  QuickGelu(x), alpha an attribute (1 for SiLU; the kernel's default is 1.702)
+    Refuses: a Sigmoid with another use; an alpha that is not one constant number; a dtype other than float32.
     """
 
     name: ClassVar[str] = "lower-quick-gelu"
@@ -24,38 +27,65 @@ class LowerQuickGelu(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
-            if node.op_type != "Mul" or node.domain != "":
+            if node.op_type != "Mul" or node.domain != "" or len(node.inputs) != 2:
                 continue
-            for x, gate in (tuple(node.inputs), tuple(reversed(node.inputs))):
-                sigmoid = producer(gate, "Sigmoid")
-                if sigmoid is None or x is None:
-                    continue
-                scaled = _scale(sigmoid.inputs[0], x)
-                if scaled is None:
-                    continue
-                if len(consumers(sigmoid.outputs[0])) > 1:
-                    yield NearMiss(node.name or "Mul", "the sigmoid has another use")
-                    continue
-                alpha, inner = scaled
-                tape = ir.tape.Tape()
-                y = tape.op(
-                    "QuickGelu", [x], {"alpha": alpha}, domain="com.microsoft", name=f"{node.name}/quick_gelu"
-                )
-                yield Edit(
-                    "QuickGelu", remove=[node, sigmoid, *inner], insert=tape.nodes, replace={node.outputs[0]: y}
-                )
-                break
+            gated = _gated(node.inputs[0], node.inputs[1]) or _gated(node.inputs[1], node.inputs[0])
+            if gated is None:
+                continue
+            reason = _unfit(gated)
+            if reason is not None:
+                yield NearMiss(node.name or "Mul", reason)
+                continue
+            make = Nodes(node.name or "silu")
+            y = make.op(
+                "QuickGelu",
+                [gated.x],
+                "quick_gelu",
+                like=node.outputs[0],
+                domain=MICROSOFT,
+                alpha=gated.alpha,
+            )
+            inner = [n for n in (gated.scaling,) if n is not None and not is_output(n.outputs[0])]
+            yield Edit(
+                f"QuickGelu, alpha {gated.alpha:g}",
+                remove=[
+                    node,
+                    gated.sigmoid,
+                    *(n for n in inner if consumers(n.outputs[0]) == (gated.sigmoid,)),
+                ],
+                insert=make.nodes,
+                replace={node.outputs[0]: y},
+            )
 
 
-def _scale(value: ir.Value | None, x: ir.Value) -> tuple[float, list[ir.Node]] | None:
-    """alpha with value = alpha x, and the Mul that made it, if it has no other use."""
-    if value is x:
-        return 1.0, []
-    mul = producer(value, "Mul")
-    if mul is None or value is None:
+@dataclass(frozen=True)
+class _Gated:
+    x: ir.Value
+    sigmoid: ir.Node
+    scaling: ir.Node | None
+    alpha: float | None
+
+
+def _gated(x: ir.Value | None, gate: ir.Value | None) -> _Gated | None:
+    """x and the parts of gate = Sigmoid(alpha x); alpha is None where it is not a constant."""
+    sigmoid = producer(gate, "Sigmoid")
+    if x is None or sigmoid is None:
         return None
-    for other, factor in (tuple(mul.inputs), tuple(reversed(mul.inputs))):
-        alpha = scalar_of(factor)
-        if other is x and alpha is not None:
-            return alpha, [mul] if len(consumers(value)) == 1 else []
+    if sigmoid.inputs[0] is x:
+        return _Gated(x, sigmoid, None, 1.0)
+    scaling = producer(sigmoid.inputs[0], "Mul")
+    if scaling is None or x not in scaling.inputs:
+        return None
+    factor = scaling.inputs[1] if scaling.inputs[0] is x else scaling.inputs[0]
+    keeps_shape = factor is not None and x.shape is not None and len(factor.shape or ()) <= len(x.shape)
+    return _Gated(x, sigmoid, scaling, scalar_of(factor) if keeps_shape else None)
+
+
+def _unfit(gated: _Gated) -> str | None:
+    if gated.alpha is None:
+        return "the factor inside the sigmoid is not one constant number"
+    if len(consumers(gated.sigmoid.outputs[0])) > 1 or is_output(gated.sigmoid.outputs[0]):
+        return "the sigmoid has another use"
+    if gated.x.dtype != ir.DataType.FLOAT:
+        return f"the kernel does not take {gated.x.dtype}"
     return None

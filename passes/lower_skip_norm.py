@@ -6,20 +6,27 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import producer
+from graphopt.ir import is_output, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-_KERNELS = {"RMSNormalization": "SkipSimplifiedLayerNormalization", "LayerNormalization": "SkipLayerNormalization"}
-_EPSILON = 1e-5
+from ._nodes import MICROSOFT, Nodes
+
+_KERNELS = {
+    "RMSNormalization": "SkipSimplifiedLayerNormalization",
+    "LayerNormalization": "SkipLayerNormalization",
+}
+_EPSILON = 1e-5  # the standard operators' default; that of the kernels is 1e-12
 
 
 class LowerSkipNorm(Pass):
     """Add followed by a norm over the last axis becomes Skip(Simplified)LayerNormalization.
 
     Before: s = Add(a, b); y = RMSNormalization(s, w)      (s may have other uses: it is the residual)
-    After:  y, s = SkipSimplifiedLayerNormalization(a, b, w), epsilon set
-    The same for LayerNormalization, with its bias.
-    Refuses: an Add that broadcasts; a norm over another axis; inputs that are not [batch, sequence, hidden].
+    After:  y, _, _, s = SkipSimplifiedLayerNormalization(a, b, w), epsilon set
+    LayerNormalization, with its bias, becomes SkipLayerNormalization. A norm without an addition stays: the
+    standard operator has a kernel.
+    Refuses: an addition that may broadcast; values that are not [batch, sequence, hidden]; a norm over more
+    axes than the last; a mean or deviation that is used.
     """
 
     name: ClassVar[str] = "lower-skip-norm"
@@ -34,7 +41,8 @@ class LowerSkipNorm(Pass):
             add = producer(node.inputs[0], "Add")
             if add is None:
                 continue
-            if reason := _unfit(node, add):
+            reason = _unfit(node, add)
+            if reason is not None:
                 yield NearMiss(node.name or node.op_type, reason)
                 continue
             yield _fused(node, add)
@@ -42,32 +50,43 @@ class LowerSkipNorm(Pass):
 
 def _unfit(node: ir.Node, add: ir.Node) -> str | None:
     a, b = add.inputs
-    if a is None or b is None or a.shape is None or b.shape is None or list(a.shape) != list(b.shape):
+    if a is None or b is None or not _same_shape(a.shape, b.shape):
         return "the addition may broadcast"
-    if a.is_initializer() or b.is_initializer() or len(a.shape) != 3:
+    if a.shape is None or len(a.shape) != 3:
         return "what is added is not [batch, sequence, hidden]"
     if node.attributes.get_int("axis", -1) not in (-1, 2):
-        return "the norm is not over the last axis"
-    if any(output.uses() for output in node.outputs[1:]):
-        return "mean or deviation is used"
+        return "the norm is over more than the last axis"
+    if any(output.uses() or is_output(output) for output in node.outputs[1:]):
+        return "the mean or the deviation is used"
     return None
 
 
-def _fused(node: ir.Node, add: ir.Node) -> Edit:
-    made = ir.Node(
-        "com.microsoft",
-        _KERNELS[node.op_type],
-        [*add.inputs, *node.inputs[1:]],
-        attributes=[ir.AttrFloat32("epsilon", node.attributes.get_float("epsilon", _EPSILON))],
-        num_outputs=4,
-        name=f"{node.name}/skip",
+def _same_shape(a: ir.Shape | None, b: ir.Shape | None) -> bool:
+    """Every dimension is the same number or the same named symbol; an unnamed one equals nothing."""
+    if a is None or b is None or len(a) != len(b):
+        return False
+    return all(
+        x == y and not (isinstance(x, ir.SymbolicDim) and x.value is None) for x, y in zip(a, b, strict=True)
     )
-    for unused in made.outputs[1:3]:
-        unused.name = ""
+
+
+def _fused(node: ir.Node, add: ir.Node) -> Edit:
+    make = Nodes(node.name or "norm")
+    kernel = _KERNELS[node.op_type]
+    residual = add.outputs[0]
+    kept = is_output(residual) or any(user is not node for user, _ in residual.uses())
+    outputs = make.many(
+        kernel,
+        [*add.inputs, *node.inputs[1:]],
+        "skip",
+        [node.outputs[0], None, None, residual] if kept else [node.outputs[0]],
+        domain=MICROSOFT,
+        epsilon=node.attributes.get_float("epsilon", _EPSILON),
+    )
     return Edit(
-        made.op_type,
+        f"{kernel}{', with the residual' if kept else ''}",
         remove=[add, node],
-        insert=[made],
-        replace={node.outputs[0]: made.outputs[0], add.outputs[0]: made.outputs[3]},
+        insert=make.nodes,
+        replace={node.outputs[0]: outputs[0], **({residual: outputs[3]} if kept else {})},
         before=add,
     )

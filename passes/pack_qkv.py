@@ -1,28 +1,31 @@
-"""pack-qkv: three projections of one value become one."""
+"""pack-qkv: the projections that make queries, keys and values become one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Concatenated, LazyTensor, consumers, lazy, producer
+from graphopt.ir import Concatenated, Expr, InMemory, LazyTensor, consumers, has_data, lazy, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-_LAYOUT = {
-    "Reshape", "Transpose", "RotaryEmbedding", "RMSNormalization", "LayerNormalization", "Unsqueeze", "Expand",
-}  # fmt: skip
+from ._nodes import Nodes
+
+# What may lie between a projection and an attention, all along the first input.
+_BETWEEN = frozenset({"Reshape", "Transpose", "RotaryEmbedding", "RMSNormalization", "LayerNormalization"})
 
 
 class PackQkv(Pass):
     """The query, key and value projections of an attention become one MatMul and a Split.
 
-    Before: q = MatMul(x, Wq); k = MatMul(x, Wk); v = MatMul(x, Wv), each perhaps with a bias added
+    Before: q = MatMul(x, Wq) + bq; k = MatMul(x, Wk) + bk; v = MatMul(x, Wv) + bv      (biases optional)
     After:  q, k, v = Split(MatMul(x, [Wq Wk Wv]) + [bq bk bv])
-    The packed weight is a lazy concatenation: nothing is read. The arithmetic of each column stays, but the
-    kernel may order its sums by the matrix's width.
-    Refuses: weights that are not constant; biases on some of the three only; inputs that are not the same.
+    The packed weight is a lazy concatenation: nothing is read. A projection without a bias gets zeros where
+    another has one.
+    Refuses: projections of different values; weights that are not constant matrices of one dtype; a
+    projection whose result without its bias is used too.
     """
 
     name: ClassVar[str] = "pack-qkv"
@@ -34,87 +37,118 @@ class PackQkv(Pass):
         for node in graph:
             if node.op_type != "Attention" or node.domain != "":
                 continue
-            projections = [_projection(value) for value in node.inputs[:3]]
-            matmuls = [p[0] for p in projections if p is not None]
-            if len(matmuls) < 3 or len(set(matmuls)) < 3:
-                continue
-            reason = _unfit([p for p in projections if p is not None])
+            found = [_projection(value) for value in node.inputs[:3]]
+            projections = [p for p in found if p is not None]
+            if len({p.matmul for p in projections}) < 3:
+                continue  # packed already, or not made by three projections at all
+            reason = _unfit(projections)
             if reason is not None:
                 yield NearMiss(node.name or "Attention", reason)
                 continue
-            yield _packed(graph, [p for p in projections if p is not None])
+            yield _packed(projections)
 
 
-_Projection = tuple[ir.Node, ir.Node | None]
+@dataclass(frozen=True)
+class _Projection:
+    matmul: ir.Node
+    add: ir.Node | None
+    bias: ir.Value | None
+
+    @property
+    def result(self) -> ir.Value:
+        return (self.add or self.matmul).outputs[0]
+
+    @property
+    def weight(self) -> ir.Value | None:
+        return self.matmul.inputs[1]
 
 
 def _projection(value: ir.Value | None) -> _Projection | None:
-    """The MatMul behind one of an attention's inputs, and the Add of its bias if there is one."""
+    """The MatMul, and the Add of its bias, that make one of an attention's inputs."""
     node = value.producer() if value is not None else None
-    while node is not None and node.op_type in _LAYOUT:
+    while node is not None and node.op_type in _BETWEEN and node.domain == "":
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    if node is None:
+    if node is None or node.domain != "":
         return None
-    if node.op_type == "Add":
-        for x in node.inputs:
-            matmul = producer(x, "MatMul")
-            if matmul is not None and len(consumers(matmul.outputs[0])) == 1 and _bias(node) is not None:
-                return matmul, node
+    if node.op_type == "MatMul":
+        return _Projection(node, None, None)
+    if node.op_type != "Add":
         return None
-    return (node, None) if node.op_type == "MatMul" and node.domain == "" else None
-
-
-def _bias(add: ir.Node) -> ir.Value | None:
-    return next((v for v in add.inputs if v is not None and v.is_initializer() and len(v.shape or ()) == 1), None)
-
-
-def _unfit(projections: list[_Projection]) -> str | None:
-    if len({matmul.inputs[0] for matmul, _ in projections}) != 1:
-        return "q, k and v are projections of different values"
-    weights = [matmul.inputs[1] for matmul, _ in projections]
-    if any(w is None or not w.is_initializer() or w.is_graph_input() or len(w.shape or ()) != 2 for w in weights):
-        return "a projection's weight is not a constant matrix"
-    if len({add is None for _, add in projections}) != 1:
-        return "only some of the three have a bias"
+    for result, bias in (tuple(node.inputs), tuple(reversed(node.inputs))):
+        matmul = producer(result, "MatMul")
+        if matmul is not None and _is_constant(bias, 1):
+            return _Projection(matmul, node, bias)
     return None
 
 
-def _concatenated(values: list[ir.Value], axis: int, tape: ir.tape.Tape, name: str) -> ir.Value:
-    tensors = [v.const_value for v in values]
-    return tape.initializer(LazyTensor(Concatenated(tuple(lazy(t) for t in tensors if t is not None), axis)), name)
+def _is_constant(value: ir.Value | None, rank: int) -> bool:
+    tensor = value.const_value if value is not None and not value.is_graph_input() else None
+    return tensor is not None and len(tensor.shape) == rank and has_data(tensor)
 
 
-def _packed(graph: ir.Graph, projections: list[_Projection]) -> Edit:
-    matmuls = [matmul for matmul, _ in projections]
-    adds = [add for _, add in projections if add is not None]
-    weights = [m.inputs[1] for m in matmuls if m.inputs[1] is not None]
-    widths = [int(w.shape[1]) for w in weights if w.shape is not None]  # type: ignore[arg-type]
-    first = matmuls[0]
-    tape = ir.tape.Tape()
-    weight = _concatenated(weights, 1, tape, f"{weights[0].name}/packed")
-    y = tape.op("MatMul", [first.inputs[0], weight], name=f"{first.name}/packed")
-    _describe(y, first.outputs[0], sum(widths))
-    if adds:
-        biases = [b for add in adds if (b := _bias(add)) is not None]
-        bias = _concatenated(biases, 0, tape, f"{biases[0].name}/packed")
-        y = tape.op("Add", [y, bias], name=f"{adds[0].name}/packed")
-        _describe(y, first.outputs[0], sum(widths))
-    sizes = tape.initializer(ir.tensor(np.asarray(widths, np.int64)), f"{first.name}/widths")
-    parts = tape.op_multi_out("Split", [y, sizes], {"axis": -1}, num_outputs=3, name=f"{first.name}/split")
-    ends = [add or matmul for matmul, add in projections]
-    removed = set(matmuls) | set(adds)
-    order = [node for node in graph if node in removed]
+def _unfit(projections: list[_Projection]) -> str | None:
+    if len({p.matmul.inputs[0] for p in projections}) != 1:
+        return "queries, keys and values are made from different values"
+    if not all(_is_constant(p.weight, 2) for p in projections):
+        return "a projection's weight is not a constant matrix"
+    if len({p.weight.dtype for p in projections if p.weight is not None}) != 1:
+        return "the projections' weights differ in dtype"
+    if any(p.add is not None and len(consumers(p.matmul.outputs[0])) > 1 for p in projections):
+        return "a projection's result is also used without its bias"
+    return None
+
+
+def _packed(projections: list[_Projection]) -> Edit:
+    first = projections[0].matmul
+    make = Nodes(first.name or "qkv")
+    weights = [p.weight for p in projections if p.weight is not None]
+    exprs = [_expr(w) for w in weights]
+    widths = [e.shape[1] for e in exprs]
+    like = projections[0].result
+    shape = None if like.shape is None else [*like.shape[:-1], sum(widths)]
+    names = [w.name or "weight" for w in weights]
+    weight = make.weight(LazyTensor(Concatenated(tuple(exprs), 1)), _joined(names))
+    packed = make.op("MatMul", [first.inputs[0], weight], "packed", dtype=like.dtype, shape=shape)
+    if any(p.bias is not None for p in projections):
+        names = [p.bias.name or "bias" for p in projections if p.bias is not None]
+        bias = make.weight(LazyTensor(_biases(projections, exprs)), _joined(names))
+        packed = make.op("Add", [packed, bias], "packed_bias", dtype=like.dtype, shape=shape)
+    sizes = make.constant(widths, np.int64, "widths")
+    parts = make.many("Split", [packed, sizes], "split", [p.result for p in projections], axis=-1)
+    removed = [node for p in projections for node in (p.matmul, p.add) if node is not None]
     return Edit(
-        "packed projections",
-        remove=order,
-        insert=tape.nodes,
-        initializers=tape.initializers,
-        replace={end.outputs[0]: part for end, part in zip(ends, parts, strict=True)},
-        before=order[0],
+        "one projection for queries, keys and values",
+        remove=removed,
+        insert=make.nodes,
+        initializers=make.initializers,
+        replace={p.result: part for p, part in zip(projections, parts, strict=True)},
+        before=first,
     )
 
 
-def _describe(value: ir.Value, like: ir.Value, width: int) -> None:
-    value.dtype = like.dtype
-    if like.shape is not None:
-        value.shape = ir.Shape([*like.shape[:-1], width])
+def _expr(value: ir.Value) -> Expr:
+    assert value.const_value is not None
+    return lazy(value.const_value)
+
+
+def _biases(projections: list[_Projection], weights: list[Expr]) -> Expr:
+    dtype = weights[0].dtype
+    parts = [
+        InMemory(np.zeros(w.shape[1], dtype.numpy()), dtype) if p.bias is None else _expr(p.bias)
+        for p, w in zip(projections, weights, strict=True)
+    ]
+    return Concatenated(tuple(parts), 0)
+
+
+def _joined(names: list[str]) -> str:
+    """One name for several: `attn.q_proj.weight`, `attn.k_proj.weight` are `attn.qk_proj.weight`."""
+    start = _beginning(names)
+    end = _beginning([name[len(start) :][::-1] for name in names])[::-1]
+    middle = "".join(name[len(start) : len(name) - len(end)] for name in names)
+    return f"{start}{middle}{end}"
+
+
+def _beginning(names: list[str]) -> str:
+    """What all names begin with."""
+    same = [len(set(letters)) == 1 for letters in zip(*names, strict=False)]
+    return names[0][: [*same, False].index(False)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,10 @@ _ORDER = [0, 2, 1, 3]
 class Shape:
     """What a decoder looks like.
 
-    `rotary`: width of the rotated part of a head, None for no rotation. `windows`: sliding window a layer, None
-    for all keys; shorter than `layers` repeats. `norm`: rms | layer. `qk_norm`: None | "before" (on
-    [batch, sequence, heads, head]) | "after" the transpose. `projection`: separate | split (one MatMul, then
-    Split) | slices. `sandwich`: Gemma's norms before each residual Add.
+    `rotary`: width of the rotated part of a head, None for no rotation. `windows`: sliding windows of the
+    layers in turn, None for all keys. `norm`: rms | layer. `qk_norm`: None | "before" | "after" the heads are
+    moved in front of the sequence. `projection`: separate | split (a MatMul, then Split) | slices. `sandwich`:
+    Gemma's norms before each residual Add.
     """
 
     layers: int = 2
@@ -50,7 +50,6 @@ class Shape:
     sandwich: bool = False
     learned_positions: bool = False
     act: str = "silu"
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Graph:
@@ -60,10 +59,14 @@ class _Graph:
         self.weights: list[onnx.TensorProto] = []
         self._constants: dict[bytes, str] = {}
 
-    def op(self, op_type: str, *inputs: str, result: str | None = None, outs: int = 1, **attributes: Any) -> Any:
+    def op(
+        self, op_type: str, *inputs: str, result: str | None = None, outs: int = 1, **attributes: Any
+    ) -> Any:
         base = result or f"n{len(self.nodes)}"
         names = [base] if outs == 1 else [f"{base}_{i}" for i in range(outs)]
-        self.nodes.append(helper.make_node(op_type, list(inputs), names, name=f"{base}/{op_type}", **attributes))
+        self.nodes.append(
+            helper.make_node(op_type, list(inputs), names, name=f"{base}/{op_type}", **attributes)
+        )
         return names[0] if outs == 1 else names
 
     def weight(self, name: str, *shape: int, scale: float | None = None, around: float = 0.0) -> str:
@@ -92,12 +95,18 @@ def canonical_decoder(shape: Shape | None = None, seed: int = 0) -> ir.Model:
     g = _Graph(seed)
     x = g.op("Gather", g.weight("embed.weight", s.vocab, s.hidden, scale=1.0), "input_ids")
     if s.learned_positions:
-        x = g.op("Add", x, g.op("Gather", g.weight("positions.weight", s.positions, s.hidden, scale=0.3), "position_ids"))
+        x = g.op(
+            "Add",
+            x,
+            g.op("Gather", g.weight("positions.weight", s.positions, s.hidden, scale=0.3), "position_ids"),
+        )
     masks = {w: _mask(g, w) for w in dict.fromkeys(s.windows)}
     for layer in range(s.layers):
         x = _layer(g, s, layer, x, masks[s.windows[layer % len(s.windows)]])
     x = _norm(g, s, x, "final")
-    logits = g.op("MatMul", x, g.weight("head.weight", s.hidden, s.vocab), result=None if s.final_softcap else "logits")
+    logits = g.op(
+        "MatMul", x, g.weight("head.weight", s.hidden, s.vocab), result=None if s.final_softcap else "logits"
+    )
     if s.final_softcap:
         cap = g.const(s.final_softcap, np.float32)
         g.op("Mul", g.op("Tanh", g.op("Div", logits, cap)), cap, result="logits")
@@ -117,9 +126,7 @@ def _finish(g: _Graph, s: Shape) -> ir.Model:
     for layer in range(s.layers):
         for kind in ("key", "value"):
             dims = ("batch", s.kv_heads)
-            inputs.append(
-                info(f"past_key_values.{layer}.{kind}", TensorProto.FLOAT, *dims, "past", s.head)
-            )
+            inputs.append(info(f"past_key_values.{layer}.{kind}", TensorProto.FLOAT, *dims, "past", s.head))
             outputs.append(info(f"present.{layer}.{kind}", TensorProto.FLOAT, *dims, "total", s.head))
     graph = helper.make_graph(g.nodes, "decoder", inputs, outputs, g.weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
@@ -149,7 +156,7 @@ def _name_dims(model: ir.Model, s: Shape) -> None:
 
 
 def _mask(g: _Graph, window: int | None) -> str:
-    """bool[batch, 1, sequence, total]: a key is seen if it is not padding, not later, and within the window."""
+    """bool[batch, 1, sequence, total]: a key is seen if it is a token, not later, and near enough."""
     sequence = g.op("Shape", "input_ids", start=1, end=2)
     past = g.op("Shape", "past_key_values.0.key", start=2, end=3)
     total = g.op("Add", past, sequence)
@@ -169,7 +176,16 @@ def _norm(g: _Graph, s: Shape, x: str, name: str, width: int | None = None) -> s
     scale = g.weight(f"{name}.weight", width or s.hidden, scale=0.1, around=1.0)
     if s.norm == "rms":
         return str(g.op("RMSNormalization", x, scale, axis=-1, epsilon=1e-6, stash_type=1))
-    return str(g.op("LayerNormalization", x, scale, g.weight(f"{name}.bias", s.hidden, scale=0.1), axis=-1, epsilon=1e-5))
+    return str(
+        g.op(
+            "LayerNormalization",
+            x,
+            scale,
+            g.weight(f"{name}.bias", s.hidden, scale=0.1),
+            axis=-1,
+            epsilon=1e-5,
+        )
+    )
 
 
 def _linear(g: _Graph, s: Shape, x: str, name: str, inner: int, outer: int) -> str:
@@ -181,7 +197,9 @@ def _projections(g: _Graph, s: Shape, layer: int, x: str) -> list[str]:
     sizes = [s.heads * s.head, s.kv_heads * s.head, s.kv_heads * s.head]
     base = f"layers.{layer}.attn"
     if s.projection == "separate":
-        return [_linear(g, s, x, f"{base}.{n}_proj", s.hidden, size) for n, size in zip("qkv", sizes, strict=True)]
+        return [
+            _linear(g, s, x, f"{base}.{n}_proj", s.hidden, size) for n, size in zip("qkv", sizes, strict=True)
+        ]
     packed = _linear(g, s, x, f"{base}.qkv", s.hidden, sum(sizes))
     if s.projection == "split":
         return list(g.op("Split", packed, g.const(sizes), axis=-1, outs=3))
@@ -204,8 +222,10 @@ def _heads(g: _Graph, s: Shape, layer: int, x: str, count: int, name: str) -> st
         return x
     angle = np.arange(s.positions)[:, None] * 100.0 ** (-np.arange(s.rotary // 2) / (s.rotary // 2))
     cos, sin = g.table("cos", np.cos(angle)), g.table("sin", np.sin(angle))
-    partial = {} if s.rotary == s.head else {"rotary_embedding_dim": s.rotary}
-    return str(g.op("RotaryEmbedding", x, cos, sin, "position_ids", interleaved=int(s.interleaved), **partial))
+    partial: dict[str, Any] = {} if s.rotary == s.head else {"rotary_embedding_dim": s.rotary}
+    return str(
+        g.op("RotaryEmbedding", x, cos, sin, "position_ids", interleaved=int(s.interleaved), **partial)
+    )
 
 
 def _head_norm(g: _Graph, s: Shape, layer: int, x: str, name: str) -> str:
@@ -220,11 +240,19 @@ def _layer(g: _Graph, s: Shape, layer: int, x: str, mask: str) -> str:
         _heads(g, s, layer, p, count, name)
         for p, count, name in zip(_projections(g, s, layer, h), counts, "qkv", strict=True)
     )
-    attributes = {"softcap": s.softcap} if s.softcap else {}
+    attributes: dict[str, Any] = {"softcap": s.softcap} if s.softcap else {}
     if s.scale is not None:
         attributes["scale"] = s.scale
     y, key, value = g.op(
-        "Attention", q, k, v, mask, f"past_key_values.{layer}.key", f"past_key_values.{layer}.value", outs=3, **attributes
+        "Attention",
+        q,
+        k,
+        v,
+        mask,
+        f"past_key_values.{layer}.key",
+        f"past_key_values.{layer}.value",
+        outs=3,
+        **attributes,
     )
     _rename(g, key, f"present.{layer}.key")
     _rename(g, value, f"present.{layer}.value")
