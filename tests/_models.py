@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,9 +88,8 @@ def write_model(
         _randomize(model)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
     if "vocab_size" in defaults:
-        source = Path(os.environ.get("GRAPHOPT_TINY_CODER", ROOT / "models" / "tiny_coder"))
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(source / name, folder / name)
+            shutil.copy(ROOT / "models" / "tiny_coder" / name, folder / name)
 
 
 def _randomize(model: torch.nn.Module) -> None:

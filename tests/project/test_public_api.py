@@ -29,7 +29,7 @@ def offered() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("module", public_modules())
+@pytest.mark.parametrize("module", list(public_modules()))
 def test_every_public_module_lists_its_names(module: str) -> None:
     found = importlib.import_module(module)
 
