@@ -1,0 +1,66 @@
+"""Causal language models as functions from tokens to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.errors import BadInput
+
+__all__ = ["reference_logits", "session_logits", "whole_sequence"]
+
+Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
+
+
+class _Input(Protocol):
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+
+def whole_sequence(inputs: Iterable[_Input], tokens: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """Feeds for one unpadded sequence int64[S] with an empty cache, asking for the logits of every position.
+
+    `inputs` are onnxruntime's descriptions; a cache dimension that is not a number is batch where it is first
+    and the past's length elsewhere. `BadInput` for an input of unknown meaning.
+    """
+    length = len(tokens)
+    known: dict[str, NDArray[Any]] = {
+        "input_ids": tokens[None],
+        "attention_mask": np.ones((1, length), np.int64),
+        "position_ids": np.arange(length, dtype=np.int64)[None],
+        "logits_to_keep": np.asarray([length], np.int64),
+    }
+    feeds = {}
+    for spec in inputs:
+        if spec.name in known:
+            feeds[spec.name] = known[spec.name]
+        elif spec.name.startswith("past_key_values."):
+            shape = [d if isinstance(d, int) else 1 if axis == 0 else 0 for axis, d in enumerate(spec.shape)]
+            feeds[spec.name] = np.zeros(shape, _TYPES[spec.type])
+        else:
+            raise BadInput(f"input {spec.name!r} is not one of a causal language model's")
+    return feeds
+
+
+def session_logits(session: Any) -> Logits:
+    """The causal language model behind an `onnxruntime.InferenceSession`."""
+    inputs = [*session.get_inputs(), *session.get_overridable_initializers()]
+
+    def logits(tokens: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        (result,) = session.run(["logits"], whole_sequence(inputs, tokens))
+        return result[0]  # type: ignore[no-any-return]
+
+    return logits
+
+
+def reference_logits(
+    reference: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]], inputs: Iterable[_Input]
+) -> Logits:
+    """The same for a `graphopt.families.Reference` whose interface has these `inputs`."""
+    known = list(inputs)
+    return lambda tokens: reference(whole_sequence(known, tokens))["logits"][0]

@@ -1,0 +1,111 @@
+"""Text generation through onnxruntime-genai."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graphopt.errors import BadInput
+from graphopt.runtime._session import check_installation
+from graphopt.runtime._threads import default_threads
+
+__all__ = ["Sampling", "TextModel"]
+
+_CONFIG = "genai_config.json"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen: the likeliest at temperature 0, else drawn from the `top_p` most likely mass."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Search options as onnxruntime-genai names them."""
+        if self.temperature <= 0:
+            return {"do_sample": False}
+        seed = {} if self.seed is None else {"random_seed": self.seed}
+        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0, **seed}
+
+
+class TextModel:
+    """A package folder opened for generation, with threads for the machine it is on.
+
+    Raises `BadInput` where the folder has no genai_config.json or onnxruntime-genai cannot load it.
+    """
+
+    def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / _CONFIG).is_file():
+            raise BadInput(
+                f"{self.folder} does not generate text: it has no {_CONFIG}",
+                hint="Run other models with --inputs FILE.npz.",
+            )
+        check_installation()
+        import onnxruntime_genai as og
+
+        self._og = og
+        try:
+            config = og.Config(str(self.folder))
+            session = {"intra_op_num_threads": threads or default_threads()}
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+            self._model = og.Model(config)
+            self._tokenizer = og.Tokenizer(self._model)
+        except RuntimeError as error:
+            raise BadInput(f"onnxruntime-genai cannot load {self.folder}: {error}") from error
+        described = json.loads((self.folder / _CONFIG).read_text(encoding="utf-8"))["model"]
+        self.context_length: int = int(described["context_length"])
+        """Tokens of prompt and answer together that the model was trained for."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text`."""
+        return [int(t) for t in self._tokenizer.encode(text)]
+
+    def chat(self, prompt: str) -> str:
+        """`prompt` as the first message of a conversation, by the model's own template. `BadInput` if it has none."""
+        if not _has_template(self.folder):
+            raise BadInput(f"{self.folder} has no chat template", hint="Leave out --chat.")
+        messages = json.dumps([{"role": "user", "content": prompt}])
+        return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt=True))
+
+    def generate(self, prompt: str, *, max_new_tokens: int = 128, sampling: Sampling | None = None) -> Iterator[str]:
+        """Pieces of the answer to `prompt` as they come, until its end or `max_new_tokens`.
+
+        Raises `BadInput` for an empty prompt, and for one that leaves no room in the context.
+        """
+        tokens = self.encode(prompt)
+        if not tokens:
+            raise BadInput("the prompt is empty")
+        if len(tokens) >= self.context_length:
+            raise BadInput(
+                f"the prompt has {len(tokens)} tokens, the model's context is {self.context_length}",
+                hint=f"Shorten it to at most {self.context_length - 1} tokens.",
+            )
+        return self._stream(tokens, min(len(tokens) + max_new_tokens, self.context_length), sampling or Sampling())
+
+    def _stream(self, tokens: list[int], length: int, sampling: Sampling) -> Iterator[str]:
+        parameters = self._og.GeneratorParams(self._model)
+        parameters.set_search_options(max_length=length, **sampling.options())
+        generator = self._og.Generator(self._model, parameters)
+        generator.append_tokens(tokens)
+        stream = self._tokenizer.create_stream()
+        while not generator.is_done():
+            generator.generate_next_token()
+            piece = stream.decode(generator.get_next_tokens()[0])
+            if piece:
+                yield piece
+
+
+def _has_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(config.get("chat_template"))
