@@ -14,17 +14,21 @@ from ._nodes import MICROSOFT, Nodes
 
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"
+_MASK = "attention_mask"
+_END = np.iinfo(np.int64).max
 _HEADS = {("", "MatMul"), (MICROSOFT, "MatMulNBits")}
 # What may follow the head: a bias, a scale, a cap.
 _ELEMENTWISE = frozenset({"Add", "Cast", "Div", "Mul", "Tanh"})
 
 
 class LastTokenHead(Pass):
-    """The output projection of a language model sees the last `logits_to_keep` positions instead of all.
+    """The output projection of a language model sees the last `logits_to_keep` tokens of each row only.
 
     Before: logits[batch, sequence, vocabulary] = MatMul(h, W), perhaps scaled or capped
-    After:  logits[batch, 1, vocabulary] = MatMul(h[:, -logits_to_keep:], W); logits_to_keep int64[1] is an
-            initializer of value 1 that is also an input, so that who needs more positions can ask for them
+    After:  logits[batch, 1, vocabulary] = MatMul(h[last tokens], W); logits_to_keep int64[1] is a weight
+            of value 1 that is also an input, so that who needs more positions can ask for them
+    A row that `attention_mask` shows to be padded on the right gives its last tokens, not its padding; asking
+    for as many as there are gives every position in order. Without such an input the last positions are taken.
     The output is declared with one position, as onnxruntime-genai wants it, and has as many as asked for.
     Refuses: logits that are used in the graph too, or that do not come from a MatMul (or MatMulNBits). Tasks
     other than text generation are passed over.
@@ -49,12 +53,11 @@ class LastTokenHead(Pass):
                 _LOGITS, chain if isinstance(chain, str) else "no input has a place for each of them"
             )
             return
-        outcome = yield _sliced(logits, chain, tokens)
+        mask = next((value for value in graph.inputs if value.name == _MASK), None)
+        outcome = yield _pruned(logits, chain, tokens, mask)
         if outcome is Outcome.APPLIED:
             context.assume(
-                "last-token-logits",
-                f"logits are those of the last position; feed {_KEEP} to get more, as a right-padded "
-                "batch needs",
+                "last-token-logits", f"logits are those of the last token; feed {_KEEP} to get more"
             )
 
 
@@ -87,21 +90,16 @@ def _tokens(graph: ir.Graph, logits: ir.Value) -> ir.Value | None:
     return None
 
 
-def _sliced(logits: ir.Value, chain: list[ir.Node], tokens: ir.Value) -> Edit:
+def _pruned(logits: ir.Value, chain: list[ir.Node], tokens: ir.Value, mask: ir.Value | None) -> Edit:
     head = chain[0]
     hidden = head.inputs[0]
     assert hidden is not None
     assert logits.shape is not None
     make = Nodes(head.name or "head")
     keep = make.weight(ir.tensor(np.asarray([1], np.int64)), _KEEP)
-    end = make.constant([np.iinfo(np.int64).max], np.int64, "end")
-    axis = make.constant([1], np.int64, "axis")
-    start = make.op("Neg", [keep], "start", like=keep)
+    kept = _last_positions(hidden, keep, make) if mask is None else _last_tokens(hidden, keep, mask, make)
     batch, _, vocabulary = logits.shape
-    width = None if hidden.shape is None else hidden.shape[2]
-    kept = make.op(
-        "Slice", [hidden, start, end, axis], "kept", dtype=hidden.dtype, shape=[batch, None, width]
-    )
+    kept.shape = ir.Shape([batch, None, None if hidden.shape is None else hidden.shape[2]])
     replaced: dict[ir.Value | None, ir.Value] = {hidden: kept}
     for node in chain:
         made = make.copy(node, [replaced.get(v, v) for v in node.inputs], f"kept_{node.op_type}")
@@ -109,7 +107,7 @@ def _sliced(logits: ir.Value, chain: list[ir.Node], tokens: ir.Value) -> Edit:
     result = replaced[logits]
     result.shape = ir.Shape([batch, 1, vocabulary])
     return Edit(
-        f"{head.op_type} of the last positions",
+        f"{head.op_type} of the last tokens",
         remove=chain,
         insert=make.nodes,
         initializers=make.initializers,
@@ -117,3 +115,30 @@ def _sliced(logits: ir.Value, chain: list[ir.Node], tokens: ir.Value) -> Edit:
         replace={logits: result},
         adapter=LastTokenLogits(_KEEP, tokens.name or "", _LOGITS),
     )
+
+
+def _last_positions(hidden: ir.Value, keep: ir.Value, make: Nodes) -> ir.Value:
+    end, axis = make.constant([_END], np.int64, "end"), make.constant([1], np.int64, "axis")
+    start = make.op("Neg", [keep], "start", like=keep)
+    return make.op("Slice", [hidden, start, end, axis], "kept", dtype=hidden.dtype)
+
+
+def _last_tokens(hidden: ir.Value, keep: ir.Value, mask: ir.Value, make: Nodes) -> ir.Value:
+    """Of each row of `hidden` the `keep` places that end with its last token, or the first `keep` ones."""
+    int64 = ir.DataType.INT64
+    end, one, zero = (make.constant([n], np.int64, f"at_{n}") for n in (_END, 1, 0))
+    none, step = make.constant(0, np.int64, "none"), make.constant(1, np.int64, "step")
+    sequence = make.op("Shape", [hidden], "sequence", dtype=int64, shape=[1], start=1, end=2)
+    first_new = make.op("Neg", [sequence], "first_new", like=sequence)
+    new = make.op("Slice", [mask, first_new, end, one], "new_mask", dtype=int64, shape=[None, None])
+    last = make.op(
+        "ArgMax", [new], "last_token", dtype=int64, shape=[None, 1], axis=1, keepdims=1, select_last_index=1
+    )
+    back = make.op("Sub", [one, keep], "back", like=keep)
+    start = make.op("Add", [last, back], "start", like=last)
+    start = make.op("Max", [start, zero], "first_kept", like=last)
+    count = make.op("Squeeze", [keep], "count", dtype=int64, shape=[])
+    steps = make.op("Range", [none, count, step], "steps", dtype=int64, shape=[None])
+    places = make.op("Add", [start, steps], "places", dtype=int64, shape=[None, None])
+    indices = make.op("Unsqueeze", [places, make.constant([2], np.int64, "axis")], "indices", dtype=int64)
+    return make.op("GatherND", [hidden, indices], "kept", dtype=hidden.dtype, batch_dims=1)

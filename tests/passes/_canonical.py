@@ -25,8 +25,8 @@ class Shape:
 
     `rotary`: width of the rotated part of a head, None for no rotation. `windows`: sliding windows of the
     layers in turn, None for all keys. `norm`: rms | layer. `qk_norm`: None | "before" | "after" the heads are
-    moved in front of the sequence. `projection`: separate | split (a MatMul, then Split) | slices. `sandwich`:
-    Gemma's norms before each residual Add.
+    moved in front of the sequence. `projection`: separate | split (a MatMul, then Split) | slices.
+    `sandwich`: Gemma's norms before each residual Add.
     """
 
     layers: int = 2
