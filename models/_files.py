@@ -5,7 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.txt")
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "tokenizer.model",
+    "vocab.txt",
+)
 _TOKENIZER += ("vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja", "chat_template.json")
 _IMAGE = ("preprocessor_config.json", "processor_config.json")
 

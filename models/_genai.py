@@ -9,11 +9,21 @@ from typing import Any
 
 from graphopt.families import PackageContext, TensorSpec
 
-_SEARCH = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "length_penalty")
+_SEARCH = (
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "length_penalty",
+)
 _PAST = r"past_key_values\.\d+\.(key|value)"
 
 
-def write_genai_config(source: Path, config: Mapping[str, Any], staging: Path, context: PackageContext) -> list[str]:
+def write_genai_config(
+    source: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
+) -> list[str]:
     """Write `staging`/genai_config.json for the graph that `context` describes; what the user should know about it.
 
     Model type "decoder" stands for any decoder-only model: genai refuses families it does not name. Token ids and
@@ -66,7 +76,9 @@ def context_length_of(config: Mapping[str, Any]) -> int:
 
 
 def _inputs(context: PackageContext) -> dict[str, str]:
-    named: list[TensorSpec | None] = [context.interface.input(n) for n in ("input_ids", "attention_mask", "position_ids")]
+    named: list[TensorSpec | None] = [
+        context.interface.input(n) for n in ("input_ids", "attention_mask", "position_ids")
+    ]
     return {spec.name: spec.name for spec in named if spec is not None} | {
         "past_key_names": "past_key_values.%d.key",
         "past_value_names": "past_key_values.%d.value",

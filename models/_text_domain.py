@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.families import Case, InputDomain, Interface
-from graphopt.families import Padding
+from graphopt.families import Case, InputDomain, Interface, Padding
 
 
 class _TokenDomain(InputDomain):

@@ -12,7 +12,13 @@ from graphopt.export import quiet
 from ._files import copy_tokenizer
 
 # genai reads tokenizer.json by the class named in tokenizer_config.json, of which it knows some.
-_CLASSES = ("PreTrainedTokenizerFast", "LlamaTokenizer", "GemmaTokenizer", "T5Tokenizer", "XLMRobertaTokenizer")
+_CLASSES = (
+    "PreTrainedTokenizerFast",
+    "LlamaTokenizer",
+    "GemmaTokenizer",
+    "T5Tokenizer",
+    "XLMRobertaTokenizer",
+)
 _PROBES = (
     "def f(x):\n    return x  # naïve\n",
     " The quick brown fox's 12345.67 dollars, (isn't it?)",
@@ -34,7 +40,9 @@ def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[st
     path = staging / "tokenizer_config.json"
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     # Transformers writes 1e30 for "no limit", which genai cannot read as a whole number.
-    settings["model_max_length"] = min(int(settings.get("model_max_length") or context_length), context_length)
+    settings["model_max_length"] = min(
+        int(settings.get("model_max_length") or context_length), context_length
+    )
     template = staging / "chat_template.jinja"
     if template.is_file():
         settings.setdefault("chat_template", template.read_text(encoding="utf-8"))

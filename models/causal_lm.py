@@ -97,8 +97,12 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
     layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
     if len(layers) != len(cache.layers) or not layers:
-        raise BadInput(f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it")
-    return [((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((x.keys, x.values) for x in layers)]
+        raise BadInput(
+            f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it"
+        )
+    return [
+        ((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((x.keys, x.values) for x in layers)
+    ]
 
 
 @contextmanager

@@ -49,7 +49,7 @@ class Encoder(Family):
         tensors = {"input_ids": torch.ones_like(mask), "attention_mask": mask}
         if "token_type_ids" in parameters and (getattr(model.config, "type_vocab_size", 0) or 0) > 1:
             tensors["token_type_ids"] = torch.zeros_like(mask)
-        return ExportInputs({**tensors, **_flags(model)}, {name: ("batch", "sequence") for name in tensors})
+        return ExportInputs({**tensors, **_flags(model)}, dict.fromkeys(tensors, ("batch", "sequence")))
 
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return EncoderDomain(interface, config)

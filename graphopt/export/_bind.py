@@ -53,7 +53,10 @@ def _is_placeholder(tensor: ir.TensorProtocol) -> bool:
 def _tied(network: Any) -> dict[str, tuple[str, ...]]:
     """Every parameter and buffer name, with all names of the same tensor (its own included)."""
     by_tensor: dict[int, list[str]] = {}
-    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)):
+    for name, tensor in (
+        *network.named_parameters(remove_duplicate=False),
+        *network.named_buffers(remove_duplicate=False),
+    ):
         by_tensor.setdefault(id(tensor), []).append(name)
     return {name: tuple(names) for names in by_tensor.values() for name in names}
 

@@ -14,6 +14,7 @@ from graphopt.families import Family
 
 __all__ = ["as_dict", "choose_family", "load_config"]
 
+
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of the model in `folder`.
 
@@ -90,7 +91,10 @@ def _trained_for(families: list[Family], fields: Mapping[str, Any], config: Any)
                 return task
     known = ", ".join(dict.fromkeys(name for family in families for name in family.tasks))
     if architecture is None:
-        raise BadInput(f"{config.model_type}: config.json does not say what the model is for", hint=f"Pass --task: {known}.")
+        raise BadInput(
+            f"{config.model_type}: config.json does not say what the model is for",
+            hint=f"Pass --task: {known}.",
+        )
     raise BadInput(
         f"{architecture} is not an architecture that an installed model family covers",
         hint=f"Known tasks: {known}. A plugin can bring more.",

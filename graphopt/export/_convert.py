@@ -70,7 +70,9 @@ def _merge_modules(axis: int, parts: Parts, rule: Any) -> Parts:
     """One tensor for each source, its tensors stacked along a new `axis`."""
 
     def stack(tensors: list[Expr]) -> list[Expr]:
-        return [Concatenated(tuple(Reshaped(t, (*t.shape[:axis], 1, *t.shape[axis:])) for t in tensors), axis)]
+        return [
+            Concatenated(tuple(Reshaped(t, (*t.shape[:axis], 1, *t.shape[axis:])) for t in tensors), axis)
+        ]
 
     if len(parts) == 1:
         return {rule.target_patterns[0]: stack(tensors) for tensors in parts.values()}

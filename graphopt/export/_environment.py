@@ -28,10 +28,13 @@ def require_exporter() -> None:
         if found is None:
             raise EnvironmentProblem(f"exporting a model needs {name}, which is not installed", hint=_HINT)
         if found < oldest:
-            raise EnvironmentProblem(f"exporting a model needs {name} {wanted} or later; {version(name)} is installed", hint=_HINT)
+            raise EnvironmentProblem(
+                f"exporting a model needs {name} {wanted} or later; {version(name)} is installed", hint=_HINT
+            )
         if name in NEWEST and found[0] > NEWEST[name]:
             raise EnvironmentProblem(
-                f"{name} {version(name)} is newer than what this graphopt exports with ({NEWEST[name]}.x)", hint=_HINT
+                f"{name} {version(name)} is newer than what this graphopt exports with ({NEWEST[name]}.x)",
+                hint=_HINT,
             )
     try:
         with quiet():

@@ -59,7 +59,9 @@ def export(
     say = progress or (lambda text: None)
     if source.kind == "onnx":
         if task not in ("auto", ONNX_TASK):
-            raise BadInput(f"{source.path} is an ONNX file: its task cannot be chosen", hint="Leave --task out.")
+            raise BadInput(
+                f"{source.path} is an ONNX file: its task cannot be chosen", hint="Leave --task out."
+            )
         model = load_model(source.path)
         return Exported(model, Interface.of(model), ONNX_TASK)
     say("loading PyTorch and transformers")

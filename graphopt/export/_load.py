@@ -32,7 +32,9 @@ def load_torch_model(folder: Path, auto_class: str, *, trust_remote_code: bool =
                 output_loading_info=True,
             )
         except RuntimeError as error:
-            raise BadInput(f"the weights in {folder} do not fit its config.json: {_first_line(error)}") from error
+            raise BadInput(
+                f"the weights in {folder} do not fit its config.json: {_first_line(error)}"
+            ) from error
     missing = sorted(found["missing_keys"])
     if missing:
         raise BadInput(

@@ -23,7 +23,9 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
     """
     graph = model.graph
     if len(graph.inputs) != len(inputs.dims):
-        raise ValueError(f"{len(inputs.dims)} inputs were described, the graph has {[v.name for v in graph.inputs]}")
+        raise ValueError(
+            f"{len(inputs.dims)} inputs were described, the graph has {[v.name for v in graph.inputs]}"
+        )
     symbols: dict[str, str] = {}
     for value, (name, dims) in zip(graph.inputs, inputs.dims.items(), strict=True):
         value.name = name
@@ -57,7 +59,9 @@ def _values(model: ir.Model) -> list[ir.Value]:
     return [*graph.inputs, *graph.initializers.values(), *produced]
 
 
-def _renamed(dim: int | ir.SymbolicDim, symbols: Mapping[str, str], formulas: Mapping[str, str]) -> int | ir.SymbolicDim:
+def _renamed(
+    dim: int | ir.SymbolicDim, symbols: Mapping[str, str], formulas: Mapping[str, str]
+) -> int | ir.SymbolicDim:
     if not isinstance(dim, ir.SymbolicDim) or dim.value is None:
         return dim
     text = _SYMBOL.sub(lambda match: symbols.get(match[0], match[0]), dim.value)

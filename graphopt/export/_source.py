@@ -41,7 +41,12 @@ def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Sour
     if name in embedded:
         return Source(name, embedded[name], "folder")
     near = registry.nearest(name, embedded)
-    if isinstance(text, Path) or not _HUB_ID.fullmatch(name) or path.suffix == ".onnx" or (near and "/" not in name):
+    if (
+        isinstance(text, Path)
+        or not _HUB_ID.fullmatch(name)
+        or path.suffix == ".onnx"
+        or (near and "/" not in name)
+    ):
         raise BadInput(
             f"{name} does not exist",
             hint=f"Did you mean the embedded model {near!r}?"
@@ -85,8 +90,8 @@ def _download(name: str, trust_remote_code: bool) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import (
             GatedRepoError,
-            HFValidationError,
             HfHubHTTPError,
+            HFValidationError,
             LocalEntryNotFoundError,
             OfflineModeIsEnabled,
             RepositoryNotFoundError,

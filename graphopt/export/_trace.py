@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -24,19 +23,22 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
     """
     from transformers.exporters import OnnxConfig, OnnxExporter
 
+    from graphopt.export._faster import faster_export
+
     config = OnnxConfig(
         dynamic=True, dynamic_shapes=_dynamic_shapes(inputs), opset_version=OPSET, optimize=False
     )
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with quiet():
+        with quiet(), faster_export():
             exported = OnnxExporter().export(model, dict(inputs.kwargs), config)
     except (GraphoptError, MemoryError):
         raise
     except Exception as error:
         raise BadInput(
-            f"{type(model).__name__} cannot be exported: transformers' exporter failed", hint=_last_lines(error)
+            f"{type(model).__name__} cannot be exported: transformers' exporter failed",
+            hint=_last_lines(error),
         ) from error
     finally:
         if collecting:

@@ -1,0 +1,101 @@
+"""Shortcuts through torch's exporter that leave its result alone.
+
+Most of an export is symbolic shape arithmetic. Two parts of it decide nothing: tracing the whole graph a second
+time to decompose a handful of trivial operators, and running attention step by step to learn its output shape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.onnx._internal.exporter import _decomp, _fx_passes
+
+__all__ = ["faster_export"]
+
+aten = torch.ops.aten
+_CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other)
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+@contextlib.contextmanager
+def faster_export() -> Iterator[None]:
+    """Inside, torch's ONNX exporter takes the shortcuts wherever a graph allows."""
+    with _local_decomposition(), _attention_by_shape():
+        yield
+
+
+@contextlib.contextmanager
+def _local_decomposition() -> Iterator[None]:
+    original = _fx_passes.decompose_with_registry
+
+    def decompose(program: torch.export.ExportedProgram, registry: Any) -> torch.export.ExportedProgram:
+        known = set(_decomp.get_onnx_implemented_overloads(registry))
+        if not all(_is_simple(node, known) for node in program.graph_module.graph.nodes):
+            return original(program, registry)
+        _rewrite(program.graph_module)
+        return program
+
+    _fx_passes.decompose_with_registry = decompose
+    try:
+        yield
+    finally:
+        _fx_passes.decompose_with_registry = original
+
+
+def _is_simple(node: torch.fx.Node, known: set[Any]) -> bool:
+    """Whether the exporter can translate the node as it is, or after `_rewrite`."""
+    if node.op in ("placeholder", "output"):
+        return True
+    if node.op != "call_function":
+        return False
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return not isinstance(target, torch._ops.HigherOrderOperator)
+    if target in (*_CASTS, aten.contiguous.default, aten.__and__.Tensor):
+        return True
+    return target in known and not target._schema.is_mutable
+
+
+def _rewrite(module: torch.fx.GraphModule) -> None:
+    """Spell casts `_to_copy`, leave out those that change nothing, and `contiguous`, which ONNX has no idea of."""
+    for node in list(module.graph.nodes):
+        if node.target in _CASTS:
+            source, made = node.args[0], node.meta["val"]
+            if source.meta["val"].dtype == made.dtype:
+                _drop(module, node)
+            else:
+                node.target, node.args, node.kwargs = aten._to_copy.default, (source,), {"dtype": made.dtype}
+        elif node.target is aten.contiguous.default:
+            _drop(module, node)
+        elif node.target is aten.__and__.Tensor:
+            node.target = aten.bitwise_and.Tensor
+    module.recompile()
+
+
+def _drop(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
+    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+    module.graph.erase_node(node)
+
+
+@contextlib.contextmanager
+def _attention_by_shape() -> Iterator[None]:
+    operator: Any = aten.scaled_dot_product_attention.default
+    before: Callable[..., Any] | None = operator.py_kernels.get(_COMPOSITE)
+    operator.py_kernels[_COMPOSITE] = _attention_shape
+    operator._dispatch_cache.clear()
+    try:
+        yield
+    finally:
+        del operator.py_kernels[_COMPOSITE]
+        if before is not None:
+            operator.py_kernels[_COMPOSITE] = before
+        operator._dispatch_cache.clear()
+
+
+def _attention_shape(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: Any, **__: Any
+) -> torch.Tensor:
+    return query.new_empty((*query.shape[:-1], value.shape[-1]))
