@@ -14,6 +14,7 @@ from .lower_attention import LowerAttention
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .pack_qkv import PackQkv
+from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_rms_norm import RaiseRmsNorm
 from .raise_rope import RaiseRope
@@ -33,6 +34,7 @@ PACK = Pack(
         LowerQuickGelu,
         LowerSkipNorm,
         PackQkv,
+        QuantizeWeights,
         RaiseAttention,
         RaiseRmsNorm,
         RaiseRope,

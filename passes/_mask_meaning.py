@@ -97,7 +97,7 @@ class _Names:
 
     sequence: str
     past: str
-    total: str
+    total: str | None
 
     @classmethod
     def of(cls, graph: ir.Graph) -> _Names | None:
@@ -106,9 +106,15 @@ class _Names:
         past = next(
             (s for name, s in shapes.items() if len(s) == 4 and (name or "").startswith("past")), None
         )
-        dims = [s[i] if s is not None else None for s, i in ((ids, 1), (past, 2), (mask, 1))]
-        texts = [d.value for d in dims if isinstance(d, ir.SymbolicDim) and d.value is not None]
-        return cls(*texts) if len(set(texts)) == 3 else None
+        sequence, cached, total = (_symbol(s, axis) for s, axis in ((ids, 1), (past, 2), (mask, 1)))
+        if sequence is None or cached is None or len({sequence, cached, total}) < 3:
+            return None
+        return cls(sequence, cached, total)
+
+
+def _symbol(shape: ir.Shape | None, axis: int) -> str | None:
+    dim = shape[axis] if shape is not None and len(shape) > axis else None
+    return dim.value if isinstance(dim, ir.SymbolicDim) else None
 
 
 def _feed(value: ir.Value, call: _Call, names: _Names) -> Array | None:

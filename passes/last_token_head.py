@@ -28,7 +28,7 @@ class LastTokenHead(Pass):
     After:  logits[batch, 1, vocabulary] = MatMul(h[last tokens], W); logits_to_keep int64[1] is a weight
             of value 1 that is also an input, so that who needs more positions can ask for them
     A row that `attention_mask` shows to be padded on the right gives its last tokens, not its padding; asking
-    for as many as there are gives every position in order. Without such an input the last positions are taken.
+    for as many as there are gives every position in order. Without such an input, the last positions.
     The output is declared with one position, as onnxruntime-genai wants it, and has as many as asked for.
     Refuses: logits that are used in the graph too, or that do not come from a MatMul (or MatMulNBits). Tasks
     other than text generation are passed over.
