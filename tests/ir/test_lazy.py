@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphopt.ir._bytes as reading
+import graphopt.ir._tensor as tensors
 from graphopt.errors import BadInput
 from graphopt.ir import (
     Affine,
@@ -80,7 +81,7 @@ def chain(data: Any, pair: Pair, scratch: Scratch) -> Pair:
     if expr.dtype in FLOATS:
         kinds.append("affine")
     if array.ndim:
-        kinds += ["transpose", "slice", "join", "split", "reshape"]
+        kinds += ["transpose", "slice", "join", "split", "swap", "reshape"]
     kind = data.draw(st.sampled_from(kinds), label="kind")
     if kind == "cast":
         dtype = data.draw(st.sampled_from(FLOATS), label="to")
@@ -102,9 +103,12 @@ def chain(data: Any, pair: Pair, scratch: Scratch) -> Pair:
         return Pair(Concatenated((expr, held, expr), axis), np.concatenate([array] * 3, axis))
     start = data.draw(st.integers(0, size - 1), label="start")
     stop = data.draw(st.integers(start + 1, size), label="stop")
-    if kind == "split":
-        halves = (Sliced(expr, axis, 0, stop), Sliced(expr, axis, stop, size))
-        return Pair(Concatenated(halves, axis), array)
+    if kind in ("split", "swap"):
+        halves = [Sliced(expr, axis, 0, stop), Sliced(expr, axis, stop, size)]
+        if kind == "swap":
+            halves.reverse()
+            array = np.roll(array, -stop, axis)
+        return Pair(Concatenated(tuple(halves), axis), array)
     index = tuple(slice(start, stop) if i == axis else slice(None) for i in range(array.ndim))
     return Pair(Sliced(expr, axis, start, stop), array[index])
 
@@ -215,6 +219,20 @@ def test_narrowing_casts_do_not_cancel(scratch):
     assert simplified(there_and_back).read()[0, 0] == 1.0
 
 
+def test_rows_of_packed_elements_that_start_within_a_byte(scratch):
+    pair = stored(scratch, np.arange(15).reshape(5, 3) % 8, ir.DataType.INT4)
+    for start in range(5):
+        part = simplified(Sliced(pair.expr, 0, start, 5))
+        assert same_bits(part.read(), pair.array[start:])
+
+
+def test_neighbouring_ranges_of_two_files_stay_apart(tmp_path):
+    one, two = (stored(Scratch(tmp_path), np.full((4, 2), i), ir.DataType.FLOAT).expr for i in range(2))
+    upper = Sliced(one, 0, 0, 2)
+    lower = Sliced(two, 0, 2, 4)
+    assert simplified(Concatenated((upper, lower), 0)).read()[:, 0].tolist() == [0, 0, 1, 1]
+
+
 def test_packed_projections_read_whole_rows_of_the_file(scratch):
     """Transposes of q, k and v joined along columns, transposed again for the quantizer: plain rows."""
     q, k = (stored(scratch, np.ones((n, 8)), ir.DataType.BFLOAT16).expr for n in (8, 4))
@@ -265,6 +283,17 @@ def test_tiles_cover_everything_in_order_within_their_size(scratch):
     assert [p for p, _ in parts] == [slice(0, 2), slice(2, 4), slice(4, 6)]
     assert [p for p, _ in tiles(InMemory(np.float32(3).reshape(())))] == [slice(0, 1)]
     assert [b.shape for _, b in tiles(InMemory(np.ones((0, 4), np.float32)))] == [(0, 4)]
+
+
+@pytest.mark.parametrize("dtype", [ir.DataType.INT4, ir.DataType.UINT2])
+def test_tiles_of_packed_types_end_on_bytes(scratch, monkeypatch, dtype):
+    pair = stored(scratch, np.arange(39).reshape(13, 3) % 4, dtype)
+    copy = scratch.write((block for _, block in tiles(pair.expr, max_bytes=1)), dtype, pair.array.shape)
+    assert same_bits(copy.read(), pair.array)
+    whole = digest(pair.expr)
+    monkeypatch.setattr(tensors, "_TILE", 1)
+    assert digest(pair.expr) == whole
+    assert LazyTensor(pair.expr).tobytes() == ir.Tensor(pair.array, dtype=dtype).tobytes()
 
 
 def test_unbound_weights_have_no_data():

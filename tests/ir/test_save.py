@@ -118,6 +118,21 @@ def test_small_types_survive_inline_and_outside(tmp_path, monkeypatch, dtype, sh
     np.testing.assert_array_equal(np.asarray(read.numpy(), np.float32), array.astype(np.float32))
 
 
+def test_weights_start_on_pages_whatever_lies_before_them(tmp_path):
+    sizes = {"w1": 5000, "w2": 1, "w3": 1025, "w4": 4096}
+    weights = ", ".join(f'float[{size}] {name} = ["location": "absent"]' for name, size in sizes.items())
+    model = parse(
+        f"""<ir_version: 10, opset_import: ["" : 23]> g () => (float[N] y)
+        <{weights}> {{ y = Concat<axis = 0>(w1, w2, w3, w4) }}"""
+    )
+    for name, size in sizes.items():
+        model.graph.initializers[name].const_value = ir.tensor(np.arange(size, dtype=np.float32), name=name)
+    save_model(model, tmp_path / "m.onnx")
+    held = {n: v.const_value for n, v in load_model(tmp_path / "m.onnx").graph.initializers.items()}
+    assert [t.expr.offset for n, t in held.items() if n != "w2"] == [0, 20480, 28672]
+    assert all(held[name].numpy().tolist() == list(range(size)) for name, size in sizes.items())
+
+
 def test_weights_of_subgraphs_and_strings_survive(tmp_path):
     model = parse(
         """<ir_version: 10, opset_import: ["" : 23]> g (float[N] x, bool c) => (float[N] y, string[2] t)
