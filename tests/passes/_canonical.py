@@ -26,7 +26,7 @@ class Shape:
     `rotary`: width of the rotated part of a head, None for no rotation. `windows`: sliding windows of the
     layers in turn, None for all keys. `norm`: rms | layer. `qk_norm`: None | "before" | "after" the heads are
     moved in front of the sequence. `projection`: separate | split (a MatMul, then Split) | slices.
-    `sandwich`: Gemma's norms before each residual Add.
+    `sandwich`: Gemma's norms before each residual Add. `padding`: whether there is an attention_mask.
     """
 
     layers: int = 2
@@ -50,6 +50,7 @@ class Shape:
     sandwich: bool = False
     learned_positions: bool = False
     act: str = "silu"
+    padding: bool = True
 
 
 class _Graph:
@@ -100,7 +101,7 @@ def canonical_decoder(shape: Shape | None = None, seed: int = 0) -> ir.Model:
             x,
             g.op("Gather", g.weight("positions.weight", s.positions, s.hidden, scale=0.3), "position_ids"),
         )
-    masks = {w: _mask(g, w) for w in dict.fromkeys(s.windows)}
+    masks = {w: _mask(g, s, w) for w in dict.fromkeys(s.windows)}
     for layer in range(s.layers):
         x = _layer(g, s, layer, x, masks[s.windows[layer % len(s.windows)]])
     x = _norm(g, s, x, "final")
@@ -119,7 +120,7 @@ def _finish(g: _Graph, s: Shape) -> ir.Model:
 
     inputs = [
         info("input_ids", TensorProto.INT64, "batch", "sequence"),
-        info("attention_mask", TensorProto.INT64, "batch", "total"),
+        *([info("attention_mask", TensorProto.INT64, "batch", "total")] if s.padding else []),
         info("position_ids", TensorProto.INT64, "batch", "sequence"),
     ]
     outputs = [info("logits", TensorProto.FLOAT, "batch", "sequence", s.vocab)]
@@ -155,7 +156,7 @@ def _name_dims(model: ir.Model, s: Shape) -> None:
             value.shape = ir.Shape(dims)
 
 
-def _mask(g: _Graph, window: int | None) -> str:
+def _mask(g: _Graph, s: Shape, window: int | None) -> str:
     """bool[batch, 1, sequence, total]: a key is seen if it is a token, not later, and near enough."""
     sequence = g.op("Shape", "input_ids", start=1, end=2)
     past = g.op("Shape", "past_key_values.0.key", start=2, end=3)
@@ -168,6 +169,8 @@ def _mask(g: _Graph, window: int | None) -> str:
     seen = g.op("GreaterOrEqual", distance, zero)
     if window is not None:
         seen = g.op("And", seen, g.op("Less", distance, g.const(window)))
+    if not s.padding:
+        return str(g.op("Unsqueeze", seen, g.const([0, 1])))
     padding = g.op("Unsqueeze", g.op("Cast", "attention_mask", to=TensorProto.BOOL), g.const([1, 2]))
     return str(g.op("And", padding, seen))
 
@@ -319,7 +322,8 @@ class Domain(InputDomain):
 
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
         for call in CALLS:
-            yield self.case(call, rng)
+            if self.shape.padding or call.padding == "none":
+                yield self.case(call, rng)
 
     def case(self, call: Call, rng: np.random.Generator) -> Case:
         """`call` with random tokens and a random cache; right padding may leave a hole in the cached part."""
@@ -336,6 +340,8 @@ class Domain(InputDomain):
             "attention_mask": mask,
             "position_ids": np.maximum(np.cumsum(mask, 1) - 1, 0)[:, call.past :],
         }
+        if not s.padding:
+            del feeds["attention_mask"]
         rows, slots = mask[:, call.past :].astype(bool)[:, :, None], mask.astype(bool)[:, None, :, None]
         compare = {"logits": rows}
         for layer in range(s.layers):

@@ -1,0 +1,74 @@
+"""Running passes over a `canonical_decoder`, and the result beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from graphopt.families import Case
+from graphopt.ir import to_proto
+from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, adapt_feeds, run_recipe
+from tests.passes._canonical import Domain, Shape, canonical_decoder
+
+Array = np.ndarray[Any, Any]
+LOWERING = ("last-token-head", "lower-attention", "lower-skip-norm", "lower-quick-gelu")
+
+
+class Lowered:
+    """A `canonical_decoder` before and after `steps`."""
+
+    def __init__(self, shape: Shape, *steps: str | Step) -> None:
+        self.shape = shape
+        self.model = canonical_decoder(shape)
+        self.context = Context(self.model, domain=Domain(shape), task="text-generation")
+        chain = tuple(step if isinstance(step, Step) else Step(step) for step in steps)
+        recipe = Recipe("test", "", Budget(), chain)
+        self.result: RunResult = run_recipe(self.model, recipe, self.context)
+        self._before = session(canonical_decoder(shape))
+        self._after = session(self.model)
+
+    @property
+    def operators(self) -> Counter[str]:
+        return Counter(node.op_type for node in self.model.graph)
+
+    def near_misses(self) -> set[str]:
+        return {miss.reason for record in self.result.records for miss in record.near_misses}
+
+    def error(self, case: Case) -> float:
+        """The largest difference where an output is specified, in standard deviations of that output."""
+        before = outputs(self._before, case.feeds)
+        after = outputs(self._after, adapt_feeds(self.result.adapters, case.feeds))
+        return max(_difference(before[name], after[name], case.compare[name]) for name in before)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return outputs(self._after, adapt_feeds(self.result.adapters, feeds))
+
+
+def session(model: ir.Model) -> ort.InferenceSession:
+    """On the CPU, the runtime's own optimizations off."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(
+        to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def outputs(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    names = [output.name for output in made.get_outputs()]
+    return dict(zip(names, made.run(names, dict(feeds)), strict=True))
+
+
+def _difference(expected: Array, got: Array, compared: Array) -> float:
+    assert expected.shape == got.shape
+    where = np.broadcast_to(compared, expected.shape)
+    if not where.any():
+        return 0.0
+    largest = np.abs(expected - got)[where].max()
+    return float("inf") if np.isnan(largest) else float(largest / expected[where].std())
