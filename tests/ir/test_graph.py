@@ -15,6 +15,7 @@ from graphopt.ir import (
     const_of,
     consumers,
     has_data,
+    infer_types,
     is_output,
     parse,
     producer,
@@ -146,3 +147,11 @@ def test_the_checker_needs_no_weights_even_in_subgraphs_and_inputs():
     assert checker_problems(model) == []
     model.graph[0].op_type = "Iff"
     assert len(checker_problems(model)) == 1
+
+
+def test_missing_types_are_inferred_and_others_stay(value, model):
+    value("b").shape = ir.Shape(["mine", 4])
+    infer_types(model)
+    assert (value("a").dtype, str(value("a").shape)) == (ir.DataType.FLOAT, "[B,4]")
+    assert (value("b").dtype, str(value("b").shape)) == (ir.DataType.FLOAT, "[mine,4]")
+    assert str(value("t").shape) == "[2]"
