@@ -34,7 +34,7 @@ Padding = Literal["none", "left", "right"]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: a dim is a size, the name of what varies, or None if unknown; `dtype` is numpy's name."""
+    """One input or output. A dim is a size, the name of what varies, or None; `dtype` is numpy's."""
 
     name: str
     dtype: str
@@ -50,7 +50,7 @@ class Interface:
 
     @classmethod
     def of(cls, model: ir.Model) -> Interface:
-        """The interface a graph declares. Inputs that are also initializers have a default and are left out."""
+        """The interface a graph declares, without inputs that are also initializers: they have a default."""
         graph = model.graph
         return cls(
             tuple(_spec(v) for v in graph.inputs if v.name not in graph.initializers),
@@ -84,9 +84,9 @@ class ExportInputs:
     """One sample call of a model's `forward`, with the names the graph shall have.
 
     `kwargs` are the arguments; their tensors, which may sit inside containers, are on the meta device.
-    `dims` describes those tensors in the order in which the containers hold them: graph input name to dims, where
-    a name stands for what varies. `outputs` names the results in order (None: as the model does). `derived` says which names follow from
-    others, and how torch spells it: `{"total": "past + sequence"}`.
+    `dims` describes those tensors in the order in which the containers hold them: graph input name to dims,
+    where a name stands for what varies. `outputs` names the results in order (None: as the model does).
+    `derived` says which names follow from others, and how torch spells it: `{"total": "past + sequence"}`.
     """
 
     kwargs: Mapping[str, Any]
@@ -99,8 +99,9 @@ class ExportInputs:
 class Case:
     """One legal call of a model.
 
-    `compare` maps each output to a bool array that broadcasts to it: where it is False the output is unspecified
-    (rows of padding, say) and is not compared. `padding` says on which side the batch is padded, if at all.
+    `compare` maps each output to a bool array that broadcasts to it: where it is False the output is
+    unspecified (rows of padding, say) and is not compared. `padding` says on which side the batch is
+    padded, if at all.
     """
 
     name: str
@@ -114,7 +115,7 @@ class InputDomain(ABC):
 
     @abstractmethod
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
-        """Small legal calls that between them take every way through the model; the same ones for the same `rng`."""
+        """Small legal calls that between them take every way through the model; `rng` decides them."""
 
 
 class Reference(ABC):
@@ -127,7 +128,7 @@ class Reference(ABC):
 
 @dataclass(frozen=True)
 class PackageContext:
-    """What `Family.package_files` may know: the final graph's interface, and whether past and present may share memory."""
+    """What `Family.package_files` may know: the final graph, and if past and present may share memory."""
 
     interface: Interface
     file: str = "model.onnx"
@@ -164,7 +165,7 @@ class Family(ABC):
     def reference(
         self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
     ) -> Reference:
-        """The model at `source_dir` in PyTorch, to compare with. `interface` is the one it was exported with."""
+        """The model at `source_dir` in PyTorch, to compare with; `interface` is what it was exported with."""
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext

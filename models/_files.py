@@ -9,10 +9,14 @@ _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "tokenizer.model",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
 )
-_TOKENIZER += ("vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja", "chat_template.json")
 _IMAGE = ("preprocessor_config.json", "processor_config.json")
 
 

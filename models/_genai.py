@@ -24,10 +24,10 @@ _PAST = r"past_key_values\.\d+\.(key|value)"
 def write_genai_config(
     source: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
 ) -> list[str]:
-    """Write `staging`/genai_config.json for the graph that `context` describes; what the user should know about it.
+    """Write `staging`/genai_config.json for the graph that `context` describes; what the user should know.
 
-    Model type "decoder" stands for any decoder-only model: genai refuses families it does not name. Token ids and
-    search defaults come from the source's generation_config.json, else its config.json.
+    Model type "decoder" stands for any decoder-only model: genai refuses families it does not name. Token
+    ids and search defaults come from the source's generation_config.json, else its config.json.
     """
     past = context.interface.matching(_PAST)
     sizes = {(spec.dims[1], spec.dims[3]) for spec in past}

@@ -33,7 +33,7 @@ def _mask(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
 
 
 class DecoderDomain(_TokenDomain):
-    """A decoder's calls: a mask over past and new positions, positions counting its ones, any keys and values.
+    """A decoder's calls: a mask over past and new positions, positions counting its ones, any keys, values.
 
     Batches of equal length, or padded on one side; a past that holds padding keeps holding it.
     """
@@ -60,10 +60,10 @@ class DecoderDomain(_TokenDomain):
         past: Sequence[int] | None = None,
         padding: Padding = "none",
     ) -> Case:
-        """A call with `lengths[i]` new tokens in row i after `past[i]` cached ones, shorter rows padded on one side.
+        """A call with `lengths[i]` new tokens in row i after `past[i]` cached ones, shorter rows padded.
 
-        Rows whose past is shorter hold padding there; the new tokens of a call with a past are padded too if their
-        lengths differ.
+        Rows whose past is shorter hold padding there; the new tokens of a call with a past are padded too
+        if their lengths differ.
         """
         past = [0] * len(lengths) if past is None else past
         new = _mask(lengths, max(lengths), padding)
@@ -113,7 +113,6 @@ class EncoderDomain(_TokenDomain):
 
     @staticmethod
     def _valid(dims: Sequence[int | str | None], mask: np.ndarray) -> np.ndarray:
-        """Rows of real tokens; an output for the whole text, made from its first token, where that is real."""
-        if len(dims) > 1 and dims[1] == "sequence":
-            return (mask != 0).reshape(*mask.shape, *[1] * (len(dims) - 2))
-        return (mask[:, 0] != 0).reshape(-1, *[1] * (len(dims) - 1))
+        """Rows of real tokens; a whole text's output is made from its first token, so where that is real."""
+        real = mask != 0 if len(dims) > 1 and dims[1] == "sequence" else mask[:, 0] != 0
+        return np.asarray(real).reshape(*real.shape, *[1] * (len(dims) - real.ndim))

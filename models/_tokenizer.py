@@ -27,10 +27,11 @@ _PROBES = (
 
 
 def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[str]:
-    """Write the source's tokenizer into `staging` in a form that genai tokenizes alike; what the user should know.
+    """Write the source's tokenizer into `staging` so that genai tokenizes alike; what the user should know.
 
-    `tokenizer_class` is the first of the source's own and the usual ones with which genai gives, for a few probing
-    texts, the ids that the tokenizers library gives. The chat template is put inside tokenizer_config.json.
+    `tokenizer_class` is the first of the source's own and the usual ones with which genai gives, for a few
+    probing texts, the ids that the tokenizers library gives. The chat template is put inside
+    tokenizer_config.json.
     """
     copy_tokenizer(source, staging)
     if not (staging / "tokenizer.json").is_file():

@@ -27,8 +27,8 @@ BATCH, SEQUENCE, PAST_LENGTH = 2, 3, 5
 class CausalLM(Family):
     """Decoder-only language models whose state is keys and values.
 
-    The graph takes `input_ids` and `position_ids` int64[batch, sequence], `attention_mask` int64[batch, total] and
-    `past_key_values.N.key/value` float32[batch, heads, past, head size]; it gives `logits`
+    The graph takes `input_ids` and `position_ids` int64[batch, sequence], `attention_mask` int64[batch,
+    total] and `past_key_values.N.key/value` float32[batch, heads, past, head size]; it gives `logits`
     float32[batch, sequence, vocabulary] and `present.N.key/value`, the past followed by the new positions.
     Caches of sliding-window layers hold every position too, so that one graph is right at any length.
     """
@@ -107,7 +107,7 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 @contextmanager
 def _eager_attention(model: Any) -> Iterator[None]:
-    """Inside, attention is computed step by step: the other ways look into the mask, which the meta device lacks."""
+    """Inside, attention is computed step by step: other ways look into the mask, which has no data."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -125,7 +125,7 @@ class _CausalReference(Reference):
         from transformers import DynamicCache
 
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
-        past = []
+        past: list[tuple[torch.Tensor, ...]] = []
         while PAST.format(len(past), "key") in tensors:
             past.append(tuple(tensors.pop(PAST.format(len(past), kind)) for kind in ("key", "value")))
         cache = DynamicCache(past or None)

@@ -27,8 +27,9 @@ _CLASSES = {
 class Encoder(Family):
     """Text encoders: features, masked words, classes of texts or tokens, answers in a context.
 
-    The graph takes `input_ids` and `attention_mask` int64[batch, sequence], and `token_type_ids` of that shape where
-    the model tells segments apart; it gives what the model gives, under the same names, in float32.
+    The graph takes `input_ids` and `attention_mask` int64[batch, sequence], and `token_type_ids` of that
+    shape where the model tells segments apart; it gives what the model gives, under the same names, in
+    float32.
     """
 
     name = "encoder"

@@ -21,8 +21,8 @@ _USUAL_SIZE = 224
 class ImageClassifier(Family):
     """Image classifiers.
 
-    The graph takes `pixel_values` float32[batch, channels, height, width], normalized as the model's image processor
-    does, at the size the model was trained for; it gives `logits` float32[batch, classes].
+    The graph takes `pixel_values` float32[batch, channels, height, width], normalized as the model's image
+    processor does, at the size the model was trained for; it gives `logits` float32[batch, classes].
     """
 
     name = "image-classifier"

@@ -21,8 +21,8 @@ __all__ = ["bind"]
 def bind(model: ir.Model, skeleton: Skeleton, checkpoint: SafetensorsIndex) -> None:
     """Give every initializer without data its tensor of the checkpoint, as a lazy expression, in place.
 
-    Names are mapped by transformers' own rules. Raises `BadInput` for a weight that the checkpoint lacks or holds
-    in another shape, `NotByName` where only loading the model can tell.
+    Names are mapped by transformers' own rules. Raises `BadInput` for a weight that the checkpoint lacks or
+    holds in another shape, `NotByName` where only loading the model can tell.
     """
     network = skeleton.model
     stored = converted(network, checkpoint)
@@ -66,10 +66,11 @@ def _fitting(name: str, found: list[Expr], wanted: ir.TensorProtocol) -> Expr:
     for other in found[1:]:
         if other.shape != first.shape or not same_content(LazyTensor(first), LazyTensor(other)):
             raise NotByName(f"weight {name!r} is tied, but its copies in the checkpoint differ")
-    shape = tuple(int(d) for d in wanted.shape)
+    shape = tuple(wanted.shape.numpy())
     if first.shape != shape:
         raise BadInput(
-            f"weight {name!r} has shape {list(first.shape)} in the checkpoint; config.json asks for {list(shape)}"
+            f"weight {name!r} has shape {list(first.shape)} in the checkpoint; "
+            f"config.json asks for {list(shape)}"
         )
     return first if first.dtype == wanted.dtype else Cast(first, wanted.dtype)
 

@@ -18,8 +18,8 @@ __all__ = ["as_dict", "choose_family", "load_config"]
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of the model in `folder`.
 
-    Raises `BadInput` for a damaged file, an architecture transformers does not have, one that needs its own code
-    run (unless `trust_remote_code`), and weights that are already quantized.
+    Raises `BadInput` for a damaged file, an architecture transformers does not have, one that needs its own
+    code run (unless `trust_remote_code`), and weights that are already quantized.
     """
     raw = read_config_json(folder)
     if "quantization_config" in raw:
@@ -37,7 +37,7 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     except (ValueError, KeyError, TypeError, OSError, AttributeError) as error:
         if "trust_remote_code" in str(error):
             raise BadInput(
-                f"{architecture or folder} comes with its own Python code, which is not run unless you ask for it",
+                f"{architecture or folder} comes with its own Python code, which is not run unasked",
                 hint="Read the code in the model's folder, then pass --trust-remote-code.",
             ) from error
         known = raw.get("model_type") in transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
@@ -55,7 +55,7 @@ def _architecture(raw: Mapping[str, Any]) -> str | None:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """A transformers configuration as a dict of its text part's fields, each also under transformers' common name."""
+    """A transformers configuration as a dict, its text part's fields on top, also under common names."""
     text = config.get_text_config()
     fields: dict[str, Any] = config.to_dict() | text.to_dict()
     for common, own in text.attribute_map.items():
@@ -66,7 +66,7 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def choose_family(config: Any, task: str) -> tuple[Family, str]:
-    """The family for a configuration, and the task: the one asked for, or with "auto" the one it was trained for."""
+    """The family for a configuration, and the task: as asked, or for "auto" what it was trained for."""
     families = [family() for family in registry.families().values()]
     known = dict.fromkeys(name for family in families for name in family.tasks)
     fields = as_dict(config)

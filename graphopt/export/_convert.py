@@ -13,7 +13,7 @@ Parts = dict[str, list[Expr]]
 
 
 class NotByName(Exception):
-    """The checkpoint's tensors do not map to the graph's by name alone; the model must be loaded to know them."""
+    """The checkpoint's tensors do not map to the graph's by name alone: the model must be loaded."""
 
 
 def converted(network: Any, checkpoint: SafetensorsIndex) -> dict[str, Expr]:
@@ -75,7 +75,8 @@ def _merge_modules(axis: int, parts: Parts, rule: Any) -> Parts:
         ]
 
     if len(parts) == 1:
-        return {rule.target_patterns[0]: stack(tensors) for tensors in parts.values()}
+        ((_, tensors),) = parts.items()
+        return {rule.target_patterns[0]: stack(tensors)}
     return {pattern: stack(tensors) for pattern, tensors in parts.items()}
 
 

@@ -21,7 +21,7 @@ _HINT = "pip install 'graphopt[export]'"
 
 
 def require_exporter() -> None:
-    """Raise `EnvironmentProblem` unless torch and a transformers whose exporter is known to work can be imported."""
+    """Raise `EnvironmentProblem` unless torch and a transformers with a known exporter are there."""
     for name, oldest in OLDEST.items():
         found = _version(name)
         wanted = ".".join(map(str, oldest))

@@ -34,8 +34,8 @@ Progress = Callable[[str], None]
 class Exported:
     """A model as a graph, its weights lazy, not optimized.
 
-    `config` is the model's configuration as `Family` methods want it; it, `family` and `source_dir` are None for
-    an .onnx source, whose task is "onnx". `notes` are things the user should know.
+    `config` is the model's configuration as `Family` methods want it; it, `family` and `source_dir` are
+    None for an .onnx source, whose task is "onnx". `notes` are things the user should know.
     """
 
     model: ir.Model
@@ -52,9 +52,9 @@ def export(
 ) -> Exported:
     """Make `source` a graph: an .onnx file is loaded as it is, a Hugging Face folder traced at opset 23.
 
-    Tracing needs no memory for weights: they stay lazy ranges of the folder's safetensors, upcast to float32.
-    Raises `BadInput` for a model that is damaged, incomplete or cannot be traced, `EnvironmentProblem` where torch
-    or transformers is missing or too old.
+    Tracing needs no memory for weights: they stay lazy ranges of the folder's safetensors, upcast to
+    float32. Raises `BadInput` for a model that is damaged, incomplete or cannot be traced,
+    `EnvironmentProblem` where torch or transformers is missing or too old.
     """
     say = progress or (lambda text: None)
     if source.kind == "onnx":

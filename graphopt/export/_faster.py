@@ -1,7 +1,8 @@
 """Shortcuts through torch's exporter that leave its result alone.
 
-Most of an export is symbolic shape arithmetic. Two parts of it decide nothing: tracing the whole graph a second
-time to decompose a handful of trivial operators, and running attention step by step to learn its output shape.
+Most of an export is symbolic shape arithmetic. Two parts of it decide nothing: tracing the whole graph a
+second time to decompose a handful of trivial operators, and running attention step by step to learn its
+output shape.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _local_decomposition() -> Iterator[None]:
         _rewrite(program.graph_module)
         return program
 
-    _fx_passes.decompose_with_registry = decompose
+    _fx_passes.decompose_with_registry = decompose  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -60,7 +61,7 @@ def _is_simple(node: torch.fx.Node, known: set[Any]) -> bool:
 
 
 def _rewrite(module: torch.fx.GraphModule) -> None:
-    """Spell casts `_to_copy`, leave out those that change nothing, and `contiguous`, which ONNX has no idea of."""
+    """Spell casts `_to_copy`; leave out those that change nothing, and `contiguous`: ONNX has no such thing."""
     for node in list(module.graph.nodes):
         if node.target in _CASTS:
             source, made = node.args[0], node.meta["val"]

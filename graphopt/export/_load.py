@@ -13,7 +13,7 @@ __all__ = ["load_torch_model"]
 
 
 def load_torch_model(folder: Path, auto_class: str, *, trust_remote_code: bool = False) -> Any:
-    """The model in `folder`, built by the transformers Auto class of that name, weights upcast to float32, on the CPU.
+    """The model in `folder`, as the transformers Auto class of that name builds it, in float32 on the CPU.
 
     Raises `BadInput` for weights that are missing, of the wrong shape, or pickled.
     """

@@ -16,10 +16,11 @@ _SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
 
 def rename(model: ir.Model, inputs: ExportInputs) -> None:
-    """Name graph inputs, outputs and symbolic dims as `inputs` says, in place; drop the exporter's own metadata.
+    """Name graph inputs, outputs and symbolic dims as `inputs` says, in place; drop the exporter's metadata.
 
-    A dim that torch spells as a formula becomes the name `inputs.derived` has for it, or stays a formula over names.
-    Raises `ValueError` if the graph has other inputs than described: one was unused, so it cannot be what it says.
+    A dim that torch spells as a formula becomes the name `inputs.derived` has for it, or stays a formula
+    over names. Raises `ValueError` if the graph has other inputs than described: one was unused, so it
+    cannot be what it says.
     """
     graph = model.graph
     if len(graph.inputs) != len(inputs.dims):

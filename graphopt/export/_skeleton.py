@@ -44,8 +44,8 @@ def build_skeleton(auto_class: Any, config: Any, *, trust_remote_code: bool = Fa
 def _parameters_on_meta() -> Iterator[None]:
     """Every parameter that a module takes on becomes a shape on the meta device; buffers are built as usual.
 
-    The uninitialized memory behind it is never touched, so it costs address space only. A parameter shared between
-    modules stays shared.
+    The uninitialized memory behind it is never touched, so it costs address space only. A parameter shared
+    between modules stays shared.
     """
     original = torch.nn.Module.register_parameter
 
@@ -54,7 +54,7 @@ def _parameters_on_meta() -> Iterator[None]:
             parameter = torch.nn.Parameter(parameter.to("meta"), parameter.requires_grad)
         original(module, name, parameter)
 
-    torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+    torch.nn.Module.register_parameter = register  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

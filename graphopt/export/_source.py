@@ -20,7 +20,7 @@ _CODE_FILES = ["*.py"]
 
 @dataclass(frozen=True)
 class Source:
-    """A model on this machine. `name` is what the user called it; `path` a Hugging Face folder or an .onnx file."""
+    """A model on this machine: `name` is what the user called it, `path` a folder or .onnx file."""
 
     name: str
     path: Path

@@ -17,7 +17,7 @@ OPSET = 23
 
 
 def trace(model: Any, inputs: ExportInputs) -> ir.Model:
-    """The graph of `model` on `inputs`: opset 23, not optimized, its inputs and outputs still under torch's names.
+    """The graph of `model` on `inputs`: opset 23, not optimized, inputs and outputs under torch's names.
 
     Raises `BadInput` naming the architecture if it cannot be traced.
     """
@@ -48,10 +48,10 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
 
 
 def _dynamic_shapes(inputs: ExportInputs) -> dict[str, Any]:
-    """What varies, in the nesting torch wants: one entry for each argument, a flat list for a container's tensors.
+    """What varies, nested as torch wants it: one entry an argument, a flat list for a container's tensors.
 
-    Torch finds out by itself which axes are equal and how long they may be: a bound it would want stated follows
-    from the model's code (a table of 512 positions, say).
+    Torch finds out by itself which axes are equal and how long they may be: a bound it would want stated
+    follows from the model's code (a table of 512 positions, say).
     """
     import torch
 
