@@ -61,7 +61,7 @@ def _is_simple(node: torch.fx.Node, known: set[Any]) -> bool:
 
 
 def _rewrite(module: torch.fx.GraphModule) -> None:
-    """Spell casts `_to_copy`; leave out those that change nothing, and `contiguous`: ONNX has no such thing."""
+    """Spell casts `_to_copy`; leave out those that change nothing, and `contiguous`, unknown to ONNX."""
     for node in list(module.graph.nodes):
         if node.target in _CASTS:
             source, made = node.args[0], node.meta["val"]
@@ -77,8 +77,11 @@ def _rewrite(module: torch.fx.GraphModule) -> None:
 
 
 def _drop(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
-    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
-    module.graph.erase_node(node)
+    if any(user.op == "output" for user in node.users):  # the signature knows it by name
+        node.target, node.args, node.kwargs = aten.clone.default, (node.args[0],), {}
+    else:
+        node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+        module.graph.erase_node(node)
 
 
 @contextlib.contextmanager

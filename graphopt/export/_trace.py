@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from typing import Any
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from graphopt.families import ExportInputs
 __all__ = ["OPSET", "trace"]
 
 OPSET = 23
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def trace(model: Any, inputs: ExportInputs) -> ir.Model:
@@ -38,7 +40,7 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
     except Exception as error:
         raise BadInput(
             f"{type(model).__name__} cannot be exported: transformers' exporter failed",
-            hint=_last_lines(error),
+            hint=_reasons(error),
         ) from error
     finally:
         if collecting:
@@ -76,11 +78,14 @@ def _tensors(container: Any) -> list[Any]:
     return list(get_auto_dynamic_shapes(container))
 
 
-def _last_lines(error: BaseException, count: int = 3) -> str:
-    lines: list[str] = []
-    chain: BaseException | None = error
-    while chain is not None:
-        text = [line.strip() for line in str(chain).splitlines() if line.strip()]
-        lines = [f"{type(chain).__name__}: {' '.join(text[:count])[:400]}", *lines]
-        chain = chain.__cause__ or chain.__context__
-    return "\n  ".join(dict.fromkeys(lines[:2]))
+def _reasons(error: BaseException) -> str:
+    """What the exporter says, the first cause first."""
+    chain = [error]
+    while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(before)
+    said = [f"{type(e).__name__}: {_one_line(str(e))}" for e in reversed(chain)]
+    return "\n  ".join(list(dict.fromkeys(said))[:2])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_COLOURS.sub("", text).split())[:400]
