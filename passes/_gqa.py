@@ -76,7 +76,8 @@ def dense_lengths(query: ir.Value, mask: ir.Value, past: ir.Value, make: Nodes) 
     """
     sizes = _sizes(query, mask, past, make)
     int32 = ir.DataType.INT32
-    zero, one, end = (make.constant([n], np.int64, f"at_{n}") for n in (0, 1, _END))
+    zero, one = make.constant([0], np.int64, "zero"), make.constant([1], np.int64, "one")
+    end = make.constant([_END], np.int64, "end")
     one32, refused = make.constant(1, np.int32, "one_int32"), make.constant(-1, np.int32, "refused")
     tokens = make.op("Cast", [mask], "tokens", like=mask, dtype=int32, to=_INT32)
     count = make.op("ReduceSum", [tokens, one], "token_count", dtype=int32, shape=[None], keepdims=0)

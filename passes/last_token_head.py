@@ -126,8 +126,8 @@ def _last_positions(hidden: ir.Value, keep: ir.Value, make: Nodes) -> ir.Value:
 def _last_tokens(hidden: ir.Value, keep: ir.Value, mask: ir.Value, make: Nodes) -> ir.Value:
     """Of each row of `hidden` the `keep` places that end with its last token, or the first `keep` ones."""
     int64 = ir.DataType.INT64
-    end, one, zero = (make.constant([n], np.int64, f"at_{n}") for n in (_END, 1, 0))
-    none, step = make.constant(0, np.int64, "none"), make.constant(1, np.int64, "step")
+    end, one = make.constant([_END], np.int64, "end"), make.constant([1], np.int64, "one")
+    zero, step = make.constant(0, np.int64, "zero"), make.constant(1, np.int64, "step")
     sequence = make.op("Shape", [hidden], "sequence", dtype=int64, shape=[1], start=1, end=2)
     first_new = make.op("Neg", [sequence], "first_new", like=sequence)
     new = make.op("Slice", [mask, first_new, end, one], "new_mask", dtype=int64, shape=[None, None])
@@ -138,7 +138,7 @@ def _last_tokens(hidden: ir.Value, keep: ir.Value, mask: ir.Value, make: Nodes) 
     start = make.op("Add", [last, back], "start", like=last)
     start = make.op("Max", [start, zero], "first_kept", like=last)
     count = make.op("Squeeze", [keep], "count", dtype=int64, shape=[])
-    steps = make.op("Range", [none, count, step], "steps", dtype=int64, shape=[None])
+    steps = make.op("Range", [zero, count, step], "steps", dtype=int64, shape=[None])
     places = make.op("Add", [start, steps], "places", dtype=int64, shape=[None, None])
     indices = make.op("Unsqueeze", [places, make.constant([2], np.int64, "axis")], "indices", dtype=int64)
     return make.op("GatherND", [hidden, indices], "kept", dtype=hidden.dtype, batch_dims=1)

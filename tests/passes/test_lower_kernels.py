@@ -14,10 +14,11 @@ from onnx import TensorProto, helper
 
 Array = np.ndarray[Any, Any]
 HEADS, KEY_HEADS, SIZE = 4, 2, 16
-SLOTS = (
-    "query key value past_key past_value seqlens_k total_sequence_length cos_cache sin_cache position_ids "
-    "attention_bias head_sink k_scale v_scale q_norm_weight k_norm_weight query_seqlens"
-).split()
+SLOTS = [
+    *("query", "key", "value", "past_key", "past_value", "seqlens_k", "total_sequence_length"),
+    *("cos_cache", "sin_cache", "position_ids", "attention_bias", "head_sink", "k_scale", "v_scale"),
+    *("q_norm_weight", "k_norm_weight", "query_seqlens"),
+]
 INT32 = {"seqlens_k", "total_sequence_length", "query_seqlens"}
 
 
