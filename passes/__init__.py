@@ -16,11 +16,14 @@ from .lower_skip_norm import LowerSkipNorm
 from .pack_qkv import PackQkv
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
+from .raise_gelu import RaiseGelu
+from .raise_layer_norm import RaiseLayerNorm
 from .raise_rms_norm import RaiseRmsNorm
 from .raise_rope import RaiseRope
 from .raise_silu import RaiseSilu
 from .remove_noops import RemoveNoops
 from .simplify_shapes import SimplifyShapes
+from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
 from .upgrade import Upgrade
 
@@ -36,11 +39,14 @@ PACK = Pack(
         PackQkv,
         QuantizeWeights,
         RaiseAttention,
+        RaiseGelu,
+        RaiseLayerNorm,
         RaiseRmsNorm,
         RaiseRope,
         RaiseSilu,
         RemoveNoops,
         SimplifyShapes,
+        StoreFp16,
         TieWeights,
         Upgrade,
     ),

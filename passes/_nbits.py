@@ -64,7 +64,9 @@ def _scales(columns: Floats, levels: int, factors: tuple[float, ...]) -> Floats:
         along = np.multiply(columns, levelled, out=product).sum(0)
         square = np.multiply(levelled, levelled, out=product).sum(0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            gain = along * along / square  # squared error is sum(w^2) less this, at the best scale along / square
+            gain = (
+                along * along / square
+            )  # squared error is sum(w^2) less this, at the best scale along / square
             fitted = along / square
         better = gain > best
         best, chosen = np.where(better, gain, best), np.where(better, fitted, chosen)
@@ -97,9 +99,13 @@ def quantized_tiles(rows: Expr, bits: int, block: int, *, search: bool) -> Itera
     step = max(1, _READ // (4 * width))
 
     def tile(start: int) -> Packed:
-        read = expr.read((slice(start, min(start + step, count)), slice(0, width))).astype(np.float32, copy=False)
+        read = expr.read((slice(start, min(start + step, count)), slice(0, width))).astype(
+            np.float32, copy=False
+        )
         small = max(1, _CACHE // width)
-        parts = [quantize_rows(read[i : i + small], bits, block, search=search) for i in range(0, len(read), small)]
+        parts = [
+            quantize_rows(read[i : i + small], bits, block, search=search) for i in range(0, len(read), small)
+        ]
         return Packed(np.concatenate([p.weight for p in parts]), np.concatenate([p.scales for p in parts]))
 
     starts = iter(range(0, count, step))

@@ -100,7 +100,11 @@ class QuantizeWeights(Pass):
             scale = ir.tensor(np.concatenate(scales))
         stem = found.name
         return _Quantized(
-            _initializer(f"{stem}/q{bits}", weight), _initializer(f"{stem}/scales", scale), bits, block, (count, width)
+            _initializer(f"{stem}/q{bits}", weight),
+            _initializer(f"{stem}/scales", scale),
+            bits,
+            block,
+            (count, width),
         )
 
 
@@ -169,7 +173,11 @@ def _multiplied(node: ir.Node, found: _Matrix, made: _Quantized, accuracy_level:
         "accuracy_level": accuracy_level,
     }
     y = tape.op(
-        "MatMulNBits", [found.x, made.weight, made.scales], attributes, domain=_MICROSOFT, name=f"{node.name}/nbits"
+        "MatMulNBits",
+        [found.x, made.weight, made.scales],
+        attributes,
+        domain=_MICROSOFT,
+        name=f"{node.name}/nbits",
     )
     y.dtype, y.shape = node.outputs[0].dtype, node.outputs[0].shape
     if found.bias is not None:
@@ -202,10 +210,16 @@ def _gathered(node: ir.Node, made: dict[Hashable, _Quantized]) -> Edit | None:
     scales = tape.op("Unsqueeze", [found.scales, axis], name=f"{node.name}/scales")
     attributes = {"gather_axis": 0, "quantize_axis": 2, "block_size": found.block, "bits": found.bits}
     blocks = tape.op(
-        "GatherBlockQuantized", [found.weight, ids, scales], attributes, domain=_MICROSOFT, name=f"{node.name}/nbits"
+        "GatherBlockQuantized",
+        [found.weight, ids, scales],
+        attributes,
+        domain=_MICROSOFT,
+        name=f"{node.name}/nbits",
     )
     rank = len(ids.shape) if ids.shape is not None else 2
-    shape = tape.initializer(ir.tensor(np.asarray([0] * rank + [found.shape[1]], np.int64)), f"{node.name}/shape")
+    shape = tape.initializer(
+        ir.tensor(np.asarray([0] * rank + [found.shape[1]], np.int64)), f"{node.name}/shape"
+    )
     y = tape.op("Reshape", [blocks, shape], name=f"{node.name}/rows")
     return Edit(
         "embedding from the head's packed weight",
@@ -214,4 +228,3 @@ def _gathered(node: ir.Node, made: dict[Hashable, _Quantized]) -> Edit | None:
         initializers=tape.initializers,
         replace={node.outputs[0]: y},
     )
-
