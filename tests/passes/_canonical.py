@@ -53,6 +53,12 @@ class Shape:
     padding: bool = True
 
 
+GPT2 = Shape(
+    norm="layer", bias=True, kv_heads=4, rotary=None, learned_positions=True, projection="split", act="gelu"
+)
+GEMMA2 = Shape(windows=(3, None), softcap=5.0, final_softcap=4.0, scale=0.3, sandwich=True, act="gelu")
+
+
 class _Graph:
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)

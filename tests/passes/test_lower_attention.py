@@ -13,16 +13,12 @@ import pytest
 
 from graphopt.pipeline import Context, NearMiss, Step
 from passes.lower_attention import LowerAttention
-from tests.passes._canonical import CALLS, Call, Domain, Shape, canonical_decoder
+from tests.passes._canonical import CALLS, GEMMA2, GPT2, Call, Domain, Shape, canonical_decoder
 from tests.passes._runs import LOWERING, Lowered, outputs, session
 
 Array = np.ndarray[Any, Any]
 TOLERANCE = 1e-5  # of an output's standard deviation; float32 and another order of sums
 
-GPT2 = Shape(
-    norm="layer", bias=True, kv_heads=4, rotary=None, learned_positions=True, projection="split", act="gelu"
-)
-GEMMA2 = Shape(windows=(3, None), softcap=5.0, final_softcap=4.0, scale=0.3, sandwich=True, act="gelu")
 VARIANTS = {
     "llama": Shape(),
     "one-key-head": Shape(kv_heads=1),
