@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from graphopt._accuracy import Logits, Model, as_logits, measure_language, session_model, through
+from graphopt._arrays import read_arrays
+from graphopt._texts import built_in_text
 from graphopt.errors import BadInput
 from graphopt.export import Exported, Source
 from graphopt.families import Case, Interface, TensorSpec
-from graphopt.pipeline import Adapter, Budget, adapt_feeds
-from graphopt.verify import ClosingCheck, closing_check
+from graphopt.pipeline import Adapter, Budget
+from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
 
 __all__ = ["SEED", "Bindings", "compare_with_source"]
 
 SEED = 0
-
-Arrays = Mapping[str, np.ndarray]
-Model = Callable[[Arrays], dict[str, np.ndarray]]
+TEXT_GENERATION = "text-generation"
+TOKENS = 2048
 
 
 class _Undecided(Exception):
@@ -39,7 +40,9 @@ class Bindings:
     @classmethod
     def parse(cls, inputs: str | Path | None, dims: Sequence[str]) -> Bindings:
         """Read `inputs`, an .npz file, and `dims`, texts like "batch=1,3". Raises `BadInput`."""
-        return cls(Path(inputs) if inputs else None, _arrays(inputs), dict(map(_sizes, dims)))
+        return cls(
+            Path(inputs) if inputs else None, read_arrays(inputs) if inputs else {}, dict(map(_sizes, dims))
+        )
 
     def files(self) -> dict[str, Path]:
         """The files this was read from, by their name in the lock."""
@@ -85,21 +88,6 @@ class Bindings:
         return rng.standard_normal(shape).astype(spec.dtype)
 
 
-def _arrays(path: str | Path | None) -> dict[str, np.ndarray]:
-    if path is None:
-        return {}
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise BadInput(
-                f"{path} holds one array without a name", hint="Save it with numpy.savez(path, name=array)."
-            )
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path} is not an .npz file: {error}") from error
-
-
 def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
     name, _, values = text.partition("=")
     parts = values.split(",")
@@ -116,44 +104,70 @@ def compare_with_source(
     budget: Budget,
     bindings: Bindings,
     *,
+    folder: Path,
+    assumptions: Mapping[str, str],
     trust_remote_code: bool = False,
 ) -> ClosingCheck:
-    """Compare the package behind `session`, an onnxruntime session, with the model it was made from."""
-    package = _through(adapters, _session_model(session))
-    interface = exported.interface
+    """Compare the package behind `session`, an onnxruntime session, with the model it was made from.
+
+    `folder` holds the package's files; `assumptions` are those its graph was made under.
+    """
+    package = through(adapters, session_model(session))
     if exported.family is None or exported.source_dir is None:
-        against = "the graph as it was"
-        try:
-            cases = list(bindings.cases(interface))
-        except _Undecided as reason:
-            hint = "say what legal inputs are with --inputs and --dim"
-            return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
-        reference = _session_model(_plain_session(source.path))
-        return closing_check(
-            reference, package, cases=cases, budget=budget, distribution=False, against=against
-        )
-    family = exported.family
-    torch_model = family.reference(
-        exported.source_dir, exported.task, interface, trust_remote_code=trust_remote_code
+        return _with_the_graph(source, exported.interface, package, budget, bindings)
+    reference = exported.family.reference(
+        exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
     )
-    domain = family.input_domain(interface, exported.config or {})
+    domain = exported.family.input_domain(exported.interface, exported.config or {})
+    generates = exported.task == TEXT_GENERATION
+    measured: list[ClosingComparison] = []
+    if generates and not budget.lossless:
+        measured = _on_text(session, as_logits(reference, exported.interface), folder, budget)
+    cases = domain.cases(np.random.default_rng(SEED))
     return closing_check(
-        torch_model,
+        reference,
         package,
-        cases=domain.cases(np.random.default_rng(SEED)),
+        cases=(case for case in cases if "dense-attention" not in assumptions or _dense(case)),
         budget=budget,
-        distribution=exported.task == "text-generation",
+        distribution=generates,
         against="the source in PyTorch, fp32",
+        measured=measured,
     )
 
 
-def _session_model(session: Any) -> Model:
-    names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
+def _with_the_graph(
+    source: Source, interface: Interface, package: Model, budget: Budget, bindings: Bindings
+) -> ClosingCheck:
+    try:
+        cases = list(bindings.cases(interface))
+    except _Undecided as reason:
+        hint = "say what legal inputs are with --inputs and --dim"
+        return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
+    reference = session_model(_plain_session(source.path))
+    return closing_check(
+        reference, package, cases=cases, budget=budget, distribution=False, against="the graph as it was"
+    )
 
 
-def _through(adapters: Sequence[Adapter], package: Model) -> Model:
-    return lambda feeds: package(adapt_feeds(adapters, feeds))
+def _on_text(session: Any, reference: Logits, folder: Path, budget: Budget) -> list[ClosingComparison]:
+    text = built_in_text()
+    found = measure_language(session, reference, folder, text, TOKENS)
+    bounds = ((budget.kl_mean, "kl_mean", found.kl_mean), (budget.kl_p99, "kl_p99", found.kl_p99))
+    return [
+        ClosingComparison(text.name, "logits", metric, estimate.value, bound)
+        for bound, metric, estimate in bounds
+        if bound is not None
+    ]
+
+
+def _dense(case: Case) -> bool:
+    """Whether every row is tokens first and padding after, and padding only among its new tokens."""
+    mask = case.feeds.get("attention_mask")
+    if mask is None:
+        return True
+    width = case.feeds["input_ids"].shape[1]
+    past, new = mask[:, :-width], mask[:, -width:]
+    return bool((past != 0).all() and (np.diff(new, axis=1) <= 0).all() and (new[:, 0] != 0).all())
 
 
 def _plain_session(path: Path) -> Any:

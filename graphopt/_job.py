@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from graphopt._comparison import SEED, Bindings, compare_with_source
 from graphopt.export import Exported, Source
-from graphopt.families import Interface, PackageContext
+from graphopt.families import Interface, PackageContext, TensorSpec
 from graphopt.ir import FileRange, Scratch, lazy
 from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, versions
-from graphopt.package import GraphFile, Manifest, Port, Staging, TargetInfo
+from graphopt.package import GraphFile, Manifest, Port, PortList, Staging, TargetInfo
 from graphopt.pipeline import Context, Recipe, RunOptions, RunResult, run_recipe, weight_bytes
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
 from graphopt.verify import ClosingCheck
@@ -96,10 +96,13 @@ class Job:
         with self.clock.phase("compile", f"compiling for {self.target.name}"):
             self.target.compile(exported.model, self.staging.package / MODEL)
             if exported.family is not None and exported.source_dir is not None:
-                context = PackageContext(Interface.of(exported.model), MODEL)
-                exported.family.package_files(
+                context = PackageContext(
+                    Interface.of(exported.model), MODEL, share_buffer=_shares_memory(exported.model)
+                )
+                notes = exported.family.package_files(
                     exported.source_dir, exported.config or {}, self.staging.package, context
                 )
+                self.context.notes.extend(notes)
 
     def compare(self, bindings: Bindings, trust_remote_code: bool) -> None:
         """Run the closing check."""
@@ -111,6 +114,8 @@ class Job:
                 self.result.adapters,
                 self.recipe.budget,
                 bindings,
+                folder=self.staging.package,
+                assumptions=self.context.assumptions,
                 trust_remote_code=trust_remote_code,
             )
 
@@ -135,6 +140,7 @@ class Job:
             lossless=self.recipe.budget.lossless,
             target=TargetInfo(name=self.target.name, fingerprint=self.target.fingerprint()),
             graphs={"model": GraphFile(file=MODEL, inputs=inputs, outputs=tuple(map(_port, graph.outputs)))},
+            source_interface=_ports(self.exported.interface),
             adapters=tuple(adapter.to_json() for adapter in self.result.adapters),
             assumptions=self.context.assumptions,
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
@@ -187,6 +193,24 @@ class Job:
 def _port(value: ir.Value) -> Port:
     shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
     return Port(name=value.name or "", dtype=str(value.dtype.numpy()) if value.dtype else "?", shape=shape)
+
+
+def _ports(interface: Interface) -> PortList:
+    def listed(specs: tuple[TensorSpec, ...]) -> tuple[Port, ...]:
+        return tuple(Port(name=s.name, dtype=s.dtype, shape=s.dims) for s in specs)
+
+    return PortList(inputs=listed(interface.inputs), outputs=listed(interface.outputs))
+
+
+def _shares_memory(model: ir.Model) -> bool:
+    """Whether a cache of fixed size can stand for past and present: nothing but attention kernels that take
+    one looks at the past."""
+    past = [value for value in model.graph.inputs if (value.name or "").startswith("past_key_values.")]
+    return bool(past) and all(
+        user.op_type == "GroupQueryAttention" and index in (3, 4)
+        for value in past
+        for user, index in value.uses()
+    )
 
 
 def _files_behind(source: Source, model: ir.Model) -> dict[str, Path]:

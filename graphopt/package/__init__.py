@@ -1,6 +1,14 @@
 """Packages: what `optimize` writes, and what can be done with one."""
 
-from graphopt.package._manifest import MANIFEST, GraphFile, Manifest, Port, TargetInfo, read_manifest
+from graphopt.package._manifest import (
+    MANIFEST,
+    GraphFile,
+    Manifest,
+    Port,
+    PortList,
+    TargetInfo,
+    read_manifest,
+)
 from graphopt.package._package import Package
 from graphopt.package._staging import Staging, check_destination, staged
 
@@ -10,6 +18,7 @@ __all__ = [
     "Manifest",
     "Package",
     "Port",
+    "PortList",
     "Staging",
     "TargetInfo",
     "check_destination",

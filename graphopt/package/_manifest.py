@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphopt.errors import BadInput
 
-__all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "TargetInfo", "Verdict", "read_manifest"]
+__all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "PortList", "TargetInfo", "Verdict", "read_manifest"]
 
 MANIFEST = "graphopt.json"
 VERSION = 1
@@ -38,6 +38,13 @@ class GraphFile(_Frozen):
     outputs: tuple[Port, ...]
 
 
+class PortList(_Frozen):
+    """An interface: inputs and outputs in order."""
+
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+
+
 class TargetInfo(_Frozen):
     """The target the package was compiled for, and what it found on the machine it was compiled on."""
 
@@ -48,9 +55,9 @@ class TargetInfo(_Frozen):
 class Manifest(_Frozen):
     """The whole of graphopt.json.
 
-    `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for the source's
-    interface into feeds for the package's, in order. `assumptions` are conditions the package is only right
-    under. `closing_check` says what the comparison with the source came to.
+    `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for
+    `source_interface` into feeds for the package's graph, in order. `assumptions` are conditions the package
+    is only right under. `closing_check` says what the comparison with the source came to.
     """
 
     version: Literal[1] = 1
@@ -62,9 +69,9 @@ class Manifest(_Frozen):
     lossless: bool
     target: TargetInfo
     graphs: dict[str, GraphFile]
+    source_interface: PortList = PortList()
     adapters: tuple[dict[str, Any], ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
-    session: dict[str, Any] = Field(default_factory=dict)
     closing_check: Verdict = "not run"
 
     def write(self, folder: Path) -> None:

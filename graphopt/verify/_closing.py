@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -96,28 +96,27 @@ def closing_check(
     package: Model,
     *,
     cases: Iterable[ClosingCase],
-    data: Iterable[ClosingCase] = (),
     budget: Budget,
     distribution: bool,
     against: str,
+    measured: Iterable[ClosingComparison] = (),
 ) -> ClosingCheck:
-    """Compare `package` with `reference` over `cases` and, for a lossy `budget`, over `data`.
+    """Compare `package` with `reference` over `cases`, after what was `measured` on data.
 
     `reference` and `package` take the same feeds (the caller puts the adapters before the package).
     `distribution`: the output `logits` is a distribution over tokens, judged by KL divergence; other outputs
     of a lossy package are judged by cosine. `against` is what to call the reference.
     """
     started = time.perf_counter()
-    found: list[ClosingComparison] = []
+    found = list(measured)
     if budget.lossless:
         for case, expected, got in _results(reference, package, cases):
             found += _lossless(case.name, expected, got)
     elif distribution:
-        found += _divergent(_results(reference, package, data), budget)
         for case, expected, got in _results(reference, package, cases):
-            found += _divergent_case(case.name, expected, got, budget)
+            found += _divergent(case.name, expected, got, budget)
     else:
-        for case, expected, got in _results(reference, package, (*cases, *data)):
+        for case, expected, got in _results(reference, package, cases):
             found += _turned(case.name, expected, got, budget)
     seconds = time.perf_counter() - started
     if not found:
@@ -172,23 +171,7 @@ def _lossless(case: str, expected: Selected, got: Selected) -> Iterator[ClosingC
             yield ClosingComparison(case, name, "top1", changed_tokens(value, got[name]), 0)
 
 
-def _divergent(
-    results: Iterable[tuple[ClosingCase, Selected, Selected]], budget: Budget
-) -> Iterator[ClosingComparison]:
-    parts: dict[str, list[np.ndarray]] = {}
-    for case, expected, got in results:
-        parts.setdefault(case.name, []).append(divergences(expected[DISTRIBUTION], got[DISTRIBUTION]))
-    for name, pieces in parts.items():
-        values = np.concatenate(pieces)
-        if budget.kl_mean is not None:
-            yield ClosingComparison(name, DISTRIBUTION, "kl_mean", float(values.mean()), budget.kl_mean)
-        if budget.kl_p99 is not None:
-            yield ClosingComparison(name, DISTRIBUTION, "kl_p99", _p99(values), budget.kl_p99)
-
-
-def _divergent_case(
-    case: str, expected: Selected, got: Selected, budget: Budget
-) -> Iterator[ClosingComparison]:
+def _divergent(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[ClosingComparison]:
     bound = budget.kl_p99 if budget.kl_p99 is not None else budget.kl_mean
     if bound is not None:
         mean = float(divergences(expected[DISTRIBUTION], got[DISTRIBUTION]).mean())
@@ -202,7 +185,3 @@ def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Ite
         if np.issubdtype(value.dtype, np.floating) and value.ndim > 0:
             lowest = float(cosines(value, got[name]).min())
             yield ClosingComparison(case, name, "cosine", lowest, budget.cosine, at_least=True)
-
-
-def _p99(values: np.ndarray[Any, Any]) -> float:
-    return float(np.quantile(values, 0.99)) if np.isfinite(values).all() else float("inf")

@@ -10,7 +10,7 @@ import pytest
 
 from graphopt import CheckFailed, Inconclusive
 from graphopt.pipeline import Budget
-from graphopt.verify import ClosingCheck, closing_check
+from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
 
 LOSSLESS = Budget()
 LOSSY = Budget(kl_mean=0.02, kl_p99=0.2, cosine=0.99)
@@ -48,12 +48,10 @@ def off_by(size: float) -> Model:
 def check(
     package: Model, budget: Budget, *, one: Case | None = None, distribution: bool = True
 ) -> ClosingCheck:
-    cases = [one or case()]
     return closing_check(
         reference,
         package,
-        cases=cases,
-        data=[Case("text", cases[0].feeds)],
+        cases=[one or case()],
         budget=budget,
         distribution=distribution,
         against="the source",
@@ -107,23 +105,38 @@ def test_damage_beyond_the_budget_fails(size: float) -> None:
         found.require()
 
 
-def test_a_case_alone_may_not_exceed_what_99_of_100_tokens_stay_under() -> None:
-    one = case("left-padded batch")
+def test_one_case_beyond_the_budget_fails_and_is_named() -> None:
+    batch = case("left-padded batch")
 
     def broken_when_batched(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return off_by(5.0 if feeds is one.feeds else 0.0)(feeds)
+        return off_by(5.0 if feeds is batch.feeds else 0.0)(feeds)
 
     found = closing_check(
         reference,
         broken_when_batched,
-        cases=[one],
-        data=[case("text")],
+        cases=[case("prefill"), batch],
         budget=LOSSY,
         distribution=True,
         against="the source",
     )
 
     assert [c.case for c in found.failures()] == ["left-padded batch"]
+
+
+def test_what_was_measured_on_data_counts() -> None:
+    beyond = ClosingComparison("held-out text", "logits", "kl_mean", 0.5, 0.02)
+    found = closing_check(
+        reference,
+        reference,
+        cases=[case()],
+        budget=LOSSY,
+        distribution=True,
+        against="the source",
+        measured=[beyond],
+    )
+
+    with pytest.raises(CheckFailed, match=r"logits in held-out text: kl_mean 0\.5 should be ≤ 0\.02"):
+        found.require()
 
 
 @pytest.mark.parametrize("budget", [LOSSLESS, LOSSY])

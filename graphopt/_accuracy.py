@@ -1,0 +1,61 @@
+"""Models as functions, and how far a language model is from its reference on text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt._texts import Text, Tokenizer, context_length, sequences
+from graphopt.evaluate import LanguageComparison, compare_language_models, reference_logits, session_logits
+from graphopt.families import Interface, TensorSpec
+from graphopt.pipeline import Adapter, adapt_feeds
+
+__all__ = ["Arrays", "Logits", "Model", "as_logits", "measure_language", "session_model", "through"]
+
+Arrays = Mapping[str, NDArray[Any]]
+Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
+Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+
+
+@dataclass
+class _Described:
+    """An input as onnxruntime describes it."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> _Described:
+        kind = {"float32": "float", "float64": "double"}.get(spec.dtype, spec.dtype)
+        return cls(spec.name, list(spec.dims), f"tensor({kind})")
+
+
+def session_model(session: Any) -> Model:
+    """The model behind an `onnxruntime.InferenceSession`, from feeds by name to results by name."""
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+
+def through(adapters: Iterable[Adapter], package: Model) -> Model:
+    """`package` with the interface its source had."""
+    chain = tuple(adapters)
+    return lambda feeds: package(adapt_feeds(chain, feeds))
+
+
+def as_logits(model: Model, interface: Interface) -> Logits:
+    """A causal language model that takes the inputs of `interface`, from tokens int64[S] to logits[S, V]."""
+    return reference_logits(model, [_Described.of(spec) for spec in interface.inputs])
+
+
+def measure_language(
+    session: Any, reference: Logits, folder: Path, text: Text, tokens: int
+) -> LanguageComparison:
+    """Compare the language model in `session`, whose files are in `folder`, with `reference` on `text`."""
+    found = sequences(text, Tokenizer(folder), tokens=tokens, context=context_length(folder))
+    return compare_language_models(session_logits(session), reference, found)

@@ -1,0 +1,47 @@
+"""Speed of packages and of other folders that onnxruntime-genai can run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt._validation import domain_of
+from graphopt.evaluate import BenchReport, bench
+from graphopt.package import Package
+from graphopt.pipeline import adapt_feeds, adapter_from_json
+
+__all__ = ["measure_speed"]
+
+GENAI = "genai_config.json"
+SEED = 0
+
+
+def measure_speed(folder: str | Path, against: str | Path | None = None, **options: Any) -> BenchReport:
+    """Measure the package at `folder`, interleaved with `against`; options as for `graphopt.evaluate.bench`.
+
+    Both may be folders that another tool made for onnxruntime-genai. A package that does not generate text
+    runs on `inputs`, an .npz file, or on the largest batch of random legal inputs that its family knows.
+    """
+    for path in (folder, against):
+        if path is not None and not (Path(path) / GENAI).is_file():
+            Package.load(path)
+    if options.get("inputs") is None and not (Path(folder) / GENAI).is_file():
+        with tempfile.TemporaryDirectory() as scratch:
+            return bench(folder, against=against, **{**options, "inputs": _legal_inputs(folder, scratch)})
+    return bench(folder, against=against, **options)
+
+
+def _legal_inputs(folder: str | Path, scratch: str) -> Path | None:
+    package = Package.load(folder)
+    domain = domain_of(package)
+    if domain is None:
+        return None
+    cases = domain.cases(np.random.default_rng(SEED))
+    largest = max(cases, key=lambda case: sum(array.size for array in case.feeds.values()))
+    feeds = adapt_feeds([adapter_from_json(a) for a in package.manifest.adapters], largest.feeds)
+    path = Path(scratch) / "inputs.npz"
+    np.savez(path, **feeds)  # type: ignore[arg-type]
+    return path

@@ -1,0 +1,102 @@
+"""Text to measure accuracy on, as tokens of the model at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt import registry
+from graphopt.errors import BadInput, EnvironmentProblem
+
+__all__ = ["Text", "Tokenizer", "built_in_text", "context_length", "read_text", "sequences"]
+
+HELD_OUT = "heldout.txt"
+WINDOW = 256
+CHARACTERS = 64  # more than a token ever stands for on average, so that a huge file is not tokenized whole
+
+Tokens = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Text:
+    """What to measure on; `name` is for people."""
+
+    name: str
+    content: str
+
+
+def built_in_text() -> Text:
+    """The held-out text that ships with an embedded model: Python source."""
+    for model, folder in registry.embedded_models().items():
+        if (folder / HELD_OUT).is_file():
+            return Text(f"held-out text of {model}", (folder / HELD_OUT).read_text(encoding="utf-8"))
+    raise EnvironmentProblem("no embedded model brings a held-out text", hint="Give one with --data FILE.")
+
+
+def read_text(path: Path) -> Text:
+    """The text file at `path`. `BadInput` where it is missing, not UTF-8 or empty."""
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not a text file: {error}") from error
+    if not content.strip():
+        raise BadInput(f"{path} is empty")
+    return Text(path.name, content)
+
+
+class Tokenizer:
+    """The tokenizer.json in a folder. `BadInput` where there is none or it is damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer as Library
+
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise BadInput(f"{folder} has no tokenizer.json: text cannot be turned into its tokens")
+        try:
+            self._library = Library.from_file(str(path))
+        except Exception as error:  # the library raises no narrower one
+            raise BadInput(f"{path} is not a tokenizer: {error}") from error
+        self._library.no_truncation()
+        self._library.no_padding()
+
+    def plain(self, text: str) -> list[int]:
+        """Token ids of `text` alone."""
+        return list(self._library.encode(text, add_special_tokens=False).ids)
+
+    def framed(self, text: str) -> list[int]:
+        """Token ids of `text` with what the model expects around a text: [CLS] and [SEP], say."""
+        return list(self._library.encode(text).ids)
+
+    def opening(self) -> list[int]:
+        """What the model expects before a text: its beginning-of-sequence token, or nothing."""
+        framed, plain = self.framed("a"), self.plain("a")
+        return framed[: framed.index(plain[0])] if plain and plain[0] in framed else []
+
+
+def sequences(text: Text, tokenizer: Tokenizer, *, tokens: int, context: int | None) -> Iterator[Tokens]:
+    """`text` as consecutive sequences int64[S] of at most 256 tokens and `context`, `tokens` of them in all.
+
+    Every sequence begins with the tokenizer's opening.
+    """
+    opening = tokenizer.opening()
+    length = min(WINDOW, context or WINDOW) - len(opening)
+    ids = tokenizer.plain(text.content[: CHARACTERS * tokens])[:tokens]
+    for start in range(0, len(ids), length):
+        piece = ids[start : start + length]
+        if len(piece) > 1:
+            yield np.asarray([*opening, *piece], np.int64)
+
+
+def context_length(folder: Path) -> int | None:
+    """The longest text, in tokens, that the text-generation package at `folder` was made for, if it says."""
+    try:
+        described = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+        return int(described["model"]["context_length"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,148 @@
+"""What is left of a model: a package beside its source on text, or on whatever inputs it takes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphopt import registry
+from graphopt._accuracy import Arrays, Logits, Model, as_logits, measure_language, session_model, through
+from graphopt._comparison import Bindings
+from graphopt._texts import Text, Tokenizer, built_in_text, read_text
+from graphopt.errors import BadInput
+from graphopt.evaluate import EncoderComparison, LanguageComparison, compare_encoders, session_logits
+from graphopt.export import resolve_source
+from graphopt.families import Case, Family
+from graphopt.package import MANIFEST, Package
+from graphopt.pipeline import adapter_from_json
+from graphopt.runtime import open_session
+
+if TYPE_CHECKING:
+    from graphopt.families import InputDomain
+
+__all__ = ["Validation", "domain_of", "validate"]
+
+TEXT_GENERATION = "text-generation"
+CALLS = 64
+LONGEST = 128
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was measured, on what, and what to keep in mind about it."""
+
+    package: str
+    reference: str
+    data: str
+    result: LanguageComparison | EncoderComparison
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON-able data; `kind` is "language" or "encoder"."""
+        kind = "language" if isinstance(self.result, LanguageComparison) else "encoder"
+        return {"kind": kind, **asdict(self)}
+
+
+def validate(
+    package: Package, reference: str | Path, *, data: Path | None, tokens: int, trust_remote_code: bool
+) -> Validation:
+    """Measure `package` beside `reference`, a source or another package. See `Package.validate`."""
+    if package.manifest.task == TEXT_GENERATION:
+        text = read_text(data) if data else built_in_text()
+        measured: LanguageComparison | EncoderComparison = measure_language(
+            package.session(),
+            _logits(package, reference, trust_remote_code),
+            package.path,
+            text,
+            tokens,
+        )
+        return Validation(str(package.path), str(reference), text.name, measured, _warnings(reference, data))
+    name, calls = _calls(package, data)
+    expected = _model(package, reference, trust_remote_code)
+    measured = compare_encoders(_as_its_source(package), expected, calls)
+    return Validation(str(package.path), str(reference), name, measured)
+
+
+def domain_of(package: Package) -> InputDomain | None:
+    """Legal inputs of the model `package` was made from; None where family or configuration are unknown."""
+    config = package.path / "config.json"
+    if package.manifest.family is None or not config.is_file():
+        return None
+    return _family(package).input_domain(package.interface(), json.loads(config.read_text(encoding="utf-8")))
+
+
+def _warnings(reference: str | Path, data: Path | None) -> list[str]:
+    if data is not None or str(reference) in registry.embedded_models():
+        return []
+    return ["the built-in text is Python source code; give text the model is meant for with --data"]
+
+
+def _package(reference: str | Path) -> Package | None:
+    return Package.load(reference) if (Path(reference) / MANIFEST).is_file() else None
+
+
+def _logits(package: Package, reference: str | Path, trust_remote_code: bool) -> Logits:
+    other = _package(reference)
+    if other is not None:
+        return session_logits(other.session())
+    return as_logits(_model(package, reference, trust_remote_code), package.interface())
+
+
+def _model(package: Package, reference: str | Path, trust_remote_code: bool) -> Model:
+    other = _package(reference)
+    if other is not None:
+        return _as_its_source(other)
+    source = resolve_source(reference, trust_remote_code=trust_remote_code)
+    if source.kind == "onnx":
+        return session_model(open_session(source.path))
+    return _family(package).reference(
+        source.path, package.manifest.task, package.interface(), trust_remote_code=trust_remote_code
+    )
+
+
+def _as_its_source(package: Package) -> Model:
+    return through(map(adapter_from_json, package.manifest.adapters), session_model(package.session()))
+
+
+def _family(package: Package) -> Family:
+    name = package.manifest.family
+    if name is None:
+        raise BadInput(
+            f"{package.path} was made from an .onnx file",
+            hint="Give that file, or a package, as --reference.",
+        )
+    found: type[Family] = registry.resolve("model family", name, registry.families())
+    return found()
+
+
+def _calls(package: Package, data: Path | None) -> tuple[str, Iterator[Arrays]]:
+    interface = package.interface()
+    if data is not None and data.suffix == ".npz":
+        return data.name, (case.feeds for case in Bindings.parse(data, ()).cases(interface))
+    if interface.input("input_ids") is not None and (package.path / "tokenizer.json").is_file():
+        text = read_text(data) if data else built_in_text()
+        return text.name, itertools.islice(_lines(package, text), CALLS)
+    domain = domain_of(package)
+    if domain is None:
+        raise BadInput(f"legal inputs of {package.path} are unknown", hint="Give some with --data FILE.npz.")
+    return "random legal inputs", (c.feeds for c in _unpadded(domain))
+
+
+def _unpadded(domain: InputDomain) -> Iterator[Case]:
+    return (c for c in domain.cases(np.random.default_rng(SEED)) if c.padding == "none")
+
+
+def _lines(package: Package, text: Text) -> Iterator[Arrays]:
+    """Each line of `text` that holds something, as one call, tokens framed as the model expects."""
+    tokenizer = Tokenizer(package.path)
+    for line in filter(str.strip, text.content.splitlines()):
+        ids = np.asarray([tokenizer.framed(line)[:LONGEST]], np.int64)
+        known = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+        yield {spec.name: known[spec.name] for spec in package.interface().inputs}

@@ -1,0 +1,148 @@
+"""graphopt bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from graphopt.evaluate import BenchReport, Estimate, Speed
+
+__all__ = ["command"]
+
+
+@click.command("bench")
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option("--against", type=click.Path(path_type=Path), metavar="PACKAGE", help="Measure this one too.")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Length of the prompt.",
+)
+@click.option(
+    "--new-tokens",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Tokens, or calls, to time.",
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Fresh processes for each."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="[default: what this process may use]")
+@click.option(
+    "--inputs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE.npz",
+    help="Inputs by name, for models that generate no text. [default: random legal ones]",
+)
+@click.option("--price", type=click.FloatRange(min=0), metavar="$/h", help="What the machine costs an hour.")
+@json_option
+@quiet_option
+def command(
+    package: Path,
+    against: Path | None,
+    prompt_tokens: int,
+    new_tokens: int,
+    rounds: int,
+    threads: int | None,
+    inputs: Path | None,
+    price: float | None,
+    json_file: str | None,
+    quiet: bool,
+) -> None:
+    """Measure load time, time to first token, tokens a second and memory of PACKAGE.
+
+    Every measurement is a fresh process. With --against the two packages take turns, and the ratio is of
+    neighbouring measurements.
+    """
+    from graphopt._speed import measure_speed
+
+    with working(quiet) as say:
+        say(f"measuring {package}" + (f" and {against}" if against else ""))
+        found = measure_speed(
+            package,
+            against,
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            rounds=rounds,
+            threads=threads,
+            inputs=inputs,
+            price=price,
+        )
+    write_json(json_file, found.to_json())
+    if not quiet and json_file != "-":
+        _print(found, prompt_tokens, new_tokens)
+
+
+def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
+    from rich.text import Text
+
+    out = console()
+    text = found.speed.prefill is not None
+    what = f"prompt of {prompt_tokens} tokens, {new_tokens} generated" if text else f"{new_tokens} calls"
+    out.print()
+    out.print(
+        Text.assemble(
+            (f" {found.package}", "bold"), (f"  {what}; medians of {found.speed.rounds} processes", "dim")
+        )
+    )
+    out.print()
+    out.print(_table(found, text))
+    if found.steps_ratio is not None and found.first_ratio is not None:
+        out.print()
+        out.print(_ratio(f"{'decode' if text else 'calls'}", found.steps_ratio))
+        out.print(_ratio(f"{'first token' if text else 'first call'}", found.first_ratio))
+    if found.price is not None:
+        out.print()
+        out.print(
+            f" at ${found.price.per_hour:g} an hour, a million tokens cost "
+            f"${found.price.per_million_in:.3g} in and ${found.price.per_million_out:.3g} out"
+        )
+
+
+def _table(found: BenchReport, text: bool) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from graphopt.report import bytes_text
+
+    def seconds(e: Estimate) -> str:
+        scale, unit = (1e3, "ms") if e.value < 1 else (1, "s")
+        return f"{e.value * scale:.3g} {unit} ({e.low * scale:.3g} to {e.high * scale:.3g})"
+
+    def rate(e: Estimate) -> str:
+        return f"{e.value:.3g} /s ({e.low:.3g} to {e.high:.3g})"
+
+    rows: list[tuple[str, Callable[[Speed], str]]] = [
+        ("load", lambda s: seconds(s.load)),
+        ("first token" if text else "first call", lambda s: seconds(s.first)),
+        ("prefill, tokens", lambda s: rate(s.prefill) if s.prefill else ""),
+        ("decode, tokens" if text else "calls", lambda s: rate(s.steps)),
+        ("p50 of a token" if text else "p50 of a call", lambda s: seconds(s.p50)),
+        ("p90 of a token" if text else "p90 of a call", lambda s: seconds(s.p90)),
+        ("peak memory", lambda s: bytes_text(round(s.peak_rss.value))),
+    ]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(" measure", no_wrap=True)
+    for name in filter(None, (found.package, found.against)):
+        table.add_column(name, overflow="fold")
+    for label, shown in rows:
+        if text or not label.startswith("prefill"):
+            cells = [shown(speed) for speed in (found.speed, found.other) if speed is not None]
+            table.add_row(f" {label}", *cells)
+    return table
+
+
+def _ratio(what: str, ratio: Estimate) -> str:
+    sure = "" if ratio.low > 1 or ratio.high < 1 else "; no difference is shown"
+    return f" {what}: {ratio.value:.3g} times as fast ({ratio.low:.3g} to {ratio.high:.3g}{sure})"
