@@ -82,7 +82,7 @@ def test_a_quantized_head_is_pruned_too() -> None:
         ir.tensor(np.linspace(0.1, 1, 106, dtype=np.float32), name="scales"),
     ]
     weights = [
-        ir.Value(name=t.name, const_value=t, type=ir.TensorType(t.dtype), shape=ir.Shape(t.shape))
+        ir.Value(name=t.name, const_value=t, type=ir.TensorType(t.dtype), shape=ir.Shape(t.shape.numpy()))
         for t in packed
     ]
     attributes = {"K": 48, "N": 53, "bits": 4, "block_size": 32}

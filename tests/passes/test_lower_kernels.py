@@ -5,6 +5,7 @@ The decision that follows from it is docs/decisions/grouped-query-attention.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def gqa(feeds: dict[str, Array], **attributes: Any) -> list[Array]:
     return _run(node, feeds, kinds)
 
 
-def _run(node: Any, feeds: dict[str, Array], kinds: dict[str, int] | None = None) -> list[Array]:
+def _run(node: Any, feeds: dict[str, Array], kinds: Mapping[str, int] | None = None) -> list[Array]:
     inputs = [
         helper.make_tensor_value_info(n, (kinds or {}).get(n, TensorProto.FLOAT), [None] * feeds[n].ndim)
         for n in node.input
