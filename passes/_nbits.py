@@ -25,7 +25,7 @@ SEARCHED = (1.0, 0.95, 0.9, 0.85)
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows uint8[rows, blocks, block * bits / 8] and scales float32[rows, blocks]; the zero point is 2^(bits-1)."""
+    """uint8[rows, blocks, block * bits / 8] and scales float32[rows, blocks]; zero point 2^(bits-1)."""
 
     weight: NDArray[np.uint8]
     scales: Floats
@@ -34,9 +34,9 @@ class Packed:
 def quantize_rows(rows: Floats, bits: int, block: int, *, search: bool = True) -> Packed:
     """Quantize float32[rows, K] symmetrically in blocks along K, the last one padded with zeros.
 
-    A block's scale is signed so that its entry of largest magnitude becomes exactly -2^(bits-1), the end with
-    one more level (the trick of llama.cpp's Q4_0). With `search`, shrunken scales are tried too; each candidate's
-    scale is refitted by least squares, and the one with the smallest squared error is kept.
+    A block's scale is signed so that its entry of largest magnitude becomes exactly -2^(bits-1), the end
+    with one more level (the trick of llama.cpp's Q4_0). With `search`, shrunken scales are tried too; each
+    candidate's scale is refitted by least squares, and the one with the smallest squared error is kept.
     """
     count, width = rows.shape
     blocks = -(-width // block)
@@ -53,7 +53,7 @@ def quantize_rows(rows: Floats, bits: int, block: int, *, search: bool = True) -
 def _scales(columns: Floats, levels: int, factors: tuple[float, ...]) -> Floats:
     """A scale for each column of float32[block, columns]."""
     high, low = columns.max(0), columns.min(0)
-    extreme = np.where(high > -low, high, low) / np.float32(-levels)
+    extreme: Floats = np.where(high > -low, high, low) / np.float32(-levels)
     if factors == (1.0,):
         return extreme
     best = np.full(columns.shape[1], -1.0, np.float32)
@@ -70,14 +70,16 @@ def _scales(columns: Floats, levels: int, factors: tuple[float, ...]) -> Floats:
             fitted = along / square
         better = gain > best
         best, chosen = np.where(better, gain, best), np.where(better, fitted, chosen)
-    return chosen
+    result: Floats = chosen
+    return result
 
 
 def _rounded(columns: Floats, scale: Floats, levels: int) -> Floats:
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
     levelled = columns * inverse
     np.rint(levelled, out=levelled)
-    return np.clip(levelled, -levels, levels - 1, out=levelled)
+    np.clip(levelled, -levels, levels - 1, out=levelled)
+    return levelled
 
 
 def _pack(values: NDArray[np.uint8], bits: int, count: int, blocks: int) -> NDArray[np.uint8]:

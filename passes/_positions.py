@@ -29,7 +29,7 @@ def rotary_tables(cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Contex
     """The tables behind `cos` and `sin`, values that depend on position_ids int64[batch, sequence] alone.
 
     They are read off at positions 0..max_position_embeddings - 1, and checked against the graph at random
-    positions of several shapes: a table that depends on the length or on neighbours is refused, with the reason.
+    positions of several shapes: a table that depends on the length or on neighbours is refused.
     """
     positions = next((v for v in graph.inputs if v.name == _POSITIONS), None)
     count = context.config.get("max_position_embeddings")

@@ -56,7 +56,7 @@ class FoldConstants(Pass):
             values = [
                 ir.Value(
                     name=f"{old.name}/constant",
-                    shape=ir.Shape(tuple(tensor.shape)),
+                    shape=ir.Shape(tensor.shape.numpy()),
                     type=ir.TensorType(tensor.dtype),
                     const_value=tensor,
                 )
@@ -209,4 +209,6 @@ def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequ
         )
     except Exception:
         return None  # the reference implementation does not cover every operator; unfolded is still right
-    return results if all(isinstance(r, np.ndarray | np.generic) for r in results) else None
+    if not isinstance(results, list) or not all(isinstance(r, np.ndarray | np.generic) for r in results):
+        return None
+    return results

@@ -22,9 +22,9 @@ _SMALLEST_BLOCK = 16
 class QuantizeWeights(Pass):
     """MatMul by a constant becomes MatMulNBits, its weight rounded to nearest in blocks with a scale each.
 
-    Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); Gather(W, ids) where W is such a weight too
+    Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); Gather(W, ids) of such a weight
     After:  MatMulNBits(x, packed, scales); Gather as GatherBlockQuantized of the same packed bytes
-    Blocks run along the reduced axis. Wide matrices are read and packed a few rows at a time and spilled to disk.
+    Blocks run along the reduced axis. Weights are read and packed a few rows at a time and spilled to disk.
     At accuracy level 4 the kernel also rounds x to 8 bits, a block at a time: damage counts both.
     Refuses: weights without data or not of two axes; names that `exclude` matches or `include` does not;
     Gemm with factors or a transposed x.
@@ -37,9 +37,10 @@ class QuantizeWeights(Pass):
 
     @dataclass(frozen=True)
     class Options:
-        """bits a weight; block_size along the reduced axis, made smaller for narrower weights; accuracy_level 4
-        computes in int8, 0 in float32; search tries shrunken scales; include and exclude are globs over weight
-        names; embedding: a tied one shares the head's packed weight, or stays as it is (keep)."""
+        """bits a weight; block_size along the reduced axis, made smaller for narrower weights;
+        accuracy_level 4 computes in int8, 0 in float32; search tries shrunken scales; include and exclude are
+        globs over weight names; embedding: a tied one shares the head's packed weight, or is kept as it is.
+        """
 
         bits: Literal[4, 8] = 4
         block_size: Literal[16, 32, 64, 128, 256] = 128
@@ -75,7 +76,7 @@ class QuantizeWeights(Pass):
         return fnmatch(name, self.options.include) and not fnmatch(name, self.options.exclude)
 
     def _quantized(self, found: _Matrix, context: Context) -> _Quantized:
-        """Quantize the weight and put the result where the context says; not in memory if there is a scratch file."""
+        """Quantize the weight; the result goes to the scratch file if there is one."""
         bits, (count, width) = self.options.bits, found.rows.shape
         block = self.options.block_size
         while block > width and block > _SMALLEST_BLOCK:
@@ -129,14 +130,15 @@ class _Quantized:
 
 
 def _initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    shape = ir.Shape(tuple(tensor.shape))
+    shape = ir.Shape(tensor.shape.numpy())
     return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
 def _matrix(node: ir.Node) -> _Matrix | str | None:
     if node.domain != "" or node.op_type not in ("MatMul", "Gemm") or node.inputs[0] is None:
         return None
-    weight, transposed, extra = node.inputs[1], False, ()
+    weight, transposed = node.inputs[1], False
+    extra: tuple[ir.Node, ...] = ()
     turn = producer(weight, "Transpose")
     if turn is not None and list(turn.attributes.get_ints("perm") or (1, 0)) == [1, 0]:
         weight, transposed = turn.inputs[0], True
@@ -179,7 +181,7 @@ def _multiplied(node: ir.Node, found: _Matrix, made: _Quantized, accuracy_level:
         domain=_MICROSOFT,
         name=f"{node.name}/nbits",
     )
-    y.dtype, y.shape = node.outputs[0].dtype, node.outputs[0].shape
+    y.type, y.shape = node.outputs[0].type, node.outputs[0].shape
     if found.bias is not None:
         y = tape.op("Add", [y, found.bias], name=f"{node.name}/bias")
     fresh = [v for v in (made.weight, made.scales) if v.graph is None]

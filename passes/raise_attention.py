@@ -14,7 +14,7 @@ from ._masks import masks_whole_rows
 
 
 class RaiseAttention(Pass):
-    """Attention, decomposed or with its KV cache outside, becomes the standard operator with the cache inside.
+    """Attention, decomposed or with its cache outside, becomes the standard operator, the cache inside.
 
     Before: Softmax(softcap(MatMul(q, K^T) * scale) + mask) MatMul V, or Attention(q, K, V, mask);
             K = Concat(past_key, k) and V = Concat(past_value, v), perhaps repeated for grouped queries
@@ -65,7 +65,7 @@ def _operator(node: ir.Node) -> _Attention | None:
     q, k, v = node.inputs[:3]
     if q is None or k is None or v is None or q.shape is None or len(q.shape) != 4:
         return None
-    if any(o.uses() for o in node.outputs[1:]) or node.attributes.get_int("qk_matmul_output_mode", 0):
+    if any(o.uses() for o in node.outputs[1:]) or node.attributes.get_int("qk_matmul_output_mode", False):
         return None
     mask = node.inputs[3] if len(node.inputs) > 3 else None
     attributes = node.attributes
@@ -76,7 +76,7 @@ def _operator(node: ir.Node) -> _Attention | None:
         [node],
         node.outputs[0],
         canonical=True,
-        causal=attributes.get_int("is_causal", 0),
+        causal=attributes.get_int("is_causal", False),
     )  # fmt: skip
 
 
@@ -139,9 +139,9 @@ def _scores(node: ir.Node, softmax: ir.Node) -> _Attention | str | None:
             scale *= step[0]
             operand = step[1]
             extra.append(step[2])
-        if side == 0:
+        if side == 0 and operand is not None:
             q = operand
-        else:
+        elif side == 1:
             k = operand
     if k is None or turned is None or v is None or q is None:
         return "the keys are not transposed before the product"
@@ -164,7 +164,7 @@ def _heads_first(k: ir.Value, turned: ir.Node) -> tuple[ir.Value, ir.Node]:
     )  # fmt: skip
     if k.shape is not None:
         made.outputs[0].shape = ir.Shape([k.shape[0], k.shape[2], k.shape[1], k.shape[3]])
-    made.outputs[0].dtype = k.dtype
+    made.outputs[0].type = k.type
     return made.outputs[0], made
 
 
@@ -221,9 +221,10 @@ def _raised(found: _Attention, context: Context) -> Edit | None:
         on_key, on_value = concats
         assert on_key is not None
         assert on_value is not None
-        inputs = [found.q, on_key.inputs[1], on_value.inputs[1], found.mask, on_key.inputs[0], on_value.inputs[0]]
-        y, present_key, present_value = tape.op_multi_out("Attention", inputs, attributes, num_outputs=3, name=name)
-        replace = {output: y, on_key.outputs[0]: present_key, on_value.outputs[0]: present_value}
+        past = [on_key.inputs[0], on_value.inputs[0]]
+        inputs = [found.q, on_key.inputs[1], on_value.inputs[1], found.mask, *past]
+        made = tape.op_multi_out("Attention", inputs, attributes, num_outputs=3, name=name)
+        replace = dict(zip((output, on_key.outputs[0], on_value.outputs[0]), made, strict=True))
         dead = [n for n in (*key_nodes, *value_nodes) if _only_feeds(n, {*removed, *key_nodes, *value_nodes})]
         removed += [*dead, on_key, on_value]
     else:
@@ -231,7 +232,11 @@ def _raised(found: _Attention, context: Context) -> Edit | None:
         replace = {output: y}
     first = removed[0]
     return Edit(
-        "Attention", remove=list(dict.fromkeys(removed)), insert=[*fresh, *tape.nodes], replace=replace, before=first
+        "Attention",
+        remove=list(dict.fromkeys(removed)),
+        insert=[*fresh, *tape.nodes],
+        replace=replace,
+        before=first,
     )
 
 
@@ -244,14 +249,19 @@ def _on_keys(concat: ir.Node) -> bool:
 
 
 def _unrepeated(value: ir.Value) -> tuple[ir.Value, list[ir.Node], int]:
-    """Keys or values before they were repeated for the query heads of a group: the value, the nodes, how often."""
+    """Keys or values before each was repeated for its group's queries: the value, the nodes, how often."""
     reshape = producer(value, "Reshape")
     expand = producer(reshape.inputs[0], "Expand") if reshape is not None else None
     unsqueeze = producer(expand.inputs[0], "Unsqueeze") if expand is not None else None
     if reshape is None or expand is None or unsqueeze is None:
         return value, [], 1
     inner, repeated = unsqueeze.inputs[0], expand.outputs[0].shape
-    if inner is None or inner.shape is None or len(inner.shape) != 4 or repeated is None or len(repeated) != 5:
+    if (
+        inner is None
+        or inner.shape is None
+        or repeated is None
+        or (len(inner.shape), len(repeated)) != (4, 5)
+    ):
         return value, [], 1
     heads, times = inner.shape[1], repeated[2]
     if repeated[1] != heads or not isinstance(times, int):
@@ -271,4 +281,3 @@ def _guard(found: _Attention, context: Context) -> ir.Node | None:
     if condition is None or zero != 0.0 or found.mask is None:
         return None
     return where if masks_whole_rows(condition, found.mask, context) else None
-

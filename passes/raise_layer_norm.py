@@ -55,7 +55,9 @@ def _normalized(node: ir.Node) -> _Core | str | None:
     if node.domain != "":
         return None
     if node.op_type == "Div":
-        pairs = [(node.inputs[0], node.inputs[1], [])]
+        pairs: list[tuple[ir.Value | None, ir.Value | None, list[ir.Node]]] = [
+            (node.inputs[0], node.inputs[1], [])
+        ]
     elif node.op_type == "Mul":
         pairs = [
             (d, reciprocal.inputs[0], [reciprocal])
@@ -153,7 +155,7 @@ def _raised(core: _Core) -> Edit | str:
 
 def _next(value: ir.Value, op_type: str, x: ir.Value) -> tuple[ir.Node, ir.Value] | None:
     """The only user of `value`, if it is an `op_type` with a constant vector as wide as x's last axis."""
-    uses = value.uses()
+    uses = tuple(value.uses())
     if len(uses) != 1 or value.is_graph_output():
         return None
     node = uses[0].node

@@ -140,7 +140,7 @@ def _raised(core: _Core) -> Edit:
     tape = ir.tape.Tape()
     root = core.nodes[0]
     nodes, output, scale = list(core.nodes), core.output, None
-    uses = core.output.uses()
+    uses = tuple(core.output.uses())
     if len(uses) == 1 and not core.output.is_graph_output():
         after = uses[0].node
         other = next((v for v in after.inputs if v is not core.output), None)

@@ -20,7 +20,7 @@ class RaiseRope(Pass):
     """x cos + rotate_half(x) sin becomes RotaryEmbedding (Su et al. 2021, arXiv 2104.09864).
 
     Before: Add(Mul(x, cos), Mul(Concat(Neg(x[h:]), x[:h]), sin)), cos and sin computed from position_ids
-    After:  RotaryEmbedding(x, cos table, sin table, position_ids); the tables are initializers, one pair a graph
+    After:  RotaryEmbedding(x, cos table, sin table, position_ids); the tables are initializers
     Partial rotation (only the first r of the head's entries) keeps its Slice and Concat around the operator.
     Any scaling of the frequencies comes along, because the tables are read off the graph by running it.
     Refuses: tables that are not a function of the position alone (dynamic scaling); halves that differ.
@@ -75,8 +75,14 @@ def _rotation(add: ir.Node) -> _Rotation | None:
         for x, cos in (tuple(straight.inputs), tuple(reversed(straight.inputs))):
             for rotated, sin in (tuple(turned.inputs), tuple(reversed(turned.inputs))):
                 nodes = _rotate_half(rotated, x)
-                if nodes and x is not None and cos is not None and sin is not None and x.shape is not None:
-                    return _Rotation(x, cos, sin, [add, straight, turned, *nodes]) if len(x.shape) == 4 else None
+                if (
+                    nodes
+                    and x is not None
+                    and cos is not None
+                    and sin is not None
+                    and len(x.shape or ()) == 4
+                ):
+                    return _Rotation(x, cos, sin, [add, straight, turned, *nodes])
     return None
 
 
@@ -87,7 +93,8 @@ def _rotate_half(value: ir.Value | None, x: ir.Value | None) -> list[ir.Node] | 
         return None
     negated = producer(concat.inputs[0], "Neg")
     size = x.shape[-1]
-    if negated is None or not isinstance(size, int) or concat.attributes.get_int("axis") not in (-1, len(x.shape) - 1):
+    last = (-1, len(x.shape) - 1)
+    if negated is None or not isinstance(size, int) or concat.attributes.get_int("axis") not in last:
         return None
     high, low = producer(negated.inputs[0], "Slice"), producer(concat.inputs[1], "Slice")
     if high is None or low is None:

@@ -38,7 +38,7 @@ class RaiseSilu(Pass):
                 continue
             tape = ir.tape.Tape()
             gate = tape.op("Sigmoid", [node.inputs[0]], name=f"{node.name}/sigmoid")
-            gate.dtype, gate.shape = node.outputs[0].dtype, node.outputs[0].shape
+            gate.type, gate.shape = node.outputs[0].type, node.outputs[0].shape
             y = tape.op("Mul", [node.inputs[0], gate], name=f"{node.name}/silu")
             yield Edit("SiLU", remove=[node, add, exp, neg], insert=tape.nodes, replace={node.outputs[0]: y})
 

@@ -14,7 +14,7 @@ _LARGEST = 65504.0
 
 
 class StoreFp16(Pass):
-    """A large float32 weight becomes a float16 one with a Cast behind it, which the runtime does once, at load.
+    """A large float32 weight becomes a float16 one and a Cast, which the runtime does once, at load.
 
     Before: MatMul(x, W) with W float32
     After:  MatMul(x, Cast(W16 to float32))
