@@ -1,4 +1,4 @@
-"""What a target says about itself: what it can run, how graphs are lowered for it, how packages are made and opened.
+"""What a target says about itself: what it can run, how graphs are lowered for it, how packages are made.
 
 Importing this module loads no runtime; methods that need one import it.
 """
@@ -38,7 +38,7 @@ class Capabilities(ABC):
     def supports(self, domain: str, op_type: str, version: int, dtypes: Mapping[str, str]) -> bool:
         """Whether there is a kernel for the operator at this version of its domain.
 
-        `dtypes` maps the schema's type variables to ONNX type names ("tensor(float)"); those left out are free.
+        `dtypes` maps the schema's type variables to ONNX type names ("tensor(float)"); others are free.
         """
 
     @abstractmethod
@@ -93,4 +93,4 @@ class Target(ABC):
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:
-        """What measured decisions and speeds depend on: processor, instruction sets, cores, runtime version."""
+        """What measured decisions and speeds depend on: processor, instructions, cores, runtime."""

@@ -1,4 +1,4 @@
-"""What onnxruntime's CPU provider has kernels for, read off its registries and tried where they do not say."""
+"""What onnxruntime's CPU provider has kernels for: read off its registries, tried where they do not say."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ class CpuCapabilities(Capabilities):
     def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
         functions = {(f.domain, f.name) for f in model.functions.values()}
         return [
-            Unsupported(node.name or node.outputs[0].name or "?", f"{node.domain or 'ai.onnx'}::{node.op_type}", reason)
+            Unsupported(
+                node.name or node.outputs[0].name or "?",
+                f"{node.domain or 'ai.onnx'}::{node.op_type}",
+                reason,
+            )
             for node in model.graph.all_nodes()
             if (node.domain, node.op_type) not in functions
             if (reason := self._reason(node, model.opset_imports.get(node.domain, 1)))
@@ -81,7 +85,9 @@ def _since(domain: str, op_type: str, version: int) -> int:
 
 
 def _dtypes(node: ir.Node, version: int) -> dict[str, str]:
-    variables = _schemas().get((node.domain, node.op_type), {}).get(_since(node.domain, node.op_type, version), [])
+    variables = (
+        _schemas().get((node.domain, node.op_type), {}).get(_since(node.domain, node.op_type, version), [])
+    )
     return {
         variable: f"tensor({_NAMES.get(value.dtype, value.dtype.name.lower())})"
         for variable, value in zip(variables, node.inputs, strict=False)
@@ -100,7 +106,7 @@ def _has_function_body(node: ir.Node, version: int) -> bool:
         schema = onnx.defs.get_schema(node.op_type, version)
     except onnx.defs.SchemaError:
         return False
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
 @functools.cache

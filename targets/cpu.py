@@ -20,7 +20,19 @@ from graphopt.targets import CompileReport, Target
 from ._kernels import CpuCapabilities
 
 _LOWERING = ("last-token-head", "lower-attention", "lower-skip-norm", "lower-quick-gelu")
-_ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "f16c", "asimd", "asimddp", "i8mm", "sve")
+_ISA = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "f16c",
+    "asimd",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
 
 
 class CpuTarget(Target):
@@ -40,7 +52,7 @@ class CpuTarget(Target):
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             raise BadInput(
                 f"target 'cpu' cannot run {refused[0]}{more}",
-                hint="Export the model with other operators or at another opset, or leave out the pass that made it.",
+                hint="Export it with other operators or at another opset, or leave out its pass.",
             )
         save_model(model, path)
         started = time.perf_counter()

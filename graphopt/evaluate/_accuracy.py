@@ -1,4 +1,4 @@
-"""How much of a model is left: perplexity, KL divergence and top-1 agreement, or cosine, against a reference."""
+"""How much of a model is left: perplexity, KL divergence, top-1 agreement or cosine, against a reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from graphopt.evaluate._estimate import Estimate, bootstrap
 from graphopt.verify import cosines
 
-__all__ = ["EncoderComparison", "LanguageComparison", "compare_encoders", "compare_language_models", "windows"]
+__all__ = [
+    "EncoderComparison",
+    "LanguageComparison",
+    "compare_encoders",
+    "compare_language_models",
+    "windows",
+]
 
 Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
 Arrays = Mapping[str, NDArray[Any]]
@@ -51,7 +57,7 @@ class EncoderComparison:
 
 
 def windows(tokens: NDArray[np.int64], length: int, limit: int | None = None) -> Iterator[NDArray[np.int64]]:
-    """`tokens` int64[N] in consecutive windows int64[length], the last one shorter; at most `limit` tokens in all."""
+    """`tokens` int64[N] in consecutive windows int64[length], the last one shorter; `limit` tokens in all."""
     tokens = tokens[:limit]
     for start in range(0, len(tokens), length):
         if len(tokens) - start > 1:
@@ -61,7 +67,7 @@ def windows(tokens: NDArray[np.int64], length: int, limit: int | None = None) ->
 def compare_language_models(
     package: Logits, reference: Logits, sequences: Iterable[NDArray[np.int64]]
 ) -> LanguageComparison:
-    """Run both over each sequence int64[S]; each gives logits[S, vocabulary]. One sequence's are held at a time.
+    """Run both over each sequence int64[S]; each gives logits[S, vocabulary], held one sequence at a time.
 
     Sums are in float64. A package whose logits are not finite has infinite perplexity and divergence.
     """

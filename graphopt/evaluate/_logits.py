@@ -13,7 +13,12 @@ from graphopt.errors import BadInput
 __all__ = ["reference_logits", "session_logits", "whole_sequence"]
 
 Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8, "tensor(uint8)": np.uint8}
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+}
 
 
 class _Input(Protocol):

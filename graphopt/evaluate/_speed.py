@@ -22,7 +22,7 @@ _WORKER = "graphopt.evaluate._worker"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One process: seconds to load, to the first token (or of a first call), then of each step; memory in bytes.
+    """One process: seconds to load, to the first token (or of a first call), of each step; memory in bytes.
 
     For a model that does not generate text a step is one call, and `prompt_tokens` is 0.
     """

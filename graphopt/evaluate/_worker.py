@@ -1,4 +1,4 @@
-"""One measurement of one package in this process, printed as JSON: `python -m graphopt.evaluate._worker FOLDER`."""
+"""One measurement of one package in this process, printed as JSON."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def _text(folder: Path, prompt: int, new: int, threads: int | None) -> dict[str,
     described = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))["model"]
     new = min(new, int(described["context_length"]) - prompt - 1)
     if new < 1:
-        raise SystemExit(f"a prompt of {prompt} tokens leaves no room in a context of {described['context_length']}")
+        raise SystemExit(
+            f"a prompt of {prompt} tokens leaves no room in a context of {described['context_length']}"
+        )
     tokens = np.random.default_rng(0).integers(1, int(described["vocab_size"]), prompt).astype(np.int32)
     started = time.perf_counter()
     config = og.Config(str(folder))

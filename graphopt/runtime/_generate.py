@@ -19,7 +19,7 @@ _CONFIG = "genai_config.json"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: the likeliest at temperature 0, else drawn from the `top_p` most likely mass."""
+    """How a token is chosen: the likeliest at temperature 0, else drawn from the `top_p` likeliest mass."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -67,13 +67,15 @@ class TextModel:
         return [int(t) for t in self._tokenizer.encode(text)]
 
     def chat(self, prompt: str) -> str:
-        """`prompt` as the first message of a conversation, by the model's own template. `BadInput` if it has none."""
+        """`prompt` as a conversation's first message, by the model's template; `BadInput` if it has none."""
         if not _has_template(self.folder):
             raise BadInput(f"{self.folder} has no chat template", hint="Leave out --chat.")
         messages = json.dumps([{"role": "user", "content": prompt}])
         return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt=True))
 
-    def generate(self, prompt: str, *, max_new_tokens: int = 128, sampling: Sampling | None = None) -> Iterator[str]:
+    def generate(
+        self, prompt: str, *, max_new_tokens: int = 128, sampling: Sampling | None = None
+    ) -> Iterator[str]:
         """Pieces of the answer to `prompt` as they come, until its end or `max_new_tokens`.
 
         Raises `BadInput` for an empty prompt, and for one that leaves no room in the context.
@@ -86,7 +88,9 @@ class TextModel:
                 f"the prompt has {len(tokens)} tokens, the model's context is {self.context_length}",
                 hint=f"Shorten it to at most {self.context_length - 1} tokens.",
             )
-        return self._stream(tokens, min(len(tokens) + max_new_tokens, self.context_length), sampling or Sampling())
+        return self._stream(
+            tokens, min(len(tokens) + max_new_tokens, self.context_length), sampling or Sampling()
+        )
 
     def _stream(self, tokens: list[int], length: int, sampling: Sampling) -> Iterator[str]:
         parameters = self._og.GeneratorParams(self._model)

@@ -27,7 +27,7 @@ def session_options(*, threads: int | None = None) -> Any:
 
 
 def open_session(path: str | Path, *, threads: int | None = None, providers: tuple[str, ...] = ()) -> Any:
-    """An `onnxruntime.InferenceSession` of the .onnx file at `path`; `BadInput` with the runtime's reason if it fails."""
+    """An `onnxruntime.InferenceSession` of the file at `path`; `BadInput` with the runtime's reason."""
     options = session_options(threads=threads)
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -40,8 +40,8 @@ def open_session(path: str | Path, *, threads: int | None = None, providers: tup
 
 
 def check_installation() -> None:
-    """Raise `EnvironmentProblem` where onnxruntime is missing, or two distributions of it lie over each other."""
-    found = sorted({name for name in importlib.metadata.packages_distributions().get(_MODULE, ())})
+    """Raise `EnvironmentProblem` where onnxruntime is missing, or two lie over each other."""
+    found = sorted(set(importlib.metadata.packages_distributions().get(_MODULE, ())))
     if not found:
         raise EnvironmentProblem("onnxruntime is not installed", hint="pip install onnxruntime")
     if len(found) > 1:

@@ -14,7 +14,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def default_threads() -> int:
     """Threads for compute: what affinity, the cgroup's quota and the physical cores allow, at least 1.
 
-    onnxruntime looks at none but the cores of the machine, and onnxruntime-genai takes half the hardware threads.
+    onnxruntime looks at none but the machine's cores, and onnxruntime-genai takes half the hardware threads.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota()

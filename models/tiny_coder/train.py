@@ -140,7 +140,7 @@ def train(model: LlamaForCausalLM, tokens: np.ndarray, minutes: float, batch: in
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(input_ids=window[:, :-1]).logits
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), window[:, 1:].flatten())
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for o in optims:
             o.step()
