@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphopt._accuracy import Logits, Model, as_logits, measure_language, session_model, through
+from graphopt._accuracy import Model, as_logits, measure_language, session_model, through
 from graphopt._arrays import read_arrays
-from graphopt._texts import built_in_text
+from graphopt._text_cases import on_text
+from graphopt._texts import Text, Tokenizer, built_in_text
 from graphopt.errors import BadInput
+from graphopt.evaluate import LanguageComparison
 from graphopt.export import Exported, Source
 from graphopt.families import Case, Interface, TensorSpec
 from graphopt.pipeline import Adapter, Budget
@@ -23,6 +25,7 @@ __all__ = ["SEED", "Bindings", "compare_with_source"]
 SEED = 0
 TEXT_GENERATION = "text-generation"
 TOKENS = 2048
+CHARACTERS = 20_000
 
 
 class _Undecided(Exception):
@@ -120,14 +123,23 @@ def compare_with_source(
     )
     domain = exported.family.input_domain(exported.interface, exported.config or {})
     generates = exported.task == TEXT_GENERATION
+    cases: Iterable[Case] = domain.cases(np.random.default_rng(SEED))
+    if "dense-attention" in assumptions:
+        cases = filter(_dense, cases)
     measured: list[ClosingComparison] = []
     if generates and not budget.lossless:
-        measured = _on_text(session, as_logits(reference, exported.interface), folder, budget)
-    cases = domain.cases(np.random.default_rng(SEED))
+        if not (folder / "tokenizer.json").is_file():
+            return ClosingCheck(
+                "inconclusive", reason="the model has no tokenizer: there is no text to measure on"
+            )
+        text = built_in_text()
+        logits = as_logits(reference, exported.interface)
+        measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
+        cases = on_text(cases, Tokenizer(folder).plain(text.content[:CHARACTERS]), reference)
     return closing_check(
         reference,
         package,
-        cases=(case for case in cases if "dense-attention" not in assumptions or _dense(case)),
+        cases=cases,
         budget=budget,
         distribution=generates,
         against="the source in PyTorch, fp32",
@@ -149,9 +161,7 @@ def _with_the_graph(
     )
 
 
-def _on_text(session: Any, reference: Logits, folder: Path, budget: Budget) -> list[ClosingComparison]:
-    text = built_in_text()
-    found = measure_language(session, reference, folder, text, TOKENS)
+def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[ClosingComparison]:
     bounds = ((budget.kl_mean, "kl_mean", found.kl_mean), (budget.kl_p99, "kl_p99", found.kl_p99))
     return [
         ClosingComparison(text.name, "logits", metric, estimate.value, bound)

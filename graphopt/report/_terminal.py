@@ -141,7 +141,7 @@ def _closing(closing: ClosingReport) -> RenderableType:
 
 
 def _worst(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """For each output and metric the comparison furthest beyond its bound; the KV cache counts as one."""
+    """For each output and metric the comparison nearest to its bound or furthest beyond; caches are one."""
     worst: dict[tuple[str, str], Comparison] = {}
     for one in comparisons:
         key = (_kind(one.output), one.metric)
@@ -157,7 +157,9 @@ def _kind(output: str) -> str:
 def _strain(one: Comparison) -> float:
     if one.value != one.value:
         return float("inf")
-    return one.bound - one.value if one.at_least else one.value - one.bound
+    if one.at_least:
+        return (1 - one.value) / (1 - one.bound) if one.bound < 1 else one.bound - one.value
+    return one.value / one.bound if one.bound else one.value
 
 
 def _comparison(one: Comparison) -> Text:

@@ -103,7 +103,8 @@ def closing_check(
 ) -> ClosingCheck:
     """Compare `package` with `reference` over `cases`, after what was `measured` on data.
 
-    `reference` and `package` take the same feeds (the caller puts the adapters before the package).
+    `reference` and `package` take the same feeds (the caller puts the adapters before the package). Cases of
+    one name count together where divergences are averaged.
     `distribution`: the output `logits` is a distribution over tokens, judged by KL divergence; other outputs
     of a lossy package are judged by cosine. `against` is what to call the reference.
     """
@@ -113,8 +114,7 @@ def closing_check(
         for case, expected, got in _results(reference, package, cases):
             found += _lossless(case.name, expected, got)
     elif distribution:
-        for case, expected, got in _results(reference, package, cases):
-            found += _divergent(case.name, expected, got, budget)
+        found += _divergent(_results(reference, package, cases), budget)
     else:
         for case, expected, got in _results(reference, package, cases):
             found += _turned(case.name, expected, got, budget)
@@ -171,11 +171,18 @@ def _lossless(case: str, expected: Selected, got: Selected) -> Iterator[ClosingC
             yield ClosingComparison(case, name, "top1", changed_tokens(value, got[name]), 0)
 
 
-def _divergent(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[ClosingComparison]:
+def _divergent(
+    results: Iterable[tuple[ClosingCase, Selected, Selected]], budget: Budget
+) -> Iterator[ClosingComparison]:
     bound = budget.kl_p99 if budget.kl_p99 is not None else budget.kl_mean
-    if bound is not None:
-        mean = float(divergences(expected[DISTRIBUTION], got[DISTRIBUTION]).mean())
-        yield ClosingComparison(case, DISTRIBUTION, "kl_mean", mean, bound)
+    if bound is None:
+        return
+    tokens: dict[str, list[np.ndarray]] = {}
+    for case, expected, got in results:
+        tokens.setdefault(case.name, []).append(divergences(expected[DISTRIBUTION], got[DISTRIBUTION]))
+    for name, parts in tokens.items():
+        mean = float(np.concatenate(parts).mean())
+        yield ClosingComparison(name, DISTRIBUTION, "kl_mean", mean, bound)
 
 
 def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[ClosingComparison]:
