@@ -139,6 +139,14 @@ class TestGenai:
         assert got[0][width:] == made.greedy[0]
 
 
+def test_genai_takes_padding_on_the_left_for_text(package: Callable[[str, str], Package]) -> None:
+    """Should this fail, batches may be padded on the left too, and the decision record says otherwise."""
+    made = package("llama", "masked")
+    width = max(len(p) for p in PROMPTS)
+    got = made.generate([[*[PAD] * (width - len(p)), *p] for p in PROMPTS], share=False)
+    assert [text[width:] for text in got] != made.greedy
+
+
 def test_a_wrong_position_is_noticed() -> None:
     """The comparison above would see a decoder whose rotation is off."""
     shape = SHAPES["llama"]

@@ -239,3 +239,14 @@ def test_rotary_embedding_takes_rows_with_the_number_of_heads() -> None:
     (got,) = _run(node, feeds, {"position_ids": TensorProto.INT64})
     expected = call._rotated(call.q.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3).reshape(3, 4, -1)
     np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_without_a_past_there_are_no_query_seqlens() -> None:
+    with pytest.raises(Exception, match="query_seqlens requires past_key"):
+        gqa(Call(1, 6, 0).without("past_key", "past_value"), do_rotary=1)
+
+
+def test_norms_of_queries_and_keys_cannot_go_inside() -> None:
+    ones = np.ones(SIZE, np.float32)
+    with pytest.raises(Exception, match="q_norm_weight"):
+        gqa({**Call(1, 6, 0).feeds, "q_norm_weight": ones, "k_norm_weight": ones}, do_rotary=1)
