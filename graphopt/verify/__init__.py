@@ -3,5 +3,17 @@
 from graphopt.verify._closing import ClosingCase, ClosingCheck, ClosingComparison, closing_check
 from graphopt.verify._measures import cosines
 from graphopt.verify._structure import check_structure
+from graphopt.verify._tolerance import Tolerance, Verdict, compare, tolerance_of
 
-__all__ = ["ClosingCase", "ClosingCheck", "ClosingComparison", "check_structure", "closing_check", "cosines"]
+__all__ = [
+    "ClosingCase",
+    "ClosingCheck",
+    "ClosingComparison",
+    "Tolerance",
+    "Verdict",
+    "check_structure",
+    "closing_check",
+    "compare",
+    "cosines",
+    "tolerance_of",
+]

@@ -1,0 +1,136 @@
+"""How far two results of one computation may be apart, by what a pass promises."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from graphopt.verify._measures import cosines, divergences
+
+if TYPE_CHECKING:
+    from graphopt.pipeline import Contract
+
+__all__ = ["LARGEST", "Tolerance", "Verdict", "compare", "tolerance_of"]
+
+LARGEST = 0.1
+"""A relative tolerance this large proves nothing, and is refused."""
+
+_ROUNDINGS = 8
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What counts as the same. `Tolerance()` is bit-equality.
+
+    `relative`: the largest difference as a share of |expected|, or of its root mean square where that is
+    more (a sum of terms that cancel is as inexact as its terms). `metric` instead of it: `kl` (mean
+    divergence of the last axis as logits, at most `budget` nats), `cosine` (of each row, at least
+    1 - `budget`), `sqnr` (at least `budget` dB).
+    """
+
+    relative: float = 0.0
+    metric: str | None = None
+    budget: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.relative < LARGEST:
+            raise ValueError(f"a relative tolerance of {self.relative:g} is not below {LARGEST}")
+        if self.metric not in (None, "kl", "cosine", "sqnr"):
+            raise ValueError(f"unknown metric {self.metric!r}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether two results count as the same, and in words why not; `value` and `bound` are comparable."""
+
+    holds: bool
+    value: float
+    bound: float
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+
+def tolerance_of(contract: Contract, dtype: DTypeLike = np.float32, length: int = 1) -> Tolerance:
+    """The tolerance that `contract` stands for.
+
+    `dtype` is what is computed in and `length` how many terms the longest sum has: the rounding errors of a
+    reordered sum grow like its square root (Higham and Mary 2019, doi 10.1137/18M1226312).
+    """
+    if contract.kind == "exact":
+        return Tolerance()
+    if contract.kind == "lossy":
+        return Tolerance(metric=contract.metric, budget=contract.budget or 0.0)
+    kind = np.dtype(dtype)
+    if kind.kind not in "fV":
+        return Tolerance()
+    return Tolerance(relative=_ROUNDINGS * _epsilon(kind) * math.sqrt(length))
+
+
+def _epsilon(dtype: np.dtype[Any]) -> float:
+    return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
+
+
+def compare(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance) -> Verdict:
+    """Whether `got` is `expected` up to `tolerance`: with the same dtype, shape, NaN and infinities."""
+    if expected.dtype != got.dtype:
+        return Verdict(False, math.inf, 0.0, f"dtype {got.dtype}, not {expected.dtype}")
+    if expected.shape != got.shape:
+        return Verdict(False, math.inf, 0.0, f"shape {got.shape}, not {expected.shape}")
+    if expected.dtype.kind not in "fV" or tolerance == Tolerance():
+        return _bit_equal(expected, got)
+    a, b = expected.astype(np.float64), got.astype(np.float64)
+    for what, test in (("NaN", np.isnan), ("inf", np.isposinf), ("-inf", np.isneginf)):
+        if not np.array_equal(test(a), test(b)):
+            return Verdict(False, math.inf, 0.0, f"{what} in other places")
+    finite = np.isfinite(a)
+    if tolerance.metric is None:
+        return _close(np.where(finite, a, 0), np.where(finite, b, 0), tolerance.relative)
+    if not finite.all():
+        return Verdict(False, math.inf, 0.0, f"{tolerance.metric} of values that are not finite")
+    return _measured(a, b, tolerance)
+
+
+def _bit_equal(expected: NDArray[Any], got: NDArray[Any]) -> Verdict:
+    bits = f"u{expected.dtype.itemsize}"
+    same = np.ascontiguousarray(expected).view(bits) == np.ascontiguousarray(got).view(bits)
+    if expected.dtype.kind in "fV":
+        same |= np.isnan(expected.astype(np.float64)) & np.isnan(got.astype(np.float64))
+    changed = int(np.count_nonzero(~same))
+    reason = f"{changed} of {same.size} values are not bit-equal" if changed else ""
+    return Verdict(not changed, float(changed), 0.0, reason)
+
+
+def _close(a: NDArray[np.float64], b: NDArray[np.float64], relative: float) -> Verdict:
+    if not a.size:
+        return Verdict(True, 0.0, relative)
+    scale = np.maximum(np.abs(a), math.sqrt(float(np.mean(a * a))))
+    apart = np.abs(a - b)
+    share = np.divide(apart, scale, out=np.where(apart > 0, math.inf, 0.0), where=scale > 0)
+    worst = float(share.max())
+    where = tuple(int(i) for i in np.unravel_index(int(share.argmax()), share.shape))
+    holds = worst <= relative
+    return Verdict(
+        holds, worst, relative, "" if holds else f"off by {worst:.2g}, not {relative:.2g}, at {where}"
+    )
+
+
+def _measured(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance) -> Verdict:
+    rows = a.reshape(-1, a.shape[-1]) if a.ndim else a.reshape(1, 1)
+    other = b.reshape(rows.shape)
+    if tolerance.metric == "kl":
+        value, bound, at_least = float(divergences(rows, other).mean()), tolerance.budget, False
+    elif tolerance.metric == "cosine":
+        value, bound, at_least = float(cosines(rows, other).min()), 1 - tolerance.budget, True
+    else:
+        noise, signal = float(np.sum((a - b) ** 2)), float(np.sum(a * a))
+        value = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+        bound, at_least = tolerance.budget, True
+    holds = value >= bound if at_least else value <= bound
+    return Verdict(holds, value, bound, "" if holds else f"{tolerance.metric} {value:.3g}, not {bound:.3g}")
