@@ -45,6 +45,8 @@ def apply(graph: ir.Graph, edit: Edit, provenance: str) -> Applied:
             _add_input(graph, value, applied)
         for old, new in edit.replace.items():
             _redirect(old, new, fresh=new.producer() in edit.insert or new in edit.initializers, log=applied)
+            if new.is_graph_output() and edit.adapter is None:
+                _declare_like(old, new, applied)
         orphans = [v for node in edit.remove for v in node.inputs if v is not None and v.is_initializer()]
         for node in edit.remove:
             _remove(node, edit, applied)
@@ -154,6 +156,12 @@ def _redirect(old: ir.Value, new: ir.Value, *, fresh: bool, log: Applied) -> Non
             new.name, old.name = new_name, old_name
 
         log.record(undo)
+
+
+def _declare_like(old: ir.Value, new: ir.Value, log: Applied) -> None:
+    """An edit without an adapter keeps the interface: the output's declared shape too."""
+    shape, new.shape = new.shape, old.shape
+    log.record(lambda: setattr(new, "shape", shape))
 
 
 def _remove(node: ir.Node, edit: Edit, log: Applied) -> None:
