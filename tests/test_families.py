@@ -1,0 +1,73 @@
+"""Whole families through the main job: exported, lowered, and held to the lossless bounds in every case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import graphopt
+from graphopt.ir import load_model
+
+DECODERS = {
+    "llama": {"GroupQueryAttention": 2, "SkipSimplifiedLayerNormalization": 4, "QuickGelu": 2},
+    "qwen3": {"GroupQueryAttention": 2, "SkipSimplifiedLayerNormalization": 4, "QuickGelu": 2},
+    "gemma2": {"GroupQueryAttention": 2, "Gelu": 2},
+    "gpt2": {"GroupQueryAttention": 2, "SkipLayerNormalization": 5, "Gelu": 2},
+    "mistral": {"GroupQueryAttention": 2, "SkipSimplifiedLayerNormalization": 4, "QuickGelu": 2},
+}
+ENCODERS = ("bert", "roberta", "distilbert", "vit")
+CASES = {
+    "prefill", "prefill-batch", "prefill-left-padded", "prefill-right-padded",
+    "chunk", "chunk-left-padded", "decode", "decode-left-padded",
+}  # fmt: skip
+
+
+def census(package: graphopt.Package) -> Counter[str]:
+    return Counter(node.op_type for node in load_model(package.path / "model.onnx").graph)
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_a_decoder_is_lowered_and_lossless(
+    kind: str, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless")
+    report = package.report()
+    assert report.closing.verdict == "passed"
+    assert {c.case for c in report.closing.comparisons} >= CASES
+    assert any(c.output == "logits" and c.metric == "scaled" for c in report.closing.comparisons)
+    found = census(package)
+    assert {op: found[op] for op in DECODERS[kind]} == DECODERS[kind]
+    assert not found["Softmax"] + found["Attention"] + found["ReduceMean"]
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_is_lossless(kind: str, tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless")
+    assert package.report().closing.verdict == "passed"
+    found = census(package)
+    assert found["Attention"] == 2
+    assert not found["Softmax"] + found["ReduceMean"]
+
+
+def test_the_quantized_layer_has_five_products_and_no_layout_nodes(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The census of one decoder layer: what two layers more add to the graph, halved."""
+
+    def counts(layers: int) -> Counter[str]:
+        source = tiny_model("llama", num_hidden_layers=layers)
+        out = tmp_path / str(layers)
+        return census(graphopt.optimize(source, out, recipe="int4", validate=False))
+
+    more = counts(4)
+    more.subtract(counts(2))
+    assert {op: n // 2 for op, n in more.items() if n} == {
+        "MatMulNBits": 5,
+        "GroupQueryAttention": 1,
+        "SkipSimplifiedLayerNormalization": 2,
+        "QuickGelu": 1,
+        "Mul": 1,
+    }

@@ -1,0 +1,32 @@
+"""Every recipe's closing check fails a model that was broken on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import graphopt
+from graphopt import registry
+from graphopt.errors import CheckFailed
+from tests._sabotage import SABOTAGE
+
+ANCHOR = '[[pass]]\nname = "tie-weights"\n'
+
+
+@pytest.fixture(autouse=True)
+def saboteurs(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(registry.passes()) | {p.name: p for p in SABOTAGE}
+    monkeypatch.setattr(registry, "passes", lambda: known)
+
+
+@pytest.mark.parametrize("fault", [p.name for p in SABOTAGE])
+@pytest.mark.parametrize("recipe", ["lossless", "fp16", "int8", "int4"])
+def test_a_broken_model_is_rejected(recipe: str, fault: str, tiny_coder: Path, tmp_path: Path) -> None:
+    text = registry.recipes()[recipe].read_text(encoding="utf-8")
+    assert ANCHOR in text
+    broken = tmp_path / f"{recipe}.toml"
+    broken.write_text(text.replace(ANCHOR, f'[[pass]]\nname = "{fault}"\n\n{ANCHOR}', 1), encoding="utf-8")
+    with pytest.raises(CheckFailed, match="logits"):
+        graphopt.optimize(tiny_coder, tmp_path / "out", recipe=str(broken))
+    assert not (tmp_path / "out").exists()
