@@ -93,7 +93,7 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
     cache = DynamicCache()
     tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
-    with torch.no_grad(), _eager_attention(model):
+    with torch.no_grad(), _on_meta(model):
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
     layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
     if len(layers) != len(cache.layers) or not layers:
@@ -106,14 +106,19 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 @contextmanager
-def _eager_attention(model: Any) -> Iterator[None]:
-    """Inside, attention is computed step by step: other ways look into the mask, which has no data."""
-    before = model.config._attn_implementation
+def _on_meta(model: Any) -> Iterator[None]:
+    """Inside, `model` runs without data: other attention looks into the mask, other experts lack a meta kernel."""
+    attention, experts = model.config._attn_implementation, None
     model.set_attn_implementation("eager")
+    if model._can_set_experts_implementation():
+        experts = model.get_experts_implementation()
+        model.set_experts_implementation("batched_mm")
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation(attention)
+        if experts is not None:
+            model.set_experts_implementation(experts)
 
 
 class _CausalReference(Reference):

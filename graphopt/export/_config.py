@@ -12,7 +12,7 @@ from graphopt.export._environment import quiet
 from graphopt.export._source import read_config_json
 from graphopt.families import Family
 
-__all__ = ["as_dict", "choose_family", "load_config"]
+__all__ = ["architecture_of", "as_dict", "choose_family", "load_config"]
 
 
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
@@ -54,6 +54,11 @@ def _architecture(raw: Mapping[str, Any]) -> str | None:
     return str(names[0]) if isinstance(names, list) and names else None
 
 
+def architecture_of(config: Any) -> str:
+    """The name of the model class, or of the model type where the configuration does not say."""
+    return str((config.architectures or [config.model_type])[0])
+
+
 def as_dict(config: Any) -> dict[str, Any]:
     """A transformers configuration as a dict, its text part's fields on top, also under common names."""
     text = config.get_text_config()
@@ -70,7 +75,7 @@ def choose_family(config: Any, task: str) -> tuple[Family, str]:
     families = [family() for family in registry.families().values()]
     known = dict.fromkeys(name for family in families for name in family.tasks)
     fields = as_dict(config)
-    what = _architecture(fields) or str(config.model_type)
+    what = architecture_of(config)
     if task == "auto":
         task = _trained_for(families, fields, config)
     registry.resolve("task", task, known)

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.export._bind import bind
-from graphopt.export._config import as_dict, choose_family, load_config
+from graphopt.export._config import architecture_of, as_dict, choose_family, load_config
 from graphopt.export._convert import NotByName
 from graphopt.export._environment import quiet, require_exporter
 from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._source import Source
-from graphopt.export._trace import trace
+from graphopt.export._trace import CannotTrace, reported, trace
 from graphopt.families import Family, Interface
 from graphopt.ir import SafetensorsIndex, load_model
-
-if TYPE_CHECKING:
-    from graphopt.export._skeleton import Skeleton
 
 __all__ = ["Exported", "export"]
 
@@ -73,32 +70,37 @@ def _export_folder(folder: Path, task: str, trust_remote_code: bool, say: Progre
     checkpoint = SafetensorsIndex(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     family, task = choose_family(config, task)
-    auto_class = family.model_class(task)
     notes: list[str] = []
     try:
-        skeleton = _skeleton(auto_class, config, trust_remote_code)
-        say(f"tracing {type(skeleton.model).__name__}")
-        model = _traced(family, skeleton.model, task)
-        bind(model, skeleton, checkpoint)
-    except NotByName as reason:
-        say("tracing with the weights in memory")
-        notes.append(f"the weights were loaded into memory to export them: {reason}")
-        network = load_torch_model(folder, auto_class, trust_remote_code=trust_remote_code)
+        model = _weightless(family, task, config, checkpoint, trust_remote_code, say)
+    except (NotByName, CannotTrace) as reason:
+        if isinstance(reason, CannotTrace) and not reason.needs_data:
+            raise
+        say("tracing again, with the weights in memory")
+        network = load_torch_model(folder, family.model_class(task), trust_remote_code=trust_remote_code)
         model = _traced(family, network, task)
+        notes.append(f"the weights were loaded into memory for the export: {reason}")
     return Exported(model, Interface.of(model), task, family, as_dict(config), folder, notes)
 
 
-def _skeleton(auto_class: str, config: Any, trust_remote_code: bool) -> Skeleton:
+def _weightless(
+    family: Family, task: str, config: Any, checkpoint: SafetensorsIndex, trust: bool, say: Progress
+) -> ir.Model:
     import transformers
 
     from graphopt.export._skeleton import build_skeleton
 
-    with quiet():
-        return build_skeleton(getattr(transformers, auto_class), config, trust_remote_code=trust_remote_code)
+    auto_class = getattr(transformers, family.model_class(task))
+    with quiet(), reported(architecture_of(config)):
+        skeleton = build_skeleton(auto_class, config, trust_remote_code=trust)
+    say(f"tracing {type(skeleton.model).__name__}")
+    model = _traced(family, skeleton.model, task)
+    bind(model, skeleton, checkpoint)
+    return model
 
 
 def _traced(family: Family, network: Any, task: str) -> ir.Model:
-    with quiet():
+    with quiet(), reported(type(network).__name__):
         inputs = family.export_inputs(network, task)
     model = trace(network, inputs)
     rename(model, inputs)

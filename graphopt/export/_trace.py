@@ -2,51 +2,127 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx_ir as ir
 
-from graphopt.errors import BadInput, GraphoptError
+from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
 from graphopt.families import ExportInputs
 
-__all__ = ["OPSET", "trace"]
+__all__ = ["OPSET", "CannotTrace", "reported", "trace"]
 
 OPSET = 23
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
+class CannotTrace(BadInput):
+    """The exporter, or the model's own code, failed on the way to a graph."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it failed for want of what the weights hold: code looked into a tensor on the meta device."""
+        return "meta" in str(self.hint)
+
+
 def trace(model: Any, inputs: ExportInputs) -> ir.Model:
     """The graph of `model` on `inputs`: opset 23, not optimized, inputs and outputs under torch's names.
 
-    Raises `BadInput` naming the architecture if it cannot be traced.
+    Shortcuts come first, then the exporter as it is, then attention spelled out, which needs no operator of
+    its own. Raises `CannotTrace` with what the first attempt met.
     """
-    from transformers.exporters import OnnxConfig, OnnxExporter
-
     from graphopt.export._faster import faster_export
 
-    config = OnnxConfig(
-        dynamic=True, dynamic_shapes=_dynamic_shapes(inputs), opset_version=OPSET, optimize=False
+    attempts: tuple[Callable[[], Any], ...] = (
+        faster_export,
+        contextlib.nullcontext,
+        lambda: _eager_attention(model),
     )
+    first: Exception | None = None
+    with quiet(), _without_collection(), _scalars_keep_their_value():
+        for attempt in attempts:
+            try:
+                with attempt():
+                    return _export(model, inputs)
+            except MemoryError:
+                raise
+            except Exception as error:
+                first = first or error
+    with reported(type(model).__name__):
+        raise first or AssertionError
+
+
+def _export(model: Any, inputs: ExportInputs) -> ir.Model:
+    from transformers.exporters import OnnxConfig, OnnxExporter
+
+    shapes = _dynamic_shapes(inputs)
+    config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=OPSET, optimize=False)
+    program: ir.Model = OnnxExporter().export(model, dict(inputs.kwargs), config).program
+    return program
+
+
+@contextlib.contextmanager
+def reported(architecture: str) -> Iterator[None]:
+    """Turn what foreign code raises inside into `CannotTrace`, which names the architecture and keeps its words."""
+    try:
+        yield
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:
+        raise CannotTrace(
+            f"{architecture} cannot be exported: transformers' exporter failed", hint=_reasons(error)
+        ) from error
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Inside, garbage is not looked for: tracing makes millions of objects and little garbage."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with quiet(), faster_export():
-            exported = OnnxExporter().export(model, dict(inputs.kwargs), config)
-    except (GraphoptError, MemoryError):
-        raise
-    except Exception as error:
-        raise BadInput(
-            f"{type(model).__name__} cannot be exported: transformers' exporter failed",
-            hint=_reasons(error),
-        ) from error
+        yield
     finally:
         if collecting:
             gc.enable()
-    program: ir.Model = exported.program
-    return program
+
+
+@contextlib.contextmanager
+def _scalars_keep_their_value() -> Iterator[None]:
+    """Inside, `torch.tensor(number)` on the meta device is a fill, which the graph records, not a lost constant."""
+    import torch
+
+    original = torch.tensor
+
+    def tensor(data: Any, **options: Any) -> torch.Tensor:
+        device = options.get("device")
+        if (
+            isinstance(data, bool | int | float)
+            and device is not None
+            and torch.device(device).type == "meta"
+        ):
+            options["dtype"] = options.get("dtype") or original(data).dtype
+            return torch.full((), data, **options)
+        return original(data, **options)
+
+    torch.tensor = tensor  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.tensor = original
+
+
+@contextlib.contextmanager
+def _eager_attention(model: Any) -> Iterator[None]:
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def _dynamic_shapes(inputs: ExportInputs) -> dict[str, Any]:
@@ -79,7 +155,7 @@ def _tensors(container: Any) -> list[Any]:
 
 
 def _reasons(error: BaseException) -> str:
-    """What the exporter says, the first cause first."""
+    """What was said, the first cause first."""
     chain = [error]
     while (before := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(before)
