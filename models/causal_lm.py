@@ -107,7 +107,7 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 @contextmanager
 def _on_meta(model: Any) -> Iterator[None]:
-    """Inside, `model` runs without data: other attention looks into the mask, other experts lack a meta kernel."""
+    """Inside, `model` runs without data: other attention looks into the mask, other experts into counts."""
     attention, experts = model.config._attn_implementation, None
     model.set_attn_implementation("eager")
     if model._can_set_experts_implementation():

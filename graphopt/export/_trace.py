@@ -25,7 +25,7 @@ class CannotTrace(BadInput):
 
     @property
     def needs_data(self) -> bool:
-        """Whether it failed for want of what the weights hold: code looked into a tensor on the meta device."""
+        """Whether it failed for want of data: code looked into a tensor on the meta device."""
         return "meta" in str(self.hint)
 
 
@@ -67,7 +67,7 @@ def _export(model: Any, inputs: ExportInputs) -> ir.Model:
 
 @contextlib.contextmanager
 def reported(architecture: str) -> Iterator[None]:
-    """Turn what foreign code raises inside into `CannotTrace`, which names the architecture and keeps its words."""
+    """Turn what foreign code raises inside into `CannotTrace` that names the architecture."""
     try:
         yield
     except (BadInput, MemoryError):
@@ -92,7 +92,7 @@ def _without_collection() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _scalars_keep_their_value() -> Iterator[None]:
-    """Inside, `torch.tensor(number)` on the meta device is a fill, which the graph records, not a lost constant."""
+    """Inside, `torch.tensor(number)` on the meta device is a fill, which the graph records."""
     import torch
 
     original = torch.tensor
