@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from graphopt._texts import context_length
 from graphopt._validation import domain_of
+from graphopt.errors import BadInput
 from graphopt.evaluate import BenchReport, bench
 from graphopt.package import Package
 from graphopt.pipeline import adapt_feeds, adapter_from_json
@@ -19,26 +21,39 @@ GENAI = "genai_config.json"
 SEED = 0
 
 
-def measure_speed(folder: str | Path, against: str | Path | None = None, **options: Any) -> BenchReport:
+def measure_speed(
+    folder: str | Path,
+    against: str | Path | None = None,
+    *,
+    prompt_tokens: int = 256,
+    inputs: str | Path | None = None,
+    **options: Any,
+) -> BenchReport:
     """Measure the package at `folder`, interleaved with `against`; options as for `graphopt.evaluate.bench`.
 
     Both may be folders that another tool made for onnxruntime-genai. A package that does not generate text
     runs on `inputs`, an .npz file, or on the largest batch of random legal inputs that its family knows.
+    Raises `BadInput` where no input is known or a prompt of `prompt_tokens` leaves no room in the context.
     """
-    for path in (folder, against):
-        if path is not None and not (Path(path) / GENAI).is_file():
+    for path in [Path(p) for p in (folder, against) if p is not None]:
+        if not (path / GENAI).is_file():
             Package.load(path)
-    if options.get("inputs") is None and not (Path(folder) / GENAI).is_file():
-        with tempfile.TemporaryDirectory() as scratch:
-            return bench(folder, against=against, **{**options, "inputs": _legal_inputs(folder, scratch)})
-    return bench(folder, against=against, **options)
+        context = context_length(path)
+        if context is not None and prompt_tokens + 2 > context:
+            raise BadInput(
+                f"a prompt of {prompt_tokens} tokens leaves no room in {path}'s context of {context}"
+            )
+    with tempfile.TemporaryDirectory() as scratch:
+        if inputs is None and not (Path(folder) / GENAI).is_file():
+            inputs = _legal_inputs(folder, scratch)
+        return bench(folder, against=against, prompt_tokens=prompt_tokens, inputs=inputs, **options)
 
 
-def _legal_inputs(folder: str | Path, scratch: str) -> Path | None:
+def _legal_inputs(folder: str | Path, scratch: str) -> Path:
     package = Package.load(folder)
     domain = domain_of(package)
     if domain is None:
-        return None
+        raise BadInput(f"legal inputs of {folder} are unknown", hint="Give some with --inputs FILE.npz.")
     cases = domain.cases(np.random.default_rng(SEED))
     largest = max(cases, key=lambda case: sum(array.size for array in case.feeds.values()))
     feeds = adapt_feeds([adapter_from_json(a) for a in package.manifest.adapters], largest.feeds)

@@ -97,9 +97,11 @@ def test_an_architecture_that_does_not_exist(
 ) -> None:
     shutil.copytree(tiny_model("llama"), here / "model")
     config = json.loads((here / "model" / "config.json").read_text())
-    (here / "model" / "config.json").write_text(json.dumps(config | {"model_type": "warpdrive"}))
+    (here / "model" / "config.json").write_text(
+        json.dumps(config | {"model_type": "warpdrive", "architectures": ["WarpDriveForCausalLM"]})
+    )
 
-    assert "warpdrive" in refused("optimize", "model")
+    assert "WarpDriveForCausalLM" in refused("optimize", "model")
 
 
 def test_an_architecture_that_cannot_be_traced_is_named_with_the_exporters_error(
@@ -163,7 +165,7 @@ def test_external_data_through_a_link_out_of_the_folder(refused: Callable[..., s
         (["--target", "cpuu"], "'cpu'"),
         (["--explain", "csee"], "'cse'"),
         (["--recipe", "lossless", "--set", "csee.x=1"], "'cse'"),
-        (["--recipe", "lossless", "--set", "fold-constants.max-growht=1"], "max_growth"),
+        (["--recipe", "lossless", "--set", "fold-constants.max-growht=1"], "'max_growth'"),
         (["--recipe", "lossless", "--stop-after", "dead-cod"], "'dead-code'"),
     ],
 )

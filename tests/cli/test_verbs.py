@@ -1,0 +1,283 @@
+"""run, validate, bench and inspect on a package of the embedded model."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from graphopt import Package, optimize
+from graphopt.cli._main import run
+
+BOTH = """
+<ir_version: 10, opset_import: ["" : 23]>
+net (float[batch, 4] x, float[batch, 4] z) => (float[batch, 4] y, float[batch, 4] twice)
+{
+  y = Relu(x)
+  twice = Add(x, z)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def int4(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path) -> Path:
+    """tiny-coder at int4."""
+
+    def build(folder: Path) -> None:
+        optimize(tiny_coder, folder / "package", recipe="int4")
+
+    return cached("tiny-coder-int4", build) / "package"
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    """A package with two inputs and two outputs."""
+    onnx.save(parser.parse_model(BOTH), tmp_path / "net.onnx")
+    return optimize(tmp_path / "net.onnx", tmp_path / "net", recipe="lossless", dims=["batch=2"]).path
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must succeed; gives what it printed on stdout."""
+
+    def said(*arguments: str | Path) -> str:
+        capsys.readouterr()
+        assert run([str(a) for a in arguments]) == 0
+        return capsys.readouterr().out
+
+    return said
+
+
+def test_the_package_is_a_genai_folder(int4: Path) -> None:
+    package = Package.load(int4)
+
+    assert package.manifest.closing_check == "passed"
+    assert not package.manifest.lossless
+    files = {p.name for p in int4.iterdir()}
+    assert {"genai_config.json", "tokenizer.json", "model.onnx", "model.onnx.data"} < files
+
+
+def test_the_cache_may_be_shared_by_past_and_present(int4: Path) -> None:
+    config = json.loads((int4 / "genai_config.json").read_text())
+
+    assert config["search"]["past_present_share_buffer"] is True
+
+
+def test_run_continues_a_prompt(int4: Path, said: Callable[..., str]) -> None:
+    text = said("run", int4, "def area(width, height):\n    return", "--max-new-tokens", "8")
+
+    assert text.strip()
+    assert text == said("run", int4, "def area(width, height):\n    return", "--max-new-tokens", "8")
+    assert text.rstrip("\n") == Package.load(int4).generate(
+        "def area(width, height):\n    return", max_new_tokens=8
+    ).rstrip("\n")
+
+
+def test_run_reads_the_prompt_from_stdin(
+    int4: Path, said: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = "import os\nimport "
+    monkeypatch.setattr("sys.stdin", io.StringIO(prompt))
+
+    assert said("run", int4, "-", "--max-new-tokens", "4") == said(
+        "run", int4, prompt, "--max-new-tokens", "4"
+    )
+
+
+def test_run_draws_with_a_seed(int4: Path, said: Callable[..., str]) -> None:
+    def draw(seed: int) -> str:
+        return said(
+            "run", int4, "class ", "--max-new-tokens", "24", "--temperature", "1", "--seed", str(seed)
+        )
+
+    assert draw(1) == draw(1)
+    assert len({draw(seed) for seed in range(1, 5)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "message"),
+    [
+        ("x = 1\n" * 600, [], "the model's context is 512"),
+        ("", [], "the prompt is empty"),
+        ("hello", ["--chat"], "no chat template"),
+    ],
+)
+def test_prompts_that_cannot_be_continued(
+    int4: Path, prompt: str, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["run", str(int4), prompt, *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_run_on_arrays(net: Path, tmp_path: Path, said: Callable[..., str]) -> None:
+    x = np.array([[1, -1, 2, -2]], np.float32)
+    np.savez(tmp_path / "in.npz", x=x, z=x)
+    text = said("run", net, "--inputs", tmp_path / "in.npz", "--outputs", tmp_path / "out.npz")
+
+    assert text.splitlines() == ["y  float32[1, 4]", "twice  float32[1, 4]"]
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["y"].tolist() == [[1, 0, 2, 0]]
+        assert found["twice"].tolist() == [[2, -2, 4, -4]]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({"x": np.zeros((1, 4), np.float32)}, "an input 'z', which is not given"),
+        ({name: np.zeros((1, 4), np.float32) for name in "xza"}, "no input 'a'"),
+        ({name: np.zeros((1, 5), np.float32) for name in "xz"}, "cannot run on these inputs"),
+        ({name: np.zeros((1, 4)) for name in "xz"}, "cannot run on these inputs"),
+    ],
+)
+def test_run_on_arrays_that_do_not_fit(
+    net: Path,
+    tmp_path: Path,
+    feeds: dict[str, np.ndarray],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.savez(tmp_path / "in.npz", **feeds)  # type: ignore[arg-type]
+
+    assert (
+        run(["run", str(net), "--inputs", str(tmp_path / "in.npz"), "--outputs", str(tmp_path / "o.npz")])
+        == 2
+    )
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_a_package_without_text_does_not_generate(net: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["run", str(net), "hello"]) == 2
+    assert "--inputs FILE.npz" in capsys.readouterr().err
+
+
+def test_validate_prints_and_writes_what_is_left(
+    int4: Path, tmp_path: Path, said: Callable[..., str], tiny_coder: Path
+) -> None:
+    text = said(
+        "validate", int4, "--reference", tiny_coder, "--tokens", "1024", "--json", tmp_path / "v.json"
+    )
+    found = json.loads((tmp_path / "v.json").read_text())
+    result = found["result"]
+
+    assert found["kind"] == "language"
+    assert result["sequences"] == 4
+    assert 0.001 < result["kl_mean"]["value"] < 0.2
+    assert result["kl_mean"]["low"] < result["kl_mean"]["value"] < result["kl_mean"]["high"]
+    assert result["kl_mean"]["value"] < result["kl_p99"]["value"]
+    assert 0.7 < result["top1"]["value"] < 1
+    assert result["reference_perplexity"]["value"] < 60
+    for label in ("perplexity, package", "perplexity, reference", "mean KL", "99th", "same likeliest token"):
+        assert label in text
+
+
+def test_a_package_beside_itself_has_lost_nothing(
+    int4: Path, tmp_path: Path, said: Callable[..., str]
+) -> None:
+    said("validate", int4, "--reference", int4, "--tokens", "512", "--json", tmp_path / "v.json", "-q")
+    result = json.loads((tmp_path / "v.json").read_text())["result"]
+
+    assert result["kl_mean"]["value"] == pytest.approx(0, abs=1e-9)
+    assert result["top1"]["value"] == 1
+
+
+def test_validate_warns_that_the_built_in_text_is_python(
+    int4: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["validate", str(int4), "--reference", str(int4), "--tokens", "64"]) == 0
+    assert "Python source" in capsys.readouterr().err
+    (tmp_path / "text.txt").write_text("def f(x):\n    return x\n" * 20)
+    own = ["--data", str(tmp_path / "text.txt")]
+    assert run(["validate", str(int4), "--reference", str(int4), "--tokens", "64", *own]) == 0
+    assert "Python source" not in capsys.readouterr().err
+
+
+def test_validate_other_models_by_cosine(net: Path, tmp_path: Path, said: Callable[..., str]) -> None:
+    np.savez(tmp_path / "in.npz", x=np.ones((1, 4), np.float32), z=np.ones((1, 4), np.float32))
+    source = net.parent / "net.onnx"
+    text = said(
+        "validate", net, "--reference", source, "--data", tmp_path / "in.npz", "--json", tmp_path / "v.json"
+    )
+
+    assert "y, lowest cosine" in text
+    assert json.loads((tmp_path / "v.json").read_text())["result"]["cosine_min"] == pytest.approx(
+        {"y": 1.0, "twice": 1.0}
+    )
+
+
+def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: Callable[..., str]) -> None:
+    shutil.copytree(int4, tmp_path / "same")
+    text = said(
+        "bench",
+        int4,
+        *("--against", tmp_path / "same", "--rounds", "2", "--prompt-tokens", "8", "--new-tokens", "4"),
+        *("--price", "0.5", "--json", tmp_path / "b.json"),
+    )
+    found = json.loads((tmp_path / "b.json").read_text())
+
+    for key in ("load", "first", "prefill", "steps", "p50", "p90", "peak_rss"):
+        assert found["speed"][key]["value"] > 0
+        assert found["other"][key]["value"] > 0
+    assert found["steps_ratio"]["low"] <= found["steps_ratio"]["value"] <= found["steps_ratio"]["high"]
+    assert found["price"]["per_million_out"] > found["price"]["per_million_in"] > 0
+    for label in (
+        "load",
+        "first token",
+        "prefill",
+        "decode",
+        "p50",
+        "p90",
+        "peak memory",
+        "times as fast",
+        "$0.5",
+    ):
+        assert label in text
+
+
+def test_bench_of_a_model_without_text_needs_inputs(
+    net: Path, tmp_path: Path, said: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "in.npz", x=np.ones((1, 4), np.float32), z=np.ones((1, 4), np.float32))
+    text = said("bench", net, "--inputs", tmp_path / "in.npz", "--rounds", "1", "--new-tokens", "3")
+    assert "first call" in text
+    assert "prefill" not in text
+
+    assert run(["bench", str(net), "--rounds", "1"]) == 2
+    assert "--inputs" in capsys.readouterr().err
+
+
+def test_bench_with_a_prompt_longer_than_the_context(int4: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", str(int4), "--prompt-tokens", "511"]) == 2
+    assert "context of 512" in capsys.readouterr().err
+
+
+def test_inspect_counts_operators_and_collapses_the_cache(int4: Path, said: Callable[..., str]) -> None:
+    text = said("inspect", int4)
+
+    assert "com.microsoft::MatMulNBits" in text
+    assert "past_key_values.{0..5}.key" in text
+    data = json.loads(said("inspect", int4, "--json", "-"))["model.onnx"]
+    assert data["operators"]["com.microsoft::GroupQueryAttention"] == 6
+    assert data["weight_bytes"] < 6e6
+
+
+def test_lists(said: Callable[..., str]) -> None:
+    assert "tiny-coder" in said("models", "list")
+    assert "causal-lm" in said("models", "list")
+    assert "cpu" in said("targets", "list")
+    assert "lower-attention" in said("targets", "show", "cpu")
+    listed = said("passes", "list")
+    assert "fold-constants" in listed
+    assert "lossless" in listed
+    assert "max-growth" in said("passes", "show", "fold-constants")
+    assert "[[pass]]" in said("passes", "show", "int4")
+    assert "onnxruntime" in said("targets", "doctor")
