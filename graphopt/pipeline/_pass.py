@@ -74,3 +74,15 @@ class Pass(ABC):
     def resolved(self) -> dict[str, Any]:
         """Every option with its value, as TOML-able data."""
         return asdict(self.options)
+
+
+def _number(value: Any) -> Any:
+    """Command-line text that spells a number as that number: an option of a few allowed ones takes no text."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -23,6 +24,7 @@ class Demo(Pass):
     class Options:
         block_size: int = 32
         deep: bool = False
+        bits: Literal[4, 8] = 4
 
     def edits(self, graph, context):
         yield from ()
@@ -54,6 +56,8 @@ def test_steps_budget_and_lowering(recipe):
 def test_set_reaches_all_uses_or_the_numbered_one(recipe):
     everywhere = build_steps(with_options(recipe, ["demo.block-size=128"]).expanded(()))
     assert [p.options.block_size for _, p in everywhere] == [128, 128]
+    chosen = build_steps(with_options(recipe, ["demo#1.bits=8"]).expanded(()))
+    assert [p.options.bits for _, p in chosen] == [8, 4]
     second = build_steps(with_options(recipe, ["demo#2.deep=true"]).expanded(()))
     assert [p.options.deep for _, p in second] == [False, True]
 
@@ -63,6 +67,7 @@ def test_set_reaches_all_uses_or_the_numbered_one(recipe):
     [
         ("demo.blok_size=1", "Did you mean 'block_size'"),
         ("demo.block_size=many", "block_size"),
+        ("demo.bits=5", "bits"),
         ("dema.block_size=1", "Did you mean 'demo'"),
         ("demo#3.block_size=1", "2 time"),
         ("demo", "PASS"),
