@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import producer, scalar_of
+from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-_TOLERANCE = 1e-3
+from ._spelling import leak, misfit, number, only_user, scaled, sides
 
 
 class RaiseGelu(Pass):
@@ -19,7 +19,8 @@ class RaiseGelu(Pass):
 
     Before: x * 0.5 * (1 + Erf(x / sqrt(2))), the three factors multiplied in any order
     After:  Gelu(x)
-    Before: x * 0.5 * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))), x^3 as Pow or as products
+    Before: x * 0.5 * (1 + Tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))), x^3 as Pow or as products;
+            or Tanh(sqrt(2 / pi) * x * (1 + 0.044715 * x * x))
     After:  Gelu(x), approximate = tanh
     Refuses: constants off by more than 1e-3 of their value; inner values with another use.
     """
@@ -34,14 +35,13 @@ class RaiseGelu(Pass):
             if node.op_type != "Mul" or node.domain != "":
                 continue
             found = _gelu(node)
-            if found is None:
-                continue
             if isinstance(found, str):
                 yield NearMiss(node.name or "Mul", found)
-                continue
-            tape = ir.tape.Tape()
-            y = tape.op("Gelu", [found.x], {"approximate": found.approximate}, name=f"{node.name}/gelu")
-            yield Edit("Gelu", remove=found.nodes, insert=tape.nodes, replace={node.outputs[0]: y})
+            elif found is not None:
+                tape = ir.tape.Tape()
+                attributes = {"approximate": found.approximate}
+                y = tape.op("Gelu", [found.x], attributes, name=f"{node.name}/gelu")
+                yield Edit("Gelu", remove=found.nodes, insert=tape.nodes, replace={node.outputs[0]: y})
 
 
 @dataclass
@@ -51,125 +51,111 @@ class _Gelu:
     nodes: list[ir.Node]
 
 
-def _gelu(root: ir.Node) -> _Gelu | str | None:
-    factors, products = _factors(root)
-    gates = [(f, add) for f in factors if (add := producer(f, "Add")) is not None and _gate(add) is not None]
+def _gelu(product: ir.Node) -> _Gelu | str | None:
+    factors = _Factors.of(product)
+    gates = [(f, g) for f in factors.values if (g := _gate(f)) is not None]
     if len(gates) != 1:
         return None
-    gate_value, add = gates[0]
-    gate = _gate(add)
-    assert gate is not None
-    inner, one = gate
-    rest = [f for f in factors if f is not gate_value]
-    constants = [c for f in rest if (c := scalar_of(f)) is not None]
-    variables = [f for f in rest if scalar_of(f) is None]
-    if len(variables) != 1:
+    gate_value, (add, inner, one) = gates[0]
+    rest = [f for f in factors.values if f is not gate_value]
+    if len(rest) != 1 or factors.constant is None:
         return None
-    x = variables[0]
-    half = math.prod(constants)
+    x = rest[0]
     argument = _erf_argument(inner, x) if inner.op_type == "Erf" else _tanh_argument(inner, x)
-    if argument is None:
-        return None
-    if isinstance(argument, str):
+    if argument is None or isinstance(argument, str):
         return argument
-    if not _close(one, 1.0):
-        return f"the addend is {one}, not 1"
-    if not _close(half, 0.5):
-        return f"the factor is {half}, not 0.5"
-    nodes = [*products, add, inner, *argument]
-    unique = list(dict.fromkeys(nodes))
-    for node in unique[1:]:
-        if any(o.is_graph_output() or any(u not in unique for u, _ in o.uses()) for o in node.outputs):
-            return "an inner value has another use"
-    return _Gelu(x, "none" if inner.op_type == "Erf" else "tanh", unique)
+    nodes = list(dict.fromkeys([*factors.nodes, add, inner, *argument]))
+    reason = misfit("the addend", one, 1) or misfit("the factor", factors.constant, 0.5) or leak(nodes)
+    return reason or _Gelu(x, "none" if inner.op_type == "Erf" else "tanh", nodes)
 
 
-def _factors(root: ir.Node) -> tuple[list[ir.Value], list[ir.Node]]:
-    """What a nest of products multiplies, at most two deep, and the Mul nodes themselves."""
-    factors: list[ir.Value] = []
-    nodes = [root]
-    for value in root.inputs:
-        inner = producer(value, "Mul")
-        if inner is not None and value is not None and len(value.uses()) == 1 and len(nodes) < 3:
-            nodes.append(inner)
-            factors += [v for v in inner.inputs if v is not None]
-        elif value is not None:
-            factors.append(value)
-    return factors, nodes
+@dataclass
+class _Factors:
+    """What a nest of products multiplies; `constant` is the product of the numbers, None if there is none."""
+
+    values: list[ir.Value]
+    constant: float | None
+    nodes: list[ir.Node]
+
+    @classmethod
+    def of(cls, product: ir.Node, deepest: int = 4) -> _Factors:
+        found = cls([], None, [product])
+        pending = [*sides(product)][:1]
+        while pending:
+            for value, other in (pending[-1], pending.pop()[::-1]):
+                factor = number(value, other)
+                inner = producer(value, "Mul")
+                if factor is not None:
+                    found.constant = factor * (1.0 if found.constant is None else found.constant)
+                elif inner is not None and len(found.nodes) < deepest and only_user(value) is not None:
+                    found.nodes.append(inner)
+                    pending += [*sides(inner)][:1]
+                else:
+                    found.values.append(value)
+        return found
 
 
-def _gate(add: ir.Node) -> tuple[ir.Node, float] | None:
-    """Erf or Tanh, and the constant added to it."""
-    for value, one in (tuple(add.inputs), tuple(reversed(add.inputs))):
-        inner = producer(value, "Erf") or producer(value, "Tanh")
-        constant = scalar_of(one)
-        if inner is not None and constant is not None:
-            return inner, constant
+def _gate(value: ir.Value) -> tuple[ir.Node, ir.Node, float] | None:
+    """The nodes of Add(Erf(..), constant) or Add(Tanh(..), constant), and the constant."""
+    add = producer(value, "Add")
+    for term, one in sides(add) if add is not None else ():
+        inner = producer(term, "Erf") or producer(term, "Tanh")
+        constant = number(one, term)
+        if add is not None and inner is not None and constant is not None:
+            return add, inner, constant
     return None
 
 
 def _erf_argument(erf: ir.Node, x: ir.Value) -> list[ir.Node] | str | None:
-    scaled = _scaled(erf.inputs[0])
-    if scaled is None or scaled[1] is not x:
+    found = scaled(erf.inputs[0])
+    if found is None or found[1] is not x:
         return None
-    factor, _, node = scaled
-    return [node] if _close(factor, math.sqrt(0.5)) else f"erf is of {factor} x, not of x / sqrt(2)"
+    return misfit("the factor inside erf", found[0], math.sqrt(0.5), "1 / sqrt(2)") or [found[2]]
 
 
 def _tanh_argument(tanh: ir.Node, x: ir.Value) -> list[ir.Node] | str | None:
-    scaled = _scaled(tanh.inputs[0])
-    if scaled is None:
+    product = producer(tanh.inputs[0], "Mul")
+    if product is None:
         return None
-    factor, inner, node = scaled
-    add = producer(inner, "Add")
-    if add is None:
+    outer = _Factors.of(product)
+    if outer.constant is None or len(outer.values) > 2:
         return None
-    for left, right in (tuple(add.inputs), tuple(reversed(add.inputs))):
-        cubic = _scaled(right)
-        if left is not x or cubic is None:
+    rest = [v for v in outer.values if v is not x]
+    inner = _cubic(rest[0], x, times_x=len(outer.values) == 2) if len(rest) == 1 else None
+    if inner is None:
+        return None
+    factor, nodes = inner
+    return (
+        misfit("the factor inside tanh", outer.constant, math.sqrt(2 / math.pi), "sqrt(2 / pi)")
+        or misfit("the factor of the cube", factor, 0.044715)
+        or [*outer.nodes, *nodes]
+    )
+
+
+def _cubic(value: ir.Value, x: ir.Value, *, times_x: bool) -> tuple[float, list[ir.Node]] | None:
+    """c and the nodes where `value` is x + c x^3, or 1 + c x^2 if x is multiplied with it outside."""
+    add = producer(value, "Add")
+    for first, second in sides(add) if add is not None else ():
+        if (number(first, second) != 1.0) if times_x else (first is not x):
             continue
-        cube = _cube(cubic[1], x)
-        if cube is None:
-            continue
-        if not _close(factor, math.sqrt(2 / math.pi)):
-            return f"tanh's factor is {factor}, not sqrt(2 / pi)"
-        if not _close(cubic[0], 0.044715):
-            return f"the cubic factor is {cubic[0]}, not 0.044715"
-        return [node, add, cubic[2], *cube]
+        found = _power(second, x)
+        if add is not None and found is not None and found[1] == (2 if times_x else 3):
+            return found[0], [add, *found[2]]
     return None
 
 
-def _cube(value: ir.Value, x: ir.Value) -> list[ir.Node] | None:
-    power = producer(value, "Pow")
-    if power is not None:
-        return [power] if power.inputs[0] is x and scalar_of(power.inputs[1]) == 3.0 else None
-    outer = producer(value, "Mul")
-    if outer is None:
-        return None
-    for square_value, other in (tuple(outer.inputs), tuple(reversed(outer.inputs))):
-        square = producer(square_value, "Mul") or producer(square_value, "Pow")
-        if square is None or other is not x or square.inputs[0] is not x:
-            continue
-        if square.op_type == "Pow" and scalar_of(square.inputs[1]) == 2.0:
-            return [outer, square]
-        if square.op_type == "Mul" and square.inputs[1] is x:
-            return [outer, square]
-    return None
-
-
-def _scaled(value: ir.Value | None) -> tuple[float, ir.Value, ir.Node] | None:
-    node = producer(value, "Mul") or producer(value, "Div")
-    if node is None:
-        return None
-    left, right = node.inputs
-    factor = scalar_of(right)
-    if factor is not None and left is not None:
-        return (1 / factor if node.op_type == "Div" else factor), left, node
-    factor = scalar_of(left)
-    if factor is not None and right is not None and node.op_type == "Mul":
-        return factor, right, node
-    return None
-
-
-def _close(value: float, wanted: float) -> bool:
-    return abs(value - wanted) <= _TOLERANCE * abs(wanted)
+def _power(value: ir.Value, x: ir.Value) -> tuple[float, float, list[ir.Node]] | None:
+    """c, n and the nodes where `value` is c x^n, spelled with products and powers of x."""
+    product = producer(value, "Mul")
+    factors = _Factors.of(product) if product is not None else _Factors([value], None, [])
+    nodes, exponent = list(factors.nodes), 0.0
+    for factor in factors.values:
+        power = producer(factor, "Pow")
+        if factor is x:
+            exponent += 1
+        elif power is not None and power.inputs[0] is x:
+            exponent += number(power.inputs[1], x) or 0.0
+            nodes.append(power)
+        else:
+            return None
+    return 1.0 if factors.constant is None else factors.constant, exponent, nodes

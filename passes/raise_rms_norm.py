@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer, scalar_of
+from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+
+from ._norms import Core, following, mean_of_squares, ones_like, removable, root
+from ._spelling import number, only_user, sides
 
 
 class RaiseRmsNorm(Pass):
@@ -17,10 +18,12 @@ class RaiseRmsNorm(Pass):
 
     Before: Mul(w, Mul(x, Reciprocal(Sqrt(Add(ReduceMean(Pow(x, 2), -1), epsilon)))))
             the inner Mul also as Div(x, Sqrt(..)), the reciprocal as Div(1, Sqrt(..)) or Pow(.., -0.5),
-            the square as Mul(x, x); w absent means ones
+            the root as Pow(.., 0.5), the square as Mul(x, x); w absent means ones
     After:  RMSNormalization(x, w), axis -1
+    Before: Mul(w, Cast(.. the same of Cast(x, float) .., half precision)), x in half precision
+    After:  RMSNormalization(x, w), which computes in float itself
     Refuses: a mean over another axis; a square of something else than what is divided; inner values with
-    another use; epsilon that is not one constant.
+    another use; epsilon that is not one constant; exponents off by more than 1e-3 of their value.
     """
 
     name: ClassVar[str] = "raise-rms-norm"
@@ -33,139 +36,77 @@ class RaiseRmsNorm(Pass):
             core = _normalized(node)
             if core is None:
                 continue
-            if isinstance(core, str):
-                yield NearMiss(node.name or node.op_type, core)
-                continue
-            yield _raised(core)
+            found = core if isinstance(core, str) else _raised(core)
+            yield NearMiss(node.name or node.op_type, found) if isinstance(found, str) else found
 
 
-@dataclass
-class _Core:
-    x: ir.Value
-    epsilon: float
-    nodes: list[ir.Node]
-    output: ir.Value
-
-
-def _normalized(node: ir.Node) -> _Core | str | None:
+def _normalized(node: ir.Node) -> Core | str | None:
     """x * rsqrt(mean(x^2) + epsilon), as `node`; why not, where it nearly is."""
-    if node.domain != "":
+    if node.domain != "" or node.op_type not in ("Div", "Mul"):
         return None
-    if node.op_type == "Div":
-        candidates = [(node.inputs[0], _root(node.inputs[1]))]
-    elif node.op_type == "Mul":
-        candidates = [(x, _inverse_root(r)) for x, r in (node.inputs, tuple(reversed(node.inputs)))]
-    else:
-        return None
-    for x, tail in candidates:
-        if x is None or tail is None:
+    pairs = list(sides(node))
+    for x, factor in pairs[:1] if node.op_type == "Div" else pairs:
+        tail = root(factor) if node.op_type == "Div" else _inverse_root(factor)
+        if tail is None:
             continue
-        inner, nodes = tail
-        found = _mean_square(inner, x)
+        found = mean_of_squares(tail[0], x, "what is divided")
         if isinstance(found, str):
             return found
         if found is not None:
-            epsilon, more = found
-            used = [node, *nodes, *more]
-            if any(_leaks(n, used) for n in used[1:]):
-                return "an inner value has another use"
-            return _Core(x, epsilon, used, node.outputs[0])
+            return Core(x, found[0], [node, *tail[1], *found[1]], node.outputs[0])
     return None
 
 
-def _leaks(node: ir.Node, inside: list[ir.Node]) -> bool:
-    return any(o.is_graph_output() or any(u not in inside for u, _ in o.uses()) for o in node.outputs)
-
-
-_Tail = tuple[ir.Value | None, list[ir.Node]]
-
-
-def _root(value: ir.Value | None) -> _Tail | None:
-    node = producer(value, "Sqrt")
-    if node is not None:
-        return node.inputs[0], [node]
-    node = producer(value, "Pow")
-    return (node.inputs[0], [node]) if node is not None and scalar_of(node.inputs[1]) == 0.5 else None
-
-
-def _inverse_root(value: ir.Value | None) -> _Tail | None:
+def _inverse_root(value: ir.Value) -> tuple[ir.Value, list[ir.Node]] | None:
     node = producer(value, "Reciprocal")
-    if node is None:
-        divided = producer(value, "Div")
-        if divided is not None and scalar_of(divided.inputs[0]) == 1.0:
-            tail = _root(divided.inputs[1])
-            return (tail[0], [divided, *tail[1]]) if tail else None
-        power = producer(value, "Pow")
-        if power is not None and scalar_of(power.inputs[1]) == -0.5:
-            return power.inputs[0], [power]
-        return None
-    tail = _root(node.inputs[0])
-    return (tail[0], [node, *tail[1]]) if tail else None
-
-
-def _mean_square(value: ir.Value | None, x: ir.Value) -> tuple[float, list[ir.Node]] | str | None:
-    add = producer(value, "Add")
-    if add is None:
-        return None
-    for mean_value, epsilon_value in (tuple(add.inputs), tuple(reversed(add.inputs))):
-        mean = producer(mean_value, "ReduceMean")
-        square = mean.inputs[0].producer() if mean is not None and mean.inputs[0] is not None else None
-        if mean is None or square is None or not _squares(square):
-            continue
-        epsilon = scalar_of(epsilon_value)
-        if epsilon is None:
-            return "epsilon is not one constant number"
-        if square.inputs[0] is not x:
-            return "what is squared is not what is divided"
-        if not _over_last_axis(mean, x):
-            return "the mean is not over the last axis"
-        return epsilon, [add, mean, square]
+    if node is not None:
+        tail = root(node.inputs[0])
+        return (tail[0], [node, *tail[1]]) if tail else None
+    node = producer(value, "Div")
+    if node is not None and number(node.inputs[0], node.inputs[1]) == 1.0:
+        tail = root(node.inputs[1])
+        return (tail[0], [node, *tail[1]]) if tail else None
+    node = producer(value, "Pow")
+    if node is not None and node.inputs[0] is not None and number(node.inputs[1], node.inputs[0]) == -0.5:
+        return node.inputs[0], [node]
     return None
 
 
-def _squares(node: ir.Node) -> bool:
-    if node.op_type == "Pow":
-        return scalar_of(node.inputs[1]) == 2.0
-    return node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
-
-
-def _over_last_axis(mean: ir.Node, x: ir.Value) -> bool:
-    axes = const_of(mean.inputs[1]) if len(mean.inputs) > 1 else None
-    last = {-1} | ({len(x.shape) - 1} if x.shape is not None else set())
-    keeps = mean.attributes.get_int("keepdims", 1) == 1
-    return keeps and axes is not None and axes.size == 1 and int(axes.reshape(-1)[0]) in last
-
-
-def _raised(core: _Core) -> Edit:
+def _raised(core: Core) -> Edit | str:
+    reason = removable(core)
+    if reason is not None:
+        return reason
     tape = ir.tape.Tape()
-    root = core.nodes[0]
-    nodes, output, scale = list(core.nodes), core.output, None
-    uses = tuple(core.output.uses())
-    if len(uses) == 1 and not core.output.is_graph_output():
-        after = uses[0].node
-        other = next((v for v in after.inputs if v is not core.output), None)
-        if after.op_type == "Mul" and after.domain == "" and _is_scale(other, core.x):
-            scale, output = other, after.outputs[0]
-            nodes.insert(0, after)
-            root = after
+    x, output, nodes, scale = core.x, core.output, list(core.nodes), None
+    half = _in_half_precision(core)
+    if half is not None:
+        x, output, nodes = half[0], half[1].outputs[0], [half[1], *nodes]
+    step = following(output, "Mul", x)
+    if step is not None:
+        nodes, scale, output = [step[0], *nodes], step[1], step[0].outputs[0]
+    name = f"{nodes[0].name}/rms_norm"
+    scale = scale if scale is not None else ones_like(x, f"{name}/ones", tape)
     if scale is None:
-        width = core.x.shape[-1] if core.x.shape is not None else None
-        size = width if isinstance(width, int) else 1
-        scale = tape.initializer(ir.tensor(np.ones(size, np.float32)), f"{root.name}/ones")
+        return "there is no scale, and the size of the last axis is not known"
     attributes = {"axis": -1, "epsilon": core.epsilon, "stash_type": 1}
-    y = tape.op("RMSNormalization", [core.x, scale], attributes, name=f"{root.name}/rms_norm")
+    y = tape.op("RMSNormalization", [x, scale], attributes, name=name)
     return Edit(
         "RMSNormalization",
         remove=nodes,
         insert=tape.nodes,
         initializers=tape.initializers,
         replace={output: y},
-        before=root,
+        before=nodes[0],
     )
 
 
-def _is_scale(value: ir.Value | None, x: ir.Value) -> bool:
-    """A constant vector as wide as the last axis of x."""
-    if value is None or not value.is_initializer() or value.shape is None or x.shape is None:
-        return False
-    return len(value.shape) == 1 and isinstance(value.shape[0], int) and value.shape[0] == x.shape[-1]
+def _in_half_precision(core: Core) -> tuple[ir.Value, ir.Node] | None:
+    """x before it was cast to float for the norm, and the Cast of the normed value back."""
+    up, down = producer(core.x, "Cast"), only_user(core.output)
+    if up is None or up.inputs[0] is None or core.x.dtype != ir.DataType.FLOAT or down is None:
+        return None
+    source = up.inputs[0]
+    if source.dtype not in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+        return None
+    back = down.op_type == "Cast" and down.domain == "" and down.outputs[0].dtype == source.dtype
+    return (source, down) if back else None

@@ -6,16 +6,19 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import consumers, producer, scalar_of
+from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+
+from ._spelling import leak, misfit, number, sides
 
 
 class RaiseSilu(Pass):
-    """The sigmoid linear unit, decomposed, becomes Mul(x, Sigmoid(x)).
+    """The logistic function and the sigmoid linear unit, decomposed, become Sigmoid and Mul(x, Sigmoid(x)).
 
-    Before: Div(x, Add(1, Exp(Neg(x))))
-    After:  Mul(x, Sigmoid(x))
-    Refuses: an addend other than 1; an exponent of something else than -x; inner values with another use.
+    Before: Div(x, Add(1, Exp(Neg(x))))              After: Mul(x, Sigmoid(x))
+    Before: Div(1, Add(1, Exp(Neg(x)))), or its Reciprocal   After: Sigmoid(x)
+    A Sigmoid of something else than x (1.702 x, say) is left as it is.
+    Refuses: an addend off by more than 1e-3; inner values with another use.
     """
 
     name: ClassVar[str] = "raise-silu"
@@ -24,32 +27,38 @@ class RaiseSilu(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
-            if node.op_type != "Div" or node.domain != "" or node.inputs[0] is None:
+            if node.domain != "" or node.op_type not in ("Div", "Reciprocal"):
                 continue
-            found = _exponential(node)
+            found = _exponential(node.inputs[-1])
             if found is None:
                 continue
-            add, exp, neg, one = found
-            if one != 1.0:
-                yield NearMiss(node.name or "Div", f"the addend is {one}, not 1")
+            x, one, inner = found
+            dividend = node.inputs[0] if node.op_type == "Div" else None
+            is_sigmoid = dividend is None or number(dividend, x) == 1.0
+            if not is_sigmoid and dividend is not x:
                 continue
-            if any(len(consumers(n.outputs[0])) > 1 for n in (add, exp, neg)):
-                yield NearMiss(node.name or "Div", "an inner value has another use")
+            nodes = [node, *inner]
+            reason = misfit("the addend", one, 1) or leak(nodes)
+            if reason is not None:
+                yield NearMiss(node.name or node.op_type, reason)
                 continue
             tape = ir.tape.Tape()
-            gate = tape.op("Sigmoid", [node.inputs[0]], name=f"{node.name}/sigmoid")
-            gate.type, gate.shape = node.outputs[0].type, node.outputs[0].shape
-            y = tape.op("Mul", [node.inputs[0], gate], name=f"{node.name}/silu")
-            yield Edit("SiLU", remove=[node, add, exp, neg], insert=tape.nodes, replace={node.outputs[0]: y})
+            y = tape.op("Sigmoid", [x], name=f"{node.name}/sigmoid")
+            y.type, y.shape = node.outputs[0].type, node.outputs[0].shape
+            if not is_sigmoid:
+                y = tape.op("Mul", [x, y], name=f"{node.name}/silu")
+            summary = "Sigmoid" if is_sigmoid else "SiLU"
+            yield Edit(summary, remove=nodes, insert=tape.nodes, replace={node.outputs[0]: y})
 
 
-def _exponential(node: ir.Node) -> tuple[ir.Node, ir.Node, ir.Node, float | None] | None:
-    add = producer(node.inputs[1], "Add")
-    if add is None:
-        return None
-    for term, one in (tuple(add.inputs), tuple(reversed(add.inputs))):
+def _exponential(value: ir.Value | None) -> tuple[ir.Value, float, list[ir.Node]] | None:
+    """x, the addend and the nodes of Add(1, Exp(Neg(x)))."""
+    add = producer(value, "Add")
+    for term, addend in sides(add) if add is not None else ():
         exp = producer(term, "Exp")
         neg = producer(exp.inputs[0], "Neg") if exp is not None else None
-        if exp is not None and neg is not None and neg.inputs[0] is node.inputs[0]:
-            return add, exp, neg, scalar_of(one)
+        one = number(addend, term)
+        if add is None or exp is None or neg is None or neg.inputs[0] is None or one is None:
+            continue
+        return neg.inputs[0], one, [add, exp, neg]
     return None
