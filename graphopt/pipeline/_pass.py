@@ -61,7 +61,7 @@ class Pass(ABC):
                 )
         try:
             options = TypeAdapter(cls.Options).validate_python(
-                {k.replace("-", "_"): v for k, v in values.items()}
+                {k.replace("-", "_"): _number(v) for k, v in values.items()}
             )
         except ValidationError as error:
             first = error.errors()[0]
