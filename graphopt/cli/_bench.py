@@ -114,14 +114,14 @@ def _table(found: BenchReport, text: bool) -> Table:
     from rich import box
     from rich.table import Table
 
-    from graphopt.report import bytes_text
+    from graphopt.report import bytes_text, number
 
     def seconds(e: Estimate) -> str:
         scale, unit = (1e3, "ms") if e.value < 1 else (1, "s")
         return f"{e.value * scale:.3g} {unit} ({e.low * scale:.3g} to {e.high * scale:.3g})"
 
     def rate(e: Estimate) -> str:
-        return f"{e.value:.3g} /s ({e.low:.3g} to {e.high:.3g})"
+        return f"{number(e.value)}/s ({number(e.low)} to {number(e.high)})"
 
     rows: list[tuple[str, Callable[[Speed], str]]] = [
         ("load", lambda s: seconds(s.load)),

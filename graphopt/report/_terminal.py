@@ -115,6 +115,8 @@ def _facts(report: Report, installed: bool) -> Table:
     table.add_row("check", _closing(report.closing))
     table.add_row("size", _size(report))
     table.add_row("time", _time(report))
+    if report.peak_rss:
+        table.add_row("memory", f"{bytes_text(report.peak_rss)} at its peak")
     if report.assumptions:
         table.add_row("assumes", Text("\n".join(report.assumptions.values())))
     if report.notes:
@@ -164,13 +166,18 @@ def _strain(one: Comparison) -> float:
 
 def _comparison(one: Comparison) -> Text:
     relation = "≥" if one.at_least else "≤"
+    shown = _near_one if one.at_least else number
     verdict = relation if one.holds else ("<" if one.at_least else ">")
     return Text.assemble(
         f"{one.output}  {_METRICS.get(one.metric, one.metric)} ",
-        (number(one.value), "green" if one.holds else "bold red"),
-        f" {verdict} {number(one.bound)}" if one.bound else "",
+        (shown(one.value), "green" if one.holds else "bold red"),
+        f" {verdict} {shown(one.bound)}" if one.bound else "",
         ("" if one.holds else f"  in {one.case}", "red"),
     )
+
+
+def _near_one(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _size(report: Report) -> Text:
@@ -186,8 +193,7 @@ def _size(report: Report) -> Text:
 
 def _time(report: Report) -> Text:
     phases = ", ".join(f"{name} {seconds_text(s)}" for name, s in report.seconds.items() if s >= 0.05)
-    memory = f"; peak memory {bytes_text(report.peak_rss)}" if report.peak_rss else ""
-    return Text.assemble(seconds_text(sum(report.seconds.values())), (f"  {phases}{memory}", "dim"))
+    return Text.assemble(seconds_text(sum(report.seconds.values())), (f"  {phases}", "dim"))
 
 
 def print_explanation(report: Report, pass_name: str, console: Console) -> None:

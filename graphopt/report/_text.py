@@ -9,9 +9,9 @@ _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("B", 1))
 
 def number(value: float) -> str:
     """Three significant digits, without an exponent where a short plain form exists."""
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.3g}" if abs(value) < 1e3 else f"{value:.0f}"
-    return f"{value:.1e}"
+    if value == 0 or 1e-4 <= abs(value) < 1e3:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.1e}"
 
 
 def _unit(size: int) -> tuple[str, int]:
