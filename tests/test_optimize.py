@@ -214,7 +214,9 @@ def test_damage_is_rejected_and_nothing_is_installed(
     before = (tmp_path / "out" / MANIFEST).read_bytes()
     files = listing(tmp_path)
 
-    with pytest.raises(Rejected, match=r"y in batch=1: scaled 1\.27 should be ≤ 0\.001") as raised:
+    with pytest.raises(
+        Rejected, match=r"y in batch=1: max \|Δ\| / std is 1\.27, at most 0\.001 is"
+    ) as raised:
         optimize(source, tmp_path / "out", recipe=with_pass(recipe, "damage"), dims=["batch=1"], force=True)
 
     assert isinstance(raised.value, CheckFailed)

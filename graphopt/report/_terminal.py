@@ -12,6 +12,7 @@ from rich.text import Text
 
 from graphopt.report._model import ClosingReport, Comparison, PassReport, Report
 from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
+from graphopt.verify import METRICS
 
 __all__ = ["print_explanation", "print_report"]
 
@@ -20,14 +21,6 @@ _VERDICTS = {
     "failed": ("✗ failed", "bold red"),
     "inconclusive": ("? inconclusive", "bold yellow"),
     "not run": ("not run", "yellow"),
-}
-_METRICS = {
-    "scaled": "max |Δ| / std",
-    "differing": "values that differ",
-    "top1": "tokens changed",
-    "kl_mean": "mean KL",
-    "kl_p99": "99th percentile KL",
-    "cosine": "lowest cosine",
 }
 
 
@@ -169,7 +162,7 @@ def _comparison(one: Comparison) -> Text:
     shown = _near_one if one.at_least else number
     verdict = relation if one.holds else ("<" if one.at_least else ">")
     return Text.assemble(
-        f"{one.output}  {_METRICS.get(one.metric, one.metric)} ",
+        f"{one.output}  {METRICS.get(one.metric, one.metric)} ",
         (shown(one.value), "green" if one.holds else "bold red"),
         f" {verdict} {shown(one.bound)}" if one.bound else "",
         ("" if one.holds else f"  in {one.case}", "red"),

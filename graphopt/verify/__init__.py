@@ -1,11 +1,12 @@
 """Checks: structure after every pass, and the package against its source."""
 
-from graphopt.verify._closing import ClosingCase, ClosingCheck, ClosingComparison, closing_check
+from graphopt.verify._closing import METRICS, ClosingCase, ClosingCheck, ClosingComparison, closing_check
 from graphopt.verify._measures import cosines
 from graphopt.verify._structure import check_structure
 from graphopt.verify._tolerance import Tolerance, Verdict, compare, tolerance_of
 
 __all__ = [
+    "METRICS",
     "ClosingCase",
     "ClosingCheck",
     "ClosingComparison",

@@ -20,10 +20,19 @@ from graphopt.verify._measures import changed_tokens, cosines, divergences, scal
 if TYPE_CHECKING:
     from graphopt.pipeline import Budget
 
-__all__ = ["LOSSLESS", "ClosingCase", "ClosingCheck", "ClosingComparison", "closing_check"]
+__all__ = ["LOSSLESS", "METRICS", "ClosingCase", "ClosingCheck", "ClosingComparison", "closing_check"]
 
 LOSSLESS = 1e-3
 DISTRIBUTION = "logits"
+METRICS = {
+    "scaled": "max |Δ| / std",
+    "differing": "values that differ",
+    "top1": "tokens changed",
+    "kl_mean": "mean KL",
+    "kl_p99": "99th percentile KL",
+    "cosine": "lowest cosine",
+}
+"""What the metrics of comparisons are called in front of people."""
 
 Arrays = Mapping[str, np.ndarray]
 Model = Callable[[Arrays], Mapping[str, np.ndarray]]
@@ -60,10 +69,10 @@ class ClosingComparison:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     def __str__(self) -> str:
-        verb = "is" if self.holds else "should be"
-        relation = "≥" if self.at_least else "≤"
+        allowed = "at least" if self.at_least else "at most"
+        name = METRICS.get(self.metric, self.metric)
         return (
-            f"{self.output} in {self.case}: {self.metric} {self.value:.3g} {verb} {relation} {self.bound:.3g}"
+            f"{self.output} in {self.case}: {name} is {self.value:.3g}, {allowed} {self.bound:.3g} is allowed"
         )
 
 
