@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from graphopt.errors import BadInput
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -74,7 +76,7 @@ def _spec(value: ir.Value) -> TensorSpec:
     import onnx_ir as ir
 
     if value.name is None or value.dtype is None or value.shape is None:
-        raise ValueError(f"graph input or output {value.name!r} has no type or shape")
+        raise BadInput(f"graph input or output {value.name!r} is not a tensor of known type and rank")
     dims = tuple(d.value if isinstance(d, ir.SymbolicDim) else int(d) for d in value.shape)
     return TensorSpec(value.name, str(value.dtype.numpy()), dims)
 
