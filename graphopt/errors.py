@@ -1,4 +1,4 @@
-"""What graphopt raises, and the process exit code each kind stands for (design: exit codes are an interface)."""
+"""What graphopt raises, and the process exit code each kind stands for. The codes are an interface."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ class Inconclusive(GraphoptError):
 
 
 class EnvironmentProblem(GraphoptError):
-    """Something outside graphopt is missing or broken: an extra, a provider, the network, a shadowed install."""
+    """Something around graphopt is missing or broken: an extra, a provider, the network, an install."""
 
     exit_code = 4

@@ -77,7 +77,7 @@ class Pass(ABC):
 
 
 def _number(value: Any) -> Any:
-    """Command-line text that spells a number as that number: an option of a few allowed ones takes no text."""
+    """Text that spells a number as that number: an option of a few allowed ones takes no text."""
     if not isinstance(value, str):
         return value
     for kind in (int, float):
