@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt._texts import Text, Tokenizer, context_length, sequences
+from graphopt.errors import CheckFailed, GraphoptError
 from graphopt.evaluate import LanguageComparison, compare_language_models, reference_logits, session_logits
 from graphopt.families import Interface, TensorSpec
 from graphopt.pipeline import Adapter, adapt_feeds
 
-__all__ = ["Arrays", "Logits", "Model", "as_logits", "measure_language", "session_model", "through"]
+__all__ = [
+    "Arrays",
+    "Logits",
+    "Model",
+    "as_logits",
+    "measure_language",
+    "runtime_errors_as",
+    "session_model",
+    "through",
+]
 
 Arrays = Mapping[str, NDArray[Any]]
 Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
@@ -36,10 +47,40 @@ class _Described:
         return cls(spec.name, list(spec.dims), f"tensor({kind})")
 
 
-def session_model(session: Any) -> Model:
-    """The model behind an `onnxruntime.InferenceSession`, from feeds by name to results by name."""
+@contextlib.contextmanager
+def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]:
+    """Raise `kind` with `message` and the runtime's own where onnxruntime cannot load or run a graph."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    errors = (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidArgument,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+    try:
+        yield
+    except errors as error:
+        raise kind(f"{message}: {error}") from error
+
+
+def session_model(session: Any, name: str, failure: type[GraphoptError] = CheckFailed) -> Model:
+    """The model behind an `onnxruntime.InferenceSession`, from feeds by name to results by name.
+
+    Raises `failure`, calling the model `name`, for feeds that it cannot run on.
+    """
     names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+    def run(feeds: Arrays) -> dict[str, NDArray[Any]]:
+        with runtime_errors_as(failure, f"{name} cannot run on {_shapes(feeds)}"):
+            return dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+    return run
+
+
+def _shapes(feeds: Arrays) -> str:
+    return ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in list(feeds.items())[:4])
 
 
 def through(adapters: Iterable[Adapter], package: Model) -> Model:

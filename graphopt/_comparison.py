@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt._accuracy import Model, as_logits, measure_language, session_model, through
+from graphopt._accuracy import Model, as_logits, measure_language, runtime_errors_as, session_model, through
 from graphopt._arrays import read_arrays
 from graphopt._text_cases import on_text
 from graphopt._texts import Text, Tokenizer, built_in_text
@@ -115,7 +115,7 @@ def compare_with_source(
 
     `folder` holds the package's files; `assumptions` are those its graph was made under.
     """
-    package = through(adapters, session_model(session))
+    package = through(adapters, session_model(session, "the package"))
     if exported.family is None or exported.source_dir is None:
         return _with_the_graph(source, exported.interface, package, budget, bindings)
     reference = exported.family.reference(
@@ -155,7 +155,7 @@ def _with_the_graph(
     except _Undecided as reason:
         hint = "say what legal inputs are with --inputs and --dim"
         return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
-    reference = session_model(_plain_session(source.path))
+    reference = session_model(_plain_session(source.path), source.name, BadInput)
     return closing_check(
         reference, package, cases=cases, budget=budget, distribution=False, against="the graph as it was"
     )
@@ -181,10 +181,11 @@ def _dense(case: Case) -> bool:
 
 
 def _plain_session(path: Path) -> Any:
-    """The graph as it is, the runtime's own optimizations off."""
+    """The graph as it is, the runtime's own optimizations off. `BadInput` where it cannot be run."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    with runtime_errors_as(BadInput, f"onnxruntime cannot load {path}"):
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

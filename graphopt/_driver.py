@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from graphopt import registry
 from graphopt._comparison import Bindings
 from graphopt._job import Clock, Job, Progress
-from graphopt.errors import CheckFailed
+from graphopt.errors import BadInput, CheckFailed
 from graphopt.export import Source, export, resolve_source
 from graphopt.package import Package, check_destination, staged
 from graphopt.pipeline import Budget, Recipe, build_steps, load_recipe, with_options
@@ -64,6 +64,10 @@ def optimize(
     chosen = _configured(recipe, settings, platform) if recipe else None
     bindings = Bindings.parse(inputs, dims)
     found = resolve_source(source, trust_remote_code=trust_remote_code)
+    if found.kind != "onnx" and (inputs or dims):
+        raise BadInput(
+            f"{found.name} is not an .onnx file: its legal inputs are known, leave out --inputs and --dim"
+        )
     if out is not None:
         check_destination(Path(out), force=force, source=found.path)
     with clock.phase("export", "exporting"):

@@ -101,14 +101,17 @@ def _model(package: Package, reference: str | Path, trust_remote_code: bool) -> 
         return _as_its_source(other)
     source = resolve_source(reference, trust_remote_code=trust_remote_code)
     if source.kind == "onnx":
-        return session_model(open_session(source.path))
+        return session_model(open_session(source.path), source.name, BadInput)
     return _family(package).reference(
         source.path, package.manifest.task, package.interface(), trust_remote_code=trust_remote_code
     )
 
 
 def _as_its_source(package: Package) -> Model:
-    return through(map(adapter_from_json, package.manifest.adapters), session_model(package.session()))
+    return through(
+        map(adapter_from_json, package.manifest.adapters),
+        session_model(package.session(), str(package.path), BadInput),
+    )
 
 
 def _family(package: Package) -> Family:

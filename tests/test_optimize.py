@@ -200,6 +200,20 @@ def test_inputs_from_a_file_decide(write: Callable[[str], Path], recipe: str, tm
     assert lock["inputs"]["--inputs legal.npz"] == digest_of(tmp_path / "legal.npz")
 
 
+def test_inputs_that_the_source_itself_refuses_are_bad_input(
+    write: Callable[[str], Path], recipe: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "illegal.npz", x=np.zeros((1, 5), np.float32))
+
+    with pytest.raises(BadInput, match=r"net\.onnx cannot run on x float32\[1, 5\]"):
+        optimize(write(FLOATS), tmp_path / "out", recipe=recipe, inputs=tmp_path / "illegal.npz")
+
+
+def test_a_folder_knows_its_inputs_itself(tiny_coder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="leave out --inputs and --dim"):
+        optimize(tiny_coder, tmp_path / "out", dims=["batch=1"])
+
+
 def test_the_closing_check_can_be_left_out(write: Callable[[str], Path], recipe: str, tmp_path: Path) -> None:
     package = optimize(write(FLOATS), tmp_path / "out", recipe=recipe, dims=["batch=1"], validate=False)
 

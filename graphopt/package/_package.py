@@ -69,7 +69,7 @@ class Package:
 
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
         """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph."""
-        from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+        from graphopt._accuracy import session_model
 
         session = self.session(threads=threads)
         wanted = [spec.name for spec in session.get_inputs()]
@@ -78,11 +78,7 @@ class Package:
         if unknown or missing:
             wrong = f"no input {unknown[0]!r}" if unknown else f"an input {missing[0]!r}, which is not given"
             raise BadInput(f"{self.path} has {wrong}", hint=f"It takes {', '.join(wanted)}.")
-        names = [spec.name for spec in session.get_outputs()]
-        try:
-            return dict(zip(names, session.run(None, dict(feeds)), strict=True))
-        except (runtime.InvalidArgument, runtime.RuntimeException, runtime.Fail) as error:
-            raise BadInput(f"{self.path} cannot run on these inputs: {error}") from error
+        return dict(session_model(session, str(self.path), BadInput)(feeds))
 
     def stream(
         self,

@@ -134,8 +134,8 @@ def test_run_on_arrays(net: Path, tmp_path: Path, said: Callable[..., str]) -> N
     [
         ({"x": np.zeros((1, 4), np.float32)}, "an input 'z', which is not given"),
         ({name: np.zeros((1, 4), np.float32) for name in "xza"}, "no input 'a'"),
-        ({name: np.zeros((1, 5), np.float32) for name in "xz"}, "cannot run on these inputs"),
-        ({name: np.zeros((1, 4)) for name in "xz"}, "cannot run on these inputs"),
+        ({name: np.zeros((1, 5), np.float32) for name in "xz"}, "cannot run on x float32[1, 5]"),
+        ({name: np.zeros((1, 4)) for name in "xz"}, "cannot run on x float64[1, 4]"),
     ],
 )
 def test_run_on_arrays_that_do_not_fit(
