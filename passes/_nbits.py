@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.ir import Expr, simplified
+from graphopt.ir import Expr, tiles
 from graphopt.runtime import default_threads
 
-__all__ = ["Packed", "quantize_rows", "quantized_tiles", "unpacked"]
+__all__ = ["NotFinite", "Packed", "in_tiles", "quantize_rows", "quantized_tiles", "unpacked"]
 
 Floats = NDArray[np.float32]
-_READ = 8 << 20
-_CACHE = 1 << 17
-_AHEAD = 8
-SEARCHED = (1.0, 0.95, 0.9, 0.85)
-"""Shrunken scales that are tried: they clip the largest entry of a block to place the others better."""
+T = TypeVar("T")
+
+FACTORS = (1.05, 1.0, 0.95, 0.9, 0.85)
+"""Scales that a search tries, relative to the one at which nothing is clipped."""
+
+_CACHED = 1 << 16
+_SMALLEST = np.float32(1e-37)
+
+
+class NotFinite(ValueError):
+    """A weight has NaN or infinite entries."""
 
 
 @dataclass(frozen=True)
@@ -35,51 +42,56 @@ def quantize_rows(rows: Floats, bits: int, block: int, *, search: bool = True) -
     """Quantize float32[rows, K] symmetrically in blocks along K, the last one padded with zeros.
 
     A block's scale is signed so that its entry of largest magnitude becomes exactly -2^(bits-1), the end
-    with one more level (the trick of llama.cpp's Q4_0). With `search`, shrunken scales are tried too; each
-    candidate's scale is refitted by least squares, and the one with the smallest squared error is kept.
+    with one more level (the trick of llama.cpp's Q4_0). With `search`, other scales are tried too; each is
+    refitted by least squares to the levels it leads to, and the one with the smallest squared error is kept.
+    Raises `NotFinite`.
     """
     count, width = rows.shape
     blocks = -(-width // block)
     if blocks * block != width:
         rows = np.pad(rows, ((0, 0), (0, blocks * block - width)))
+    # A column for each block: what is done to all blocks alike then runs along contiguous memory.
     columns = np.ascontiguousarray(rows.reshape(count * blocks, block).T)
     levels = 1 << (bits - 1)
-    scale = _scales(columns, levels, SEARCHED if search else (1.0,))
-    levelled = _rounded(columns, scale, levels)
-    levelled += levels
-    return Packed(_pack(levelled.astype(np.uint8), bits, count, blocks), scale.reshape(count, blocks))
-
-
-def _scales(columns: Floats, levels: int, factors: tuple[float, ...]) -> Floats:
-    """A scale for each column of float32[block, columns]."""
     high, low = columns.max(0), columns.min(0)
-    extreme: Floats = np.where(high > -low, high, low) / np.float32(-levels)
-    if factors == (1.0,):
-        return extreme
+    scales: Floats = np.where(high > -low, high, low) / np.float32(-levels)
+    if not np.isfinite(scales).all():
+        raise NotFinite
+    columns *= _inverse(scales)
+    rounded = np.empty_like(columns)
+    if search:
+        factors = _best_factors(columns, rounded, levels)
+        scales *= factors
+        columns *= _inverse(factors)
+    _round(columns, rounded, levels)
+    rounded += np.float32(levels)
+    return Packed(_pack(rounded.astype(np.uint8), bits, count, blocks), scales.reshape(count, blocks))
+
+
+def _best_factors(columns: Floats, rounded: Floats, levels: int) -> Floats:
+    """What to multiply the scale of each column by, the columns being in units of it."""
     best = np.full(columns.shape[1], -1.0, np.float32)
-    chosen = extreme.copy()
-    product = np.empty_like(columns)
-    for factor in factors:
-        levelled = _rounded(columns, extreme * np.float32(factor), levels)
-        along = np.multiply(columns, levelled, out=product).sum(0)
-        square = np.multiply(levelled, levelled, out=product).sum(0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gain = (
-                along * along / square
-            )  # squared error is sum(w^2) less this, at the best scale along / square
-            fitted = along / square
+    chosen = np.ones_like(best)
+    for factor in FACTORS:
+        _round(np.multiply(columns, np.float32(1 / factor), out=rounded), rounded, levels)
+        along = np.einsum("ij,ij->j", columns, rounded)
+        square = np.einsum("ij,ij->j", rounded, rounded)
+        fitted = along / np.maximum(square, _SMALLEST)
+        gain = along * fitted  # the squared error is that of rounding all to zero, less this
         better = gain > best
-        best, chosen = np.where(better, gain, best), np.where(better, fitted, chosen)
-    result: Floats = chosen
-    return result
+        np.copyto(best, gain, where=better)
+        np.copyto(chosen, fitted, where=better)
+    return chosen
 
 
-def _rounded(columns: Floats, scale: Floats, levels: int) -> Floats:
-    inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
-    levelled = columns * inverse
-    np.rint(levelled, out=levelled)
-    np.clip(levelled, -levels, levels - 1, out=levelled)
-    return levelled
+def _round(values: Floats, out: Floats, levels: int) -> None:
+    np.rint(values, out=out)
+    np.clip(out, -levels, levels - 1, out=out)
+
+
+def _inverse(scales: Floats) -> Floats:
+    """1 / scale; 0 for a block of zeros, and for one so small that the inverse overflows."""
+    return np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=np.abs(scales) > _SMALLEST)
 
 
 def _pack(values: NDArray[np.uint8], bits: int, count: int, blocks: int) -> NDArray[np.uint8]:
@@ -91,36 +103,35 @@ def _pack(values: NDArray[np.uint8], bits: int, count: int, blocks: int) -> NDAr
     return np.ascontiguousarray(packed.T).reshape(count, blocks, -1)
 
 
-def quantized_tiles(rows: Expr, bits: int, block: int, *, search: bool) -> Iterator[Packed]:
-    """`quantize_rows` over an expression [N, K], a few rows at a time and in order, on the machine's threads.
-
-    Reading and arithmetic overlap; at most a few tiles are held.
-    """
-    expr = simplified(rows)
-    count, width = expr.shape
-    step = max(1, _READ // (4 * width))
-
-    def tile(start: int) -> Packed:
-        read = expr.read((slice(start, min(start + step, count)), slice(0, width))).astype(
-            np.float32, copy=False
-        )
-        small = max(1, _CACHE // width)
-        parts = [
-            quantize_rows(read[i : i + small], bits, block, search=search) for i in range(0, len(read), small)
-        ]
-        return Packed(np.concatenate([p.weight for p in parts]), np.concatenate([p.scales for p in parts]))
-
-    starts = iter(range(0, count, step))
-    with ThreadPoolExecutor(default_threads()) as pool:
-        waiting = [pool.submit(tile, s) for s in islice(starts, _AHEAD)]
-        while waiting:
-            yield waiting.pop(0).result()
-            waiting += [pool.submit(tile, s) for s in islice(starts, 1)]
-
-
 def unpacked(packed: Packed, bits: int, width: int) -> Floats:
     """The float32[rows, width] that `packed` stands for."""
     per_byte = 8 // bits
     values = np.stack([(packed.weight >> (i * bits)) & ((1 << bits) - 1) for i in range(per_byte)], axis=-1)
     values = values.reshape(*packed.scales.shape, -1).astype(np.float32) - (1 << (bits - 1))
     return (values * packed.scales[..., None]).reshape(len(values), -1)[:, :width]
+
+
+def quantized_tiles(rows: Expr, bits: int, block: int, *, search: bool) -> Iterator[Packed]:
+    """`quantize_rows` over an expression float32 [N, K], some rows at a time and in order."""
+
+    def parts(tile: Floats) -> Packed:
+        step = max(1, _CACHED // max(1, tile.shape[1]))
+        made = [
+            quantize_rows(tile[i : i + step], bits, block, search=search) for i in range(0, len(tile), step)
+        ]
+        return Packed(np.concatenate([p.weight for p in made]), np.concatenate([p.scales for p in made]))
+
+    return in_tiles(rows, parts)
+
+
+def in_tiles(rows: Expr, work: Callable[[NDArray[Any]], T]) -> Iterator[T]:
+    """`work(tile)` for consecutive tiles of rows, in order, on the machine's threads; few tiles are held."""
+    threads = default_threads()
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for _, tile in tiles(rows):
+            waiting.append(pool.submit(work, tile))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Expr, LazyTensor, Transposed, has_data, lazy, producer, simplified
+from graphopt.ir import Expr, LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-from ._nbits import quantized_tiles
+from ._matrices import Matrix, initializer, matches, matrix, table
+from ._nbits import NotFinite, quantized_tiles
+from ._nodes import MICROSOFT, Nodes
 
-_MICROSOFT = "com.microsoft"
 _SMALLEST_BLOCK = 16
 
 
@@ -26,8 +26,8 @@ class QuantizeWeights(Pass):
     After:  MatMulNBits(x, packed, scales); Gather as GatherBlockQuantized of the same packed bytes
     Blocks run along the reduced axis. Weights are read and packed a few rows at a time and spilled to disk.
     At accuracy level 4 the kernel also rounds x to 8 bits, a block at a time: damage counts both.
-    Refuses: weights without data or not of two axes; names that `exclude` matches or `include` does not;
-    Gemm with factors or a transposed x.
+    Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
+    names that `exclude` matches or `include` does not; Gemm with factors or a transposed x.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -38,8 +38,10 @@ class QuantizeWeights(Pass):
     @dataclass(frozen=True)
     class Options:
         """bits a weight; block_size along the reduced axis, made smaller for narrower weights;
-        accuracy_level 4 computes in int8, 0 in float32; search tries shrunken scales; include and exclude are
-        globs over weight names; embedding: a tied one shares the head's packed weight, or is kept as it is.
+        accuracy_level 4 computes in int8, 0 in float32 (slower, with 8 bits by far); search tries several
+        scales for each block of 4-bit weights; include and exclude are globs over weight names, separated by
+        commas; smallest: entries below which a weight stays as it is; embedding: one that is tied shares the
+        head's packed weight (tied), or every one is packed (all), or none (keep).
         """
 
         bits: Literal[4, 8] = 4
@@ -48,185 +50,155 @@ class QuantizeWeights(Pass):
         search: bool = True
         include: str = "*"
         exclude: str = ""
-        embedding: Literal["tied", "keep"] = "tied"
+        smallest: int = 4096
+        embedding: Literal["tied", "all", "keep"] = "tied"
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         made: dict[Hashable, _Quantized] = {}
         for node in graph:
-            found = _matrix(node)
+            found = matrix(node)
             if found is None:
                 continue
-            if isinstance(found, str):
-                yield NearMiss(node.name or node.op_type, found)
-                continue
-            if not self._chosen(found.name):
-                yield NearMiss(node.name or node.op_type, f"weight {found.name} is left out by name")
-                continue
-            key = found.rows.identity
-            if key not in made:
-                made[key] = self._quantized(found, context)
-            yield _multiplied(node, found, made[key], self.options.accuracy_level)
-        if self.options.embedding == "tied":
-            for node in graph:
-                edit = _gathered(node, made)
-                if edit is not None:
-                    yield edit
+            reason = found if isinstance(found, str) else self._unwanted(found.name, found.rows)
+            if reason is None:
+                assert isinstance(found, Matrix)
+                try:
+                    yield _multiplied(
+                        node, found, self._quantized(found.name, found.rows, made, context), self.options
+                    )
+                    continue
+                except NotFinite:
+                    reason = f"weight {found.name} has entries that are not finite"
+            yield NearMiss(node.name or node.op_type, reason)
+        if self.options.embedding != "keep":
+            yield from self._embeddings(graph, made, context)
 
-    def _chosen(self, name: str) -> bool:
-        return fnmatch(name, self.options.include) and not fnmatch(name, self.options.exclude)
+    def _embeddings(self, graph: ir.Graph, made: dict[Hashable, _Quantized], context: Context) -> Edits:
+        for node in graph:
+            found = table(node)
+            if found is None:
+                continue
+            name, rows = found
+            where = node.name or node.op_type
+            reason = self._unwanted(name, rows)
+            if self.options.embedding == "tied" and rows.identity not in made:
+                reason = "no product uses the same weight"
+            if node.inputs[1] is None or node.inputs[1].shape is None:
+                reason = "the rank of its indices is unknown"
+            if reason is not None:
+                yield NearMiss(where, reason)
+            elif rows.shape[1] % self._block(rows.shape[1]):
+                yield NearMiss(where, f"rows of {rows.shape[1]} are no whole number of blocks")
+            else:
+                yield _gathered(node, self._quantized(name, rows, made, context))
 
-    def _quantized(self, found: _Matrix, context: Context) -> _Quantized:
-        """Quantize the weight; the result goes to the scratch file if there is one."""
-        bits, (count, width) = self.options.bits, found.rows.shape
-        block = self.options.block_size
+    def _unwanted(self, name: str, rows: Expr) -> str | None:
+        if not matches(name, self.options.include) or matches(name, self.options.exclude):
+            return f"weight {name} is left out by name"
+        if rows.shape[0] * rows.shape[1] < self.options.smallest:
+            return f"weight {name} has fewer than {self.options.smallest} entries"
+        return None
+
+    def _block(self, width: int) -> int:
+        block: int = self.options.block_size
         while block > width and block > _SMALLEST_BLOCK:
             block //= 2
-        blocks = -(-width // block)
+        return block
+
+    def _quantized(
+        self, name: str, rows: Expr, made: dict[Hashable, _Quantized], context: Context
+    ) -> _Quantized:
+        """The packed form of `rows`, made once; it goes to the scratch file if there is one."""
+        if rows.identity in made:
+            return made[rows.identity]
+        bits, (count, width) = self.options.bits, rows.shape
+        block = self._block(width)
         scales: list[np.ndarray] = []
 
         def packed() -> Iterator[np.ndarray]:
-            for tile in quantized_tiles(found.rows, bits, block, search=self.options.search and bits < 8):
+            for tile in quantized_tiles(rows, bits, block, search=self.options.search and bits < 8):
                 scales.append(tile.scales)
                 yield tile.weight
 
-        shape = (count, blocks, block * bits // 8)
+        blocks = -(-width // block)
         weight: ir.TensorProtocol
+        scale: ir.TensorProtocol
         if context.scratch is not None:
+            shape = (count, blocks, block * bits // 8)
             weight = LazyTensor(context.scratch.write(packed(), ir.DataType.UINT8, shape))
-            scale: ir.TensorProtocol = LazyTensor(
-                context.scratch.write(scales, ir.DataType.FLOAT, (count, blocks))
-            )
+            scale = LazyTensor(context.scratch.write(scales, ir.DataType.FLOAT, (count, blocks)))
         else:
-            weight = ir.tensor(np.concatenate(list(packed())))
-            scale = ir.tensor(np.concatenate(scales))
-        stem = found.name
-        return _Quantized(
-            _initializer(f"{stem}/q{bits}", weight),
-            _initializer(f"{stem}/scales", scale),
-            bits,
-            block,
-            (count, width),
+            weight, scale = ir.tensor(np.concatenate(list(packed()))), ir.tensor(np.concatenate(scales))
+        made[rows.identity] = _Quantized(
+            initializer(f"{name}/q{bits}", weight), initializer(f"{name}/scales", scale), bits, block, width
         )
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    """A constant that x is multiplied by, as rows [N, K]; the node's own bias, and nodes that go with it."""
-
-    x: ir.Value
-    rows: Expr
-    name: str
-    bias: ir.Value | None
-    extra: tuple[ir.Node, ...]
+        return made[rows.identity]
 
 
 @dataclass(frozen=True)
 class _Quantized:
+    """Initializers uint8[N, blocks, bytes] and float32[N, blocks] that stand for [N, width]."""
+
     weight: ir.Value
     scales: ir.Value
     bits: int
     block: int
-    shape: tuple[int, int]
+    width: int
 
 
-def _initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    shape = ir.Shape(tensor.shape.numpy())
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-
-
-def _matrix(node: ir.Node) -> _Matrix | str | None:
-    if node.domain != "" or node.op_type not in ("MatMul", "Gemm") or node.inputs[0] is None:
-        return None
-    weight, transposed = node.inputs[1], False
-    extra: tuple[ir.Node, ...] = ()
-    turn = producer(weight, "Transpose")
-    if turn is not None and list(turn.attributes.get_ints("perm") or (1, 0)) == [1, 0]:
-        weight, transposed = turn.inputs[0], True
-        extra = (turn,) if len(turn.outputs[0].uses()) == 1 else ()
-    tensor = weight.const_value if weight is not None else None
-    if weight is None or tensor is None or not weight.is_initializer() or weight.is_graph_input():
-        return None
-    if len(tensor.shape) != 2 or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
-        return "its weight is not a float matrix"
-    if not has_data(tensor):
-        return "its weight has no data"
-    bias = None
-    if node.op_type == "Gemm":
-        attributes = node.attributes
-        if attributes.get_int("transA", 0) or attributes.get_float("alpha", 1.0) != 1.0:
-            return "Gemm with a factor or a transposed operand"
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if bias is not None and attributes.get_float("beta", 1.0) != 1.0:
-            return "Gemm with a factor or a transposed operand"
-        transposed ^= bool(attributes.get_int("transB", 0))
-    expr = lazy(tensor)
-    rows = simplified(expr if transposed else Transposed(expr, (1, 0)))
-    return _Matrix(node.inputs[0], rows, weight.name or "weight", bias, extra)
-
-
-def _multiplied(node: ir.Node, found: _Matrix, made: _Quantized, accuracy_level: int) -> Edit:
-    tape = ir.tape.Tape()
-    count, width = made.shape
-    attributes = {
-        "K": width,
-        "N": count,
-        "bits": made.bits,
-        "block_size": made.block,
-        "accuracy_level": accuracy_level,
-    }
-    y = tape.op(
+def _multiplied(node: ir.Node, found: Matrix, made: _Quantized, options: QuantizeWeights.Options) -> Edit:
+    new = Nodes(node.name or "MatMul")
+    y = new.op(
         "MatMulNBits",
         [found.x, made.weight, made.scales],
-        attributes,
-        domain=_MICROSOFT,
-        name=f"{node.name}/nbits",
+        "nbits",
+        like=node.outputs[0],
+        domain=MICROSOFT,
+        K=made.width,
+        N=found.rows.shape[0],
+        bits=made.bits,
+        block_size=made.block,
+        accuracy_level=options.accuracy_level,
     )
-    y.type, y.shape = node.outputs[0].type, node.outputs[0].shape
     if found.bias is not None:
-        y = tape.op("Add", [y, found.bias], name=f"{node.name}/bias")
-    fresh = [v for v in (made.weight, made.scales) if v.graph is None]
+        y = new.op("Add", [y, found.bias], "bias", like=node.outputs[0])
     return Edit(
         f"{made.bits}-bit weight in blocks of {made.block}",
-        remove=[node, *found.extra],
-        insert=tape.nodes,
-        initializers=fresh,
+        remove=found.removed,
+        insert=new.nodes,
+        initializers=[v for v in (made.weight, made.scales) if v.graph is None],
         replace={node.outputs[0]: y},
         before=node,
     )
 
 
-def _gathered(node: ir.Node, made: dict[Hashable, _Quantized]) -> Edit | None:
-    """Gather from a weight that was quantized for a product, from its packed bytes instead."""
-    if node.domain != "" or node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
-        return None
-    weight, ids = node.inputs
-    if weight is None or ids is None or weight.const_value is None or not weight.is_initializer():
-        return None
-    if len(weight.const_value.shape) != 2 or not has_data(weight.const_value):
-        return None
-    found = made.get(simplified(lazy(weight.const_value)).identity)
-    if found is None or found.weight.graph is None or found.shape[1] % found.block:
-        return None
-    tape = ir.tape.Tape()
-    axis = tape.initializer(ir.tensor(np.asarray([2], np.int64)), f"{node.name}/axis")
-    scales = tape.op("Unsqueeze", [found.scales, axis], name=f"{node.name}/scales")
-    attributes = {"gather_axis": 0, "quantize_axis": 2, "block_size": found.block, "bits": found.bits}
-    blocks = tape.op(
+def _gathered(node: ir.Node, made: _Quantized) -> Edit:
+    """The same rows, from packed bytes: the kernel gives them as [..., blocks, block]."""
+    new = Nodes(node.name or "Gather")
+    ids, old, tensor = node.inputs[1], node.outputs[0], made.scales.const_value
+    assert ids is not None
+    assert ids.shape is not None
+    assert tensor is not None
+    # The kernel wants scales of the data's rank. The same bytes are stored once, whatever their shape.
+    spread = LazyTensor(Reshaped(lazy(tensor), (*tensor.shape.numpy(), 1)))
+    scales = new.weight(spread, f"{made.scales.name}/spread")
+    blocks = new.op(
         "GatherBlockQuantized",
-        [found.weight, ids, scales],
-        attributes,
-        domain=_MICROSOFT,
-        name=f"{node.name}/nbits",
+        [made.weight, ids, scales],
+        "nbits",
+        dtype=old.dtype,
+        domain=MICROSOFT,
+        gather_axis=0,
+        quantize_axis=2,
+        block_size=made.block,
+        bits=made.bits,
     )
-    rank = len(ids.shape) if ids.shape is not None else 2
-    shape = tape.initializer(
-        ir.tensor(np.asarray([0] * rank + [found.shape[1]], np.int64)), f"{node.name}/shape"
-    )
-    y = tape.op("Reshape", [blocks, shape], name=f"{node.name}/rows")
+    shape = new.constant([0] * len(ids.shape) + [made.width], np.int64, "shape")
+    rows = new.op("Reshape", [blocks, shape], "rows", like=old)
     return Edit(
-        "embedding from the head's packed weight",
+        "rows from packed bytes",
         remove=[node],
-        insert=tape.nodes,
-        initializers=tape.initializers,
-        replace={node.outputs[0]: y},
+        insert=new.nodes,
+        initializers=[*(v for v in (made.weight, made.scales) if v.graph is None), *new.initializers],
+        replace={old: rows},
     )

@@ -26,7 +26,7 @@ _ALIGNMENT = 4096
 def save_model(model: ir.Model, path: str | Path) -> None:
     """Write `path` and, where there are weights of 4 KiB and more, `path`.data; `model` is left as it was.
 
-    Memory stays at one tile. Weights that share an identity are written once. Both files are written under
+    Memory stays at one tile. Weights that share their bytes are written once. Both files are written under
     other names, synced to disk and renamed, so that an error leaves what was there before. Raises `OSError`
     (a full disk) for the caller to handle, `ValueError` for a weight without data, `BadInput` where a weight
     would be read from the file that is to be written.
@@ -68,18 +68,26 @@ def _write_weights(weights: list[tuple[ir.Value, ir.TensorProtocol]], file: Bina
     written: dict[object, int] = {}
     for value, tensor in weights:
         expr = lazy(tensor)
-        if expr.identity not in written:
+        content = _content(expr)
+        if content not in written:
             file.write(bytes(-file.tell() % _ALIGNMENT))
-            written[expr.identity] = file.tell()
+            written[content] = file.tell()
             _write(expr, file)
         value.const_value = ir.ExternalTensor(
             location,
-            written[expr.identity],
+            written[content],
             tensor.nbytes,
             tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),
             name=value.name or "",
         )
+
+
+def _content(expr: Expr) -> object:
+    """The same for weights whose bytes are: one identity, or one range of a file whatever the shape."""
+    if isinstance(expr, FileRange):
+        return ("file", expr.path, expr.stamp, expr.offset, expr.length)
+    return expr.identity
 
 
 def _write(expr: Expr, file: BinaryIO) -> None:

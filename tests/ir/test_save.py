@@ -22,6 +22,7 @@ from graphopt.ir import (
     FileRange,
     InMemory,
     LazyTensor,
+    Reshaped,
     SafetensorsIndex,
     Transposed,
     Unbound,
@@ -226,3 +227,29 @@ def test_a_weight_without_data_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="'w' has no data"):
         save_model(model, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_views_of_one_range_are_stored_once_whatever_their_shapes(tmp_path):
+    source = tmp_path / "source.bin"
+    source.write_bytes(np.arange(4096, dtype=np.float32).tobytes())
+    rows = FileRange(source, 0, 16384, ir.DataType.FLOAT, (64, 64))
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        g (float[1] x) => (float[64,64] y, float[64,32,2] z)
+        <float[64,64] a = ["location": "absent"],
+         float[64,32,2] b = ["location": "absent"]>
+        {
+          y = Mul(x, a)
+          z = Mul(x, b)
+        }"""
+    )
+    model.graph.initializers["a"].const_value = LazyTensor(rows)
+    model.graph.initializers["b"].const_value = LazyTensor(Reshaped(rows, (64, 32, 2)))
+
+    save_model(model, tmp_path / "m.onnx")
+
+    assert (tmp_path / "m.onnx.data").stat().st_size == 16384
+    session = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    y, z = session.run(None, {"x": np.ones(1, np.float32)})
+    np.testing.assert_array_equal(y.reshape(-1), np.arange(4096))
+    np.testing.assert_array_equal(z.reshape(-1), np.arange(4096))

@@ -1,0 +1,94 @@
+"""Finding the constant matrices that a graph multiplies by, as rows to be quantized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import onnx_ir as ir
+
+from graphopt.ir import Expr, Transposed, has_data, lazy, producer, simplified
+
+__all__ = ["Matrix", "initializer", "matches", "matrix", "table"]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """x times a constant: `rows` is float32 [N, K], one row for each output.
+
+    `bias` is the node's own, to be added to the product. `removed` are the nodes to take away with it.
+    """
+
+    x: ir.Value
+    rows: Expr
+    name: str
+    bias: ir.Value | None
+    removed: tuple[ir.Node, ...]
+
+    @property
+    def size(self) -> int:
+        count, width = self.rows.shape
+        return count * width
+
+
+def matrix(node: ir.Node) -> Matrix | str | None:
+    """What `node` multiplies by, or why it will not do; None where it is no matrix product.
+
+    Transposes are taken into the rows: weights that a checkpoint keeps as [out, in] are read as they lie.
+    """
+    if node.domain != "" or node.op_type not in ("MatMul", "Gemm"):
+        return None
+    x, weight = node.inputs[0], node.inputs[1]
+    removed, transposed = [node], False
+    turn = producer(weight, "Transpose")
+    if turn is not None and list(turn.attributes.get_ints("perm") or (1, 0)) == [1, 0]:
+        weight, transposed = turn.inputs[0], True
+        if len(turn.outputs[0].uses()) == 1:
+            removed.append(turn)
+    tensor = _constant(weight)
+    if x is None or weight is None or tensor is None:
+        return "its second operand is not a constant"
+    if len(tensor.shape) != 2 or tensor.dtype != ir.DataType.FLOAT:
+        return "its second operand is not a float32 matrix"
+    if not has_data(tensor):
+        return "its weight has no data"
+    bias = None
+    if node.op_type == "Gemm":
+        attributes = node.attributes
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        factors = {attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0) if bias else 1.0}
+        if factors != {1.0} or attributes.get_int("transA", 0):
+            return "it is a Gemm with a factor or a transposed first operand"
+        if attributes.get_int("transB", 0):
+            transposed = not transposed
+    expr = lazy(tensor)
+    rows = simplified(expr if transposed else Transposed(expr, (1, 0)))
+    return Matrix(x, rows, weight.name or "weight", bias, tuple(removed))
+
+
+def table(node: ir.Node) -> tuple[str, Expr] | None:
+    """Name and rows float32 [V, K] of the constant that a Gather takes rows from."""
+    if node.domain != "" or node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
+        return None
+    weight = node.inputs[0]
+    tensor = _constant(weight)
+    if weight is None or tensor is None or len(tensor.shape) != 2 or tensor.dtype != ir.DataType.FLOAT:
+        return None
+    return (weight.name or "weight", simplified(lazy(tensor))) if has_data(tensor) else None
+
+
+def matches(name: str, globs: str) -> bool:
+    """Whether one of `globs`, separated by commas, matches the whole of `name`."""
+    return any(fnmatchcase(name, glob.strip()) for glob in globs.split(","))
+
+
+def initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """A new initializer, not in a graph yet."""
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+
+
+def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value
