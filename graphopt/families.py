@@ -26,6 +26,7 @@ __all__ = [
     "InputDomain",
     "Interface",
     "PackageContext",
+    "Padding",
     "Reference",
     "TensorSpec",
 ]
