@@ -14,6 +14,7 @@ from .lower_attention import LowerAttention
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .pack_qkv import PackQkv
+from .quantize_dynamic import QuantizeDynamic
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_gelu import RaiseGelu
@@ -37,6 +38,7 @@ PACK = Pack(
         LowerQuickGelu,
         LowerSkipNorm,
         PackQkv,
+        QuantizeDynamic,
         QuantizeWeights,
         RaiseAttention,
         RaiseGelu,
