@@ -29,7 +29,8 @@ $(VENV)/.installed: constraints.txt pyproject.toml setup.py
 demo: venv
 	$(BIN)/graphopt optimize tiny-coder -o build/demo --recipe int4 --force
 	@echo "report: build/demo/report.json"
-	$(BIN)/graphopt run build/demo "def fibonacci(n):" --max-new-tokens 64
+	@printf '\n%s' 'def fibonacci(n):'
+	@$(BIN)/graphopt run build/demo "def fibonacci(n):" --max-new-tokens 64 --temperature 0.6 --top-p 0.9 --seed 1
 
 test: venv
 	$(BIN)/python -m pytest -n 2
