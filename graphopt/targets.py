@@ -21,11 +21,12 @@ __all__ = ["Capabilities", "CompileReport", "Target", "Unsupported"]
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A node that a target has no kernel for, and why."""
+    """A node that a target has no kernel for, and why; `origin` is the edit that made it, if one did."""
 
     node: str
     operator: str
     reason: str
+    origin: str | None = None
 
     def __str__(self) -> str:
         return f"node {self.node!r} ({self.operator}): {self.reason}"
@@ -45,7 +46,9 @@ class Capabilities(ABC):
     def accepts(self, rule: str, *values: int) -> bool:
         """Whether the runtime takes these sizes, found by running the smallest graph that has them.
 
-        The rules a target knows are its own: ("rotary-head-size", 24), ("matmul-nbits", bits, block size).
+        The rules a target knows are its own. The cpu target's are ("head-size", size) and
+        ("rotary-head-size", size) of GroupQueryAttention, ("qk-norm",) for norms inside it, and
+        ("matmul-nbits", bits, block size).
         `KeyError` for an unknown rule.
         """
 

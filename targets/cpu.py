@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
-from graphopt.ir import save_model
+from graphopt.ir import infer_types, save_model
 from graphopt.pipeline import Recipe, Step
 from graphopt.runtime import cgroup_quota, default_threads, open_session, session_options
-from graphopt.targets import CompileReport, Target
+from graphopt.targets import CompileReport, Target, Unsupported
 
 from ._kernels import CpuCapabilities
 
@@ -47,19 +47,17 @@ class CpuTarget(Target):
         return tuple(Step(name) for name in _LOWERING)
 
     def compile(self, model: ir.Model, path: Path) -> CompileReport:
+        infer_types(model)
         refused = self.capabilities().unsupported(model)
         if refused:
-            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-            raise BadInput(
-                f"target 'cpu' cannot run {refused[0]}{more}",
-                hint="Export it with other operators or at another opset, or leave out its pass.",
-            )
+            raise _refusal(refused)
         save_model(model, path)
         started = time.perf_counter()
         self.session(path)
+        load_seconds = time.perf_counter() - started
         data = path.with_name(path.name + ".data")
         size = path.stat().st_size + (data.stat().st_size if data.exists() else 0)
-        return CompileReport(sum(1 for _ in model.graph.all_nodes()), size, time.perf_counter() - started)
+        return CompileReport(sum(1 for _ in model.graph.all_nodes()), size, load_seconds)
 
     def session_options(self, *, threads: int | None = None) -> Any:
         return session_options(threads=threads)
@@ -80,6 +78,16 @@ class CpuTarget(Target):
             "quota": "none" if quota is None else f"{quota:g}",
             "onnxruntime": onnxruntime.__version__,
         }
+
+
+def _refusal(found: Sequence[Unsupported]) -> BadInput:
+    first = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    if first.origin is None:
+        hint = "Export the model with another operator or type there, or at another opset."
+    else:
+        hint = f"Edit {first.origin} made it: leave that pass out of the recipe, or set its options."
+    return BadInput(f"target 'cpu' cannot run {first}{more}", hint=hint)
 
 
 def _processor(info: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:

@@ -19,30 +19,57 @@ def default_threads() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota()
     cores = physical_cores()
-    limits = [allowed, *([max(1, math.floor(quota))] if quota else []), *([cores] if cores else [])]
-    return max(1, min(limits))
+    return max(1, min(allowed, math.floor(quota or allowed), cores or allowed))
 
 
-def cgroup_quota(root: Path = _CGROUP) -> float | None:
-    """CPUs the cgroup (version 2, else 1) may use on average; None where it sets no limit."""
+def cgroup_quota(root: Path = _CGROUP, membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """CPUs that the process's cgroups (version 1 or 2) allow on average; None where none sets a limit.
+
+    A group is bound by the limits of those it lies in, so the least of them counts. `root` is where cgroups
+    are mounted; in a container it is the container's own group, whatever `membership` calls it.
+    """
     try:
-        limit, period = (root / "cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        pass
-    try:
-        limit = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-        period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        return int(limit) / int(period) if int(limit) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):
+        lines = membership.read_text().splitlines()
+    except OSError:
         return None
+    limits = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            limits += [_quota_v2(folder) for folder in _upwards(root, path)]
+        elif "cpu" in controllers.split(","):
+            for mount in {root / "cpu", root / controllers}:
+                limits += [_quota_v1(folder) for folder in _upwards(mount, path)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _upwards(root: Path, path: str) -> list[Path]:
+    """`root` and every folder below it on the way to `path`."""
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return [root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        limit, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else int(limit) / int(period)
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        limit = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return limit / period if limit > 0 else None
 
 
 def physical_cores(info: Path = Path("/proc/cpuinfo")) -> int | None:
     """Physical cores among those this process may run on; None where the machine does not tell.
 
-    A virtual machine that shows two processors as hyper-threads of one core is believed only where it says
-    how many siblings a core has: one thread a core loses nothing for kernels that fill a core's vector units.
+    One thread a core: kernels that fill a core's vector units gain nothing from its second thread.
     """
     try:
         blocks = info.read_text().strip().split("\n\n")
