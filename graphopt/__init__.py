@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem, GraphoptError, Inconclusive
 
 if TYPE_CHECKING:
-    from graphopt._driver import export_package, optimize
+    from graphopt._driver import Rejected, export_package, optimize
     from graphopt.package import Package
 
 __all__ = [
@@ -21,12 +21,14 @@ __all__ = [
     "GraphoptError",
     "Inconclusive",
     "Package",
+    "Rejected",
     "export_package",
     "optimize",
 ]
 
 _LAZY = {
     "Package": "graphopt.package",
+    "Rejected": "graphopt._driver",
     "export_package": "graphopt._driver",
     "optimize": "graphopt._driver",
 }

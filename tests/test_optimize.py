@@ -16,8 +16,16 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from graphopt import BadInput, CheckFailed, EnvironmentProblem, Package, export_package, optimize, registry
-from graphopt._driver import Rejected
+from graphopt import (
+    BadInput,
+    CheckFailed,
+    EnvironmentProblem,
+    Package,
+    Rejected,
+    export_package,
+    optimize,
+    registry,
+)
 from graphopt.lock import LOCK, digest_of
 from graphopt.package import MANIFEST
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass

@@ -66,7 +66,7 @@ def show(name: str) -> None:
     out.print(Text.assemble((cls.name, "bold cyan"), f"  {cls.level.name.lower()}, {cls.contract}"))
     out.print(Text(f"opsets {cls.opsets}", style="dim"))
     out.print()
-    out.print(Text(inspect.getdoc(cls) or ""))
+    out.print(Text(inspect.getdoc(cls) or ""), soft_wrap=True)
     fields = cls.Options.__dataclass_fields__.values()
     if fields:
         out.print()
@@ -74,7 +74,7 @@ def show(name: str) -> None:
         for field in fields:
             out.print(Text(f"  {field.name.replace('_', '-')}: {field.type} = {field.default}"))
         if doc := _own_doc(cls.Options):
-            out.print(Text(doc))
+            out.print(Text(doc), soft_wrap=True)
 
 
 def _first_line(cls: type) -> str:

@@ -58,10 +58,13 @@ class Package:
         return Interface(specs("inputs"), specs("outputs"))
 
     def report(self) -> Report:
-        """What was written about the run that made this package."""
+        """What was written about the run that made this package. `BadInput` where that is lost."""
         from graphopt.report import REPORT, Report
 
-        return Report.model_validate_json((self.path / REPORT).read_text(encoding="utf-8"))
+        try:
+            return Report.model_validate_json((self.path / REPORT).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError) as error:
+            raise BadInput(f"{self.path / REPORT} is missing or damaged: {error}") from error
 
     def session(self, role: str = "model", *, threads: int | None = None) -> Any:
         """An `onnxruntime.InferenceSession` of the graph that plays `role`, set up for this machine."""
