@@ -56,8 +56,9 @@ def matrix(node: ir.Node) -> Matrix | str | None:
     if node.op_type == "Gemm":
         attributes = node.attributes
         bias = node.inputs[2] if len(node.inputs) > 2 else None
+        turned: int = attributes.get_int("transA", 0)
         factors = {attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0) if bias else 1.0}
-        if factors != {1.0} or attributes.get_int("transA", 0):
+        if factors != {1.0} or turned:
             return "it is a Gemm with a factor or a transposed first operand"
         if attributes.get_int("transB", 0):
             transposed = not transposed

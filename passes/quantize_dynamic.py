@@ -2,96 +2,138 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from graphopt.ir import LazyTensor, has_data, lazy
+from graphopt.ir import InMemory, LazyTensor, Transposed
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-_LARGEST = 127
+from ._matrices import Matrix, initializer, matches, matrix
+from ._nbits import NotFinite, in_tiles
+from ._nodes import Nodes
 
 
 class QuantizeDynamic(Pass):
-    """MatMul by a constant becomes MatMulInteger, x quantized at run time and W a scale a column.
+    """MatMul by a constant becomes MatMulInteger: W rounded with a scale for each output, x at run time.
 
-    Before: MatMul(x, W) with W float32[K, N]
+    Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); W float32 [K, N]
     After:  q, s, z = DynamicQuantizeLinear(x); Cast(MatMulInteger(q, W8, z)) * (s * scales[N])
     onnxruntime fuses this into one kernel at load. One scale serves a whole activation tensor, so a few large
-    entries cost all others their precision: blocks (quantize-weights) are slower and closer.
-    Refuses: weights without data, not of two axes or not float32; names that `exclude` matches.
+    entries cost all others their precision: blocks (quantize-weights) are slower and closer. Several products
+    of one x share its quantization.
+    Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
+    names that `exclude` matches or `include` does not; Gemm with factors or a transposed x.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
     level: ClassVar[Level] = Level.COMPRESS
-    contract: ClassVar[Contract] = Contract.lossy("cosine", 0.95)
+    contract: ClassVar[Contract] = Contract.lossy("cosine", 0.05)
     main_graph_only: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:
-        """exclude: a glob over weight names that stay as they are."""
+        """include and exclude are globs over weight names, separated by commas; smallest: entries below which
+        a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
+        overflow.
+        """
 
+        bits: Literal[7, 8] = 8
+        include: str = "*"
         exclude: str = ""
+        smallest: int = 4096
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        quantized: dict[ir.Value, tuple[ir.Value, ...]] = {}
+        weights: dict[Hashable, _Rounded] = {}
+        activations: dict[ir.Value, list[ir.Value]] = {}
         for node in graph:
-            if node.op_type != "MatMul" or node.domain != "":
+            found = matrix(node)
+            if found is None:
                 continue
-            x, weight = node.inputs
-            tensor = weight.const_value if weight is not None and weight.is_initializer() else None
-            if x is None or weight is None or tensor is None or weight.is_graph_input():
-                continue
-            if len(tensor.shape) != 2 or tensor.dtype != ir.DataType.FLOAT or not has_data(tensor):
-                yield NearMiss(node.name or "MatMul", "its weight is not a float32 matrix with data")
-                continue
-            if fnmatch(weight.name or "", self.options.exclude):
-                yield NearMiss(node.name or "MatMul", f"weight {weight.name} is left out by name")
-                continue
-            yield _integer_product(node, x, weight, context, quantized)
+            reason = found if isinstance(found, str) else self._unwanted(found)
+            if reason is None:
+                assert isinstance(found, Matrix)
+                try:
+                    rounded = self._rounded(found, weights, context)
+                except NotFinite:
+                    reason = f"weight {found.name} has entries that are not finite"
+                else:
+                    yield _multiplied(node, found, rounded, activations)
+                    continue
+            yield NearMiss(node.name or node.op_type, reason)
+
+    def _unwanted(self, found: Matrix) -> str | None:
+        if not matches(found.name, self.options.include) or matches(found.name, self.options.exclude):
+            return f"weight {found.name} is left out by name"
+        if found.size < self.options.smallest:
+            return f"weight {found.name} has fewer than {self.options.smallest} entries"
+        return None
+
+    def _rounded(self, found: Matrix, made: dict[Hashable, _Rounded], context: Context) -> _Rounded:
+        """The integers and scales of a weight, made once; integers go to the scratch file if there is one."""
+        key = found.rows.identity
+        if key not in made:
+            largest = (1 << (self.options.bits - 1)) - 1
+            scales: list[NDArray[np.float32]] = []
+
+            def integers() -> Iterator[NDArray[np.int8]]:
+                for values, scale in in_tiles(found.rows, lambda tile: _round(tile, largest)):
+                    scales.append(scale)
+                    yield values
+
+            rows = (
+                InMemory(np.concatenate(list(integers())))
+                if context.scratch is None
+                else context.scratch.write(integers(), ir.DataType.INT8, found.rows.shape)
+            )
+            made[key] = _Rounded(
+                initializer(f"{found.name}/int8", LazyTensor(Transposed(rows, (1, 0)))),
+                initializer(f"{found.name}/scales", ir.tensor(np.concatenate(scales))),
+            )
+        return made[key]
 
 
-def _integer_product(
-    node: ir.Node,
-    x: ir.Value,
-    weight: ir.Value,
-    context: Context,
-    quantized: dict[ir.Value, tuple[ir.Value, ...]],
+@dataclass(frozen=True)
+class _Rounded:
+    """Initializers int8[K, N] and float32[N] whose product is the weight, nearly."""
+
+    weight: ir.Value
+    scales: ir.Value
+
+
+def _round(rows: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """int8[n, K] and float32[n] with rows = int8 * scale, nearly."""
+    scales = np.maximum(np.abs(rows.max(1)), np.abs(rows.min(1))) / np.float32(largest)
+    if not np.isfinite(scales).all():
+        raise NotFinite
+    inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales > 1e-37)
+    return np.rint(rows * inverse[:, None]).astype(np.int8), scales
+
+
+def _multiplied(
+    node: ir.Node, found: Matrix, rounded: _Rounded, activations: dict[ir.Value, list[ir.Value]]
 ) -> Edit:
-    assert weight.const_value is not None
-    tape = ir.tape.Tape()
-    if x not in quantized:
-        name = f"{x.name}/dynamic"
-        quantized[x] = tuple(tape.op_multi_out("DynamicQuantizeLinear", [x], num_outputs=3, name=name))
-    levels, scale, zero = quantized[x]
-    values, scales = _per_column(np.asarray(lazy(weight.const_value).read(), np.float32))
-    packed = _stored(values, ir.DataType.INT8, context)
-    w = tape.initializer(packed, f"{weight.name}/int8")
-    ws = tape.initializer(ir.tensor(scales), f"{weight.name}/scales")
-    product = tape.op("MatMulInteger", [levels, w, zero], name=f"{node.name}/integer")
-    wide = tape.op("Cast", [product], {"to": int(ir.DataType.FLOAT)}, name=f"{node.name}/wide")
-    both = tape.op("Mul", [scale, ws], name=f"{node.name}/scale")
-    y = tape.op("Mul", [wide, both], name=f"{node.name}/scaled")
+    new, old = Nodes(node.name or "MatMul"), node.outputs[0]
+    if found.x not in activations:
+        like = [ir.Value(type=ir.TensorType(t)) for t in (ir.DataType.UINT8, ir.DataType.FLOAT)]
+        kinds = [like[0], like[1], like[0]]
+        activations[found.x] = new.many("DynamicQuantizeLinear", [found.x], "quantized", kinds)
+    values, scale, zero = activations[found.x]
+    total = new.op("MatMulInteger", [values, rounded.weight, zero], "integer", dtype=ir.DataType.INT32)
+    wide = new.op("Cast", [total], "wide", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    both = new.op("Mul", [scale, rounded.scales], "scale", dtype=ir.DataType.FLOAT)
+    y = new.op("Mul", [wide, both], "scaled", like=old)
+    if found.bias is not None:
+        y = new.op("Add", [y, found.bias], "bias", like=old)
     return Edit(
         "8-bit integer product",
-        remove=[node],
-        insert=tape.nodes,
-        initializers=tape.initializers,
-        replace={node.outputs[0]: y},
+        remove=found.removed,
+        insert=new.nodes,
+        initializers=[v for v in (rounded.weight, rounded.scales) if v.graph is None],
+        replace={old: y},
+        before=node,
     )
-
-
-def _per_column(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int8[K, N] and float32[N] with weight = int8 * scale, nearly."""
-    scales = np.abs(weight).max(0) / np.float32(_LARGEST)
-    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
-    return np.rint(weight * inverse).clip(-_LARGEST, _LARGEST).astype(np.int8), scales
-
-
-def _stored(array: np.ndarray, dtype: ir.DataType, context: Context) -> ir.TensorProtocol:
-    if context.scratch is None:
-        return ir.tensor(array)
-    return LazyTensor(context.scratch.write([array], dtype, array.shape))

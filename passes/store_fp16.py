@@ -10,16 +10,21 @@ import onnx_ir as ir
 from graphopt.ir import Cast, LazyTensor, has_data, lazy, tiles
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
+from ._matrices import initializer, matches
+from ._nodes import Nodes
+
 _LARGEST = 65504.0
 
 
 class StoreFp16(Pass):
     """A large float32 weight becomes a float16 one and a Cast, which the runtime does once, at load.
 
-    Before: MatMul(x, W) with W float32
-    After:  MatMul(x, Cast(W16 to float32))
-    Halves the file. On CPU the sums stay in float32: only the weights are rounded (11 bits of mantissa).
-    Refuses: weights below `smallest` bytes, without data, or with entries beyond float16's range.
+    Before: MatMul(x, W) with W float32; Gather(W, ids)
+    After:  MatMul(x, Cast(W16 to float32)); Cast(Gather(W16, ids) to float32)
+    Halves the file, and the table of an embedding in memory too. On CPU the sums stay in float32: only the
+    weights are rounded (11 bits of mantissa), and those that came from bfloat16 are not.
+    Refuses: weights below `smallest` bytes, without data, or with entries beyond float16's range; names that
+    `exclude` matches.
     """
 
     name: ClassVar[str] = "store-fp16"
@@ -28,9 +33,12 @@ class StoreFp16(Pass):
 
     @dataclass(frozen=True)
     class Options:
-        """smallest: bytes below which a weight stays as it is."""
+        """smallest: bytes below which a weight stays as it is; exclude: globs over weight names, separated by
+        commas.
+        """
 
         smallest: int = 4096
+        exclude: str = ""
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for value in tuple(graph.initializers.values()):
@@ -39,23 +47,48 @@ class StoreFp16(Pass):
                 continue
             if value.is_graph_input() or value.is_graph_output() or not value.uses() or not has_data(tensor):
                 continue
-            if any(abs(block).max(initial=0.0) > _LARGEST for _, block in tiles(lazy(tensor))):
-                yield NearMiss(value.name or "weight", "it has entries beyond float16's range")
-                continue
-            half = ir.Value(
-                name=f"{value.name}/fp16",
-                shape=value.shape,
-                type=ir.TensorType(ir.DataType.FLOAT16),
-                const_value=LazyTensor(Cast(lazy(tensor), ir.DataType.FLOAT16)),
-            )
-            tape = ir.tape.Tape()
-            wide = tape.op("Cast", [half], {"to": int(ir.DataType.FLOAT)}, name=f"{value.name}/fp32")
-            wide.name = f"{value.name}/wide"
-            yield Edit(
-                f"{value.name} in half precision",
-                insert=tape.nodes,
-                initializers=[half],
-                drop_initializers=[value],
-                replace={value: wide},
-                before=next(iter(graph), None),
-            )
+            name = value.name or "weight"
+            if matches(name, self.options.exclude):
+                yield NearMiss(name, "it is left out by name")
+            elif not _fits(tensor):
+                yield NearMiss(name, "it has entries beyond float16's range")
+            else:
+                yield _halved(graph, value, tensor)
+
+
+def _fits(tensor: ir.TensorProtocol) -> bool:
+    return all(
+        block.max(initial=0) <= _LARGEST and block.min(initial=0) >= -_LARGEST
+        for _, block in tiles(lazy(tensor))
+    )
+
+
+def _halved(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> Edit:
+    half = initializer(f"{value.name}/fp16", LazyTensor(Cast(lazy(tensor), ir.DataType.FLOAT16)))
+    lookups = [
+        user
+        for user, index in value.uses()
+        if user.op_type == "Gather" and user.domain == "" and index == 0 and user.graph is graph
+    ]
+    replace: dict[ir.Value, ir.Value] = {}
+    nodes: list[ir.Node] = []
+    for node in lookups:
+        new, old = Nodes(node.name or "Gather"), node.outputs[0]
+        axis = node.attributes.get_int("axis", 0)
+        inputs = [half, node.inputs[1]]
+        rows = new.op("Gather", inputs, "fp16", like=old, dtype=ir.DataType.FLOAT16, axis=axis)
+        replace[old] = new.op("Cast", [rows], "wide", like=old, to=ir.DataType.FLOAT)
+        nodes += new.nodes
+    if len(lookups) < len(value.uses()):
+        new = Nodes(value.name or "weight")
+        replace[value] = new.op("Cast", [half], "wide", like=value, to=ir.DataType.FLOAT)
+        nodes += new.nodes
+    return Edit(
+        f"{value.name} in half precision",
+        remove=lookups,
+        insert=nodes,
+        initializers=[half],
+        drop_initializers=[value],
+        replace=replace,
+        before=next(iter(graph), None),
+    )
