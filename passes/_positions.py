@@ -1,57 +1,170 @@
-"""Rotary tables, found by running the part of the graph that makes them."""
+"""Rotary tables, found by running the part of the graph that makes cos and sin from positions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import evaluate, extract
+from graphopt.ir import const_of, evaluate, extract
 from graphopt.pipeline import Context
 
 __all__ = ["Tables", "rotary_tables"]
 
-_POSITIONS = "position_ids"
+Array = np.ndarray[Any, Any]
 _LAST_BITS = 1e-6  # a vector kernel and its scalar remainder round differently
+_SHAPES = ((2, 5), (3, 7), (1, 1), (1, 3))
+_RESHAPES = ("Unsqueeze", "Cast", "Identity", "Tile")
 
 
 @dataclass(frozen=True)
 class Tables:
-    """cos and sin, float32[positions, rotated size], and the input the rows are chosen by."""
+    """cos and sin [positions, rotated size], and the integer value that says which rows to take.
 
-    cos: np.ndarray
-    sin: np.ndarray
+    `positions` is [batch, sequence], [1, sequence] or [sequence]; `heads_axis` says where cos and sin leave
+    room for the heads: 1 in [batch, heads, sequence, size], 2 in [batch, sequence, heads, size].
+    """
+
+    cos: Array
+    sin: Array
     positions: ir.Value
+    heads_axis: int
 
 
 def rotary_tables(cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Context) -> Tables | str:
-    """The tables behind `cos` and `sin`, values that depend on position_ids int64[batch, sequence] alone.
+    """The tables behind `cos` and `sin`, or why there are none.
 
-    They are read off at positions 0..max_position_embeddings - 1, and checked against the graph at random
-    positions of several shapes: a table that depends on the length or on neighbours is refused.
+    They are read off at positions 0..max_position_embeddings - 1 (or the rows of the table that the graph
+    itself gathers from) and checked against the graph at random positions, small and large ones, in calls of
+    several shapes: what depends on the length of the call or on its other positions is refused.
     """
-    positions = next((v for v in graph.inputs if v.name == _POSITIONS), None)
-    count = context.config.get("max_position_embeddings")
-    if positions is None or not isinstance(count, int):
-        return "the model has no position_ids input, or its longest position is not known"
+    found = _positions(cos, sin)
+    if found is None:
+        return "cos and sin are not made from one tensor of integer positions"
+    positions, count = found
+    count = count or context.config.get("max_position_embeddings")
+    if not isinstance(count, int):
+        return "the longest position is not known"
+    piece = extract(graph, [cos, sin], cut=[positions])
+    others = [v.name for v in piece.graph.inputs if v.name != positions.name]
+    if others:
+        return f"cos and sin depend on more than the positions: {others[0]}"
     try:
-        piece = extract(graph, [cos, sin])
-    except ValueError as error:
-        return str(error)
-    if [v.name for v in piece.graph.inputs if v.name not in piece.graph.initializers] != [_POSITIONS]:
-        return "cos and sin depend on more than the positions"
-    table = [_rows(v) for v in evaluate(piece, {_POSITIONS: np.arange(count, dtype=np.int64)[None]})]
-    if any(t.shape[0] != count for t in table):
+        return _read(piece, positions, count)
+    except Exception as error:  # onnxruntime has a class for each of its errors, with no common one
+        return f"cos and sin cannot be computed: {error}"
+
+
+def _read(piece: ir.Model, positions: ir.Value, count: int) -> Tables | str:
+    shape = positions.shape
+    assert shape is not None
+    assert positions.dtype is not None
+    run = _Run(piece, positions.name or "", positions.dtype.numpy(), (len(shape), shape[0] == 1))
+    tables = [y.reshape(-1, y.shape[-1]) for y in run(np.arange(count)[None])]
+    if any(t.shape[0] != count for t in tables):
         return "cos and sin are not one row a position"
-    rng = np.random.default_rng(0)
-    for shape in ((1, 1), (1, 3), (2, 5), (3, 7)):
-        ids = rng.integers(0, count, shape)
-        for expected, got in zip(table, evaluate(piece, {_POSITIONS: ids}), strict=True):
-            if not np.allclose(_rows(got), expected[ids.reshape(-1)], rtol=0, atol=_LAST_BITS):
+    axes: set[int] = set()
+    for ids in _calls(count):
+        if not run.takes(ids):
+            continue
+        for table, got in zip(tables, run(ids), strict=True):
+            axis = _heads_axis(got, ids, table.shape[1])
+            if axis is None:
+                return "cos and sin are not [batch, 1, sequence, size] or [batch, sequence, 1, size]"
+            if ids.shape[1] > 1:
+                axes.add(axis)
+            if not np.allclose(got.reshape(*ids.shape, -1), table[ids], rtol=0, atol=_LAST_BITS):
                 return "a row of cos or sin is not a function of its position alone"
-    return Tables(table[0], table[1], positions)
+    return Tables(tables[0], tables[1], positions, axes.pop()) if len(axes) == 1 else "cos and sin differ"
 
 
-def _rows(value: np.ndarray) -> np.ndarray:
-    return value.reshape(-1, value.shape[-1]).astype(np.float32)
+@dataclass(frozen=True)
+class _Run:
+    """Runs `piece` on positions [batch, sequence], in the form it wants them in."""
+
+    piece: ir.Model
+    name: str
+    dtype: Any
+    form: tuple[int, bool]  # rank, and whether the batch is always 1
+
+    def takes(self, ids: Array) -> bool:
+        return ids.shape[0] == 1 or self.form == (2, False)
+
+    def __call__(self, ids: Array) -> list[Array]:
+        fed = ids[0] if self.form[0] == 1 else ids
+        return evaluate(self.piece, {self.name: fed.astype(self.dtype)})
+
+
+def _calls(count: int) -> Iterator[Array]:
+    """Positions int64[batch, sequence] below every fourth power of two up to `count`."""
+    rng = np.random.default_rng(0)
+    limit = 4
+    while True:
+        limit = min(limit, count)
+        for shape in _SHAPES:
+            yield rng.integers(0, limit, shape)
+        yield np.asarray([[limit - 1]])
+        if limit == count:
+            return
+        limit *= 4
+
+
+def _heads_axis(value: Array, ids: Array, width: int) -> int | None:
+    """Where `value`, made for these positions, has an axis of 1 for the heads."""
+    if value.ndim < 3 or value.ndim > 4:
+        return None
+    batch, sequence = ids.shape
+    if value.ndim == 3:
+        value = value[None]
+    if value.shape == (batch, 1, sequence, width):
+        return 1
+    return 2 if value.shape == (batch, sequence, 1, width) else None
+
+
+def _positions(cos: ir.Value, sin: ir.Value) -> tuple[ir.Value, int | None] | None:
+    """The integers that `cos` and `sin` are made from, and how many there may be, where the graph says so."""
+    of_cos, of_sin = _integers(cos), _integers(sin)
+    if of_cos != of_sin or len(of_cos) != 1:
+        return None
+    ((positions, count),) = of_cos.items()
+    return (positions, count) if len(positions.shape or ()) in (1, 2) else None
+
+
+def _integers(value: ir.Value) -> dict[ir.Value, int | None]:
+    """Integers that become floats on the way to `value`: cast, or as rows of a constant table of so many."""
+    found: dict[ir.Value, int | None] = {}
+    seen: set[ir.Node] = set()
+    stack = [value]
+    while stack:
+        node = stack.pop().producer()
+        if node is None or node in seen or node.domain != "":
+            continue
+        seen.add(node)
+        data = node.inputs[0] if node.inputs else None
+        rows = const_of(data) if node.op_type == "Gather" else None
+        if node.op_type == "Cast" and data is not None and _is_integer(data):
+            found[_unshaped(data)] = None
+        elif rows is not None and node.inputs[1] is not None and node.attributes.get_int("axis", 0) == 0:
+            found[_unshaped(node.inputs[1])] = rows.shape[0]
+        elif node.op_type == "GatherElements" and node.inputs[1] is not None:
+            found[_unshaped(node.inputs[1])] = None
+        else:
+            stack.extend(v for v in node.inputs if v is not None and not _is_integer(v))
+    return found
+
+
+def _unshaped(value: ir.Value) -> ir.Value:
+    """Integers before axes were put in and before they were cast to these."""
+    while (node := value.producer()) is not None and node.domain == "" and node.op_type in _RESHAPES:
+        source = node.inputs[0]
+        if source is None or not _is_integer(source):
+            break
+        value = source
+    return value
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.INT64, ir.DataType.INT32)

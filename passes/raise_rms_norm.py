@@ -23,7 +23,8 @@ class RaiseRmsNorm(Pass):
     Before: Mul(w, Cast(.. the same of Cast(x, float) .., half precision)), x in half precision
     After:  RMSNormalization(x, w), which computes in float itself
     Refuses: a mean over another axis; a square of something else than what is divided; inner values with
-    another use; epsilon that is not one constant; exponents off by more than 1e-3 of their value.
+    another use; epsilon that is not one constant; exponents off by more than 1e-3 of their value. An x that
+    has had its mean taken away is left to raise-layer-norm.
     """
 
     name: ClassVar[str] = "raise-rms-norm"
@@ -47,7 +48,7 @@ def _normalized(node: ir.Node) -> Core | str | None:
     pairs = list(sides(node))
     for x, factor in pairs[:1] if node.op_type == "Div" else pairs:
         tail = root(factor) if node.op_type == "Div" else _inverse_root(factor)
-        if tail is None:
+        if tail is None or _is_centred(x):
             continue
         found = mean_of_squares(tail[0], x, "what is divided")
         if isinstance(found, str):
@@ -55,6 +56,13 @@ def _normalized(node: ir.Node) -> Core | str | None:
         if found is not None:
             return Core(x, found[0], [node, *tail[1], *found[1]], node.outputs[0])
     return None
+
+
+def _is_centred(x: ir.Value) -> bool:
+    """Whether this is a layer norm: x has had its mean taken away."""
+    sub = producer(x, "Sub")
+    mean = producer(sub.inputs[1], "ReduceMean") if sub is not None else None
+    return sub is not None and mean is not None and mean.inputs[0] is sub.inputs[0]
 
 
 def _inverse_root(value: ir.Value) -> tuple[ir.Value, list[ir.Node]] | None:

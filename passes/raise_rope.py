@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import consumers, evaluate, extract, producer
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
-from ._positions import rotary_tables
+from ._nodes import Nodes, orphans, static_dim
+from ._positions import Tables, rotary_tables
+from ._spelling import only_user, sides
 
-_END = np.iinfo(np.int32).max
+_LAYOUT = (
+    "Concat",
+    "Gather",
+    "Identity",
+    "Neg",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+_LONGEST = 16
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 class RaiseRope(Pass):
-    """x cos + rotate_half(x) sin becomes RotaryEmbedding (Su et al. 2021, arXiv 2104.09864).
+    """x cos + rotate(x) sin becomes RotaryEmbedding (Su et al. 2021, arXiv 2104.09864).
 
-    Before: Add(Mul(x, cos), Mul(Concat(Neg(x[h:]), x[:h]), sin)), cos and sin computed from position_ids
-    After:  RotaryEmbedding(x, cos table, sin table, position_ids); the tables are initializers
-    Partial rotation (only the first r of the head's entries) keeps its Slice and Concat around the operator.
+    Before: Add(Mul(x, cos), Mul(rotate(x), sin)), cos and sin computed from positions, x with four axes;
+            rotate is whatever moves and negates entries like Concat(Neg(x[h:]), x[:h]) does, or like
+            GPT-J's interleaved pairs
+    After:  RotaryEmbedding(x, cos table, sin table, positions); the tables are initializers
+    Before: Concat(the same of x[:r], x[r:]), the first r entries of each head rotated
+    After:  RotaryEmbedding(x, ..), rotary_embedding_dim = r
     Any scaling of the frequencies comes along, because the tables are read off the graph by running it.
-    Refuses: tables that are not a function of the position alone (dynamic scaling); halves that differ.
+    Refuses: tables that are not a function of the position alone (dynamic scaling); halves or pairs of them
+    that differ; positions that are not bounded.
     """
 
     name: ClassVar[str] = "raise-rope"
@@ -33,122 +52,216 @@ class RaiseRope(Pass):
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        tables: dict[tuple[ir.Value, ir.Value], tuple[ir.Value, ir.Value, ir.Value] | str] = {}
+        shared = _Shared(graph, context)
         for node in graph:
-            match = _rotation(node) if node.op_type == "Add" and node.domain == "" else None
-            if match is None:
+            rotation = _rotation(node) if node.op_type == "Add" and node.domain == "" else None
+            if rotation is None:
                 continue
-            key = (_source(match.cos), _source(match.sin))
-            made: list[ir.Value] = []
-            if key not in tables:
-                tables[key] = _tables(*key, graph, context, made)
-            found = tables[key]
-            if isinstance(found, str):
-                yield NearMiss(node.name or "Add", found)
-                continue
-            tape = ir.tape.Tape()
-            y = tape.op(
-                "RotaryEmbedding", [match.x, *found], {"interleaved": 0}, name=f"{node.name}/rotary_embedding"
-            )
-            yield Edit(
-                "RotaryEmbedding",
-                remove=match.nodes,
-                insert=tape.nodes,
-                initializers=made,
-                replace={node.outputs[0]: y},
-            )
+            operands = shared.operands(rotation)
+            if isinstance(operands, str):
+                yield NearMiss(node.name or "Add", operands)
+            elif (yield _raised(rotation, operands)) is Outcome.APPLIED:
+                shared.keep(rotation, operands)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Rotation:
+    """add = x cos + turned sin; `interleaved` says which entries `turned` pairs."""
+
+    add: ir.Node
     x: ir.Value
     cos: ir.Value
     sin: ir.Value
-    nodes: list[ir.Node]
+    interleaved: bool
 
 
 def _rotation(add: ir.Node) -> _Rotation | None:
-    for left, right in (tuple(add.inputs), tuple(reversed(add.inputs))):
+    for left, right in sides(add):
         straight, turned = producer(left, "Mul"), producer(right, "Mul")
         if straight is None or turned is None:
             continue
-        for x, cos in (tuple(straight.inputs), tuple(reversed(straight.inputs))):
-            for rotated, sin in (tuple(turned.inputs), tuple(reversed(turned.inputs))):
-                nodes = _rotate_half(rotated, x)
-                if (
-                    nodes
-                    and x is not None
-                    and cos is not None
-                    and sin is not None
-                    and len(x.shape or ()) == 4
-                ):
-                    return _Rotation(x, cos, sin, [add, straight, turned, *nodes])
+        for x, cos in sides(straight):
+            for rotated, sin in sides(turned):
+                if len(x.shape or ()) == 4 and _moves(rotated, x):
+                    interleaved = _pairing(rotated, x)
+                    if interleaved is not None:
+                        return _Rotation(add, x, cos, sin, interleaved)
     return None
 
 
-def _rotate_half(value: ir.Value | None, x: ir.Value | None) -> list[ir.Node] | None:
-    """The nodes of Concat(Neg(second half of x), first half of x)."""
-    concat = producer(value, "Concat")
-    if concat is None or len(concat.inputs) != 2 or x is None or x.shape is None:
+def _moves(value: ir.Value, x: ir.Value) -> bool:
+    """Whether `value` is made from `x` by a few nodes that only move and negate entries."""
+    seen: set[ir.Node] = set()
+    stack = [value]
+    while stack:
+        inner = stack.pop()
+        node = inner.producer()
+        if inner is x or inner.is_initializer() or node in seen:
+            continue
+        if node is None or node.domain != "" or node.op_type not in _LAYOUT or len(seen) == _LONGEST:
+            return False
+        seen.add(node)
+        stack.extend(v for v in node.inputs if v is not None)
+    return value is not x
+
+
+def _pairing(value: ir.Value, x: ir.Value) -> bool | None:
+    """False where `value` is (-x2, x1) of the halves of x, True of its even and odd entries; else None."""
+    sample = _sample(x)
+    if sample is None or sample.shape[-1] % 2:
         return None
-    negated = producer(concat.inputs[0], "Neg")
-    size = x.shape[-1]
-    last = (-1, len(x.shape) - 1)
-    if negated is None or not isinstance(size, int) or concat.attributes.get_int("axis") not in last:
+    got = _run([value], x, sample)
+    if got is None:
         return None
-    high, low = producer(negated.inputs[0], "Slice"), producer(concat.inputs[1], "Slice")
-    if high is None or low is None:
-        return _split_halves(negated.inputs[0], concat.inputs[1], x, [concat, negated])
-    if high.inputs[0] is not x or low.inputs[0] is not x:
+    half = sample.shape[-1] // 2
+    halves = np.concatenate([-sample[..., half:], sample[..., :half]], -1)
+    pairs = np.stack([-sample[..., 1::2], sample[..., ::2]], -1).reshape(sample.shape)
+    for interleaved, wanted in ((False, halves), (True, pairs)):
+        if np.array_equal(got[0], wanted):
+            return interleaved
+    return None
+
+
+def _sample(x: ir.Value) -> np.ndarray | None:
+    """An x of distinct entries, its sizes that vary made up; None where its last one varies."""
+    if x.shape is None or x.dtype not in _FLOATS or not isinstance(x.shape[-1], int):
         return None
-    half = size // 2
-    if _bounds(low, size) != (0, half) or _bounds(high, size) != (half, size):
+    dims = [d if isinstance(d, int) else 2 + axis for axis, d in enumerate(x.shape)]
+    return np.random.default_rng(0).standard_normal(dims).astype(x.dtype.numpy())
+
+
+def _run(values: list[ir.Value], x: ir.Value, sample: np.ndarray) -> list[np.ndarray] | None:
+    """`values` for x = `sample`, or None where those sizes are not what the graph wants."""
+    graph = values[0].graph
+    assert isinstance(graph, ir.Graph)
+    try:
+        return evaluate(extract(graph, values, cut=[x]), {x.name or "": sample})
+    except Exception:  # onnxruntime has a class for each of its errors, with no common one
         return None
-    return [concat, negated, high, low]
 
 
-def _split_halves(
-    high: ir.Value | None, low: ir.Value | None, x: ir.Value, nodes: list[ir.Node]
-) -> list[ir.Node] | None:
-    split = producer(high, "Split")
-    if split is None or split is not producer(low, "Split") or split.inputs[0] is not x:
-        return None
-    return [*nodes, split] if tuple(split.outputs) == (low, high) else None
+@dataclass
+class _Operands:
+    """cos and sin tables and positions [batch, sequence]; what of it is new; where the heads are."""
+
+    values: list[ir.Value]
+    nodes: list[ir.Node]
+    initializers: list[ir.Value]
+    heads_axis: int
 
 
-def _bounds(node: ir.Node, size: int) -> tuple[int, int] | None:
-    arrays = [const_of(v) for v in node.inputs[1:]]
-    if len(arrays) < 3 or any(a is None or a.size != 1 for a in arrays):
-        return None
-    start, end, axis, *step = (int(a.reshape(-1)[0]) for a in arrays if a is not None)
-    if axis not in (-1, 3) or (step and step[0] != 1):
-        return None
-    return start, size if end >= _END else end
+@dataclass
+class _Shared:
+    """Tables and positions that rotations share, made with the first that needs them."""
+
+    graph: ir.Graph
+    context: Context
+    tables: dict[tuple[ir.Value, ir.Value], Tables | str] = field(default_factory=dict)
+    kept: dict[tuple[ir.Value, ir.Value, bool], _Operands] = field(default_factory=dict)
+
+    def operands(self, rotation: _Rotation) -> _Operands | str:
+        pair = rotation.cos, rotation.sin
+        if pair not in self.tables:
+            self.tables[pair] = rotary_tables(*pair, self.graph, self.context)
+        tables = self.tables[pair]
+        if isinstance(tables, str):
+            return tables
+        return self.kept.get((*pair, rotation.interleaved)) or _operands(tables, rotation)
+
+    def keep(self, rotation: _Rotation, operands: _Operands) -> None:
+        """`operands` are in the graph now."""
+        kept = _Operands(operands.values, [], [], operands.heads_axis)
+        self.kept[rotation.cos, rotation.sin, rotation.interleaved] = kept
 
 
-def _source(value: ir.Value) -> ir.Value:
-    """cos and sin before the axis for heads was put in."""
-    unsqueeze = producer(value, "Unsqueeze")
-    return unsqueeze.inputs[0] if unsqueeze is not None and unsqueeze.inputs[0] is not None else value
-
-
-def _tables(
-    cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Context, made: list[ir.Value]
-) -> tuple[ir.Value, ir.Value, ir.Value] | str:
-    found = rotary_tables(cos, sin, graph, context)
-    if isinstance(found, str):
-        return found
-    half = found.cos.shape[1] // 2
-    for table in (found.cos, found.sin):
-        if not np.array_equal(table[:, :half], table[:, half:]):
-            return "the two halves of cos or sin differ"
-    for name, table in (("cos", found.cos), ("sin", found.sin)):
-        array = np.ascontiguousarray(table[:, :half])
-        value = ir.Value(
-            name=f"rotary/{name}",
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(ir.DataType.FLOAT),
-            const_value=ir.tensor(array),
+def _operands(tables: Tables, rotation: _Rotation) -> _Operands | str:
+    make = Nodes(f"{rotation.add.name}/rotary")
+    values = []
+    width = static_dim(rotation.x, -1)
+    for name, table in (("cos", tables.cos), ("sin", tables.sin)):
+        if table.shape[1] != width:
+            return f"{name} has {table.shape[1]} entries for the {width} of x"
+        half = table.shape[1] // 2
+        once, again = (
+            (table[:, ::2], table[:, 1::2]) if rotation.interleaved else (table[:, :half], table[:, half:])
         )
-        made.append(value)
-    return made[0], made[1], found.positions
+        if not np.array_equal(once, again):
+            return f"the {'pairs' if rotation.interleaved else 'halves'} of {name} differ"
+        values.append(make.weight(ir.tensor(np.ascontiguousarray(once)), f"{make.base}/{name}"))
+    positions = _per_row(tables, rotation.x, make)
+    return _Operands([*values, positions], make.nodes, make.initializers, tables.heads_axis)
+
+
+def _per_row(tables: Tables, x: ir.Value, make: Nodes) -> ir.Value:
+    """Positions int64[batch, sequence], for every row of `x`."""
+    positions, axis = tables.positions, 3 - tables.heads_axis
+    assert x.shape is not None
+    assert positions.shape is not None
+    if positions.dtype != ir.DataType.INT64:
+        positions = make.op("Cast", [positions], "int64", like=positions, dtype=ir.DataType.INT64, to=7)
+    assert positions.shape is not None
+    wanted = [x.shape[0], x.shape[axis]]
+    if list(positions.shape) == wanted and all(isinstance(d, int) or d.value is not None for d in wanted):
+        return positions
+    sizes = [
+        make.op("Shape", [x], label, dtype=ir.DataType.INT64, shape=[1], start=at, end=at + 1)
+        for label, at in (("batch", 0), ("sequence", axis))
+    ]
+    target = make.op("Concat", sizes, "size", dtype=ir.DataType.INT64, shape=[2], axis=0)
+    return make.op("Expand", [positions, target], "positions", dtype=ir.DataType.INT64, shape=wanted)
+
+
+def _raised(rotation: _Rotation, operands: _Operands) -> Edit:
+    add, x, last = rotation.add, rotation.x, rotation.add
+    make = Nodes(f"{add.name}/rotary")
+    attributes: dict[str, Any] = {"interleaved": int(rotation.interleaved)}
+    whole = _whole(rotation)
+    if whole is not None:
+        x, last = whole
+        attributes["rotary_embedding_dim"] = static_dim(rotation.x, -1) or 0
+    like = last.outputs[0]
+    turned = operands.heads_axis == 2
+    if turned:
+        x = _swapped(x, make, "heads_first")
+    y = make.op(
+        "RotaryEmbedding", [x, *operands.values], "embedding", like=x if turned else like, **attributes
+    )
+    if turned:
+        y = _swapped(y, make, "heads_last")
+    nodes = [*operands.nodes, *make.nodes]
+    used = {value for node in nodes for value in node.inputs if value is not None}
+    return Edit(
+        "RotaryEmbedding" if whole is None else "RotaryEmbedding of the first entries of each head",
+        remove=orphans([last], used),
+        insert=nodes,
+        initializers=operands.initializers,
+        replace={like: y},
+        before=last,
+    )
+
+
+def _swapped(value: ir.Value, make: Nodes, label: str) -> ir.Value:
+    shape = None if value.shape is None else [value.shape[axis] for axis in (0, 2, 1, 3)]
+    return make.op("Transpose", [value], label, dtype=value.dtype, shape=shape, perm=[0, 2, 1, 3])
+
+
+def _whole(rotation: _Rotation) -> tuple[ir.Value, ir.Node] | None:
+    """All of a head, and the Concat behind its rotation, where only its first entries are rotated."""
+    part = producer(rotation.x, "Slice") or producer(rotation.x, "Split")
+    concat = only_user(rotation.add.outputs[0])
+    x = part.inputs[0] if part is not None else None
+    if x is None or concat is None or concat.op_type != "Concat" or len(concat.inputs) != 2:
+        return None
+    rest = concat.inputs[1]
+    if rest is None or rest not in _parts(x) or concat.attributes.get_int("axis") not in (-1, 3):
+        return None
+    sample, size = _sample(x), static_dim(rotation.x, -1)
+    parts = _run([rotation.x, rest], x, sample) if sample is not None else None
+    if sample is None or parts is None:
+        return None
+    wanted = sample[..., :size], sample[..., size:]
+    return (x, concat) if all(map(np.array_equal, parts, wanted)) else None
+
+
+def _parts(x: ir.Value) -> set[ir.Value]:
+    return {value for user in consumers(x) if user.op_type in ("Slice", "Split") for value in user.outputs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,18 @@ _IR_VERSION = 10
 
 
 def extract(
-    graph: ir.Graph, outputs: Sequence[ir.Value], opset_imports: Mapping[str, int] | None = None
+    graph: ir.Graph,
+    outputs: Sequence[ir.Value],
+    opset_imports: Mapping[str, int] | None = None,
+    *,
+    cut: Collection[ir.Value] = (),
 ) -> ir.Model:
     """A model of its own that computes `outputs` from those graph inputs alone that they depend on.
 
-    Inputs and outputs keep their names and the order that `graph` and `outputs` have; weights are shared, not
-    copied; an input with a default keeps it. `graph` may be a subgraph: values of outer graphs become inputs,
-    or weights where they are; pass the model's `opset_imports` then. `graph` is left as it is.
+    Inner values in `cut` become inputs too, in place of what computes them. Inputs and outputs keep their
+    names and the order that `graph` and `outputs` have; weights are shared, not copied; an input with a
+    default keeps it. `graph` may be a subgraph: values of outer graphs become inputs, or weights where they
+    are; pass the model's `opset_imports` then. `graph` is left as it is.
     """
     needed: dict[ir.Node, None] = {}
     leaves: dict[ir.Value, None] = {}
@@ -31,7 +36,7 @@ def extract(
     while stack:
         value = stack.pop()
         node = value.producer()
-        if node is None or node.graph is not graph:
+        if node is None or node.graph is not graph or value in cut:
             leaves[value] = None
         elif node not in needed:
             needed[node] = None

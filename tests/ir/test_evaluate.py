@@ -94,3 +94,10 @@ def test_lazy_weights_are_read_when_the_piece_runs(saved, weight):
     model = load_model(saved)
     x = np.eye(64, dtype=np.float32)
     np.testing.assert_array_equal(evaluate(extract(model.graph, [value(model, "s")]), {"x": x})[0], weight)
+
+
+def test_a_piece_can_be_cut_off_inside_the_graph(model, x):
+    inner = model.graph[0].outputs[0]
+    piece = extract(model.graph, [model.graph.outputs[0]], cut=[inner])
+    assert inner.name in [v.name for v in piece.graph.inputs]
+    assert model.graph[0].name not in [node.name for node in piece.graph]

@@ -33,6 +33,7 @@ from tests.passes._runs import outputs, session
 Array = np.ndarray[Any, Any]
 FOLDER = ROOT / "tests" / "golden"
 LONGEST_SUM = 256
+LONGEST = 8
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Ran:
 
 @dataclass
 class Seeded:
-    """Arrays for graph inputs: normal floats, zeros and ones for the rest, no padding in a mask."""
+    """Arrays for graph inputs: normal floats, positions below 8, no padding in a mask, else zeros and ones."""
 
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
@@ -134,6 +135,8 @@ class Seeded:
         dtype = value.dtype.numpy()
         if value.name == "attention_mask":
             return np.ones(dims, dtype)
+        if value.name == "position_ids":
+            return self.rng.integers(0, LONGEST, dims).astype(dtype)
         if np.issubdtype(dtype, np.integer) or dtype == np.bool_:
             return self.rng.integers(0, 2, dims).astype(dtype)
         return self.rng.standard_normal(dims).astype(dtype)
