@@ -1,0 +1,196 @@
+"""quantize-weights beside the products and lookups of the weights it stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphopt.ir import Cast, Concatenated, FileRange, LazyTensor, Transposed
+from graphopt.registry import passes
+from passes._nbits import quantize_rows, unpacked
+from tests.passes._compressed import PRODUCT, TIED, Compressed, built, normal
+
+NAME = "quantize-weights"
+
+
+def off(expected: np.ndarray, got: np.ndarray) -> float:
+    """The largest difference as a share of the largest value."""
+    return float(np.abs(expected - got).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize(("level", "bound"), [(0, 2e-6), (4, 1e-2)])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("n", "k", "block"), [(48, 96, 32), (33, 200, 128), (16, 24, 16)])
+def test_the_kernel_multiplies_by_the_rounded_weight(
+    tmp_path: Path, n: int, k: int, block: int, bits: int, level: int, bound: float, optimized: bool
+) -> None:
+    w = normal(k, n)
+    options = {"bits": bits, "block_size": block, "accuracy_level": level}
+    made = Compressed(built(PRODUCT, {"w": w}, n=n, k=k), NAME, tmp_path, **options)
+    rounded = unpacked(quantize_rows(np.ascontiguousarray(w.T), bits, block, search=bits == 4), bits, k)
+
+    for x in (normal(2, 3, k, seed=1), normal(1, 1, k, seed=2)):
+        (y,) = made.run(optimized=optimized, x=x)
+
+        assert off(x @ rounded.T, y) < bound
+        assert off(x @ w, y) > 2 * bound or bits == 8
+
+
+@pytest.mark.parametrize(("bits", "at_least"), [(4, 18), (8, 38)])
+def test_the_damage_is_that_of_so_many_bits(tmp_path: Path, bits: int, at_least: float) -> None:
+    w, x = normal(512, 64), normal(4, 32, 512, seed=1)
+    made = Compressed(built(PRODUCT, {"w": w}, n=64, k=512), NAME, tmp_path, bits=bits)
+
+    noise = made.run(x=x)[0] - x @ w
+
+    assert at_least < 10 * np.log10(np.mean((x @ w) ** 2) / np.mean(noise**2)) < at_least + 6
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_tied_embedding_is_stored_once_and_looked_up_exactly(tmp_path: Path, bits: int) -> None:
+    w, ids, h = normal(256, 128), np.array([[3, 0, 255], [7, 7, 1]]), normal(2, 3, 128, seed=1)
+    model = built(TIED, {"w": w}, n=256, k=128)
+    made = Compressed(model, NAME, tmp_path, bits=bits, block_size=32, accuracy_level=0)
+    rounded = unpacked(quantize_rows(w, bits, 32, search=bits == 4), bits, 128)
+
+    x, logits = made.run(ids=ids, h=h)
+
+    np.testing.assert_array_equal(x, rounded[ids])
+    assert off(h @ rounded.T, logits) < 2e-6
+    assert made.operators == {"GatherBlockQuantized": 1, "Reshape": 1, "MatMulNBits": 1}
+    assert made.stored == w.size * bits // 8 + 4 * w.size // 32
+
+
+def test_embeddings_are_packed_where_they_are_tied_or_where_told(tmp_path: Path) -> None:
+    untied = """<ir_version: 10, opset_import: ["" : 23]>
+    g (int64[B,S] ids) => (float[B,S,%(n)d] logits)
+    <float[%(n)d,%(k)d] e = ["location": "absent"], float[%(k)d,%(n)d] w = ["location": "absent"]>
+    { x = Gather(e, ids) logits = MatMul(x, w) }"""
+    weights = {"e": normal(64, 32), "w": normal(32, 64, seed=1)}
+
+    def operators(source: str, embedding: str) -> set[str]:
+        given = weights if source == untied else {"w": weights["e"]}
+        model = built(source, given, n=64, k=32)
+        return set(Compressed(model, NAME, tmp_path, embedding=embedding, block_size=32).operators)
+
+    assert operators(untied, "tied") == {"Gather", "MatMulNBits"}
+    assert operators(untied, "all") == {"GatherBlockQuantized", "Reshape", "MatMulNBits"}
+    assert operators(TIED, "keep") == {"Gather", "MatMulNBits"}
+
+
+def test_an_embedding_that_fills_no_whole_number_of_blocks_stays(tmp_path: Path) -> None:
+    made = Compressed(built(TIED, {"w": normal(64, 40)}, n=64, k=40), NAME, tmp_path, block_size=32)
+
+    assert made.operators == {"Gather": 1, "MatMulNBits": 1}
+    assert "rows of 40 are no whole number of blocks" in made.reasons
+
+
+def test_a_weight_that_two_products_share_is_packed_once(tmp_path: Path) -> None:
+    source = """<ir_version: 10, opset_import: ["" : 23]>
+    g (float[B,%(k)d] x, float[B,%(k)d] z) => (float[B,%(n)d] y, float[B,%(n)d] v)
+    <float[%(k)d,%(n)d] w = ["location": "absent"]>
+    { y = MatMul(x, w) v = MatMul(z, w) }"""
+    made = Compressed(built(source, {"w": normal(64, 128)}, n=128, k=64), NAME, tmp_path, block_size=32)
+
+    assert made.operators == {"MatMulNBits": 2}
+    assert set(made.model.graph.initializers) == {"w/q4", "w/scales"}
+
+
+@pytest.mark.parametrize(("width", "block"), [(40, 32), (16, 16), (5, 16), (300, 256)])
+def test_a_block_is_no_longer_than_the_weight_is_wide(tmp_path: Path, width: int, block: int) -> None:
+    model = built(PRODUCT, {"w": normal(width, 8)}, n=8, k=width)
+    made = Compressed(model, NAME, tmp_path, block_size=256)
+
+    assert next(iter(made.model.graph)).attributes["block_size"].value == block
+
+
+def test_a_packed_projection_is_read_from_the_checkpoint_as_it_lies(tmp_path: Path) -> None:
+    """What pack-qkv leaves: transposed ranges of a bf16 file side by side."""
+    stored = normal(96, 64).astype(ml_dtypes.bfloat16)
+    (tmp_path / "checkpoint").write_bytes(stored.tobytes())
+    parts = tuple(
+        Transposed(
+            Cast(
+                FileRange(tmp_path / "checkpoint", first * 128, rows * 128, ir.DataType.BFLOAT16, (rows, 64)),
+                ir.DataType.FLOAT,
+            ),
+            (1, 0),
+        )
+        for first, rows in ((0, 64), (64, 16), (80, 16))
+    )
+    model = built(PRODUCT, {}, n=96, k=64)
+    model.graph.initializers["w"].const_value = LazyTensor(Concatenated(parts, 1))
+    made = Compressed(model, NAME, tmp_path, block_size=32)
+
+    expected = quantize_rows(stored.astype(np.float32), 4, 32)
+    np.testing.assert_array_equal(made.initializer("w/q4"), expected.weight)
+    np.testing.assert_array_equal(made.initializer("w/scales"), expected.scales)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    w = normal(64, 32)
+    w[5, 5] = value
+    made = Compressed(built(PRODUCT, {"w": w}, n=32, k=64), NAME, tmp_path)
+
+    assert made.reasons == ["weight w has entries that are not finite"]
+    assert made.operators == {"MatMul": 1}
+
+
+def test_a_weight_that_a_caller_may_replace_stays(tmp_path: Path) -> None:
+    source = """<ir_version: 10, opset_import: ["" : 23]>
+    g (float[B,%(k)d] x, float[%(k)d,%(n)d] w) => (float[B,%(n)d] y)
+    <float[%(k)d,%(n)d] w = ["location": "absent"]>
+    { y = MatMul(x, w) }"""
+    made = Compressed(built(source, {"w": normal(64, 128)}, n=128, k=64), NAME, tmp_path)
+
+    assert made.reasons == ["its second operand is not a constant"]
+
+
+@pytest.mark.parametrize(
+    ("options", "quantized"),
+    [
+        ({}, {"layer.0.up", "layer.0.down", "head"}),
+        ({"exclude": "head"}, {"layer.0.up", "layer.0.down"}),
+        ({"exclude": "*.up, head"}, {"layer.0.down"}),
+        ({"include": "layer.*"}, {"layer.0.up", "layer.0.down"}),
+        ({"include": "*.up,*.down", "exclude": "*down"}, {"layer.0.up"}),
+        ({"smallest": 2000}, {"head"}),
+    ],
+)
+def test_weights_are_chosen_by_name_and_size(
+    tmp_path: Path, options: dict[str, object], quantized: set[str]
+) -> None:
+    source = """<ir_version: 10, opset_import: ["" : 23]>
+    g (float[B,32] x) => (float[B,64] y)
+    <float[32,48] up = ["location": "absent"], float[48,32] down = ["location": "absent"],
+     float[32,64] head = ["location": "absent"]>
+    { a = MatMul(x, up) b = MatMul(a, down) y = MatMul(b, head) }"""
+    weights = {"up": normal(32, 48), "down": normal(48, 32), "head": normal(32, 64)}
+    model = built(source, weights)
+    for name in ("up", "down"):
+        model.graph.initializers[name].name = f"layer.0.{name}"
+
+    made = Compressed(model, NAME, tmp_path, **options)
+
+    names = set(made.model.graph.initializers)
+    assert {name.removesuffix("/scales") for name in names if name.endswith("/scales")} == quantized
+
+
+def test_the_defaults_are_what_was_measured() -> None:
+    """The options' defaults are what the recipes and their budgets were measured with."""
+    assert passes()[NAME].configure({}).resolved() == {
+        "bits": 4,
+        "block_size": 128,
+        "accuracy_level": 4,
+        "search": True,
+        "include": "*",
+        "exclude": "",
+        "smallest": 4096,
+        "embedding": "tied",
+    }
