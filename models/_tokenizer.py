@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from graphopt.export import quiet
 
@@ -29,31 +32,41 @@ _PROBES = (
 def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[str]:
     """Write the source's tokenizer into `staging` so that genai tokenizes alike; what the user should know.
 
-    `tokenizer_class` is the first of the source's own and the usual ones with which genai gives, for a few
-    probing texts, the ids that the tokenizers library gives. The chat template is put inside
-    tokenizer_config.json.
+    `tokenizer_class` is the first of the source's own and the usual ones with which genai gives, for some
+    probing texts, the ids that the tokenizers library gives without special tokens: genai adds those only if
+    asked, and then as `add_bos_token` and `add_eos_token` say. The chat template is put inside
+    tokenizer_config.json. `staging` must hold genai_config.json.
     """
     copy_tokenizer(source, staging)
-    if not (staging / "tokenizer.json").is_file():
+    file, path = staging / "tokenizer.json", staging / "tokenizer_config.json"
+    if not file.is_file():
         _convert(source, staging)
-    if not (staging / "tokenizer.json").is_file():
+    if not file.is_file():
         return ["no tokenizer was found in the source: the package generates from token ids only"]
-    path = staging / "tokenizer_config.json"
+    ours = Tokenizer.from_file(str(file))
     settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     # Transformers writes 1e30 for "no limit", which genai cannot read as a whole number.
     settings["model_max_length"] = min(
         int(settings.get("model_max_length") or context_length), context_length
     )
+    settings["add_bos_token"], settings["add_eos_token"] = _adds(ours)
     template = staging / "chat_template.jinja"
     if template.is_file():
         settings.setdefault("chat_template", template.read_text(encoding="utf-8"))
     own = settings.get("tokenizer_class")
     for name in dict.fromkeys((own, *_CLASSES) if own else _CLASSES):
         path.write_text(_json(settings | {"tokenizer_class": name}), encoding="utf-8")
-        if _agrees(staging):
+        if _agrees(staging, ours):
             return []
     path.write_text(_json(settings), encoding="utf-8")
     return ["onnxruntime-genai does not tokenize as this model's tokenizer does: give it token ids"]
+
+
+def _adds(tokenizer: Tokenizer) -> tuple[bool, bool]:
+    """Whether the tokenizer puts something before, and after, the text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    full = tokenizer.encode("a").ids
+    return full[: len(bare)] != bare, full[-len(bare) :] != bare
 
 
 def _convert(source: Path, staging: Path) -> None:
@@ -63,19 +76,29 @@ def _convert(source: Path, staging: Path) -> None:
         AutoTokenizer.from_pretrained(source).save_pretrained(staging)
 
 
-def _agrees(folder: Path) -> bool:
+def _agrees(folder: Path, ours: Tokenizer) -> bool:
     import onnxruntime_genai as genai
-    from tokenizers import Tokenizer
 
-    ours = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    markers = [token.content for token in ours.get_added_tokens_decoder().values() if token.special][:2]
     try:
         theirs = genai.Tokenizer(str(folder))
         return all(
-            list(theirs.encode(text)) == ours.encode(text).ids for text in (*_PROBES, "hello".join(markers))
+            list(theirs.encode(text)) == ours.encode(text, add_special_tokens=False).ids
+            for text in _probes(ours)
         )
     except RuntimeError:
         return False
+
+
+def _probes(tokenizer: Tokenizer) -> Iterator[str]:
+    """Usual text, special tokens around a word, and pieces from all over the vocabulary."""
+    yield from _PROBES
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    yield "hello".join(special[:2])
+    size = tokenizer.get_vocab_size()
+    decoded = (tokenizer.decode([token]).strip() for token in range(0, size, max(1, size // 1000)))
+    pieces = [piece for piece in decoded if piece.isprintable() and "\ufffd" not in piece]
+    for start in range(0, len(pieces), 20):
+        yield " ".join(pieces[start : start + 20])
 
 
 def _json(settings: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
+from ._files import copy_tokenizer
 from ._genai import context_length_of, write_genai_config
 from ._text_domain import DecoderDomain
 from ._tokenizer import write_tokenizer
@@ -81,8 +82,11 @@ class CausalLM(Family):
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
     ) -> list[str]:
-        notes = write_genai_config(source_dir, config, staging, context)
-        return [*notes, *write_tokenizer(source_dir, staging, context_length_of(config))]
+        refused = write_genai_config(source_dir, config, staging, context)
+        if refused:
+            copy_tokenizer(source_dir, staging)
+            return refused
+        return write_tokenizer(source_dir, staging, context_length_of(config))
 
 
 def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:

@@ -19,20 +19,18 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
     """Name graph inputs, outputs and symbolic dims as `inputs` says, in place; drop the exporter's metadata.
 
     A dim that torch spells as a formula becomes the name `inputs.derived` has for it, or stays a formula
-    over names. Raises `ValueError` if the graph has other inputs than described: one was unused, so it
-    cannot be what it says.
+    over names. Raises `BadInput` if the graph lacks an input, or tracing fixed a size that should vary.
     """
     graph = model.graph
     if len(graph.inputs) != len(inputs.dims):
-        raise ValueError(
-            f"{len(inputs.dims)} inputs were described, the graph has {[v.name for v in graph.inputs]}"
-        )
+        found = ", ".join(str(value.name) for value in graph.inputs)
+        raise BadInput(f"the exporter lost inputs: of {', '.join(inputs.dims)} it left {found}")
     symbols: dict[str, str] = {}
     for value, (name, dims) in zip(graph.inputs, inputs.dims.items(), strict=True):
         value.name = name
         for dim, wanted in zip(value.shape or (), dims, strict=True):
             if isinstance(wanted, str):
-                symbols[_symbol(dim, name, wanted)] = wanted
+                symbols[_formula(dim, name, wanted)] = wanted
     if inputs.outputs is not None:
         for value, wanted_name in zip(graph.outputs, inputs.outputs, strict=True):
             value.name = wanted_name
@@ -48,10 +46,11 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
     graph.metadata_props.clear()
 
 
-def _symbol(dim: int | ir.SymbolicDim, name: str, wanted: str) -> str:
-    if isinstance(dim, ir.SymbolicDim) and dim.value is not None:
-        return dim.value
-    raise BadInput(f"the model only works for one {wanted} size of {name!r}: tracing fixed it at {dim}")
+def _formula(dim: int | ir.SymbolicDim, name: str, wanted: str) -> str:
+    text = str(dim.value) if isinstance(dim, ir.SymbolicDim) else str(dim)
+    if not _SYMBOL.search(text):
+        raise BadInput(f"the model only works for one {wanted} size of {name!r}: tracing fixed it at {text}")
+    return text
 
 
 def _values(model: ir.Model) -> list[ir.Value]:

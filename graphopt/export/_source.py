@@ -13,7 +13,7 @@ from graphopt.errors import BadInput, EnvironmentProblem
 
 __all__ = ["Source", "resolve_source"]
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
 _CODE_FILES = ["*.py"]
 

@@ -1,4 +1,4 @@
-"""Every family's export agrees with PyTorch in every legal call, and the comparison can tell when it does not."""
+"""Every family's export agrees with PyTorch in every legal call; the comparison can tell if one does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def test_export_agrees_with_pytorch_in_every_legal_call(kind: str, made: Callabl
     cases = built.cases()
 
     differences = {
-        name: worst_difference(built.run(case.feeds), reference(case.feeds), case) for name, case in cases.items()
+        name: worst_difference(built.run(case.feeds), reference(case.feeds), case)
+        for name, case in cases.items()
     }
 
     assert {name: d for name, d in differences.items() if d > TOLERANCE} == {}
@@ -120,7 +121,7 @@ def test_the_calls_are_long_enough_for_the_sliding_window(
 
 
 def test_continuing_in_chunks_gives_what_one_call_gives(made: Callable[[str], Built]) -> None:
-    """The graph's own results fed back: prefill of 5, a chunk of 4, then single tokens, against one call of 12."""
+    """The graph's own results fed back: 5 tokens, a chunk of 4, then single ones, against one call of 12."""
     built = made("gemma2")
     whole = built.cases()["prefill-long"].feeds
     ids = whole["input_ids"][:, :12]
@@ -140,6 +141,8 @@ def test_continuing_in_chunks_gives_what_one_call_gives(made: Callable[[str], Bu
         results = call(start, stop, state)
         pieces.append(results["logits"])
         state = {
-            name.replace("present", "past_key_values"): array for name, array in results.items() if name != "logits"
+            name.replace("present", "past_key_values"): array
+            for name, array in results.items()
+            if name != "logits"
         }
     assert np.abs(np.concatenate(pieces, axis=1) - expected).max() < TOLERANCE

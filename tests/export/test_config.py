@@ -1,0 +1,109 @@
+"""Reading a model's configuration and finding out what it is for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+
+from graphopt.errors import BadInput
+from graphopt.export._config import as_dict, choose_family, load_config
+
+
+def write(folder: Path, **fields: Any) -> Path:
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_type", "family", "task"),
+    [
+        ("LlamaForCausalLM", "llama", "causal-lm", "text-generation"),
+        ("GPT2LMHeadModel", "gpt2", "causal-lm", "text-generation"),
+        ("BertModel", "bert", "encoder", "feature-extraction"),
+        ("RobertaForMaskedLM", "roberta", "encoder", "fill-mask"),
+        ("BertForSequenceClassification", "bert", "encoder", "text-classification"),
+        ("DistilBertForTokenClassification", "distilbert", "encoder", "token-classification"),
+        ("BertForQuestionAnswering", "bert", "encoder", "question-answering"),
+        ("ViTForImageClassification", "vit", "image-classifier", "image-classification"),
+    ],
+)
+def test_the_architecture_tells_the_task(
+    tmp_path: Path, architecture: str, model_type: str, family: str, task: str
+) -> None:
+    config = load_config(write(tmp_path, model_type=model_type, architectures=[architecture]))
+    chosen, found = choose_family(config, "auto")
+    assert (chosen.name, found) == (family, task)
+
+
+def test_a_task_can_be_chosen(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model_type="bert", architectures=["BertForMaskedLM"]))
+    assert choose_family(config, "feature-extraction")[1] == "feature-extraction"
+
+
+def test_a_task_the_model_has_no_class_for(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model_type="vit", architectures=["ViTForImageClassification"]))
+    with pytest.raises(BadInput, match="ViTForImageClassification cannot be exported for text-generation"):
+        choose_family(config, "text-generation")
+
+
+def test_a_misspelt_task_gets_the_nearest_name(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model_type="llama", architectures=["LlamaForCausalLM"]))
+    with pytest.raises(BadInput, match="Did you mean 'text-generation'"):
+        choose_family(config, "text-generatoin")
+
+
+def test_a_configuration_that_does_not_say_what_it_is_for(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model_type="bert"))
+    with pytest.raises(BadInput, match="Pass --task"):
+        choose_family(config, "auto")
+
+
+def test_an_architecture_no_family_covers_is_named(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model_type="t5", architectures=["T5ForConditionalGeneration"]))
+    with pytest.raises(BadInput, match="T5ForConditionalGeneration"):
+        choose_family(config, "auto")
+
+
+def test_an_architecture_transformers_does_not_know_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, model_type="nonesuch", architectures=["NonesuchForCausalLM"])
+    with pytest.raises(BadInput, match="does not know architecture NonesuchForCausalLM"):
+        load_config(folder)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "configuration_own.py").write_text("raise SystemExit('the code was run')\n")
+    folder = write(
+        tmp_path,
+        model_type="own",
+        architectures=["OwnForCausalLM"],
+        auto_map={"AutoConfig": "configuration_own.OwnConfig"},
+    )
+    with pytest.raises(BadInput, match="--trust-remote-code"):
+        load_config(folder)
+
+
+def test_weights_that_are_already_quantized(tmp_path: Path) -> None:
+    folder = write(tmp_path, model_type="llama", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(BadInput, match=r"already quantized \(gptq\)"):
+        load_config(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_a_configuration_that_is_no_json_object(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(BadInput, match="JSON"):
+        load_config(tmp_path)
+
+
+def test_fields_have_their_common_names() -> None:
+    fields = as_dict(transformers.GPT2Config(n_embd=48, n_head=3, n_positions=77))
+    assert (fields["hidden_size"], fields["num_attention_heads"], fields["max_position_embeddings"]) == (
+        48,
+        3,
+        77,
+    )
+    assert fields["model_type"] == "gpt2"

@@ -1,0 +1,169 @@
+"""Tracing: the shortcuts change nothing, failures keep the exporter's words, sizes keep their names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+import transformers
+from torch.onnx._internal.exporter import _fx_passes
+
+from graphopt.errors import BadInput
+from graphopt.export._environment import quiet
+from graphopt.export._faster import faster_export
+from graphopt.export._names import rename
+from graphopt.export._trace import CannotTrace, trace
+from graphopt.families import ExportInputs, Interface
+from graphopt.ir import to_proto
+
+
+class Small(torch.nn.Module):
+    """As much of a transformers model as the exporter needs, computing `body(module, x)`."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__()
+        self.config = transformers.PretrainedConfig()
+        self.weight = torch.nn.Parameter(torch.arange(16.0).reshape(4, 4) / 16)
+        self.body = body
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(self, x)
+
+    def set_attn_implementation(self, name: str) -> None:
+        self.config._attn_implementation = name
+
+
+INPUTS = ExportInputs({"x": torch.ones(2, 3, 4)}, {"x": ("batch", "rows", 4)}, ("y",))
+
+
+def exported(body: Any) -> ir.Model:
+    model = trace(Small(body).eval(), INPUTS)
+    rename(model, INPUTS)
+    return model
+
+
+def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    (y,) = ort.InferenceSession(to_proto(model).SerializeToString()).run(None, {"x": x})
+    return np.asarray(y)
+
+
+def casts(module: Small, x: torch.Tensor) -> torch.Tensor:
+    mask = (x > 0) & (x < 2)
+    y = x.to(torch.float64).to(x.dtype).to(torch.float32).contiguous() * mask.to(x.dtype)
+    return (y @ module.weight).transpose(1, 2).reshape(x.shape[0], -1).contiguous()
+
+
+def attention(module: Small, x: torch.Tensor) -> torch.Tensor:
+    q = x.unsqueeze(1)
+    return torch.nn.functional.scaled_dot_product_attention(q, q @ module.weight, q).squeeze(1)
+
+
+def in_place(module: Small, x: torch.Tensor) -> torch.Tensor:
+    y = x @ module.weight
+    y.add_(1)
+    return y.relu_()
+
+
+@pytest.fixture
+def unshortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphopt.export._faster.faster_export", contextlib.nullcontext)
+
+
+@pytest.fixture
+def second_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one for every graph that torch traces a second time."""
+    made: list[str] = []
+    original = torch.export.ExportedProgram.run_decompositions
+
+    def counted(self: Any, *args: Any) -> Any:
+        made.append("traced again")
+        return original(self, *args)
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
+    return made
+
+
+@pytest.mark.parametrize("body", [casts, attention, in_place])
+def test_a_graph_computes_what_the_module_does_at_other_sizes(body: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
+    expected = body(Small(body), torch.from_numpy(x)).detach().numpy()
+    assert np.abs(run(exported(body), x) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize(("body", "times"), [(casts, 0), (attention, 0), (in_place, 1)])
+def test_only_what_must_be_is_traced_again(body: Any, times: int, second_traces: list[str]) -> None:
+    exported(body)
+    assert len(second_traces) == times
+
+
+@pytest.mark.parametrize("body", [casts, attention])
+def test_shortcuts_give_the_same_operators(
+    body: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    def census() -> Counter[str]:
+        return Counter(n.op_type for n in exported(body).graph if n.op_type not in ("Identity", "Constant"))
+
+    short = census()
+    request.getfixturevalue("unshortened")
+    assert short == census()
+
+
+def test_shortcuts_are_undone_afterwards() -> None:
+    operator: Any = torch.ops.aten.scaled_dot_product_attention.default
+    before = _fx_passes.decompose_with_registry, dict(operator.py_kernels), torch.tensor
+    with pytest.raises(KeyError), faster_export():
+        raise KeyError
+    exported(casts)
+    assert (_fx_passes.decompose_with_registry, dict(operator.py_kernels), torch.tensor) == before
+
+
+def test_sizes_have_the_given_names_throughout() -> None:
+    model = exported(lambda module, x: x @ module.weight)
+    assert Interface.of(model).inputs[0].dims == ("batch", "rows", 4)
+    assert Interface.of(model).outputs[0].dims == ("batch", "rows", 4)
+    inner = {
+        str(d)
+        for node in model.graph
+        for v in node.outputs
+        for d in (v.shape or ())
+        if not isinstance(d, int)
+    }
+    assert inner <= {"batch", "rows"}
+
+
+def test_a_derived_size_has_one_name() -> None:
+    inputs = ExportInputs(
+        {"x": torch.ones(2, 3), "y": torch.ones(2, 5)},
+        {"x": ("batch", "new"), "y": ("batch", "past")},
+        ("z",),
+        derived={"total": "past + new"},
+    )
+
+    class Join(Small):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return torch.cat([y, x], dim=1)
+
+    model = trace(Join(None).eval(), inputs)
+    rename(model, inputs)
+    assert Interface.of(model).outputs[0].dims == ("batch", "total")
+
+
+def test_a_size_that_tracing_fixes_is_refused() -> None:
+    with pytest.raises(BadInput, match="only works for one rows size of 'x': tracing fixed it at 3"):
+        exported(lambda module, x: x @ module.weight if x.shape[1] == 3 else x)
+
+
+def test_a_failure_names_the_architecture_and_keeps_the_exporters_words() -> None:
+    def dependent(module: Small, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("planted: no way to trace this")
+
+    with quiet(), pytest.raises(CannotTrace, match="Small cannot be exported") as caught:
+        exported(dependent)
+    assert "planted: no way to trace this" in str(caught.value)
+    assert not caught.value.needs_data
