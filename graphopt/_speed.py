@@ -44,9 +44,17 @@ def measure_speed(
                 f"a prompt of {prompt_tokens} tokens leaves no room in {path}'s context of {context}"
             )
     with tempfile.TemporaryDirectory() as scratch:
-        if inputs is None and not (Path(folder) / GENAI).is_file():
+        if inputs is None and not _generates(Path(folder)):
             inputs = _legal_inputs(folder, scratch)
         return bench(folder, against=against, prompt_tokens=prompt_tokens, inputs=inputs, **options)
+
+
+def _generates(folder: Path) -> bool:
+    """Whether text can be generated: by onnxruntime-genai, or because the graph takes a cache."""
+    if (folder / GENAI).is_file():
+        return True
+    inputs = Package.load(folder).interface().inputs
+    return any(spec.name.startswith("past_key_values.") for spec in inputs)
 
 
 def _legal_inputs(folder: str | Path, scratch: str) -> Path:

@@ -5,7 +5,6 @@ from graphopt.evaluate._accuracy import (
     LanguageComparison,
     compare_encoders,
     compare_language_models,
-    windows,
 )
 from graphopt.evaluate._estimate import Estimate, bootstrap
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
@@ -26,5 +25,4 @@ __all__ = [
     "reference_logits",
     "session_logits",
     "whole_sequence",
-    "windows",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphopt.errors import BadInput
 from graphopt.evaluate._estimate import Estimate, bootstrap
 from graphopt.verify import cosines
 
@@ -17,11 +18,13 @@ __all__ = [
     "LanguageComparison",
     "compare_encoders",
     "compare_language_models",
-    "windows",
 ]
 
-Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+Floats = NDArray[np.floating[Any]]
+Logits = Callable[[NDArray[np.int64]], Floats]
 Arrays = Mapping[str, NDArray[Any]]
+
+_BLOCK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -56,38 +59,62 @@ class EncoderComparison:
         return asdict(self)
 
 
-def windows(tokens: NDArray[np.int64], length: int, limit: int | None = None) -> Iterator[NDArray[np.int64]]:
-    """`tokens` int64[N] in consecutive windows int64[length], the last one shorter; `limit` tokens in all."""
-    tokens = tokens[:limit]
-    for start in range(0, len(tokens), length):
-        if len(tokens) - start > 1:
-            yield tokens[start : start + length]
-
-
 def compare_language_models(
     package: Logits, reference: Logits, sequences: Iterable[NDArray[np.int64]]
 ) -> LanguageComparison:
     """Run both over each sequence int64[S]; each gives logits[S, vocabulary], held one sequence at a time.
 
     Sums are in float64. A package whose logits are not finite has infinite perplexity and divergence.
+    Raises `BadInput` where the two differ in vocabulary, and where there is no sequence.
     """
-    loss, reference_loss, divergence, agreement = [], [], [], []
-    for tokens in sequences:
-        got, expected = _log_softmax(package(tokens)), _log_softmax(reference(tokens))
-        places = np.arange(len(tokens) - 1)
-        loss.append(_finite(-got[places, tokens[1:]]))
-        reference_loss.append(_finite(-expected[places, tokens[1:]]))
-        with np.errstate(invalid="ignore"):
-            divergence.append(_finite((np.exp(expected) * (expected - got)).sum(-1)).clip(min=0.0))
-        agreement.append((got.argmax(-1) == expected.argmax(-1)).astype(np.float64))
+    found = [_compare(package(tokens), reference(tokens), tokens) for tokens in sequences]
+    if not found:
+        raise BadInput("the text is too short to measure on: it needs two tokens at least")
+    losses, reference_losses, divergences, agreements = zip(*found, strict=True)
     return LanguageComparison(
-        sequences=len(loss),
-        tokens=sum(map(len, agreement)),
-        perplexity=bootstrap(loss, _perplexity),
-        reference_perplexity=bootstrap(reference_loss, _perplexity),
-        kl_mean=bootstrap(divergence, _mean),
-        kl_p99=bootstrap(divergence, _p99),
-        top1=bootstrap(agreement, _mean),
+        sequences=len(found),
+        tokens=sum(map(len, agreements)),
+        perplexity=bootstrap(losses, _perplexity),
+        reference_perplexity=bootstrap(reference_losses, _perplexity),
+        kl_mean=bootstrap(divergences, _mean),
+        kl_p99=bootstrap(divergences, _p99),
+        top1=bootstrap(agreements, _mean),
+    )
+
+
+def _compare(got: Floats, expected: Floats, tokens: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+    """Losses of both [S - 1], divergences [S] and agreements [S] of one sequence."""
+    if got.shape != expected.shape:
+        raise BadInput(
+            f"logits of the package are {list(got.shape)}, of the reference {list(expected.shape)}",
+            hint="The two have different vocabularies: compare a package with the model it was made from.",
+        )
+    nexts = np.append(tokens[1:], 0)
+    parts = [
+        _compare_rows(got[rows], expected[rows], nexts[rows]) for rows in _blocks(len(tokens), got.shape[-1])
+    ]
+    loss, reference_loss, divergence, agreement = map(np.concatenate, zip(*parts, strict=True))
+    return loss[:-1], reference_loss[:-1], divergence, agreement
+
+
+def _blocks(rows: int, width: int) -> Iterator[slice]:
+    """Slices of `rows` whose rows of `width` float64 are at most 32 MiB together."""
+    step = max(1, _BLOCK_BYTES // (8 * width))
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _compare_rows(
+    got: Floats, expected: Floats, nexts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    q, p = _log_softmax(got), _log_softmax(expected)
+    places = np.arange(len(nexts))
+    with np.errstate(invalid="ignore"):
+        terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
+    return (
+        _finite(-q[places, nexts]),
+        _finite(-p[places, nexts]),
+        _finite(terms.sum(-1)).clip(min=0.0),
+        (got.argmax(-1) == expected.argmax(-1)).astype(np.float64),
     )
 
 
@@ -109,10 +136,11 @@ def compare_encoders(
     )
 
 
-def _log_softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _log_softmax(logits: Floats) -> NDArray[np.float64]:
     wide = logits.astype(np.float64)
-    wide -= wide.max(-1, keepdims=True)
-    wide -= np.log(np.exp(wide).sum(-1, keepdims=True))
+    with np.errstate(invalid="ignore"):
+        wide -= wide.max(-1, keepdims=True)
+        wide -= np.log(np.exp(wide).sum(-1, keepdims=True))
     return wide
 
 

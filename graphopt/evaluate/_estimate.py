@@ -35,7 +35,8 @@ def bootstrap(
     """`statistic` of all blocks together, with a percentile interval from resampling whole blocks, seeded.
 
     Tokens of one sequence depend on each other, so sequences are drawn, not tokens (block bootstrap; Künsch
-    1989). With a single block the interval is the value itself.
+    1989). With a single block the interval is the value itself. Bounds are draws, not means of two: an
+    infinite one stays what it is.
     """
     value = statistic(np.concatenate(blocks))
     rng = np.random.default_rng(_SEED)
@@ -43,5 +44,5 @@ def bootstrap(
         statistic(np.concatenate([blocks[i] for i in rng.integers(0, len(blocks), len(blocks))]))
         for _ in range(resamples)
     ]
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = np.percentile(draws, [2.5, 97.5], method="nearest")
     return Estimate(float(value), float(low), float(high))

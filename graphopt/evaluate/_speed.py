@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphopt.errors import EnvironmentProblem
+from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.evaluate._estimate import Estimate, bootstrap
 
 __all__ = ["BenchReport", "Measurement", "Price", "Speed", "bench"]
@@ -49,6 +49,7 @@ class Speed:
     p50: Estimate
     p90: Estimate
     peak_rss: Estimate
+    rss: Estimate
     prefill: Estimate | None
 
 
@@ -63,7 +64,10 @@ class Price:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """One package's speed and, beside another's, the ratios (package over other; above 1 is faster)."""
+    """One package's speed and, beside another's, the ratios (package over other; above 1 is faster).
+
+    `control` is what `steps_ratio` comes to where both are the package itself: how far from 1 chance goes.
+    """
 
     package: str
     speed: Speed
@@ -71,6 +75,7 @@ class BenchReport:
     other: Speed | None = None
     steps_ratio: Estimate | None = None
     first_ratio: Estimate | None = None
+    control: Estimate | None = None
     price: Price | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -81,6 +86,7 @@ def bench(
     package: str | Path,
     *,
     against: str | Path | None = None,
+    control: bool = False,
     prompt_tokens: int = 256,
     new_tokens: int = 64,
     rounds: int = 5,
@@ -90,37 +96,57 @@ def bench(
 ) -> BenchReport:
     """Measure `package` in `rounds` fresh processes; with `against`, interleaved with it in ABBA order.
 
-    `inputs` is an .npz file of feeds for a model that does not generate text. `price` is dollars an hour.
-    Raises `EnvironmentProblem` with the worker's message where a process fails.
+    `control` measures the package a second time in every round, for the ratio of equals. `inputs` is an .npz
+    file of feeds for a model that does not generate text. `price` is dollars an hour. Raises `BadInput` for
+    inputs that do not fit, `EnvironmentProblem` with the worker's last words where a process dies.
     """
-    folders = [str(package)] + ([str(against)] if against is not None else [])
     arguments = ["--prompt", str(prompt_tokens), "--new", str(new_tokens)]
     arguments += ["--inputs", str(inputs)] if inputs else []
     arguments += ["--threads", str(threads)] if threads else []
-    found: dict[int, list[Measurement]] = {index: [] for index in range(len(folders))}
+    sides = {"package": str(package)}
+    if control:
+        sides["control"] = str(package)
+    if against is not None:
+        sides["against"] = str(against)
+    found: dict[str, list[Measurement]] = {side: [] for side in sides}
     for number in range(rounds):
-        order = list(range(len(folders)))
-        for index in order if number % 2 == 0 else reversed(order):
-            found[index].append(_measure(folders[index], arguments))
-    speed = _summary(found[0])
-    priced = _price(speed, price) if price is not None and speed.prefill is not None else None
-    if against is None:
-        return BenchReport(str(package), speed, price=priced)
-    steps = [_rate(a) / _rate(b) for a, b in zip(found[0], found[1], strict=True)]
-    first = [b.first_seconds / a.first_seconds for a, b in zip(found[0], found[1], strict=True)]
-    return BenchReport(
-        str(package), speed, str(against), _summary(found[1]), _median(steps), _median(first), priced
-    )
+        for side in sides if number % 2 == 0 else reversed(sides):
+            found[side].append(_measure(sides[side], arguments))
+    speed = _summary(found["package"])
+    report = BenchReport(str(package), speed)
+    if price is not None and speed.prefill is not None:
+        report = replace(report, price=_price(speed, price))
+    if control:
+        report = replace(report, control=_median(_ratios(_rate, found["package"], found["control"])))
+    if against is not None:
+        ours, theirs = found["package"], found["against"]
+        report = replace(
+            report,
+            against=str(against),
+            other=_summary(theirs),
+            steps_ratio=_median(_ratios(_rate, ours, theirs)),
+            first_ratio=_median(_ratios(lambda m: 1 / m.first_seconds, ours, theirs)),
+        )
+    return report
 
 
 def _measure(folder: str, arguments: Sequence[str]) -> Measurement:
     command = [sys.executable, "-m", _WORKER, folder, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == BadInput.exit_code:
+        raise BadInput(done.stderr.strip())
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise EnvironmentProblem(f"measuring {folder} failed: {last}")
     data = json.loads(done.stdout.splitlines()[-1])
     return Measurement(**{**data, "step_seconds": tuple(data["step_seconds"])})
+
+
+def _ratios(
+    speed: Callable[[Measurement], float], ours: Sequence[Measurement], theirs: Sequence[Measurement]
+) -> list[float]:
+    """Of neighbours in time, so that what slows the machine for a while slows both."""
+    return [speed(a) / speed(b) for a, b in zip(ours, theirs, strict=True)]
 
 
 def _rate(one: Measurement) -> float:
@@ -141,6 +167,7 @@ def _summary(found: Sequence[Measurement]) -> Speed:
         p50=_median([float(np.percentile(m.step_seconds, 50)) for m in found]),
         p90=_median([float(np.percentile(m.step_seconds, 90)) for m in found]),
         peak_rss=_median([m.peak_rss for m in found]),
+        rss=_median([m.rss for m in found]),
         prefill=_median([m.prompt_tokens / m.first_seconds for m in found]) if text else None,
     )
 

@@ -1,10 +1,13 @@
-"""Running packages: sessions for this machine, threads, and text generation."""
+"""Running packages: sessions for this machine, threads, decoding and text generation."""
 
+from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Sampling, TextModel
-from graphopt.runtime._session import check_installation, open_session, session_options
+from graphopt.runtime._installation import check_installation
+from graphopt.runtime._session import open_session, session_options
 from graphopt.runtime._threads import cgroup_quota, default_threads, physical_cores
 
 __all__ = [
+    "Decoder",
     "Sampling",
     "TextModel",
     "cgroup_quota",

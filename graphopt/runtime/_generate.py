@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.errors import BadInput
-from graphopt.runtime._session import check_installation
+from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
 __all__ = ["Sampling", "TextModel"]
@@ -47,9 +47,13 @@ class TextModel:
                 hint="Run other models with --inputs FILE.npz.",
             )
         check_installation()
+        check_installation("onnxruntime_genai")
         import onnxruntime_genai as og
 
+        from graphopt._texts import Tokenizer
+
         self._og = og
+        self._encoder = Tokenizer(self.folder)
         try:
             config = og.Config(str(self.folder))
             session = {"intra_op_num_threads": threads or default_threads()}
@@ -63,8 +67,13 @@ class TextModel:
         """Tokens of prompt and answer together that the model was trained for."""
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`."""
-        return [int(t) for t in self._tokenizer.encode(text)]
+        """Token ids of `text`, after what the tokenizer opens a text with, unless it begins so itself.
+
+        By the tokenizers library: onnxruntime-genai leaves out a beginning-of-sequence token that
+        tokenizer.json asks for in its post-processor.
+        """
+        opening, ids = self._encoder.opening(), self._encoder.plain(text)
+        return ids if ids[: len(opening)] == opening else [*opening, *ids]
 
     def chat(self, prompt: str) -> str:
         """`prompt` as a conversation's first message, by the model's template; `BadInput` if it has none."""
@@ -76,13 +85,13 @@ class TextModel:
     def generate(
         self, prompt: str, *, max_new_tokens: int = 128, sampling: Sampling | None = None
     ) -> Iterator[str]:
-        """Pieces of the answer to `prompt` as they come, until its end or `max_new_tokens`.
+        """Pieces of the answer to `prompt` as they come, until its end, `max_new_tokens` or a full context.
 
         Raises `BadInput` for an empty prompt, and for one that leaves no room in the context.
         """
-        tokens = self.encode(prompt)
-        if not tokens:
+        if not prompt:
             raise BadInput("the prompt is empty")
+        tokens = self.encode(prompt)
         if len(tokens) >= self.context_length:
             raise BadInput(
                 f"the prompt has {len(tokens)} tokens, the model's context is {self.context_length}",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.errors import BadInput
+from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
-__all__ = ["check_installation", "open_session", "session_options"]
+__all__ = ["open_session", "session_options"]
 
-_MODULE = "onnxruntime"
+_GRAPH = "model.onnx"
 
 
 def session_options(*, threads: int | None = None) -> Any:
@@ -27,28 +27,32 @@ def session_options(*, threads: int | None = None) -> Any:
 
 
 def open_session(path: str | Path, *, threads: int | None = None, providers: tuple[str, ...] = ()) -> Any:
-    """An `onnxruntime.InferenceSession` of the file at `path`; `BadInput` with the runtime's reason."""
+    """An `onnxruntime.InferenceSession` of a graph: an .onnx file, or the one in a package folder.
+
+    `providers` defaults to the CPU's. `BadInput` with the runtime's reason where it cannot be loaded.
+    """
     options = session_options(threads=threads)
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    file = _graph_file(Path(path))
     errors = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
     try:
-        return ort.InferenceSession(str(path), options, providers=list(providers) or ["CPUExecutionProvider"])
+        return ort.InferenceSession(str(file), options, providers=list(providers) or ["CPUExecutionProvider"])
     except (*errors, state.InvalidArgument, state.RuntimeException) as error:
-        raise BadInput(f"onnxruntime cannot load {path}: {error}") from error
+        raise BadInput(f"onnxruntime cannot load {file}: {error}") from error
 
 
-def check_installation() -> None:
-    """Raise `EnvironmentProblem` where onnxruntime is missing, or two lie over each other."""
-    found = sorted(set(importlib.metadata.packages_distributions().get(_MODULE, ())))
-    if not found:
-        raise EnvironmentProblem("onnxruntime is not installed", hint="pip install onnxruntime")
-    if len(found) > 1:
-        others = " ".join(name for name in found if name != _MODULE) or found[0]
-        keep = _MODULE if _MODULE in found else found[0]
-        raise EnvironmentProblem(
-            f"{len(found)} distributions of onnxruntime are installed over each other: {', '.join(found)}; "
-            "which files are in force is chance",
-            hint=f"Keep one: pip uninstall -y {_MODULE} {others} && pip install {keep}",
+def _graph_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    from graphopt.package import MANIFEST, read_manifest
+
+    if not (path / MANIFEST).is_file():
+        return path / _GRAPH
+    graphs = read_manifest(path).graphs
+    if "model" not in graphs:
+        raise BadInput(
+            f"package {path} has several graphs: {', '.join(graphs)}", hint="Open one of its files."
         )
+    return path / graphs["model"].file
