@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import onnx_ir as ir
@@ -132,9 +133,9 @@ def _redirect(old: ir.Value, new: ir.Value, *, fresh: bool, log: Applied) -> Non
     if is_output and (new.is_graph_input() or new.is_initializer()):
         raise EditError(f"output {old.name!r} needs an Identity: {new.name!r} has a name of its own")
     if new.shape is None and old.shape is not None:
-        new.shape = old.shape
+        new.shape = old.shape.copy()
     if new.type is None and old.type is not None:
-        new.type = old.type
+        new.type = copy.copy(old.type)
     inserted = set() if new.producer() is None else {new.producer()}
     for user, index in tuple(old.uses()):
         if user in inserted:
