@@ -53,6 +53,8 @@ INTERRUPTED = """
     from graphopt import registry
     from graphopt.cli import main
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+
     def wait(*_):
         print("compiling", flush=True)
         signal.pause()

@@ -126,7 +126,7 @@ class Ran:
 
 @dataclass
 class Seeded:
-    """Arrays for graph inputs: normal floats, positions below 8, no padding in a mask, else zeros and ones."""
+    """Arrays for graph inputs: normal floats, positions below 8, masks of ones, else zeros and ones."""
 
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
