@@ -53,7 +53,7 @@ INTERRUPTED = """
     from graphopt import registry
     from graphopt.cli import main
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs
 
     def wait(*_):
         print("compiling", flush=True)
