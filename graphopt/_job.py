@@ -218,7 +218,7 @@ def _files_behind(source: Source, model: ir.Model) -> dict[str, Path]:
     home = source.path if source.kind == "folder" else source.path.parent
     files = {source.path} if source.kind == "onnx" else {p for p in home.glob("*.json") if p.is_file()}
     named = {path.name: path for path in files}
-    return named | {path.name: path for path in _ranges(model)}
+    return dict(sorted((named | {path.name: path for path in _ranges(model)}).items()))
 
 
 def _ranges(model: ir.Model) -> Iterator[Path]:

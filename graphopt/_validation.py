@@ -64,10 +64,11 @@ def validate(
             tokens,
         )
         return Validation(str(package.path), str(reference), text.name, measured, _warnings(reference, data))
-    name, calls = _calls(package, data)
+    name, calls, on_text = _calls(package, data)
     expected = _model(package, reference, trust_remote_code)
     measured = compare_encoders(_as_its_source(package), expected, calls)
-    return Validation(str(package.path), str(reference), name, measured)
+    warnings = _warnings(reference, data) if on_text else []
+    return Validation(str(package.path), str(reference), name, measured, warnings)
 
 
 def domain_of(package: Package) -> InputDomain | None:
@@ -125,17 +126,18 @@ def _family(package: Package) -> Family:
     return found()
 
 
-def _calls(package: Package, data: Path | None) -> tuple[str, Iterator[Arrays]]:
+def _calls(package: Package, data: Path | None) -> tuple[str, Iterator[Arrays], bool]:
+    """What to run on: its name, the feeds, and whether they are text."""
     interface = package.interface()
     if data is not None and data.suffix == ".npz":
-        return data.name, (case.feeds for case in Bindings.parse(data, ()).cases(interface))
+        return data.name, (case.feeds for case in Bindings.parse(data, ()).cases(interface)), False
     if interface.input("input_ids") is not None and (package.path / "tokenizer.json").is_file():
         text = read_text(data) if data else built_in_text()
-        return text.name, itertools.islice(_lines(package, text), CALLS)
+        return text.name, itertools.islice(_lines(package, text), CALLS), True
     domain = domain_of(package)
     if domain is None:
         raise BadInput(f"legal inputs of {package.path} are unknown", hint="Give some with --data FILE.npz.")
-    return "random legal inputs", (c.feeds for c in _unpadded(domain))
+    return "random legal inputs", (c.feeds for c in _unpadded(domain)), False
 
 
 def _unpadded(domain: InputDomain) -> Iterator[Case]:

@@ -36,6 +36,19 @@ def int4(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path
     return cached("tiny-coder-int4", build) / "package"
 
 
+@pytest.fixture(scope="module")
+def encoder(
+    cached: Callable[[str, Callable[[Path], None]], Path], tiny_model: Callable[..., Path]
+) -> tuple[Path, Path]:
+    """A small BERT and its lossless package."""
+    source = tiny_model("bert")
+
+    def build(folder: Path) -> None:
+        optimize(source, folder / "package", recipe="lossless")
+
+    return source, cached("bert-lossless", build) / "package"
+
+
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
     """A package with two inputs and two outputs."""
@@ -212,6 +225,25 @@ def test_validate_other_models_by_cosine(net: Path, tmp_path: Path, said: Callab
     assert json.loads((tmp_path / "v.json").read_text())["result"]["cosine_min"] == pytest.approx(
         {"y": 1.0, "twice": 1.0}
     )
+
+
+def test_validate_an_encoder_on_text(
+    encoder: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, package = encoder
+    written = ["--json", str(tmp_path / "v.json")]
+    assert run(["validate", str(package), "--reference", str(source), *written]) == 0
+    said = capsys.readouterr()
+    found = json.loads((tmp_path / "v.json").read_text())
+
+    assert found["kind"] == "encoder"
+    assert found["result"]["calls"] == 64
+    assert found["result"]["cosine_min"]["last_hidden_state"] == pytest.approx(1, abs=1e-6)
+    assert "Python source" in said.err
+
+
+def test_bench_an_encoder_on_legal_inputs(encoder: tuple[Path, Path], said: Callable[..., str]) -> None:
+    assert "first call" in said("bench", encoder[1], "--rounds", "1", "--new-tokens", "2")
 
 
 def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: Callable[..., str]) -> None:
