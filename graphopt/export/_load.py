@@ -31,10 +31,8 @@ def load_torch_model(folder: Path, auto_class: str, *, trust_remote_code: bool =
                 use_safetensors=True,
                 output_loading_info=True,
             )
-        except RuntimeError as error:
-            raise BadInput(
-                f"the weights in {folder} do not fit its config.json: {_first_line(error)}"
-            ) from error
+        except (RuntimeError, ValueError, OSError) as error:
+            raise BadInput(f"{folder} cannot be loaded by PyTorch: {_first_line(error)}") from error
     missing = sorted(found["missing_keys"])
     if missing:
         raise BadInput(
