@@ -1,6 +1,8 @@
-"""Whether a condition on an attention's rows says what its mask already says, found by running both."""
+"""What raising attention asks about masks, answered by running the part of the graph that makes them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -8,7 +10,62 @@ import onnx_ir as ir
 from graphopt.ir import evaluate, extract
 from graphopt.pipeline import Context
 
-__all__ = ["masks_whole_rows"]
+from ._nodes import Nodes
+
+__all__ = ["Ancestors", "fitted", "masks_whole_rows", "same_dim"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Ancestors:
+    """The nodes that take part in making a value, remembered for values that are asked for again."""
+
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, set[ir.Node]] = {}
+
+    def of(self, value: ir.Value) -> set[ir.Node]:
+        if value not in self._known:
+            seen: set[ir.Node] = set()
+            stack = [value.producer()]
+            while stack:
+                node = stack.pop()
+                if node is not None and node not in seen:
+                    seen.add(node)
+                    stack.extend(v.producer() for v in node.inputs if v is not None)
+            self._known[value] = seen
+        return self._known[value]
+
+
+def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, make: Nodes) -> ir.Value | str:
+    """`mask` with an axis for queries and one for keys that are whole, as the operator wants them.
+
+    The operator broadcasts a mask over batch and heads alone, the Add that it replaces over every axis.
+    """
+    shape, queries, keys = mask.shape, q.shape, k.shape
+    if shape is None or queries is None or keys is None or not 1 <= len(shape) <= 4:
+        return "the shape of the mask is not known"
+    last = [1, *shape][-2:]
+    if any(isinstance(d, ir.SymbolicDim) and d.value is None for d in last):
+        return "the shape of the mask is not known"
+    if (last[0] != 1 or queries[2] == 1) and (last[1] != 1 or keys[2] == 1):
+        return mask
+
+    def size(x: ir.Value, axis: int, label: str) -> ir.Value:
+        ends = {"start": axis} if axis == -1 else {"start": axis, "end": axis + 1}
+        attributes: dict[str, Any] = {"dtype": ir.DataType.INT64, "shape": [1], **ends}
+        return make.op("Shape", [x], label, **attributes)
+
+    total = size(k, 2, "keys") if last[1] == 1 else size(mask, -1, "keys")
+    square = last[1] != 1 and same_dim(queries[2], keys[2])
+    target = [total if square else size(q, 2, "queries"), total]
+    target_size = make.op("Concat", target, "mask_size", dtype=ir.DataType.INT64, shape=[2], axis=0)
+    wide = [*list(shape)[:-2], queries[2], keys[2]]
+    return make.op("Expand", [mask, target_size], "wide_mask", dtype=mask.dtype, shape=wide)
+
+
+def same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
+    """Whether two sizes are known to be equal: an unknown one equals nothing."""
+    return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
 
 
 def masks_whole_rows(condition: ir.Value, mask: ir.Value, context: Context) -> bool:
@@ -23,20 +80,17 @@ def masks_whole_rows(condition: ir.Value, mask: ir.Value, context: Context) -> b
 
 
 def _agree(condition: ir.Value, mask: ir.Value, context: Context) -> bool:
-    if context.domain is None:
+    if context.domain is None or condition.dtype != ir.DataType.BOOL:
         return False
-    try:
-        piece = extract(context.model.graph, [condition, mask])
-    except ValueError:
-        return False
+    piece = extract(context.model.graph, [condition, mask])
     for case in context.domain.cases(np.random.default_rng(0)):
         rows, value = evaluate(piece, case.feeds)
         nothing = ~_allowed(value).any(-1, keepdims=True)
-        if not np.array_equal(np.broadcast_to(rows, nothing.shape), nothing):
+        if rows.shape != nothing.shape or not np.array_equal(rows, nothing):
             return False
     return True
 
 
-def _allowed(mask: np.ndarray) -> np.ndarray:
+def _allowed(mask: Array) -> Array:
     """True where a query may attend: of a bool mask itself, of an additive one where it does not forbid."""
     return mask if mask.dtype == np.bool_ else mask > np.finfo(mask.dtype).min / 2

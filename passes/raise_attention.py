@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import consumers, producer, scalar_of
+from graphopt.ir import const_of, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-from ._masks import masks_whole_rows
+from ._masks import Ancestors, fitted, masks_whole_rows, same_dim
+from ._nodes import Nodes, orphans, static_dim
+from ._scores import combined_mask, keys_before_turning, read_scores, unscaled
+from ._spelling import number, only_user
 
 
 class RaiseAttention(Pass):
     """Attention, decomposed or with its cache outside, becomes the standard operator, the cache inside.
 
-    Before: Softmax(softcap(MatMul(q, K^T) * scale) + mask) MatMul V, or Attention(q, K, V, mask);
-            K = Concat(past_key, k) and V = Concat(past_value, v), perhaps repeated for grouped queries
+    Before: MatMul(Softmax(masked(softcap(MatMul(q, K^T) * scale))), V), or Attention(q, K, V, mask);
+            the scale on scores, q or K, or its root on both; masks added, or put in by Where;
+            K = Concat(past_key, k) and V = Concat(past_value, v), each head repeated for its queries
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
-    Refuses: a softmax over another axis; scores used elsewhere; K and V repeated differently; a Where on
-    another condition.
+    Refuses: a softmax over another axis; weights or scores used elsewhere; batches or heads that are not
+    known to agree; a mask of unknown shape, or made from the keys that the cache would take in.
     """
 
     name: ClassVar[str] = "raise-attention"
@@ -31,253 +35,187 @@ class RaiseAttention(Pass):
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        ancestors = Ancestors()
         for node in graph:
-            found = _operator(node) or _decomposed(node)
+            if node.domain != "" or node.op_type not in ("Attention", "MatMul"):
+                continue
+            found = _operator(node) if node.op_type == "Attention" else _decomposed(node)
             if found is None:
                 continue
-            if isinstance(found, str):
-                yield NearMiss(node.name or node.op_type, found)
-                continue
-            edit = _raised(found, context)
+            edit = found if isinstance(found, str) else _raised(found, ancestors, context)
             if edit is not None:
-                yield edit
+                yield NearMiss(node.name or node.op_type, edit) if isinstance(edit, str) else edit
 
 
 @dataclass
 class _Attention:
+    """What `node` computes; K and V are whole, with their cache and repeated. `make` holds new nodes."""
+
+    node: ir.Node
     q: ir.Value
     k: ir.Value
     v: ir.Value
     mask: ir.Value | None
-    scale: float | None
-    softcap: float
-    nodes: list[ir.Node]
-    output: ir.Value
-    canonical: bool = False
-    causal: int = 0
-    extra: list[ir.Node] = field(default_factory=list)
+    attributes: dict[str, Any]
+    make: Nodes
+
+    @property
+    def is_operator(self) -> bool:
+        return self.node.op_type == "Attention"
 
 
 def _operator(node: ir.Node) -> _Attention | None:
-    """An Attention node without a cache."""
-    if node.op_type != "Attention" or node.domain != "" or len(node.inputs) > 4:
+    """An Attention without a cache, with its heads set apart, of which only the result is used."""
+    if len(node.inputs) > 4 or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
-    q, k, v = node.inputs[:3]
-    if q is None or k is None or v is None or q.shape is None or len(q.shape) != 4:
+    q, k, v, mask = (*node.inputs, None)[:4]
+    if q is None or k is None or v is None or len(q.shape or ()) != 4:
         return None
-    if any(o.uses() for o in node.outputs[1:]) or node.attributes.get_int("qk_matmul_output_mode", False):
-        return None
-    mask = node.inputs[3] if len(node.inputs) > 3 else None
-    attributes = node.attributes
-    return _Attention(
-        q, k, v, mask,
-        attributes.get_float("scale", None),
-        attributes.get_float("softcap", 0.0),
-        [node],
-        node.outputs[0],
-        canonical=True,
-        causal=attributes.get_int("is_causal", False),
-    )  # fmt: skip
+    return _Attention(node, q, k, v, mask, dict(node.attributes), Nodes(f"{node.name}/attention"))
 
 
 def _decomposed(node: ir.Node) -> _Attention | str | None:
-    """softmax(scores) V."""
-    if node.op_type != "MatMul" or node.domain != "":
-        return None
-    softmax = producer(node.inputs[0], "Softmax")
-    if softmax is None or node.inputs[1] is None or node.outputs[0].shape is None:
-        return None
-    if len(node.outputs[0].shape) != 4:
+    """MatMul(softmax(scores), V)."""
+    weights, v = node.inputs
+    softmax = _softmax(weights)
+    if softmax is None or softmax.inputs[0] is None or v is None or len(node.outputs[0].shape or ()) != 4:
         return None
     if softmax.attributes.get_int("axis", -1) not in (-1, 3):
         return "the softmax is not over the keys"
-    if len(consumers(softmax.outputs[0])) != 1:
+    if weights is None or only_user(weights) is None:
         return "the attention weights are used elsewhere"
-    return _scores(node, softmax)
+    scores = read_scores(softmax.inputs[0])
+    if scores is None or isinstance(scores, str):
+        return scores
+    make = Nodes(f"{node.name}/attention")
+    for_k, k = unscaled(keys_before_turning(scores.turned_k, make))
+    combined = combined_mask(scores.masks, scores.q, make)
+    mask = fitted(combined, scores.q, k, make) if combined is not None else None
+    if isinstance(mask, str):
+        return mask
+    attributes: dict[str, Any] = {"scale": scores.scale * for_k}
+    if scores.softcap:
+        attributes["softcap"] = scores.softcap
+    return _Attention(node, scores.q, k, v, mask, attributes, make)
 
 
-def _scores(node: ir.Node, softmax: ir.Node) -> _Attention | str | None:
-    nodes = [node, softmax]
-    value = softmax.inputs[0]
-    mask: ir.Value | None = None
-    add = producer(value, "Add")
-    if add is not None:
-        sides = [i for i, v in enumerate(add.inputs) if _leads_to_matmul(v)]
-        if len(sides) != 1:
-            return "scores and mask cannot be told apart"
-        value, mask = add.inputs[sides[0]], add.inputs[1 - sides[0]]
-        nodes.append(add)
-    softcap = 0.0
-    scale = 1.0
-    outer = producer(value, "Mul")
-    tanh = next((t for v in outer.inputs if (t := producer(v, "Tanh")) is not None), None) if outer else None
-    if outer is not None and tanh is not None:
-        cap = next((c for v in outer.inputs if (c := scalar_of(v)) is not None), None)
-        inner = _scaled(tanh.inputs[0])
-        if cap is None or inner is None:
-            return "the soft cap is not one constant number"
-        softcap, value = cap, inner[1]
-        nodes += [outer, tanh, inner[2]]
-        if abs(inner[0] * cap - 1) > 1e-3:
-            scale = inner[0] * cap
-    while (step := _scaled(value)) is not None:
-        scale, value = scale * step[0], step[1]
-        nodes.append(step[2])
-    matmul = producer(value, "MatMul")
-    if matmul is None or matmul.inputs[0] is None:
-        return None
-    nodes.append(matmul)
-    if any(len(consumers(n.outputs[0])) != 1 or n.outputs[0].is_graph_output() for n in nodes[1:]):
-        return "the scores are used elsewhere"
-    turned = producer(matmul.inputs[1], "Transpose")
-    q, k, v = matmul.inputs[0], None, node.inputs[1]
-    extra: list[ir.Node] = []
-    for side in range(2):
-        operand = q if side == 0 else (turned.inputs[0] if turned is not None else None)
-        step = _scaled(operand)
-        if step is not None:
-            scale *= step[0]
-            operand = step[1]
-            extra.append(step[2])
-        if side == 0 and operand is not None:
-            q = operand
-        elif side == 1:
-            k = operand
-    if k is None or turned is None or v is None or q is None:
-        return "the keys are not transposed before the product"
-    if len(consumers(turned.outputs[0])) == 1:
-        nodes.append(turned)
-    perm = list(turned.attributes.get_ints("perm") or ())
-    if perm == [0, 2, 3, 1]:
-        k, transposed = _heads_first(k, turned)
-        extra.append(transposed)
-    elif perm != [0, 1, 3, 2]:
-        return "the keys are not transposed before the product"
-    return _Attention(q, k, v, mask, scale, softcap, nodes, node.outputs[0], extra=extra)
+def _softmax(weights: ir.Value | None) -> ir.Node | None:
+    """The Softmax of `weights`, behind a Where perhaps that makes rows of NaN zero."""
+    where = producer(weights, "Where")
+    if where is not None and number(where.inputs[1], where.inputs[2]) == 0.0:
+        isnan = producer(where.inputs[0], "IsNaN")
+        inner = where.inputs[2]
+        if isnan is None or inner is None or isnan.inputs[0] is not inner or len(inner.uses()) != 2:
+            return None
+        return producer(inner, "Softmax")
+    return producer(weights, "Softmax")
 
 
-def _heads_first(k: ir.Value, turned: ir.Node) -> tuple[ir.Value, ir.Node]:
-    """[batch, heads, keys, size] from [batch, keys, heads, size]: a new Transpose node, off-graph."""
-    made = ir.Node(
-        "", "Transpose", [k], attributes=[ir.AttrInt64s("perm", [0, 2, 1, 3])], num_outputs=1,
-        name=f"{turned.name}/heads_first",
-    )  # fmt: skip
-    if k.shape is not None:
-        made.outputs[0].shape = ir.Shape([k.shape[0], k.shape[2], k.shape[1], k.shape[3]])
-    made.outputs[0].type = k.type
-    return made.outputs[0], made
-
-
-def _leads_to_matmul(value: ir.Value | None) -> bool:
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type == "MatMul":
-            return True
-        if node.op_type not in ("Mul", "Div", "Tanh") or node.domain != "":
-            return False
-        value = next((v for v in node.inputs if v is not None and scalar_of(v) is None), None)
-    return False
-
-
-def _scaled(value: ir.Value | None) -> tuple[float, ir.Value, ir.Node] | None:
-    """factor, x and node with value = factor * x for a constant factor."""
-    node = value.producer() if value is not None else None
-    if node is None or node.domain != "" or node.op_type not in ("Mul", "Div"):
-        return None
-    left, right = node.inputs
-    if left is None or right is None:
-        return None
-    factor = scalar_of(right)
-    if node.op_type == "Div":
-        return (1.0 / factor, left, node) if factor else None
-    if factor is not None:
-        return factor, left, node
-    factor = scalar_of(left)
-    return (factor, right, node) if factor is not None else None
-
-
-def _raised(found: _Attention, context: Context) -> Edit | None:
-    key, key_nodes, repeats = _unrepeated(found.k)
-    value, value_nodes, value_repeats = _unrepeated(found.v)
-    if repeats != value_repeats:
-        key, value, key_nodes, value_nodes = found.k, found.v, [], []
-    concats = producer(key, "Concat"), producer(value, "Concat")
-    cached = all(c is not None and len(c.inputs) == 2 and _on_keys(c) for c in concats)
+def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit | str | None:
+    key, value = _Keys.of(found.k), _Keys.of(found.v)
+    if key.times != value.times:
+        key, value = _Keys(found.k), _Keys(found.v)
+    reason = _disagreement(found, key, value)
+    if reason is not None:
+        return reason
+    concats = [c for c in (key.concat(), value.concat()) if c is not None]
+    cached = len(concats) == 2
+    if cached and (causal := found.attributes.get("is_causal")) is not None and causal.as_int():
+        return "is_causal is aligned otherwise beside a cache"
+    if cached and found.mask is not None and not ancestors.of(found.mask).isdisjoint(concats):
+        return "the mask is made from keys or values that the cache would take in"
     guard = _guard(found, context)
-    if found.canonical and not cached and not key_nodes and guard is None:
+    if found.is_operator and not cached and key.times == 1 and guard is None:
         return None
-    tape = ir.tape.Tape()
-    name = f"{found.nodes[0].name}/attention"
-    attributes: dict[str, float | int] = {}
-    if found.scale is not None:
-        attributes["scale"] = found.scale
-    if found.softcap:
-        attributes["softcap"] = found.softcap
-    if found.causal:
-        attributes["is_causal"] = found.causal
-    output = guard.outputs[0] if guard is not None else found.output
-    removed = [*found.nodes] if guard is None else [guard, *found.nodes]
-    fresh = [n for n in found.extra if n.graph is None]
+    end = guard or found.node
+    inputs: list[ir.Value | None] = [found.q, key.value, value.value, found.mask]
+    like: list[ir.Value | None] = [end.outputs[0]]
+    removed = [end]
     if cached:
-        on_key, on_value = concats
-        assert on_key is not None
-        assert on_value is not None
-        past = [on_key.inputs[0], on_value.inputs[0]]
-        inputs = [found.q, on_key.inputs[1], on_value.inputs[1], found.mask, *past]
-        made = tape.op_multi_out("Attention", inputs, attributes, num_outputs=3, name=name)
-        replace = dict(zip((output, on_key.outputs[0], on_value.outputs[0]), made, strict=True))
-        dead = [n for n in (*key_nodes, *value_nodes) if _only_feeds(n, {*removed, *key_nodes, *value_nodes})]
-        removed += [*dead, on_key, on_value]
-    else:
-        y = tape.op("Attention", [found.q, key, value, found.mask], attributes, name=name)
-        replace = {output: y}
-    first = removed[0]
+        inputs[1:3] = (concat.inputs[1] for concat in concats)
+        inputs += [concat.inputs[0] for concat in concats]
+        like += [concat.outputs[0] for concat in concats]
+        removed += concats
+    while inputs[-1] is None:
+        inputs.pop()
+    made = found.make.many("Attention", inputs, "attention", like, **found.attributes)
+    used = {v for node in found.make.nodes for v in node.inputs if v is not None}
     return Edit(
         "Attention",
-        remove=list(dict.fromkeys(removed)),
-        insert=[*fresh, *tape.nodes],
-        replace=replace,
-        before=first,
+        remove=orphans(removed, used),
+        insert=found.make.nodes,
+        initializers=found.make.initializers,
+        replace={old: new for old, new in zip(like, made, strict=True) if old is not None},
+        before=end,
     )
 
 
-def _only_feeds(node: ir.Node, inside: set[ir.Node]) -> bool:
-    return all(user in inside for o in node.outputs for user, _ in o.uses())
+@dataclass(frozen=True)
+class _Keys:
+    """Keys or values before each head was repeated `times` times for the queries of its group."""
+
+    value: ir.Value
+    times: int = 1
+
+    @classmethod
+    def of(cls, value: ir.Value) -> _Keys:
+        """From Reshape(Expand(Unsqueeze(inner, 2))), if that is what `value` is."""
+        reshape = producer(value, "Reshape")
+        expand = producer(reshape.inputs[0], "Expand") if reshape is not None else None
+        unsqueeze = producer(expand.inputs[0], "Unsqueeze") if expand is not None else None
+        inner = unsqueeze.inputs[0] if unsqueeze is not None else None
+        if unsqueeze is None or expand is None or inner is None or inner.shape is None or value.shape is None:
+            return cls(value)
+        axes = const_of(unsqueeze.inputs[1])
+        repeated = expand.outputs[0].shape
+        if axes is None or [int(a) % 5 for a in axes.reshape(-1)] != [2] or len(inner.shape) != 4:
+            return cls(value)
+        if repeated is None or len(repeated) != 5 or len(value.shape) != 4:
+            return cls(value)
+        heads, times = inner.shape[1], repeated[2]
+        if not isinstance(heads, int) or not isinstance(times, int) or value.shape[1] != heads * times:
+            return cls(value)
+        same = (
+            same_dim(inner.shape[axis], repeated[axis + (axis > 1)])
+            and same_dim(inner.shape[axis], value.shape[axis])
+            for axis in (0, 2, 3)
+        )
+        return cls(inner, times) if repeated[1] == heads and all(same) else cls(value)
+
+    def concat(self) -> ir.Node | None:
+        """The Concat of a cache and new keys, [batch, heads, positions, size] each."""
+        node = producer(self.value, "Concat")
+        if node is None or len(node.inputs) != 2 or node.attributes.get_int("axis") not in (-2, 2):
+            return None
+        return node
 
 
-def _on_keys(concat: ir.Node) -> bool:
-    return concat.attributes.get_int("axis") in (-2, 2)
-
-
-def _unrepeated(value: ir.Value) -> tuple[ir.Value, list[ir.Node], int]:
-    """Keys or values before each was repeated for its group's queries: the value, the nodes, how often."""
-    reshape = producer(value, "Reshape")
-    expand = producer(reshape.inputs[0], "Expand") if reshape is not None else None
-    unsqueeze = producer(expand.inputs[0], "Unsqueeze") if expand is not None else None
-    if reshape is None or expand is None or unsqueeze is None:
-        return value, [], 1
-    inner, repeated = unsqueeze.inputs[0], expand.outputs[0].shape
-    if (
-        inner is None
-        or inner.shape is None
-        or repeated is None
-        or (len(inner.shape), len(repeated)) != (4, 5)
-    ):
-        return value, [], 1
-    heads, times = inner.shape[1], repeated[2]
-    if repeated[1] != heads or not isinstance(times, int):
-        return value, [], 1
-    if value.shape is None or not isinstance(heads, int) or value.shape[1] != heads * times:
-        return value, [], 1
-    return inner, [reshape, expand, unsqueeze], times
+def _disagreement(found: _Attention, key: _Keys, value: _Keys) -> str | None:
+    """The reason why q, keys and values cannot be the operator's: sizes that do not go together."""
+    values = found.q, key.value, value.value
+    if any(len(v.shape or ()) != 4 for v in values):
+        return "queries, keys and values are not all [batch, heads, positions, size]"
+    batches = [v.shape[0] for v in values if v.shape is not None]
+    if not found.is_operator and not (same_dim(batches[0], batches[1]) and same_dim(batches[0], batches[2])):
+        return "the batches of queries, keys and values are not known to agree"
+    queries, keys, others = (static_dim(v, 1) for v in values)
+    if queries is None or keys is None or keys != others:
+        return "the numbers of heads are not known, or differ between keys and values"
+    whole = keys * key.times
+    agree = queries % whole == 0 if found.is_operator else whole in (queries, 1)
+    return None if agree else f"{queries} heads of queries do not go with {whole} heads of keys"
 
 
 def _guard(found: _Attention, context: Context) -> ir.Node | None:
     """The Where that zeroes rows without any key, if that is what it does."""
-    users = consumers(found.output)
-    if len(users) != 1 or users[0].op_type != "Where" or users[0].inputs[2] is not found.output:
+    y = found.node.outputs[0]
+    where = only_user(y)
+    if where is None or where.op_type != "Where" or where.domain != "" or where.inputs[2] is not y:
         return None
-    where = users[0]
-    condition, zero = where.inputs[0], scalar_of(where.inputs[1])
-    if condition is None or zero != 0.0 or found.mask is None:
+    condition = where.inputs[0]
+    mask = found.mask
+    if condition is None or mask is None or number(where.inputs[1], y) != 0.0:
         return None
-    return where if masks_whole_rows(condition, found.mask, context) else None
+    if mask.producer() is not None and mask.producer() in found.make.nodes:
+        return None
+    return where if masks_whole_rows(condition, mask, context) else None

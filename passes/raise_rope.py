@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import consumers, evaluate, extract, producer
+from graphopt.ir import consumers, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
 from ._nodes import Nodes, orphans, static_dim
 from ._positions import Tables, rotary_tables
+from ._sampling import run_from, sample_of
 from ._spelling import only_user, sides
 
 _LAYOUT = (
@@ -28,7 +29,6 @@ _LAYOUT = (
     "Unsqueeze",
 )
 _LONGEST = 16
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 class RaiseRope(Pass):
@@ -107,10 +107,10 @@ def _moves(value: ir.Value, x: ir.Value) -> bool:
 
 def _pairing(value: ir.Value, x: ir.Value) -> bool | None:
     """False where `value` is (-x2, x1) of the halves of x, True of its even and odd entries; else None."""
-    sample = _sample(x)
+    sample = sample_of(x)
     if sample is None or sample.shape[-1] % 2:
         return None
-    got = _run([value], x, sample)
+    got = run_from(x, sample, [value])
     if got is None:
         return None
     half = sample.shape[-1] // 2
@@ -120,24 +120,6 @@ def _pairing(value: ir.Value, x: ir.Value) -> bool | None:
         if np.array_equal(got[0], wanted):
             return interleaved
     return None
-
-
-def _sample(x: ir.Value) -> np.ndarray | None:
-    """An x of distinct entries, its sizes that vary made up; None where its last one varies."""
-    if x.shape is None or x.dtype not in _FLOATS or not isinstance(x.shape[-1], int):
-        return None
-    dims = [d if isinstance(d, int) else 2 + axis for axis, d in enumerate(x.shape)]
-    return np.random.default_rng(0).standard_normal(dims).astype(x.dtype.numpy())
-
-
-def _run(values: list[ir.Value], x: ir.Value, sample: np.ndarray) -> list[np.ndarray] | None:
-    """`values` for x = `sample`, or None where those sizes are not what the graph wants."""
-    graph = values[0].graph
-    assert isinstance(graph, ir.Graph)
-    try:
-        return evaluate(extract(graph, values, cut=[x]), {x.name or "": sample})
-    except Exception:  # onnxruntime has a class for each of its errors, with no common one
-        return None
 
 
 @dataclass
@@ -255,8 +237,8 @@ def _whole(rotation: _Rotation) -> tuple[ir.Value, ir.Node] | None:
     rest = concat.inputs[1]
     if rest is None or rest not in _parts(x) or concat.attributes.get_int("axis") not in (-1, 3):
         return None
-    sample, size = _sample(x), static_dim(rotation.x, -1)
-    parts = _run([rotation.x, rest], x, sample) if sample is not None else None
+    sample, size = sample_of(x), static_dim(rotation.x, -1)
+    parts = run_from(x, sample, [rotation.x, rest]) if sample is not None else None
     if sample is None or parts is None:
         return None
     wanted = sample[..., :size], sample[..., size:]

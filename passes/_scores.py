@@ -1,0 +1,182 @@
+"""Reading attention weights that are spelled out: softmax(softcap(scale q K^T) + masks)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import producer
+
+from ._masks import same_dim
+from ._nodes import Nodes
+from ._sampling import run_from, sample_of
+from ._spelling import number, only_user, scaled, sides
+
+__all__ = ["Mask", "Scores", "combined_mask", "keys_before_turning", "read_scores", "unscaled"]
+
+_FORBIDDING = -1e4
+_ON_THE_WAY = ("Add", "Div", "Mul", "Tanh", "Where")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What is done to scores before the softmax: `value` times `factor` is added to them, or (`keep`, `drop`)
+    they become `forbidding` where the condition `value` is false, or true."""
+
+    value: ir.Value
+    kind: str
+    factor: float = 1.0
+    forbidding: float = 0.0
+
+
+@dataclass
+class Scores:
+    """q [batch, heads, sequence, size] and K^T [batch, heads, size, total], each before its scaling."""
+
+    q: ir.Value
+    turned_k: ir.Value
+    scale: float = 1.0
+    softcap: float = 0.0
+    masks: list[Mask] = field(default_factory=list)
+
+
+def read_scores(value: ir.Value) -> Scores | str | None:
+    """The scores whose softmax is taken, `value`; why not, where they nearly are."""
+    masks: list[Mask] = []
+    factor, softcap = 1.0, 0.0
+    while (matmul := producer(value, "MatMul")) is None:
+        if only_user(value) is None:
+            return f"the scores are used elsewhere: {value.name}"
+        cap, step, mask = _softcap(value), scaled(value), _masked(value, factor)
+        if cap is not None and not softcap and factor == 1.0:
+            softcap, factor, value = cap
+        elif step is not None:
+            factor, value = factor * step[0], step[1]
+        elif mask is not None and not softcap:
+            masks.append(mask[0])
+            value = mask[1]
+        else:
+            node = value.producer()
+            return f"{node.op_type if node else 'an input'} where scores or a mask are looked for"
+    if only_user(value) is None:
+        return f"the scores are used elsewhere: {value.name}"
+    q, turned_k = matmul.inputs
+    if q is None or turned_k is None:
+        return None
+    for_q, q = unscaled(q)
+    for_k, turned_k = unscaled(turned_k)
+    return Scores(q, turned_k, factor * for_q * for_k, softcap, masks)
+
+
+def unscaled(value: ir.Value) -> tuple[float, ir.Value]:
+    """factor and x where `value` is factor * x; 1 and itself if it is not scaled."""
+    factor = 1.0
+    while (step := scaled(value)) is not None:
+        factor, value = factor * step[0], step[1]
+    return factor, value
+
+
+def _softcap(value: ir.Value) -> tuple[float, float, ir.Value] | None:
+    """c, the factor and x where `value` is c tanh(factor x / c)."""
+    outer = scaled(value)
+    tanh = producer(outer[1], "Tanh") if outer is not None else None
+    if outer is None or tanh is None or tanh.inputs[0] is None or only_user(outer[1]) is None:
+        return None
+    factor, x = unscaled(tanh.inputs[0])
+    return outer[0], outer[0] * factor, x
+
+
+def _masked(value: ir.Value, factor: float) -> tuple[Mask, ir.Value] | None:
+    """The last mask put on scores, and the scores before it."""
+    add = producer(value, "Add")
+    if add is not None:
+        found = [(scores, mask) for scores, mask in sides(add) if _leads_to_product(scores)]
+        return (Mask(found[0][1], "add", factor), found[0][0]) if len(found) == 1 else None
+    where = producer(value, "Where")
+    condition, then, otherwise = where.inputs if where is not None else (None, None, None)
+    if condition is None:
+        return None
+    for kind, scores, constant in (("keep", then, otherwise), ("drop", otherwise, then)):
+        forbidding = number(constant, scores)
+        if forbidding is not None and forbidding * factor <= _FORBIDDING and scores is not None:
+            return Mask(condition, kind, factor, forbidding), scores
+    return None
+
+
+def _leads_to_product(value: ir.Value | None, longest: int = 8) -> bool:
+    """Whether `value` is a product of matrices, perhaps scaled, capped and masked."""
+    node = value.producer() if value is not None else None
+    if node is None or node.domain != "" or not longest:
+        return False
+    if node.op_type == "MatMul":
+        return True
+    floats = (v for v in node.inputs if v is not None and v.dtype != ir.DataType.BOOL)
+    return node.op_type in _ON_THE_WAY and any(_leads_to_product(v, longest - 1) for v in floats)
+
+
+def combined_mask(masks: list[Mask], like: ir.Value, make: Nodes) -> ir.Value | None:
+    """One additive mask for all of `masks`, of the dtype of `like`; None where there are none."""
+    total: ir.Value | None = None
+    dtype = like.dtype
+    assert dtype is not None
+    for index, mask in enumerate(masks):
+        value = mask.value
+        if mask.kind != "add":
+            zero = make.constant(0, dtype.numpy(), f"seen{index}")
+            forbidding = make.constant(
+                max(mask.forbidding, np.finfo(np.float32).min), dtype.numpy(), f"hidden{index}"
+            )
+            both = [zero, forbidding] if mask.kind == "keep" else [forbidding, zero]
+            value = make.op("Where", [value, *both], f"mask{index}", dtype=dtype, shape=_dims(value))
+        elif mask.factor != 1.0:
+            factor = make.constant(mask.factor, dtype.numpy(), f"factor{index}")
+            value = make.op("Mul", [value, factor], f"mask{index}", like=value)
+        if total is not None:
+            shape = _broadcast(_dims(total), _dims(value))
+            value = make.op("Add", [total, value], f"masks{index}", dtype=dtype, shape=shape)
+        total = value
+    return total
+
+
+_Dims = list[int | ir.SymbolicDim]
+
+
+def _dims(value: ir.Value) -> _Dims | None:
+    return None if value.shape is None else list(value.shape)
+
+
+def _broadcast(a: _Dims | None, b: _Dims | None) -> _Dims | None:
+    """The shape of a sum, where one of two sizes is 1 or both are the same."""
+    if a is None or b is None:
+        return None
+    rank = max(len(a), len(b))
+    pairs = zip([1] * (rank - len(a)) + a, [1] * (rank - len(b)) + b, strict=True)
+    return [y if x == 1 else x if y == 1 or same_dim(x, y) else ir.SymbolicDim(None) for x, y in pairs]
+
+
+def keys_before_turning(turned: ir.Value, make: Nodes) -> ir.Value:
+    """K [batch, heads, total, size] from its transpose: a value of the graph, or a new Transpose."""
+    node = producer(turned, "Transpose")
+    if node is not None and node.inputs[0] is not None:
+        perm = list(node.attributes.get_ints("perm") or ())
+        if perm == [0, 1, 3, 2]:
+            return node.inputs[0]
+        if len(perm) == 4:
+            return _transposed(node.inputs[0], [perm[axis] for axis in (0, 1, 3, 2)], make)
+    reshape = producer(turned, "Reshape")
+    inner = producer(reshape.inputs[0], "Transpose") if reshape is not None else None
+    first = producer(inner.inputs[0], "Reshape") if inner is not None else None
+    k = first.inputs[0] if first is not None else None
+    sample = sample_of(k) if k is not None and len(k.shape or ()) == 4 else None
+    if k is not None and sample is not None:
+        got = run_from(k, sample, [turned])
+        if got is not None and np.array_equal(got[0], sample.swapaxes(-1, -2)):
+            return k
+    return _transposed(turned, [0, 1, 3, 2], make)
+
+
+def _transposed(value: ir.Value, perm: list[int], make: Nodes) -> ir.Value:
+    shape = None if value.shape is None else [value.shape[axis] for axis in perm]
+    return make.op("Transpose", [value], "keys", dtype=value.dtype, shape=shape, perm=perm)
