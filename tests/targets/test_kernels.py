@@ -168,6 +168,7 @@ def test_the_edit_that_made_a_node_is_told(capabilities: Capabilities) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the suite, as it computes what it expects
 def test_onnxruntime_agrees_on_every_operator_of_the_onnx_backend_suite(capabilities: Capabilities) -> None:
     from onnx.backend.test.case.node import collect_testcases
 
