@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,22 @@ def working(quiet: bool) -> Iterator[Say]:
 
 
 def write_json(file: str | None, data: Any) -> None:
-    """Write `data` to `file`, or to stdout where that is `-`; nothing where it is None."""
+    """Write `data` to `file`, or to stdout where that is `-`; nothing where it is None.
+
+    Numbers that are not finite become strings: JSON has no other way.
+    """
     if file is None:
         return
-    text = json.dumps(data, indent=2) + "\n"
+    text = json.dumps(_finite(data), indent=2, allow_nan=False) + "\n"
     if file == "-":
         click.echo(text, nl=False)
     else:
         Path(file).write_text(text, encoding="utf-8")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return "NaN" if math.isnan(data) else "Infinity" if data > 0 else "-Infinity"
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(value) for value in data] if isinstance(data, list | tuple) else data

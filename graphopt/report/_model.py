@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from graphopt.pipeline import PassRecord
@@ -95,7 +95,12 @@ class PassReport(BaseModel):
 
 
 class Comparison(BaseModel):
-    """One number of the closing check. It holds if value ≤ bound, or value ≥ bound where `at_least`."""
+    """One number of the closing check. It holds if value ≤ bound, or value ≥ bound where `at_least`.
+
+    A value that is not finite is written as a string: JSON has no other way.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     case: str
     output: str
@@ -137,6 +142,8 @@ class Sizes(BaseModel):
 
 class Report(BaseModel):
     """The whole of report.json. `seconds` are by phase; `peak_rss` is this process's, in bytes."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     version: Literal[1] = 1
     graphopt: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 import pytest
@@ -206,7 +207,11 @@ def test_an_explanation_lists_near_misses_of_every_use_of_the_pass() -> None:
     assert "cse" not in text
 
 
-def test_a_report_survives_the_disk(tmp_path: Any) -> None:
-    report().write(tmp_path / "report.json")
+@pytest.mark.parametrize("value", [0.5, float("inf"), 1e-300])
+def test_a_report_survives_the_disk(tmp_path: Any, value: float) -> None:
+    one = report(closing=ClosingReport(verdict="failed", comparisons=[comparison("decode", value)]))
+    one.write(tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text()
 
-    assert Report.model_validate_json((tmp_path / "report.json").read_text()) == report()
+    assert Report.model_validate_json(text) == one
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
