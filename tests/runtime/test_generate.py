@@ -1,0 +1,184 @@
+"""Text through onnxruntime-genai: streamed, drawn with a seed, opened as the tokenizer says, not too long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+
+from graphopt import BadInput
+from graphopt.runtime import Decoder, Sampling, TextModel, default_threads, open_session
+from tests.runtime.conftest import SHAPE
+
+PROMPT = "def area(width, height):"
+OPENING = "<|endoftext|>"
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}[answer]{% endif %}"
+)
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def opens_texts(folder: Path) -> None:
+    """Make the tokenizer put <|endoftext|>, token 0, before a text, as Llama's does."""
+    opening = {"SpecialToken": {"id": OPENING, "type_id": 0}}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [opening, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {OPENING: {"id": OPENING, "ids": [0], "tokens": [OPENING]}},
+    }
+    change(folder / "tokenizer.json", post_processor=processor)
+
+
+def greedy(folder: Path, prompt: str, count: int) -> str:
+    """What decoding on onnxruntime itself says."""
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    decoder, tokens = Decoder(open_session(folder)), []
+    fed = library.encode(prompt).ids
+    for _ in range(count):
+        tokens.append(int(decoder.append(np.asarray(fed))[0, -1].argmax()))
+        fed = tokens[-1:]
+    return library.decode(tokens)
+
+
+def test_the_answer_is_the_greedy_one(folder: Path) -> None:
+    assert "".join(TextModel(folder).generate(PROMPT, max_new_tokens=10)) == greedy(folder, PROMPT, 10)
+
+
+def test_it_comes_in_pieces_and_later_prompts_do_not_see_earlier_ones(folder: Path) -> None:
+    model = TextModel(folder)
+    pieces = list(model.generate(PROMPT, max_new_tokens=10))
+
+    assert len(pieces) > 1
+    assert pieces == list(model.generate(PROMPT, max_new_tokens=10))
+
+
+def test_pieces_come_before_the_whole_is_done(folder: Path) -> None:
+    answer = TextModel(folder).generate(PROMPT, max_new_tokens=10)
+
+    assert next(answer) + "".join(answer) == greedy(folder, PROMPT, 10)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_no_more_tokens_than_asked_for(folder: Path, count: int) -> None:
+    assert "".join(TextModel(folder).generate(PROMPT, max_new_tokens=count)) == greedy(folder, PROMPT, count)
+
+
+def test_it_stops_at_the_end_token(own: Path) -> None:
+    library = tokenizers.Tokenizer.from_file(str(own / "tokenizer.json"))
+    text = TextModel(own)
+    whole = "".join(text.generate(PROMPT, max_new_tokens=8))
+    end = Decoder(open_session(own)).append(np.asarray(library.encode(PROMPT).ids)).argmax()
+    config = json.loads((own / "genai_config.json").read_text())
+    config["model"]["eos_token_id"] = int(end)
+    (own / "genai_config.json").write_text(json.dumps(config))
+
+    assert len("".join(TextModel(own).generate(PROMPT, max_new_tokens=8))) < len(whole)
+
+
+def drawn(folder: Path, **options: Any) -> str:
+    return "".join(TextModel(folder).generate(PROMPT, max_new_tokens=10, sampling=Sampling(**options)))
+
+
+def test_a_seed_repeats_a_draw(folder: Path) -> None:
+    assert drawn(folder, temperature=1.0, seed=1) == drawn(folder, temperature=1.0, seed=1)
+    assert drawn(folder, temperature=1.0, seed=1) != drawn(folder, temperature=1.0, seed=2)
+
+
+def test_without_a_seed_draws_differ(folder: Path) -> None:
+    assert len({drawn(folder, temperature=1.0) for _ in range(4)}) > 1
+
+
+@pytest.mark.parametrize("options", [{"temperature": 1.0, "top_p": 1e-6}, {"temperature": 1e-3}])
+def test_little_freedom_is_the_greedy_answer(folder: Path, options: Mapping[str, float]) -> None:
+    assert drawn(folder, **options, seed=1) == greedy(folder, PROMPT, 10)
+
+
+def test_the_folders_own_search_settings_do_not_count(own: Path) -> None:
+    change(own / "genai_config.json", search={"max_length": 12, "do_sample": True, "temperature": 9.0})
+
+    assert "".join(TextModel(own).generate(PROMPT, max_new_tokens=20)) == greedy(own, PROMPT, 20)
+
+
+def test_threads_are_this_machines_or_those_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime_genai as genai
+
+    told: list[int] = []
+
+    class Config(genai.Config):  # type: ignore[misc]
+        def overlay(self, text: str) -> None:
+            told.append(json.loads(text)["model"]["decoder"]["session_options"]["intra_op_num_threads"])
+            super().overlay(text)
+
+    monkeypatch.setattr(genai, "Config", Config)
+    TextModel(folder)
+    TextModel(folder, threads=3)
+
+    assert told == [default_threads(), 3]
+
+
+def test_a_text_begins_as_its_tokenizer_says(own: Path) -> None:
+    plain = TextModel(own).encode(PROMPT)
+    opens_texts(own)
+    model = TextModel(own)
+
+    assert model.encode(PROMPT) == [0, *plain]
+    assert model.encode(OPENING + PROMPT) == [0, *plain]
+    assert "".join(model.generate(PROMPT, max_new_tokens=6)) == greedy(own, PROMPT, 6)
+
+
+@pytest.mark.parametrize("place", ["file", "config"])
+def test_a_chat_template(own: Path, place: str) -> None:
+    opens_texts(own)
+    if place == "file":
+        (own / "chat_template.jinja").write_text(TEMPLATE)
+    else:
+        change(own / "tokenizer_config.json", chat_template=TEMPLATE)
+    model = TextModel(own)
+
+    assert model.chat("hello") == f"{OPENING}[user]hello[answer]"
+    assert model.encode(model.chat("hello")).count(0) == 1
+
+
+def test_no_chat_template(folder: Path) -> None:
+    with pytest.raises(BadInput, match="no chat template"):
+        TextModel(folder).chat("hello")
+
+
+def test_prompts_and_the_context(folder: Path) -> None:
+    model = TextModel(folder)
+    fits, full = " x" * (SHAPE.positions - 1), " x" * SHAPE.positions
+    assert [len(model.encode(text)) for text in (fits, full)] == [SHAPE.positions - 1, SHAPE.positions]
+
+    assert len(list(model.generate(fits, max_new_tokens=100))) <= 1
+    with pytest.raises(BadInput, match=f"has {SHAPE.positions} tokens, .* context is {SHAPE.positions}"):
+        model.generate(full)
+
+
+def test_an_empty_prompt(folder: Path) -> None:
+    with pytest.raises(BadInput, match="empty"):
+        TextModel(folder).generate("")
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("genai_config.json", "does not generate text"),
+        ("tokenizer.json", r"no tokenizer\.json"),
+        ("model.onnx", "onnxruntime-genai cannot load"),
+    ],
+)
+def test_incomplete_folders(own: Path, missing: str, message: str) -> None:
+    (own / missing).unlink()
+
+    with pytest.raises(BadInput, match=message):
+        TextModel(own)
