@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,16 +79,18 @@ def _convert(source: Path, staging: Path) -> None:
 
 
 def _agrees(folder: Path, ours: Tokenizer) -> bool:
-    import onnxruntime_genai as genai
-
-    try:
-        theirs = genai.Tokenizer(str(folder))
-        return all(
-            list(theirs.encode(text)) == ours.encode(text, add_special_tokens=False).ids
-            for text in _probes(ours)
-        )
-    except RuntimeError:
-        return False
+    texts = list(_probes(ours))
+    worker = Path(__file__).with_name("_tokenize.py")
+    done = subprocess.run(
+        [sys.executable, "-P", str(worker)],
+        input=json.dumps({"folder": str(folder), "texts": texts}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    expected = [ours.encode(text, add_special_tokens=False).ids for text in texts]
+    return done.returncode == 0 and json.loads(done.stdout) == expected
 
 
 def _probes(tokenizer: Tokenizer) -> Iterator[str]:
