@@ -52,11 +52,17 @@ def interval(ratios: np.ndarray) -> tuple[float, float, float]:
     return float(np.median(ratios)), *(float(q) for q in np.percentile(draws, [2.5, 97.5]))
 
 
+def _made(times: list[dict[str, float]], key: str) -> str:
+    values = [t[key] for t in times]
+    return f"{np.median(values):.0f} [{min(values):.0f}, {max(values):.0f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path)
     parser.add_argument("--work", type=Path, default=Path("build/builder"))
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--makes", type=int, default=3, help="how often each package is made")
+    parser.add_argument("--rounds", type=int, default=6, help="how often each package is measured")
     parser.add_argument("--block", type=int, default=128)
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--new", type=int, default=64)
@@ -69,15 +75,19 @@ def main() -> None:
         sys.executable, "-m", "graphopt", "optimize", str(args.source), "-o", str(ours), "--recipe", "int4",
         "--no-validate", "--force", "--set", f"quantize-weights.block_size={args.block}",
     ]  # fmt: skip
-    made = {
-        "graphopt": make("graphopt", graphopt, ours),
-        "builder": make("builder", builder(args.source, plain), plain),
-        "builder-tuned": make(
-            "builder-tuned",
+    commands = {
+        "graphopt": (graphopt, ours),
+        "builder": (builder(args.source, plain), plain),
+        "builder-tuned": (
             builder(args.source, tuned, f"int4_block_size={args.block}", "prune_lm_head=1"),
             tuned,
         ),
     }
+    made: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
+    for number in range(args.makes):
+        for name in commands if number % 2 == 0 else reversed(commands):
+            made[name].append(make(name, *commands[name]))
+            print(number, name, made[name][-1], file=sys.stderr)
     runs = {
         "graphopt": (ours, threads),
         "builder": (plain, 0),
@@ -110,9 +120,7 @@ def main() -> None:
     lines.append("|---|---|---|---|---|---|---|---|")
     for name, rows in measured.items():
         cells = [name]
-        cells += (
-            [f"{made[name]['seconds']:.0f}", f"{made[name]['peak_rss_mb']:.0f}"] if name in made else ["", ""]
-        )
+        cells += [_made(made[name], key) for key in ("seconds", "peak_rss_mb")] if name in made else ["", ""]
         cells += [
             f"{np.median([r[k] for r in rows]):.1f}" for k in ("load_s", "prefill_tok_s", "decode_tok_s")
         ]
@@ -133,7 +141,8 @@ def main() -> None:
     lines.append("")
     lines.append(
         f"Prompt {args.prompt}, {args.new} new tokens, batch 1, block {args.block}, {args.rounds} "
-        f"interleaved rounds, {threads} threads (builder: its own default); medians; ratio: "
+        f"interleaved rounds ({args.makes} for making: median [least, most]), {threads} threads "
+        "(builder: its own default); medians; ratio: "
         "graphopt's over the row's, paired, with a 95 % bootstrap interval. "
         + ", ".join(f"{k} {v}" for k, v in versions.items())
         + "."

@@ -6,7 +6,8 @@ import contextlib
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,7 @@ class Job:
 
     def __post_init__(self) -> None:
         exported = self.exported
-        self.inputs = _files_behind(self.source, exported.model)
+        self.inputs = _Digests(_files_behind(self.source, exported.model))
         self.source_weights = _stored_bytes(exported.model)
         domain = None
         if exported.family is not None and exported.config is not None:
@@ -161,7 +162,7 @@ class Job:
             seeds={"closing check": SEED},
             versions=versions(),
             packs=packs(),
-            inputs={name: digest_of(path) for name, path in {**self.inputs, **bindings.files()}.items()},
+            inputs=self.inputs.found() | {name: digest_of(path) for name, path in bindings.files().items()},
             outputs=digests_below(self.staging.package),
         )
 
@@ -188,6 +189,19 @@ class Job:
             notes=self.context.notes,
             assumptions=self.context.assumptions,
         )
+
+
+class _Digests:
+    """Digests of files by name, computed on a thread beside the passes, most of which need but one."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        pool = ThreadPoolExecutor(1, thread_name_prefix="digests")
+        self._made = {name: pool.submit(digest_of, path) for name, path in files.items()}
+        pool.shutdown(wait=False)
+
+    def found(self) -> dict[str, str]:
+        """Wait for all of them."""
+        return {name: made.result() for name, made in self._made.items()}
 
 
 def _port(value: ir.Value) -> Port:

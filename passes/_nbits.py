@@ -22,7 +22,7 @@ T = TypeVar("T")
 FACTORS = (1.05, 1.0, 0.95, 0.9, 0.85)
 """Scales that a search tries, relative to the one at which nothing is clipped."""
 
-_CACHED = 1 << 16
+_CACHED = 1 << 18
 _SMALLEST = np.float32(1e-37)
 
 

@@ -1,8 +1,8 @@
-"""Shortcuts through torch's exporter that leave its result alone.
+"""Shortcuts through torch's exporter that leave what its result computes alone.
 
-Most of an export is symbolic shape arithmetic. Two parts of it decide nothing: tracing the whole graph a
-second time to decompose a handful of trivial operators, and running attention step by step to learn its
-output shape.
+Most of an export is symbolic shape arithmetic. Parts of it decide nothing: tracing the whole graph a second
+time to decompose a handful of trivial operators, running it once more to see where types are promoted,
+running attention step by step to learn its output shape, and repeating heads that ONNX's Attention shares.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch.onnx._internal.exporter import _decomp, _fx_passes
+from torch.onnx._internal.fx.passes import type_promotion
+from transformers.integrations import sdpa_attention
 
 __all__ = ["faster_export"]
 
@@ -24,7 +26,7 @@ _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 @contextlib.contextmanager
 def faster_export() -> Iterator[None]:
     """Inside, torch's ONNX exporter takes the shortcuts wherever a graph allows."""
-    with _local_decomposition(), _attention_by_shape():
+    with _local_decomposition(), _promotion_by_record(), _attention_by_shape(), _shared_heads():
         yield
 
 
@@ -82,6 +84,39 @@ def _drop(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
     else:
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
         module.graph.erase_node(node)
+
+
+@contextlib.contextmanager
+def _promotion_by_record() -> Iterator[None]:
+    """Inside, finding the type promotions takes values as the trace recorded them."""
+    interpreter: Any = type_promotion._TypePromotionInterpreter
+    original = interpreter.run_node
+
+    def run_node(self: Any, node: torch.fx.Node) -> Any:
+        if node.op != "call_function" or "val" not in node.meta:
+            return original(self, node)
+        with self._set_current_node(node):
+            rule = type_promotion.get_type_promotion_rule(node, self.type_promotion_table)
+            if rule is not None:
+                self._maybe_promote_node(node, rule)
+        return node.meta["val"]
+
+    interpreter.run_node = run_node
+    try:
+        yield
+    finally:
+        interpreter.run_node = original
+
+
+@contextlib.contextmanager
+def _shared_heads() -> Iterator[None]:
+    """Inside, transformers leaves it to attention to share key and value heads among query heads."""
+    original = sdpa_attention.use_gqa_in_sdpa
+    sdpa_attention.use_gqa_in_sdpa = lambda *_: True
+    try:
+        yield
+    finally:
+        sdpa_attention.use_gqa_in_sdpa = original
 
 
 @contextlib.contextmanager
