@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from graphopt import registry
 from graphopt._comparison import Bindings
@@ -12,7 +12,7 @@ from graphopt._job import Clock, Job, Progress
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.export import Source, export, resolve_source
 from graphopt.package import Package, check_destination, staged
-from graphopt.pipeline import Budget, Recipe, build_steps, load_recipe, with_options
+from graphopt.pipeline import Budget, OnMismatch, Recipe, build_steps, load_recipe, with_options
 from graphopt.report import Report
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def optimize(
     task: str = "auto",
     inputs: str | Path | None = None,
     dims: Sequence[str] = (),
-    verify: str = "structure",
+    verify: Literal["off", "structure", "numeric"] = "numeric",
+    on_mismatch: OnMismatch = "stop",
     settings: Sequence[str] = (),
     stop_after: str | None = None,
     validate: bool = True,
@@ -53,10 +54,13 @@ def optimize(
     `source` is a Hugging Face folder, an .onnx file, the name of an embedded model or a Hub id; `recipe` a
     name or a TOML file (default: int4 for text generation, lossless otherwise). `inputs` (.npz) and `dims`
     ("NAME=1,3") say what legal inputs of an .onnx file are. `settings` are "PASS[#N].OPTION=VALUE".
-    `progress` is told what is going on.
+    `verify` is what happens after every pass: nothing, a check of the graph's structure, or also a check of
+    each edit by running what it takes away and what it puts there; an edit that fails stops the run, or is
+    rolled back (`on_mismatch`). `progress` is told what is going on.
 
-    Raises `Rejected` (a `CheckFailed`) where the package differs from its source by more than the recipe
-    allows, and `BadInput`, `EnvironmentProblem` or `CheckFailed` as they arise; `out` is then as it was. An
+    Raises `Mismatch` (a `CheckFailed`) where an edit changes results more than its pass promises,
+    `Rejected` (a `CheckFailed`) where the package differs from its source by more than the recipe allows,
+    and `BadInput`, `EnvironmentProblem` or `CheckFailed` as they arise; `out` is then as it was. An
     undecided comparison raises nothing: see `Package.manifest.closing_check`.
     """
     clock = Clock(progress or _silent)
@@ -77,7 +81,7 @@ def optimize(
     place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
     with staged(place, force=force, source=found.path) as staging:
         job = Job(found, exported, platform, chosen, place, staging, clock)
-        job.transform(verify, stop_after)
+        job.transform(verify, stop_after, bindings=bindings, on_mismatch=on_mismatch)
         job.compile()
         if validate:
             job.compare(bindings, trust_remote_code)

@@ -18,9 +18,10 @@ from graphopt.families import Interface, PackageContext, TensorSpec
 from graphopt.ir import FileRange, Scratch, lazy
 from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, versions
 from graphopt.package import GraphFile, Manifest, Port, PortList, Staging, TargetInfo
-from graphopt.pipeline import Context, Recipe, RunOptions, RunResult, run_recipe, weight_bytes
+from graphopt.pipeline import Context, OnMismatch, Recipe, RunOptions, RunResult, run_recipe, weight_bytes
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
-from graphopt.verify import ClosingCheck
+from graphopt.runtime import default_threads
+from graphopt.verify import ClosingCheck, EditVerifier
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -81,15 +82,40 @@ class Job:
             notes=list(exported.notes),
         )
 
-    def transform(self, verify: str, stop_after: str | None) -> None:
-        """Run the recipe over the model."""
+    def transform(
+        self,
+        verify: str,
+        stop_after: str | None = None,
+        *,
+        bindings: Bindings | None = None,
+        on_mismatch: OnMismatch = "stop",
+    ) -> None:
+        """Run the recipe over the model, each edit checked if `verify` is "numeric"."""
 
         def tell(step: str, index: int, count: int) -> None:
             self.clock.say(f"optimizing: {step} ({index + 1} of {count})")
 
-        options = RunOptions(verify=verify, stop_after=stop_after, progress=tell)
-        with self.clock.phase("passes", "optimizing"):
+        options = RunOptions(
+            verify=verify,
+            verifier=self._verifier(bindings or Bindings()) if verify == "numeric" else None,
+            on_mismatch=on_mismatch,
+            reproducers=self.out.with_name(f"{self.out.name}.mismatch"),
+            stop_after=stop_after,
+            progress=tell,
+        )
+        with self.clock.phase("passes", "optimizing"), contextlib.ExitStack() as running:
+            if options.verifier is not None:
+                running.enter_context(options.verifier)
             self.result = run_recipe(self.exported.model, self.recipe, self.context, options)
+
+    def _verifier(self, bindings: Bindings) -> EditVerifier:
+        return EditVerifier(
+            self.exported.interface,
+            self.context.domain,
+            arrays=bindings.arrays,
+            sizes=bindings.dims,
+            threads=default_threads(),
+        )
 
     def compile(self) -> None:
         """Have the target write the model, and the family what belongs beside it."""

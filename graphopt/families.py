@@ -120,6 +120,10 @@ class InputDomain(ABC):
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
         """Small legal calls that between them take every way through the model; `rng` decides them."""
 
+    def edges(self, rng: np.random.Generator) -> Iterator[Case]:
+        """Legal calls at the edges, for checks of pieces of the model: every padding, beyond every window."""
+        return iter(())
+
 
 class Reference(ABC):
     """The source model in PyTorch, its weights upcast to float32."""

@@ -9,6 +9,9 @@ import numpy as np
 
 from graphopt.families import Case, InputDomain, Interface, Padding
 
+_EDGE = 7
+_SHORT_WINDOW = 256
+
 
 class _TokenDomain(InputDomain):
     """Token ids, uniform over the vocabulary but for the padding token, which fills masked places."""
@@ -50,6 +53,18 @@ class DecoderDomain(_TokenDomain):
         yield self.case(rng, "decode-batch", [1, 1, 1], past=[9, 9, 9])
         yield self.case(rng, "decode-left-padded", [1, 1, 1], past=[4, 13, 7], padding="left")
         yield self.case(rng, "decode-right-padded", [1, 1, 1], past=[4, 13, 7], padding="right")
+
+    def edges(self, rng: np.random.Generator) -> Iterator[Case]:
+        lengths = list(range(1, _EDGE + 1))
+        yield self.case(rng, "every-left-padding", lengths, padding="left")
+        yield self.case(rng, "every-right-padding", lengths, padding="right")
+        yield self.case(rng, "every-left-padding-of-the-past", [1] * _EDGE, past=lengths, padding="left")
+        yield self.case(rng, "every-right-padding-of-the-past", [1] * _EDGE, past=lengths, padding="right")
+        window = self._config.get("sliding_window")
+        if isinstance(window, int):
+            yield self.case(rng, "beyond-the-window", [3], past=[window + 2])
+            if window < _SHORT_WINDOW:
+                yield self.case(rng, "prefill-beyond-the-window", [window + 5])
 
     def case(
         self,
@@ -98,6 +113,11 @@ class EncoderDomain(_TokenDomain):
         yield self._case(rng, "batch", [6, 6, 6], "none")
         yield self._case(rng, "right-padded", [4, 9, 6], "right")
         yield self._case(rng, "left-padded", [4, 9, 6], "left")
+
+    def edges(self, rng: np.random.Generator) -> Iterator[Case]:
+        lengths = list(range(1, _EDGE + 1))
+        yield self._case(rng, "every-right-padding", lengths, "right")
+        yield self._case(rng, "every-left-padding", lengths, "left")
 
     def _case(self, rng: np.random.Generator, name: str, lengths: Sequence[int], padding: Padding) -> Case:
         mask = _mask(lengths, max(lengths), padding)

@@ -239,7 +239,14 @@ def test_damage_is_rejected_and_nothing_is_installed(
     with pytest.raises(
         Rejected, match=r"y in batch=1: max \|Δ\| / std is 1\.27, at most 0\.001 is"
     ) as raised:
-        optimize(source, tmp_path / "out", recipe=with_pass(recipe, "damage"), dims=["batch=1"], force=True)
+        optimize(
+            source,
+            tmp_path / "out",
+            recipe=with_pass(recipe, "damage"),
+            dims=["batch=1"],
+            verify="structure",
+            force=True,
+        )
 
     assert isinstance(raised.value, CheckFailed)
     assert raised.value.report.closing.verdict == "failed"
@@ -251,7 +258,7 @@ def test_declared_damage_within_its_budget_passes(
     write: Callable[[str], Path], recipe: str, tmp_path: Path
 ) -> None:
     declared = with_pass(recipe, "damage", "[budget]\ncosine = 0.99\n")
-    package = optimize(write(FLOATS), tmp_path / "out", recipe=declared, dims=["batch=1"])
+    package = optimize(write(FLOATS), tmp_path / "out", recipe=declared, dims=["batch=1"], verify="structure")
 
     assert package.manifest.closing_check == "passed"
     assert not package.manifest.lossless

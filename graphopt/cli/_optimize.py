@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -39,10 +40,17 @@ __all__ = ["command"]
 )
 @click.option(
     "--verify",
-    type=click.Choice(["off", "structure"]),
-    default="structure",
+    type=click.Choice(["off", "structure", "numeric"]),
+    default="numeric",
     show_default=True,
-    help="What is checked after every pass.",
+    help="What is checked after every pass: the graph's structure, and each edit by running it.",
+)
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["stop", "rollback"]),
+    default="stop",
+    show_default=True,
+    help="What to do about an edit that changes results more than its pass promises.",
 )
 @click.option(
     "--set",
@@ -68,7 +76,8 @@ def command(
     task: str,
     inputs: Path | None,
     dims: tuple[str, ...],
-    verify: str,
+    verify: Literal["off", "structure", "numeric"],
+    on_mismatch: Literal["stop", "rollback"],
     settings: tuple[str, ...],
     stop_after: str | None,
     explain: str | None,
@@ -110,6 +119,7 @@ def command(
                 inputs=inputs,
                 dims=dims,
                 verify=verify,
+                on_mismatch=on_mismatch,
                 settings=settings,
                 stop_after=stop_after,
                 validate=not no_validate,

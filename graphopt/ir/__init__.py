@@ -1,7 +1,8 @@
 """Graphs and lazy weights, over onnx_ir."""
 
+from graphopt.ir._bytes import payload
 from graphopt.ir._checkpoint import SafetensorsIndex
-from graphopt.ir._evaluate import evaluate, extract
+from graphopt.ir._evaluate import evaluate, extract, used_values
 from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
 from graphopt.ir._hash import graph_hash
 from graphopt.ir._infer import infer_types
@@ -16,6 +17,7 @@ from graphopt.ir._lazy import (
     Sliced,
     Transposed,
     Unbound,
+    stored_reads,
 )
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._proto import checker_problems, to_proto
@@ -53,12 +55,15 @@ __all__ = [
     "lazy",
     "load_model",
     "parse",
+    "payload",
     "producer",
     "same_content",
     "save_model",
     "scalar_of",
     "simplified",
+    "stored_reads",
     "text",
     "tiles",
     "to_proto",
+    "used_values",
 ]

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from graphopt.ir._proto import to_proto
 
-__all__ = ["evaluate", "extract"]
+__all__ = ["evaluate", "extract", "used_values"]
 
 _IR_VERSION = 10
 
@@ -40,7 +40,7 @@ def extract(
             leaves[value] = None
         elif node not in needed:
             needed[node] = None
-            stack.extend(_used(node))
+            stack.extend(used_values(node))
     weights = [value for value in leaves if value.is_initializer()]
     inputs = [value for value in graph.inputs if value in leaves]
     inputs += [value for value in leaves if value not in graph.inputs and not value.is_initializer()]
@@ -55,7 +55,7 @@ def extract(
     return ir.Model(view.clone(), ir_version=_IR_VERSION)
 
 
-def _used(node: ir.Node) -> Iterator[ir.Value]:
+def used_values(node: ir.Node) -> Iterator[ir.Value]:
     """The values that `node` reads, those that its subgraphs take from outside included."""
     yield from (value for value in node.inputs if value is not None)
     for attribute in node.attributes.values():
@@ -68,7 +68,7 @@ def _used(node: ir.Node) -> Iterator[ir.Value]:
 
 def _captured(graph: ir.Graph) -> list[ir.Value]:
     own = {*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs)}
-    used = dict.fromkeys((*(value for node in graph for value in _used(node)), *graph.outputs))
+    used = dict.fromkeys((*(value for node in graph for value in used_values(node)), *graph.outputs))
     return [value for value in used if value not in own]
 
 

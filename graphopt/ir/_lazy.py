@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,9 +26,17 @@ __all__ = [
     "Sliced",
     "Transposed",
     "Unbound",
+    "stored_reads",
 ]
 
 _PANEL = 1 << 20
+_reads = itertools.count(1)
+_read_so_far = 0
+
+
+def stored_reads() -> int:
+    """How often stored weights were read so far: whether something may depend on what they hold."""
+    return _read_so_far
 
 
 class Expr:
@@ -98,6 +107,8 @@ class FileRange(Expr):
         return ("file", str(self.path), self.stamp, self.offset, self.length, self.dtype, self.shape)
 
     def read(self, region: Region | None = None) -> Array:
+        global _read_so_far
+        _read_so_far = next(_reads)
         return read_box(self.path, self.offset, self.shape, self.dtype, region)
 
 

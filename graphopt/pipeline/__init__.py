@@ -16,6 +16,8 @@ from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
 from graphopt.pipeline._runner import (
     EditRecord,
+    Mismatch,
+    OnMismatch,
     PassRecord,
     RunOptions,
     RunResult,
@@ -37,7 +39,9 @@ __all__ = [
     "LastTokenLogits",
     "Level",
     "Match",
+    "Mismatch",
     "NearMiss",
+    "OnMismatch",
     "OpsetRange",
     "Outcome",
     "Pass",

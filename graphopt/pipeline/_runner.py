@@ -6,12 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.ir import graph_hash, infer_types
+from graphopt.ir import graph_hash, infer_types, stored_reads
 from graphopt.pipeline._adapter import Adapter
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
@@ -19,20 +21,66 @@ from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._pass import Pass
 from graphopt.pipeline._proofs import proof_holds
 from graphopt.pipeline._recipe import Recipe, Step
-from graphopt.verify import check_structure
+from graphopt.verify import EditVerdict, EditVerifier, check_structure
 
-__all__ = ["EditRecord", "PassRecord", "RunOptions", "RunResult", "build_steps", "run_recipe", "weight_bytes"]
+__all__ = [
+    "EditRecord",
+    "Mismatch",
+    "OnMismatch",
+    "PassRecord",
+    "RunOptions",
+    "RunResult",
+    "build_steps",
+    "run_recipe",
+    "weight_bytes",
+]
+
+
+OnMismatch = Literal["stop", "rollback"]
 
 
 @dataclass(frozen=True)
 class EditRecord:
-    """One edit as the report tells it: display number, stable identity, what it did and what became of it."""
+    """One edit as the report tells it: display number, stable identity, what it did and what became of it.
+
+    `verdict` is proven, within budget, unproven or failed, None where nothing was checked; `reason` says why,
+    `how` it was found (a structural proof, numeric, alike) and `value` how far apart the two sides were.
+    """
 
     number: int
     identity: str
     summary: str
     outcome: str
     proof: str | None
+    verdict: str | None = None
+    how: str = ""
+    reason: str = ""
+    value: float = 0.0
+    bound: float = 0.0
+
+    @classmethod
+    def of(
+        cls, number: int, identity: str, edit: Edit, outcome: Outcome, verdict: EditVerdict | None
+    ) -> EditRecord:
+        proof = edit.proof.value if edit.proof else None
+        if verdict is None:
+            return cls(number, identity, edit.summary, outcome.value, proof)
+        found = (verdict.status, proof or verdict.how, verdict.reason, verdict.value, verdict.bound)
+        return cls(number, identity, edit.summary, outcome.value, proof, *found)
+
+
+class Mismatch(CheckFailed):
+    """An edit that does not keep what its pass promises; it was not applied."""
+
+    def __init__(
+        self, record: PassRecord, identity: str, summary: str, verdict: EditVerdict, folder: Path | None
+    ) -> None:
+        super().__init__(
+            f"pass {record.step!r} ({record.contract}) changes results by edit {identity} ({summary}): "
+            f"{verdict.reason}",
+            hint=f"To see it again: python reproduce.py in {folder}" if folder and folder.is_dir() else None,
+        )
+        self.identity = identity
 
 
 @dataclass
@@ -62,9 +110,17 @@ class PassRecord:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run. `verify`: off | structure | numeric; `stop_after`: PASS[#N][:EDIT], where to end."""
+    """How to run.
 
-    verify: str = "numeric"
+    `verify`: off | structure | numeric, the latter by `verifier`. `on_mismatch`: an edit that fails stops the
+    run, or is rolled back. What it takes to see a failure again goes below `reproducers`. `stop_after`:
+    PASS[#N][:EDIT], where to end.
+    """
+
+    verify: str = "structure"
+    verifier: EditVerifier | None = None
+    on_mismatch: OnMismatch = "stop"
+    reproducers: Path | None = None
     stop_after: str | None = None
     progress: Callable[[str, int, int], None] | None = None
 
@@ -116,7 +172,9 @@ def run_recipe(
         if options.progress:
             options.progress(name, index, len(steps))
         limit = stop_edit if name == stop_step else None
-        result.records.append(_run_pass(model, name, instance, context, options, limit, result.adapters))
+        record = PassRecord(name, instance.level.name.lower(), str(instance.contract), instance.resolved())
+        result.records.append(record)
+        _PassRun(model, instance, context, options, limit, result.adapters, record).run()
         if name == stop_step:
             break
     return result
@@ -131,82 +189,104 @@ def _stop_point(text: str | None) -> tuple[str | None, int | None]:
     return step.removesuffix("#1"), int(edit) if edit else None
 
 
-def _run_pass(
-    model: ir.Model,
-    name: str,
-    instance: Pass,
-    context: Context,
-    options: RunOptions,
-    limit: int | None,
-    adapters: list[Adapter],
-) -> PassRecord:
-    record = PassRecord(name, instance.level.name.lower(), str(instance.contract), instance.resolved())
-    started = time.perf_counter()
-    record.nodes_before, record.bytes_before = count_nodes(model), weight_bytes(model)
-    if context.opset not in instance.opsets:
-        record.skipped = f"needs opset {instance.opsets}, the model is at {context.opset}"
-    else:
-        infer_types(model)
-        before = graph_hash(model)
-        for graph in _graphs(model, instance):
-            _run_over(graph, name, instance, context, record, limit, adapters)
-            if limit is not None and record.applied >= limit:
-                break
-        _restore_order(model)
-        _complete_opset_imports(model)
-        record.modified = graph_hash(model) != before
-        _check(model, record, options)
-    record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
-    record.seconds = time.perf_counter() - started
-    return record
+@dataclass
+class _PassRun:
+    """One step under way."""
+
+    model: ir.Model
+    instance: Pass
+    context: Context
+    options: RunOptions
+    limit: int | None
+    adapters: list[Adapter]
+    record: PassRecord
+    reads: int = field(default_factory=stored_reads)
+
+    def run(self) -> PassRecord:
+        record, model, started = self.record, self.model, time.perf_counter()
+        record.nodes_before, record.bytes_before = count_nodes(model), weight_bytes(model)
+        if self.context.opset not in self.instance.opsets:
+            record.skipped = f"needs opset {self.instance.opsets}, the model is at {self.context.opset}"
+        else:
+            infer_types(model)
+            before = graph_hash(model)
+            for graph in _graphs(model, self.instance):
+                self._over(graph)
+                if self._is_over():
+                    break
+            _restore_order(model)
+            _complete_opset_imports(model)
+            record.modified = graph_hash(model) != before
+            _check(model, record, self.options)
+        record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
+        record.seconds = time.perf_counter() - started
+        return record
+
+    def _is_over(self) -> bool:
+        return self.limit is not None and self.record.applied >= self.limit
+
+    def _over(self, graph: ir.Graph) -> None:
+        generator = self.instance.edits(graph, self.context)
+        outcome: Outcome | None = None
+        while not self._is_over():
+            try:
+                proposal = generator.send(outcome)
+            except StopIteration:
+                return
+            if isinstance(proposal, NearMiss):
+                self.record.near_misses.append(proposal)
+                outcome = None
+            else:
+                outcome = self._commit(graph, proposal)
+
+    def _commit(self, graph: ir.Graph, edit: Edit) -> Outcome:
+        step, number = self.record.step, len(self.record.edits) + 1
+        identity = edit.identity(step)
+        sources = ",".join(edit.touches()[:8])
+        outcome, verdict = Outcome.REFUSED, None
+        if proof_holds(edit):
+            verdict = self._verified(edit, identity)
+            outcome = (
+                Outcome.ROLLED_BACK if verdict is not None and verdict.status == "failed" else Outcome.APPLIED
+            )
+        if outcome is Outcome.APPLIED:
+            try:
+                applied = apply(graph, edit, f"{step}:{number} <- {sources}")
+            except EditError as error:
+                raise CheckFailed(
+                    f"pass {step!r} proposed an edit that cannot be applied: {error}"
+                ) from error
+            applied.commit()
+            if edit.adapter is not None:
+                self.adapters.append(edit.adapter)
+        self.record.edits.append(EditRecord.of(number, identity, edit, outcome, verdict))
+        return outcome
+
+    def _verified(self, edit: Edit, identity: str) -> EditVerdict | None:
+        """What the verifier says of the edit, not applied yet; raises where a failure is to stop the run."""
+        verifier = self.options.verifier
+        if verifier is None:
+            return None
+        started = time.perf_counter()
+        folder = self.options.reproducers and self.options.reproducers / identity.replace(":", "-")
+        verdict = verifier.check(
+            self.model,
+            edit,
+            self.instance.contract,
+            self.adapters,
+            by_content=stored_reads() != self.reads,
+            save=folder,
+        )
+        self.record.check_seconds += time.perf_counter() - started
+        if verdict.status == "failed" and self.options.on_mismatch == "stop":
+            raise Mismatch(self.record, identity, edit.summary, verdict, folder)
+        return verdict
 
 
 def _graphs(model: ir.Model, instance: Pass) -> Iterator[ir.Graph]:
     yield model.graph
     if not instance.main_graph_only:
         yield from tuple(model.graph.subgraphs())
-
-
-def _run_over(
-    graph: ir.Graph,
-    name: str,
-    instance: Pass,
-    context: Context,
-    record: PassRecord,
-    limit: int | None,
-    adapters: list[Adapter],
-) -> None:
-    generator = instance.edits(graph, context)
-    outcome: Outcome | None = None
-    while limit is None or record.applied < limit:
-        try:
-            proposal = generator.send(outcome)
-        except StopIteration:
-            return
-        if isinstance(proposal, NearMiss):
-            record.near_misses.append(proposal)
-            outcome = None
-            continue
-        outcome = _commit(graph, name, proposal, record, adapters)
-
-
-def _commit(graph: ir.Graph, name: str, edit: Edit, record: PassRecord, adapters: list[Adapter]) -> Outcome:
-    number = len(record.edits) + 1
-    identity = edit.identity(name)
-    sources = ",".join(edit.touches()[:8])
-    outcome = Outcome.REFUSED
-    if proof_holds(edit):
-        try:
-            applied = apply(graph, edit, f"{name}:{number} <- {sources}")
-        except EditError as error:
-            raise CheckFailed(f"pass {name!r} proposed an edit that cannot be applied: {error}") from error
-        applied.commit()
-        outcome = Outcome.APPLIED
-        if edit.adapter is not None:
-            adapters.append(edit.adapter)
-    proof = edit.proof.value if edit.proof else None
-    record.edits.append(EditRecord(number, identity, edit.summary, outcome.value, proof))
-    return outcome
 
 
 def _restore_order(model: ir.Model) -> None:
@@ -229,8 +309,12 @@ def _complete_opset_imports(model: ir.Model) -> None:
 
 def _check(model: ir.Model, record: PassRecord, options: RunOptions) -> None:
     started = time.perf_counter()
-    proofs = Counter(e.proof for e in record.edits if e.outcome == Outcome.APPLIED.value)
-    parts = [f"{count} by {Proof(kind).value}" for kind, count in proofs.items() if kind is not None]
+    applied = [e for e in record.edits if e.outcome == Outcome.APPLIED.value]
+    if options.verifier is not None:
+        parts = [f"{count} {verdict}" for verdict, count in Counter(e.verdict for e in applied).items()]
+    else:
+        proofs = Counter(e.proof for e in applied)
+        parts = [f"{count} by {Proof(kind).value}" for kind, count in proofs.items() if kind is not None]
     if options.verify != "off":
         problems = check_structure(model)
         if problems:
@@ -238,7 +322,7 @@ def _check(model: ir.Model, record: PassRecord, options: RunOptions) -> None:
             raise CheckFailed(f"pass {record.step!r} left a broken graph:\n    {listing}")
         parts.insert(0, "structure")
     record.proved = ", ".join(parts)
-    record.check_seconds = time.perf_counter() - started
+    record.check_seconds += time.perf_counter() - started
 
 
 def count_nodes(model: ir.Model) -> int:

@@ -27,13 +27,25 @@ REPORT = "report.json"
 
 
 class EditReport(BaseModel):
-    """One edit: its number within the pass, its stable identity, and what became of it."""
+    """One edit: its number within the pass, its stable identity, and what became of it.
+
+    `verdict` is what checking it came to (None: not checked), `how` by what: a structural proof, numeric, or
+    alike (an equal piece of the graph was checked before). `value` is the worst difference met, in the terms
+    of the pass's contract, and `bound` what it may be.
+    """
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
     number: int
     identity: str
     summary: str
     outcome: Literal["applied", "refused", "rolled back"]
     proof: str | None = None
+    verdict: Literal["proven", "within budget", "unproven", "failed"] | None = None
+    how: str = ""
+    reason: str = ""
+    value: float = 0.0
+    bound: float = 0.0
 
 
 class MissReport(BaseModel):
@@ -71,6 +83,11 @@ class PassReport(BaseModel):
     def proofs(self) -> Counter[str]:
         """How many of the edits in force carry each kind of structural proof."""
         return Counter(e.proof for e in self.edits if e.outcome == "applied" and e.proof)
+
+    @property
+    def verdicts(self) -> Counter[str]:
+        """How many of the edits in force are proven, within budget, unproven."""
+        return Counter(e.verdict for e in self.edits if e.outcome == "applied" and e.verdict)
 
     @classmethod
     def of(cls, record: PassRecord) -> PassReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich import box
@@ -80,8 +81,13 @@ def _weights(step: PassReport) -> Text:
 
 
 def _proved(step: PassReport) -> Text:
-    """What is known without running anything: of each edit, of some of them, or of the whole graph."""
-    proved = step.proofs.total()
+    """What is known of each edit, of some of them, or of the whole graph."""
+    found = step.verdicts
+    if found["unproven"]:
+        return Text(f"{found['unproven']} of {step.applied} unproven", style="yellow")
+    if found["within budget"]:
+        return Text("within budget", style="green")
+    proved = found["proven"] or step.proofs.total()
     if proved and proved == step.applied:
         return Text("each edit", style="green")
     if proved:
@@ -96,15 +102,26 @@ def _aside(report: Report) -> Iterator[Text]:
     for step in report.passes:
         if step.skipped:
             yield Text(f"{step.step} did not run: {step.skipped}", style="yellow")
-    refused = {s.step: n for s in report.passes if (n := sum(e.outcome != "applied" for e in s.edits))}
-    for name, count in refused.items():
-        yield Text(f"{name}: {plural(count, 'edit')} refused by the engine", style="yellow")
+    for step in report.passes:
+        outcomes = Counter(edit.outcome for edit in step.edits)
+        if outcomes["refused"]:
+            yield Text(
+                f"{step.step}: {plural(outcomes['refused'], 'edit')} refused by the engine", style="yellow"
+            )
+        for edit in step.edits:
+            if edit.outcome == "rolled back":
+                yield Text(f"{edit.identity} was rolled back: {edit.reason}", style="red")
+        reasons = Counter(e.reason for e in step.edits if e.outcome == "applied" and e.verdict == "unproven")
+        for reason, count in reasons.items():
+            yield Text(f"{step.step}: {plural(count, 'edit')} unproven: {reason}", style="yellow")
 
 
 def _facts(report: Report, installed: bool) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 1))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
+    if edits := _edits(report.passes):
+        table.add_row("edits", edits)
     table.add_row("check", _closing(report.closing))
     table.add_row("size", _size(report))
     table.add_row("time", _time(report))
@@ -120,6 +137,11 @@ def _facts(report: Report, installed: bool) -> Table:
     else:
         table.add_row("package", Text(f"not installed: {report.out} is as it was", style="red"))
     return table
+
+
+def _edits(passes: Sequence[PassReport]) -> str:
+    found: Counter[str] = sum((step.verdicts for step in passes), Counter())
+    return ", ".join(f"{count} {verdict}" for verdict, count in found.most_common())
 
 
 def _closing(closing: ClosingReport) -> RenderableType:

@@ -1,0 +1,202 @@
+"""Checks each edit before it is applied: what it takes away and what it puts there must agree as promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.verify._inputs import (
+    Binding,
+    Undecided,
+    feeds_of,
+    legal_bindings,
+    unknown_bindings,
+    valid_part,
+)
+from graphopt.verify._kernels import Comparison, Reply, Run
+from graphopt.verify._tiles import in_tiles
+from graphopt.verify._window import Derived, Window, cut_out
+from graphopt.verify._worker import KernelWorker
+
+if TYPE_CHECKING:
+    from graphopt.families import InputDomain, Interface
+    from graphopt.pipeline import Adapter, Contract, Edit
+
+__all__ = ["EditVerdict", "EditVerifier"]
+
+Status = Literal["proven", "within budget", "unproven", "failed"]
+
+_SEED = 0
+_DEEPEST = 3
+_CALLS = 4
+_ELEMENTS = 1 << 26
+
+
+@dataclass(frozen=True)
+class EditVerdict:
+    """What was found of one edit. `how`: structure, numeric, or alike (an equal window was checked before).
+
+    `value` is the worst difference that was met and `bound` what it may be, in the terms of the contract.
+    """
+
+    status: Status
+    how: str
+    reason: str = ""
+    value: float = 0.0
+    bound: float = 0.0
+
+
+@dataclass
+class EditVerifier:
+    """Checks edits of one model; use it in a `with` statement, which ends its process.
+
+    `interface` is that of the model before any pass. `domain` says which inputs are legal; without one they
+    are guessed, with the `arrays` and `sizes` that the user gave. `threads` are those of the kernels.
+    """
+
+    interface: Interface | None = None
+    domain: InputDomain | None = None
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sizes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    worker: KernelWorker = field(default_factory=KernelWorker)
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        self._known: dict[str, EditVerdict] = {}
+        self._derived = Derived()
+        self._bindings: list[Binding] | None = None
+        if self.domain is not None and self.interface is not None:
+            self._bindings = legal_bindings(self.domain, self.interface, _SEED)
+
+    def __enter__(self) -> EditVerifier:
+        self.worker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.close()
+        self._derived = Derived()
+
+    def check(
+        self,
+        model: ir.Model,
+        edit: Edit,
+        contract: Contract,
+        adapters: Sequence[Adapter] = (),
+        *,
+        by_content: bool = False,
+        save: Path | None = None,
+    ) -> EditVerdict:
+        """Whether `edit` keeps what `contract` promises; `model` is as it is before the edit.
+
+        `adapters` are those of earlier edits. `by_content`: the edit depends on what weights hold. What it
+        takes to see a failure again goes to the folder `save`.
+        """
+        if edit.proof is not None or not edit.replace:
+            return EditVerdict("proven", "structure")
+        given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]
+        failed: EditVerdict | None = None
+        # Inputs of a window that depend on each other are free in it: a difference may be none further up.
+        for depth in range(_DEEPEST + 1):
+            try:
+                window = cut_out(model, edit, self._derived, depth=depth, by_content=by_content)
+            except ValueError as error:
+                return failed or EditVerdict("unproven", "numeric", str(error))
+            key = f"{window.key} {contract} {given}"
+            if key in self._known:
+                return replace(self._known[key], how="alike")
+            verdict = self._of_tiles(window, contract, given, by_content, None if depth else save)
+            if verdict.status in ("proven", "within budget"):
+                self._known[key] = verdict
+                return verdict
+            if verdict.status == "unproven":
+                return failed or verdict
+            failed = failed or verdict
+        assert failed is not None
+        return failed
+
+    def _of_tiles(
+        self,
+        window: Window,
+        contract: Contract,
+        adapters: Sequence[Adapter],
+        by_content: bool,
+        save: Path | None,
+    ) -> EditVerdict:
+        """The worst verdict of the window's tiles."""
+        found = []
+        for tile in in_tiles(window, by_content=by_content):
+            found.append(self._decided(tile, contract, adapters, save))
+            if found[-1].status in ("failed", "unproven"):
+                return found[-1]
+        at_least = contract.metric in ("cosine", "sqnr")
+        return (min if at_least else max)(found, key=lambda verdict: verdict.value)
+
+    def _decided(
+        self, window: Window, contract: Contract, adapters: Sequence[Adapter], save: Path | None
+    ) -> EditVerdict:
+        try:
+            runs = self._runs(window, contract, adapters)
+        except Undecided as reason:
+            return EditVerdict("unproven", "numeric", str(reason))
+        reply = self.worker.ask(
+            Comparison(window.before, window.after, runs, contract, window.longest, self.threads, save)
+        )
+        return EditVerdict(_status(reply, contract), "numeric", reply.reason, reply.value, reply.bound)
+
+    def _runs(self, window: Window, contract: Contract, adapters: Sequence[Adapter]) -> list[Run]:
+        bindings = self._bindings
+        if bindings is None:
+            names = {d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str)}
+            bindings = unknown_bindings(sorted(names), self.arrays, self.sizes)
+        elif not any(leaf.source in bindings[0].feeds for leaf in window.leaves if _integral(leaf.dtype)):
+            bindings = _different(bindings, 2 if contract.kind == "lossy" else _CALLS)
+        variants = ["normal"] if contract.kind == "lossy" else ["normal", "zeros", "large"]
+        if contract.kind != "lossy":
+            variants.append("not finite")
+        calls = [(binding, "normal") for binding in bindings]
+        calls += [(bindings[0], variant) for variant in variants[1:]]
+        if not window.leaves:
+            calls = calls[:1]
+        runs = []
+        undecided: Undecided | None = None
+        for index, (binding, variant) in enumerate(calls):
+            try:
+                feeds = feeds_of(window.leaves, binding, adapters, variant, _SEED + index)
+            except Undecided as reason:
+                undecided = reason
+                continue
+            if sum(array.size for array in feeds.values()) > _ELEMENTS:
+                undecided = Undecided("its values are too large to run")
+                continue
+            valid = [valid_part(dims, binding) for dims in window.outputs]
+            runs.append(Run(f"{binding.name}, {variant} values", feeds, valid, variant != "not finite"))
+        if not runs and undecided is not None:
+            raise undecided
+        return runs
+
+
+def _integral(dtype: ir.DataType) -> bool:
+    return not dtype.is_floating_point()
+
+
+def _different(bindings: Sequence[Binding], count: int) -> list[Binding]:
+    """A few that differ in sizes, the smallest and the largest among them."""
+    by_size = {tuple(sorted(b.sizes.items())): b for b in bindings}
+    ordered = sorted(by_size.values(), key=lambda b: int(np.prod([max(s, 1) for s in b.sizes.values()])))
+    if len(ordered) <= count:
+        return ordered
+    steps = np.linspace(0, len(ordered) - 1, count).round().astype(int)
+    return [ordered[step] for step in steps]
+
+
+def _status(reply: Reply, contract: Contract) -> Status:
+    if reply.status == "undecided":
+        return "unproven"
+    if reply.status == "differs":
+        return "failed"
+    return "within budget" if contract.kind == "lossy" else "proven"

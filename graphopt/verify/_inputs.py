@@ -1,0 +1,157 @@
+"""What windows are fed with: legal masks, positions and lengths, and free numbers for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphopt.verify._window import Dim, Leaf
+
+if TYPE_CHECKING:
+    from graphopt.families import Case, InputDomain, Interface
+    from graphopt.pipeline import Adapter
+
+__all__ = ["Binding", "Undecided", "feeds_of", "legal_bindings", "unknown_bindings", "valid_part"]
+
+Arrays = dict[str, np.ndarray]
+
+_PRIMES = (7, 5, 3, 11, 13)
+_LARGE = 1e4
+VARIANTS = ("normal", "zeros", "large", "not finite")
+"""Kinds of free values: normally distributed, all zero, with a few large, with a few NaN or infinite."""
+
+
+class Undecided(Exception):
+    """Why a window cannot be fed."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One call of the whole model: sizes by dimension name, values by graph input.
+
+    `valid` says, for names of dimensions, which of their places are specified: padding is not.
+    """
+
+    name: str
+    sizes: Mapping[str, int]
+    feeds: Mapping[str, np.ndarray]
+    valid: Mapping[tuple[str, ...], np.ndarray] = field(default_factory=dict)
+
+
+def legal_bindings(domain: InputDomain, interface: Interface, seed: int) -> list[Binding]:
+    """The family's legal calls, every kind of padding among them."""
+    rng = np.random.default_rng(seed)
+    return [_of_case(case, interface) for case in (*domain.cases(rng), *domain.edges(rng))]
+
+
+def _of_case(case: Case, interface: Interface) -> Binding:
+    sizes: dict[str, int] = {}
+    for spec in interface.inputs:
+        shape = case.feeds[spec.name].shape
+        sizes |= {dim: size for dim, size in zip(spec.dims, shape, strict=True) if isinstance(dim, str)}
+    valid: dict[tuple[str, ...], np.ndarray] = {}
+    for spec in interface.outputs:
+        mask = case.compare.get(spec.name)
+        if mask is None:
+            continue
+        named = {
+            a: d for a, d in enumerate(spec.dims) if isinstance(d, str) and mask.shape[a] == sizes.get(d)
+        }
+        cut = mask[tuple(slice(None) if a in named else 0 for a in range(mask.ndim))]
+        if not cut.all():
+            valid[tuple(named.values())] = cut
+    return Binding(case.name, sizes, case.feeds, valid)
+
+
+def unknown_bindings(
+    names: Sequence[str], arrays: Mapping[str, np.ndarray], given: Mapping[str, Sequence[int]]
+) -> list[Binding]:
+    """Guesses for a graph of unknown meaning: each dimension 1, then primes, then one long.
+
+    `given` sizes and `arrays` are used where the user said what is legal.
+    """
+
+    primes = {name: _PRIMES[i % len(_PRIMES)] for i, name in enumerate(names)}
+    made = [
+        Binding("each 1", dict.fromkeys(names, 1), arrays),
+        Binding("primes", primes, arrays),
+        Binding("all alike", dict.fromkeys(names, 7), arrays),
+        Binding(
+            "long", {name: primes[name] + (30 if number else 0) for number, name in enumerate(names)}, arrays
+        ),
+    ]
+    if given:
+        count = max(map(len, given.values()))
+        chosen = [{n: v[i % len(v)] for n, v in given.items()} for i in range(count)]
+        made = [
+            Binding(f"given {i + 1}", dict(b.sizes) | c, arrays)
+            for i, c in enumerate(chosen)
+            for b in made[:2]
+        ]
+    return made
+
+
+def feeds_of(
+    leaves: Sequence[Leaf], binding: Binding, adapters: Sequence[Adapter], variant: str, seed: int
+) -> Arrays:
+    """An array for every leaf. Raises `Undecided` where a shape, or a legal value, is not known."""
+    rng = np.random.default_rng(seed)
+    known = dict(binding.feeds)
+    for adapter in adapters:
+        known = adapter.feeds(known)
+    feeds: Arrays = {}
+    for leaf in leaves:
+        integral = not leaf.dtype.is_floating_point()
+        if leaf.source is not None and leaf.source in known and (integral or variant == "normal"):
+            value = known[leaf.source]
+            feeds[leaf.name] = value % leaf.below if integral and leaf.below else value
+            continue
+        shape = _shape(leaf, binding.sizes)
+        feeds[leaf.name] = _free(shape, leaf, variant, rng)
+    return feeds
+
+
+def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    if leaf.dims is None:
+        raise Undecided("the rank of one of its values is unknown")
+    shape = []
+    for dim in leaf.dims:
+        size = sizes.get(dim) if isinstance(dim, str) else dim
+        if size is None:
+            raise Undecided(f"a size of one of its values is unknown{f' ({dim})' if dim else ''}")
+        shape.append(size)
+    return tuple(shape)
+
+
+def _free(shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Generator) -> np.ndarray:
+    kind = leaf.dtype.numpy()
+    if not leaf.dtype.is_floating_point():
+        return rng.integers(0, 2, shape).astype(kind)
+    values = rng.standard_normal(shape)
+    if variant == "zeros":
+        values[...] = 0
+    flat = values.reshape(-1)
+    if variant == "large" and flat.size:
+        flat[rng.integers(0, flat.size, 3)] = (_LARGE, -_LARGE, _LARGE / 3)
+    if variant == "not finite" and flat.size:
+        flat[rng.integers(0, flat.size, 3)] = (np.nan, np.inf, -np.inf)
+    return values.astype(kind)
+
+
+def valid_part(dims: tuple[Dim, ...] | None, binding: Binding) -> np.ndarray | None:
+    """A mask, to broadcast to a value of `dims`, of what is specified of it; None is all."""
+    found: np.ndarray | None = None
+    for names, mask in binding.valid.items():
+        if dims is None or not set(names) <= set(dims):
+            continue
+        axes = [dims.index(name) for name in names]
+        order = np.argsort(axes)
+        shape = [1] * len(dims)
+        for axis, size in zip(axes, mask.shape, strict=True):
+            shape[axis] = size
+        spread = mask.transpose(order).reshape(shape)
+        found = spread if found is None else found & spread
+    return found

@@ -1,0 +1,82 @@
+"""Windows with huge weights, a tile of their longest axis at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+import onnx
+from onnx import numpy_helper
+
+from graphopt.ir import Expr, Sliced
+from graphopt.verify._window import Leaf, Piece, Weight, Window
+
+__all__ = ["in_tiles"]
+
+_FREE_ABOVE, _FREE_TILE = 32 << 20, 1024
+_HELD_ABOVE, _HELD_TILE = 64 << 20, 16384
+
+
+def in_tiles(window: Window, *, by_content: bool) -> Iterator[Window]:
+    """The window itself if its weights are of usual size, else as windows over parts of their longest axis.
+
+    `by_content`: what the weights hold counts, so that all of the axis is covered, in order. Else any part
+    stands for the others, and there is only one.
+    """
+    above, step = (_HELD_ABOVE, _HELD_TILE) if by_content else (_FREE_ABOVE, _FREE_TILE)
+    weights = [w.expr for piece in (window.before, window.after) for w in piece.weights.values()]
+    largest = max(weights, key=lambda e: prod(e.shape), default=None)
+    if largest is None or prod(largest.shape) <= above:
+        yield window
+        return
+    length = max(largest.shape)
+    if length <= step or not all(_divisible(p, length) for p in (window.before, window.after)):
+        yield window
+        return
+    for start in range(0, length if by_content else 1, step):
+        yield _tile(window, length, start, min(start + step, length))
+
+
+def _divisible(piece: Piece, length: int) -> bool:
+    """Whether nothing but weights, and the width of a product, says how long the axis is."""
+    model = onnx.ModelProto.FromString(piece.model)
+    if any(e.shape.count(length) > 1 for e in (w.expr for w in piece.weights.values())):
+        return False
+    for tensor in model.graph.initializer:
+        if tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            if length in numpy_helper.to_array(tensor).reshape(-1):
+                return False
+        elif length in tensor.dims:
+            return False
+    return not any(
+        length in (a.i, *a.ints) or a.HasField("g") or a.HasField("t")
+        for node in model.graph.node
+        for a in node.attribute
+        if (node.op_type, a.name) != ("MatMulNBits", "N")
+    )
+
+
+def _tile(window: Window, length: int, start: int, stop: int) -> Window:
+    def cut(expr: Expr) -> Expr:
+        return Sliced(expr, expr.shape.index(length), start, stop) if length in expr.shape else expr
+
+    def part(piece: Piece) -> Piece:
+        model = onnx.ModelProto.FromString(piece.model)
+        for node in model.graph.node:
+            for attribute in node.attribute:
+                if (node.op_type, attribute.name, attribute.i) == ("MatMulNBits", "N", length):
+                    attribute.i = stop - start
+        weights = {name: Weight(cut(w.expr), w.fed) for name, w in piece.weights.items()}
+        return Piece(model.SerializeToString(deterministic=True), weights)
+
+    def narrowed(leaf: Leaf) -> Leaf:
+        dims = leaf.dims and tuple(stop - start if d == length else d for d in leaf.dims)
+        return replace(leaf, dims=dims, below=stop - start if leaf.source is not None else None)
+
+    return replace(
+        window,
+        before=part(window.before),
+        after=part(window.after),
+        leaves=tuple(narrowed(leaf) for leaf in window.leaves),
+    )

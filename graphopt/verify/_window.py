@@ -1,0 +1,322 @@
+"""The piece of a graph that an edit rewrites, cut out as two models that can be run side by side."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from graphopt.ir import Expr, FileRange, InMemory, lazy, to_proto, used_values
+
+if TYPE_CHECKING:
+    from graphopt.pipeline import Edit
+
+__all__ = ["Derived", "Leaf", "Piece", "Weight", "Window", "cut_out"]
+
+Dim = int | str | None
+
+_IR_VERSION = 10
+_INLINE = 256
+_AS_INPUT = 256 << 10
+_TABLE = 4096
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value that a window takes from outside: `name` in its models, `source` if it is a graph input.
+
+    `dims` are sizes and names of what varies; None where the rank is unknown. Integers are `below` a bound
+    if there is one, because they choose among as many rows.
+    """
+
+    name: str
+    source: str | None
+    dtype: ir.DataType
+    dims: tuple[Dim, ...] | None
+    below: int | None = None
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight of a piece; `fed` if it may be an input instead, which saves a copy."""
+
+    expr: Expr
+    fed: bool
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One side of a window: a serialized model without its larger weights, and these by name."""
+
+    model: bytes
+    weights: Mapping[str, Weight]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What an edit takes away and what it puts there, as functions of the same leaves.
+
+    `outputs` are the dims of the values that must agree, in order; both models call them y0, y1, …. `key` is
+    equal for windows that differ only in which weights of the source they use.
+    """
+
+    before: Piece
+    after: Piece
+    leaves: tuple[Leaf, ...]
+    outputs: tuple[tuple[Dim, ...] | None, ...]
+    longest: int
+    key: str
+
+
+class Derived:
+    """Which values follow from integer and boolean inputs, shapes and small constants alone.
+
+    Masks, positions and lengths are such values: pieces are fed with what they are made from, because not
+    every mask is a legal one. The answer for a value stays the same while a graph is edited.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[ir.Value, bool] = {}
+
+    def __call__(self, value: ir.Value) -> bool:
+        stack = [value]
+        while stack:
+            top = stack[-1]
+            if top in self._known:
+                stack.pop()
+                continue
+            node = top.producer()
+            if node is None:
+                self._known[top] = _is_control(top)
+            elif node.op_type in ("Shape", "Size") and node.domain == "":
+                self._known[top] = True
+            elif node.op_type in _RANDOM or any(True for _ in _subgraphs(node)):
+                self._known[top] = False
+            else:
+                inputs = [v for v in node.inputs if v is not None]
+                if any(self._known.get(v) is False for v in inputs):
+                    self._known[top] = False
+                elif waiting := [v for v in inputs if v not in self._known]:
+                    stack.extend(waiting)
+                    continue
+                else:
+                    self._known[top] = True
+            stack.pop()
+        return self._known[value]
+
+
+def _is_control(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if value.is_initializer() and tensor is not None:
+        return not tensor.dtype.is_floating_point() or prod(tensor.shape.numpy()) <= _TABLE
+    dtype = value.dtype
+    return value.is_graph_input() and dtype is not None and (dtype.is_integer() or dtype == ir.DataType.BOOL)
+
+
+def _subgraphs(node: ir.Node) -> Iterator[ir.Attr]:
+    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    return (a for a in node.attributes.values() if a.type in kinds)
+
+
+def cut_out(
+    model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, by_content: bool = False
+) -> Window:
+    """The window of `edit`, with `depth` layers of the nodes before it; the graph is left as it is.
+
+    `by_content`: the edit depends on what its weights hold, so that windows with other weights are not
+    alike. Raises `ValueError` where a part of it cannot stand alone.
+    """
+    around = _upstream([*edit.remove, *edit.insert], depth)
+    old, new = list(edit.replace), list(edit.replace.values())
+    before = _collect(old, {*edit.remove, *around}, (), derived)
+    after = _collect(new, {*edit.insert, *around}, edit.add_inputs, derived)
+    leaves = list(dict.fromkeys((*before.leaves, *after.leaves)))
+    names = {value: f"x{index}" for index, value in enumerate(leaves)}
+    opsets = dict(model.opset_imports)
+    made = [
+        _piece(model, cone, outputs, names, opsets | ({"": edit.opset} if side and edit.opset else {}))
+        for side, (cone, outputs) in enumerate(((before, old), (after, new)))
+    ]
+    described = tuple(_leaf(value, name, edit.add_inputs) for value, name in names.items())
+    outputs = tuple(_dims(a) or _dims(b) for a, b in edit.replace.items())
+    sizes = [
+        d for v in (*leaves, *before.weights, *after.weights) for d in _dims(v) or () if isinstance(d, int)
+    ]
+    key = _key(made, described, outputs, by_content)
+    return Window(made[0], made[1], described, outputs, max(sizes, default=1), key)
+
+
+def _upstream(nodes: Iterable[ir.Node], depth: int) -> set[ir.Node]:
+    found: set[ir.Node] = set()
+    layer = set(nodes)
+    for _ in range(depth):
+        layer = {p for node in layer for v in used_values(node) if (p := v.producer()) is not None} - found
+        found |= layer
+    return found
+
+
+@dataclass
+class _Cone:
+    nodes: list[ir.Node]
+    leaves: dict[ir.Value, None]
+    weights: dict[ir.Value, None]
+
+
+def _collect(
+    outputs: Sequence[ir.Value], own: set[ir.Node], fed: Sequence[ir.Value], derived: Derived
+) -> _Cone:
+    """Nodes that make `outputs`, in topological order: those of `own`, and what makes derived values.
+
+    `fed` are values that will be inputs of the graph.
+    """
+    cone = _Cone([], {}, {})
+    visited: set[ir.Node] = set()
+
+    def enter(value: ir.Value) -> ir.Node | None:
+        node = value.producer()
+        if node is not None and (node in own or derived(value)):
+            return node
+        if value in fed:
+            cone.leaves[value] = None
+        elif value.is_initializer() and not value.is_graph_input():
+            cone.weights[value] = None
+        elif node is not None or value.is_graph_input() or value.graph is not None:
+            cone.leaves[value] = None
+        elif value.const_value is not None:
+            cone.weights[value] = None
+        else:
+            raise ValueError(f"value {value.name!r} comes from nowhere")
+        return None
+
+    stack = [(node, False) for value in reversed(outputs) if (node := enter(value)) is not None]
+    while stack:
+        node, finished = stack.pop()
+        if finished:
+            cone.nodes.append(node)
+            continue
+        if node in visited:
+            continue
+        visited.add(node)
+        stack.append((node, True))
+        for value in used_values(node):
+            before = enter(value)
+            if before is not None and before not in visited:
+                stack.append((before, False))
+    return cone
+
+
+def _piece(
+    model: ir.Model,
+    cone: _Cone,
+    outputs: Sequence[ir.Value],
+    names: Mapping[ir.Value, str],
+    opsets: dict[str, int],
+) -> Piece:
+    leaves = [value for value in names if value in cone.leaves]
+    held = list(cone.weights)
+    inner = {value for node in cone.nodes for value in node.outputs}
+    shown = [value for value in dict.fromkeys(outputs) if value in inner]
+    opsets |= {node.domain: 1 for node in cone.nodes if node.domain not in opsets}
+    view = ir.GraphView(
+        leaves, shown, nodes=cone.nodes, initializers=held, opset_imports=opsets, name="piece"
+    )
+    graph = view.clone()
+    _anonymous(graph)
+    place = dict(zip((*leaves, *held), (*graph.inputs, *graph.initializers.values()), strict=True))
+    place |= dict(zip(shown, graph.outputs, strict=True))
+    for value in leaves:
+        clone = place[value]
+        if clone.is_initializer():  # an input with a default: it is fed
+            graph.initializers.pop(clone.name or "")
+            clone.const_value = None
+        clone.name = names[value]
+    weights = _weights(graph, [place[value] for value in held])
+    graph.outputs.clear()
+    for index, value in enumerate(outputs):
+        node = ir.Node("", "Identity", [place[value]])
+        node.outputs[0].name, node.outputs[0].type = f"y{index}", value.type
+        graph.append(node)
+        graph.outputs.append(node.outputs[0])
+    functions = list(model.functions.values())
+    proto = to_proto(ir.Model(graph, ir_version=_IR_VERSION, functions=functions))
+    return Piece(proto.SerializeToString(deterministic=True), weights)
+
+
+def _anonymous(graph: ir.Graph) -> None:
+    """Inner values by number, without shapes: the piece runs at several, and equal pieces look equal."""
+    for number, node in enumerate(graph.all_nodes()):
+        node.name, node.doc_string = f"n{number}", None
+        node.metadata_props.clear()
+        for index, value in enumerate(node.outputs):
+            if value.name:
+                value.name = f"v{number}_{index}"
+            value.shape = value.type = None
+            value.metadata_props.clear()
+    for value in graph.inputs:
+        value.shape = None
+        value.metadata_props.clear()
+
+
+def _weights(graph: ir.Graph, values: Sequence[ir.Value]) -> dict[str, Weight]:
+    """Rename weights by number; take the larger ones out of the graph and return them."""
+    kept: dict[str, Weight] = {}
+    for value in values:
+        graph.initializers.pop(value.name or "")
+    for number, value in enumerate(values):
+        value.name, tensor = f"w{number}", value.const_value
+        if tensor is None:
+            raise ValueError("a weight has no data")
+        if tensor.nbytes <= _INLINE or tensor.dtype == ir.DataType.STRING:
+            graph.register_initializer(value)
+            continue
+        fed = tensor.nbytes >= _AS_INPUT and tensor.dtype.is_floating_point()
+        fed = fed and all(user.domain == "" and user.graph is graph for user, _ in value.uses())
+        kept[value.name] = Weight(lazy(tensor), fed)
+        value.const_value = None
+        if fed:
+            value.shape, value.type = None, ir.TensorType(kept[value.name].expr.dtype)
+            graph.inputs.append(value)
+    return kept
+
+
+def _leaf(value: ir.Value, name: str, added: Sequence[ir.Value]) -> Leaf:
+    if value.dtype is None:
+        raise ValueError(f"the type of {value.name!r} is unknown")
+    source = value.name if value.is_graph_input() or value in added else None
+    return Leaf(name, source, value.dtype, _dims(value))
+
+
+def _dims(value: ir.Value) -> tuple[Dim, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def _key(pieces: Sequence[Piece], leaves: Sequence[Leaf], outputs: Sequence[object], by_content: bool) -> str:
+    numbers: dict[object, int] | None = None if by_content else {}
+    total = hashlib.sha256(repr((leaves, outputs)).encode())
+    for piece in pieces:
+        total.update(piece.model)
+        tokens = [(name, w.fed, _token(w.expr, numbers)) for name, w in piece.weights.items()]
+        total.update(repr(tokens).encode())
+    return total.hexdigest()
+
+
+def _token(expr: Expr, numbers: dict[object, int] | None) -> tuple[object, ...]:
+    """What tells a weight from those not of its kind; with `numbers`, stored ranges of one size are alike."""
+    if numbers is None:
+        return expr.identity
+    if isinstance(expr, FileRange):
+        number = numbers.setdefault(expr.identity, len(numbers))
+        return ("stored", number, expr.dtype, expr.shape)
+    if isinstance(expr, InMemory) or not expr.sources:
+        return expr.identity
+    own = {k: v for k, v in vars(expr).items() if k not in ("source", "parts", "identity")}
+    return (type(expr).__name__, sorted(own.items()), [_token(source, numbers) for source in expr.sources])

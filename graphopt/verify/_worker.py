@@ -1,0 +1,81 @@
+"""The process that runs kernels, seen from outside: it is started when needed, and again when it dies."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+
+from graphopt.verify._kernels import Comparison, Reply
+
+__all__ = ["KernelWorker"]
+
+MEMORY = 12 << 30
+"""Bytes of address space that the worker may take."""
+SECONDS = 120.0
+"""How long one comparison may take."""
+
+
+class KernelWorker:
+    """Answers comparisons. A crash or a timeout is an answer too, and the next question starts it anew."""
+
+    def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS) -> None:
+        self._memory, self._seconds = memory, seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._ready = False
+
+    def start(self) -> None:
+        """Start the process without waiting until it is ready."""
+        if self._process is not None:
+            return
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-P", "-m", "graphopt.verify._kernels", str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, "--memory", str(self._memory)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._pipe = Connection(ours.detach())
+        self._ready = False
+
+    def ask(self, question: Comparison) -> Reply:
+        """The worker's answer; "differs" where a kernel crashes, "undecided" where the time is over."""
+        self.start()
+        assert self._pipe is not None
+        try:
+            if not self._ready:
+                if not self._pipe.poll(self._seconds):
+                    raise TimeoutError
+                self._ready = self._pipe.recv() == "ready"
+            self._pipe.send(question)
+            if not self._pipe.poll(self._seconds):
+                raise TimeoutError
+            reply: Reply = self._pipe.recv()
+            return reply
+        except TimeoutError:
+            self.close()
+            return Reply("undecided", f"it takes longer than {self._seconds:.0f} s")
+        except (EOFError, ConnectionError):
+            return Reply("differs", f"onnxruntime dies of it ({self._last_words()})")
+
+    def _last_words(self) -> str:
+        assert self._process is not None
+        status = self._process.wait(10)
+        self.close()
+        return signal.Signals(-status).name if status < 0 else f"exit status {status}"
+
+    def close(self) -> None:
+        """End the process."""
+        if self._pipe is not None:
+            self._pipe.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._process = self._pipe = None
