@@ -166,14 +166,17 @@ def _specified(
     """What of two results must agree; all of them where their shapes differ."""
     if expected.shape != got.shape:
         return expected, got
-    kept = np.broadcast_to(np.asarray(True) if valid is None else valid, expected.shape)
+    parts = [np.asarray(True) if valid is None else valid]
     if contract.kind == "reassociates" and not run.finite and expected.dtype.kind in "fV":
         # Another order may stop a NaN that was multiplied by zero, but not spread it.
-        kept = np.logical_and(kept, np.isfinite(expected.astype(np.float64)))
+        parts.append(np.isfinite(expected.astype(np.float64)))
+    kept: np.ndarray = np.ones(expected.shape, bool)
+    for part in parts:
+        kept &= part
     if kept.all():
         return expected, got
     if contract.kind == "lossy":
-        kept = kept.all(-1)  # the metrics look at rows
+        kept = np.asarray(kept.all(-1))  # the metrics look at rows
     return expected[kept], got[kept]
 
 
@@ -215,6 +218,9 @@ def main() -> None:
             asked = pipe.recv()
         except EOFError:
             return
+        except Exception as error:
+            pipe.send(Reply("undecided", f"the process that runs kernels cannot read it: {_line(error)}"))
+            continue
         try:
             pipe.send(answer(asked))
         except MemoryError:

@@ -1,0 +1,247 @@
+"""Each edit is run before it is applied: right ones are proven, wrong ones of every kind are found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphopt.families import Case, InputDomain, Interface
+from graphopt.ir import FileRange, InMemory, LazyTensor, infer_types, parse
+from graphopt.pipeline import Contract, Edit, Proof
+from graphopt.verify import EditVerifier
+
+EXACT, ALIKE = Contract.exact(), Contract.reassociates()
+
+MODEL = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[B,S,4] x, int64[B,S] mask) => (float[B,S,4] y)
+<float[4] w = {1, 2, 3, 4}, float two = {2}>
+{
+  seen = Cast<to = 1>(mask)
+  axis = Constant<value = int64[1] {2}>()
+  wide = Unsqueeze(seen, axis)
+  a = Mul(x, wide)
+  b = Mul(a, w)
+  c = Add(b, b)
+  d = Softmax<axis = 2>(c)
+  y = Sub(d, a)
+}
+"""
+
+
+@pytest.fixture
+def model() -> ir.Model:
+    made = parse(MODEL)
+    infer_types(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[EditVerifier]:
+    with EditVerifier() as made:
+        yield made
+
+
+def node(model: ir.Model, output: str) -> ir.Node:
+    return next(n for n in model.graph if n.outputs[0].name == output)
+
+
+def instead(
+    model: ir.Model, output: str, build: Callable[[ir.tape.Tape, ir.Node], ir.Value], **more: object
+) -> Edit:
+    """An edit that puts what `build` makes in the place of the node that makes `output`."""
+    old, tape = node(model, output), ir.tape.Tape()
+    new = build(tape, old)
+    return Edit(
+        "planted",
+        remove=[old],
+        insert=tape.nodes,
+        initializers=tape.initializers,
+        replace={old.outputs[0]: new},
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def doubled(factor: float) -> Callable[[ir.tape.Tape, ir.Node], ir.Value]:
+    def build(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
+        scale = tape.initializer(ir.tensor(np.float32(factor)), "factor")
+        return tape.op("Mul", [old.inputs[0], scale])
+
+    return build
+
+
+def test_a_right_edit_is_proven(model: ir.Model, verifier: EditVerifier) -> None:
+    found = verifier.check(model, instead(model, "c", doubled(2.0)), EXACT)
+    assert (found.status, found.how) == ("proven", "numeric")
+
+
+@pytest.mark.parametrize(
+    ("output", "build"),
+    [
+        pytest.param("c", doubled(2.001), id="wrong-constant"),
+        pytest.param("d", lambda t, n: t.op("Softmax", [n.inputs[0]], {"axis": 1}), id="wrong-axis"),
+        pytest.param("y", lambda t, n: t.op("Sub", [n.inputs[1], n.inputs[0]]), id="swapped-inputs"),
+        pytest.param("a", lambda t, n: t.op("Identity", [n.inputs[0]]), id="dropped-mask"),
+        pytest.param("b", lambda t, n: t.op("Relu", [t.op("Mul", list(n.inputs))]), id="half-right"),
+        pytest.param("c", lambda t, n: t.op("Cast", [n.inputs[0]], {"to": 11}), id="wrong-dtype"),
+        pytest.param("c", lambda t, n: t.op("Transpose", [n.inputs[0]]), id="wrong-shape"),
+        pytest.param("c", lambda t, n: t.op("NoSuchOperator", [n.inputs[0]]), id="no-such-operator"),
+    ],
+)
+@pytest.mark.parametrize("contract", [EXACT, ALIKE], ids=str)
+def test_a_wrong_edit_is_found(
+    model: ir.Model,
+    verifier: EditVerifier,
+    output: str,
+    build: Callable[[ir.tape.Tape, ir.Node], ir.Value],
+    contract: Contract,
+) -> None:
+    found = verifier.check(model, instead(model, output, build), contract)
+    assert found.status == "failed"
+    assert found.reason
+
+
+def test_another_order_is_for_those_who_say_so(model: ir.Model, verifier: EditVerifier) -> None:
+    def build(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
+        ones = tape.initializer(ir.tensor(np.float32(1 / 3)), "third")
+        three = tape.initializer(ir.tensor(np.float32(3)), "three")
+        return tape.op("Mul", [tape.op("Mul", [tape.op("Add", list(old.inputs)), ones]), three])
+
+    assert verifier.check(model, instead(model, "c", build), EXACT).status == "failed"
+    assert verifier.check(model, instead(model, "c", build), ALIKE).status == "proven"
+
+
+def test_values_that_depend_on_each_other_are_followed_up(model: ir.Model, verifier: EditVerifier) -> None:
+    """c is b + b: as free values they differ, and only with the node before does c / 2 equal b."""
+    old = node(model, "y")
+    tape = ir.tape.Tape()
+    half = tape.initializer(ir.tensor(np.float32(0.5)), "half")
+    again = tape.op("Mul", [node(model, "c").outputs[0], half])
+    product = node(model, "b")
+    edit = Edit(
+        "b from c",
+        remove=[],
+        insert=tape.nodes,
+        initializers=tape.initializers,
+        replace={product.outputs[0]: again},
+        before=old,
+    )
+    assert verifier.check(model, edit, EXACT).status == "proven"
+
+
+def test_a_structural_proof_runs_nothing(model: ir.Model) -> None:
+    edit = instead(model, "c", doubled(3.0), proof=Proof.DUPLICATE)
+    found = EditVerifier().check(model, edit, EXACT)
+    assert (found.status, found.how) == ("proven", "structure")
+
+
+def test_an_unknown_size_is_said(model: ir.Model, verifier: EditVerifier) -> None:
+    node(model, "b").outputs[0].shape = None
+    found = verifier.check(model, instead(model, "c", doubled(2.0)), EXACT)
+    assert (found.status, found.reason) == ("unproven", "the rank of one of its values is unknown")
+
+
+LAYERS = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[N,40] x, float[40,40] w1, float[40,40] w2, float[40,40] w3) => (float[N,40] y)
+{
+  a = MatMul(x, w1)
+  b = Relu(a)
+  c = MatMul(b, w2)
+  d = Relu(c)
+  e = MatMul(d, w3)
+  y = Relu(e)
+}
+"""
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> ir.Model:
+    weights = np.random.default_rng(0).standard_normal((3, 40, 40)).astype(np.float32)
+    (tmp_path / "weights.bin").write_bytes(weights.tobytes())
+    made = parse(LAYERS)
+    for index in range(3):
+        value = made.graph.inputs.pop(1)
+        place = FileRange(tmp_path / "weights.bin", index * 6400, 6400, ir.DataType.FLOAT, (40, 40))
+        value.const_value = LazyTensor(place)
+        made.graph.register_initializer(value)
+    infer_types(made)
+    return made
+
+
+def with_weight(array: np.ndarray) -> Callable[[ir.tape.Tape, ir.Node], ir.Value]:
+    def build(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
+        return tape.op("MatMul", [old.inputs[0], tape.initializer(LazyTensor(InMemory(array)), "new")])
+
+    return build
+
+
+def again(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
+    return tape.op("Gemm", list(old.inputs))
+
+
+def test_equal_pieces_are_run_once(stored: ir.Model, verifier: EditVerifier) -> None:
+    first = verifier.check(stored, instead(stored, "c", again), ALIKE)
+    second = verifier.check(stored, instead(stored, "e", again), ALIKE)
+    assert [(v.status, v.how) for v in (first, second)] == [("proven", "numeric"), ("proven", "alike")]
+
+
+def test_what_depends_on_weights_is_run_for_each(stored: ir.Model, verifier: EditVerifier) -> None:
+    """The second edit takes the first layer's weight: alike in form, and wrong."""
+    tensor = stored.graph.initializers["w1"].const_value
+    assert tensor is not None
+    edits = [instead(stored, output, with_weight(tensor.numpy())) for output in ("a", "c")]
+    found = [verifier.check(stored, edit, EXACT, by_content=True).status for edit in edits]
+    assert found == ["proven", "failed"]
+
+
+def test_declared_damage_has_its_budget(stored: ir.Model, verifier: EditVerifier) -> None:
+    tensor = stored.graph.initializers["w1"].const_value
+    assert tensor is not None
+    rounded = np.round(tensor.numpy() * 16) / 16
+    edit = instead(stored, "a", with_weight(rounded))
+    assert (
+        verifier.check(stored, edit, Contract.lossy("sqnr", 30.0), by_content=True).status == "within budget"
+    )
+    strict = verifier.check(stored, edit, Contract.lossy("sqnr", 60.0), by_content=True)
+    assert strict.status == "failed"
+    assert "sqnr" in strict.reason
+
+
+class Halves(InputDomain):
+    """Rows of which the second half is padding, where results are not specified."""
+
+    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        mask = np.asarray([[1, 1, 0, 0], [1, 1, 1, 1]], np.int64)
+        feeds = {"x": rng.standard_normal((2, 4, 4)).astype(np.float32), "mask": mask}
+        yield Case("halves", feeds, {"y": mask[:, :, None] != 0})
+
+
+def test_padding_may_differ_and_nothing_else(model: ir.Model) -> None:
+    with EditVerifier(Interface.of(model), Halves()) as verifier:
+        unmasked = instead(model, "a", lambda t, n: t.op("Identity", [n.inputs[0]]))
+        assert verifier.check(model, unmasked, EXACT).status == "proven"
+        everywhere = instead(model, "a", lambda t, n: t.op("Neg", [n.inputs[0]]))
+        assert verifier.check(model, everywhere, EXACT).status == "failed"
+
+
+def test_a_difference_can_be_seen_again(model: ir.Model, verifier: EditVerifier, tmp_path: Path) -> None:
+    verifier.check(model, instead(model, "c", doubled(3.0)), EXACT, save=tmp_path / "seen")
+    assert sorted(p.name for p in (tmp_path / "seen").iterdir()) == [
+        "after.onnx",
+        "before.onnx",
+        "inputs.npz",
+        "reproduce.py",
+    ]
+    done = subprocess.run(
+        [sys.executable, "reproduce.py"], cwd=tmp_path / "seen", capture_output=True, text=True, check=True
+    )
+    before, after = (line.split(maxsplit=1) for line in done.stdout.splitlines() if line[0] in "ab")
+    assert (before[0], after[0]) == ("before", "after")
+    assert before[1] != after[1]
