@@ -32,7 +32,7 @@ class QuantizeDynamic(Pass):
 
     name: ClassVar[str] = "quantize-dynamic"
     level: ClassVar[Level] = Level.COMPRESS
-    contract: ClassVar[Contract] = Contract.lossy("cosine", 0.05)
+    contract: ClassVar[Contract] = Contract.lossy("sqnr", 20.0)
     main_graph_only: ClassVar[bool] = True
 
     @dataclass(frozen=True)

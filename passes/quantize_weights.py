@@ -32,7 +32,8 @@ class QuantizeWeights(Pass):
 
     name: ClassVar[str] = "quantize-weights"
     level: ClassVar[Level] = Level.COMPRESS
-    contract: ClassVar[Contract] = Contract.lossy("kl", 0.5)
+    contract: ClassVar[Contract] = Contract.lossy("sqnr", 12.0)
+    _AT_8_BITS: ClassVar[Contract] = Contract.lossy("sqnr", 30.0)
     main_graph_only: ClassVar[bool] = True
 
     @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class QuantizeWeights(Pass):
         exclude: str = ""
         smallest: int = 4096
         embedding: Literal["tied", "all", "keep"] = "tied"
+
+    def promise(self) -> Contract:
+        return self._AT_8_BITS if self.options.bits == 8 else self.contract
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         made: dict[Hashable, _Quantized] = {}

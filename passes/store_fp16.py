@@ -29,7 +29,7 @@ class StoreFp16(Pass):
 
     name: ClassVar[str] = "store-fp16"
     level: ClassVar[Level] = Level.COMPRESS
-    contract: ClassVar[Contract] = Contract.lossy("kl", 1e-3)
+    contract: ClassVar[Contract] = Contract.lossy("sqnr", 50.0)
 
     @dataclass(frozen=True)
     class Options:

@@ -44,6 +44,10 @@ class Pass(ABC):
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
 
+    def promise(self) -> Contract:
+        """The contract that holds with these options; `contract` unless a subclass knows better."""
+        return self.contract
+
     @abstractmethod
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         """Propose edits to `graph`."""

@@ -172,7 +172,7 @@ def run_recipe(
         if options.progress:
             options.progress(name, index, len(steps))
         limit = stop_edit if name == stop_step else None
-        record = PassRecord(name, instance.level.name.lower(), str(instance.contract), instance.resolved())
+        record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
         result.records.append(record)
         _PassRun(model, instance, context, options, limit, result.adapters, record).run()
         if name == stop_step:
@@ -272,7 +272,7 @@ class _PassRun:
         verdict = verifier.check(
             self.model,
             edit,
-            self.instance.contract,
+            self.instance.promise(),
             self.adapters,
             by_content=stored_reads() != self.reads,
             save=folder,
