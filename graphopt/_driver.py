@@ -65,7 +65,7 @@ def optimize(
     """
     clock = Clock(progress or _silent)
     platform: Target = registry.resolve("target", target, registry.targets())()
-    chosen = _configured(recipe, settings, platform) if recipe else None
+    chosen = configured(recipe, settings, platform) if recipe else None
     bindings = Bindings.parse(inputs, dims)
     found = resolve_source(source, trust_remote_code=trust_remote_code)
     if found.kind != "onnx" and (inputs or dims):
@@ -77,7 +77,7 @@ def optimize(
     with clock.phase("export", "exporting"):
         exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
     if chosen is None:
-        chosen = _configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
+        chosen = configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
     place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
     with staged(place, force=force, source=found.path) as staging:
         job = Job(found, exported, platform, chosen, place, staging, clock)
@@ -115,7 +115,7 @@ def export_package(
     return Package.load(Path(out))
 
 
-def _configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
+def configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
     """The recipe `name` with `settings` and the target's steps; `BadInput` for an unknown pass or option."""
     recipe = load_recipe(name)
     recipe = with_options(recipe.expanded(target.lowering(recipe)), settings)

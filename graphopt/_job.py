@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,16 @@ from graphopt.families import Interface, PackageContext, TensorSpec
 from graphopt.ir import FileRange, Scratch, lazy
 from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, versions
 from graphopt.package import GraphFile, Manifest, Port, PortList, Staging, TargetInfo
-from graphopt.pipeline import Context, OnMismatch, Recipe, RunOptions, RunResult, run_recipe, weight_bytes
+from graphopt.pipeline import (
+    Context,
+    EditRecord,
+    OnMismatch,
+    Recipe,
+    RunOptions,
+    RunResult,
+    run_recipe,
+    weight_bytes,
+)
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
 from graphopt.runtime import default_threads
 from graphopt.verify import ClosingCheck, EditVerifier
@@ -89,24 +98,43 @@ class Job:
         *,
         bindings: Bindings | None = None,
         on_mismatch: OnMismatch = "stop",
+        allow: Container[str] | None = None,
+        verifier: EditVerifier | None = None,
+        verified: Container[str] | None = None,
     ) -> None:
-        """Run the recipe over the model, each edit checked if `verify` is "numeric"."""
+        """Run the recipe over the model, each edit checked if `verify` is "numeric".
+
+        Only edits in `allow` are made, only those in `verified` are checked by the given `verifier`, and
+        never stop the run.
+        """
 
         def tell(step: str, index: int, count: int) -> None:
             self.clock.say(f"optimizing: {step} ({index + 1} of {count})")
 
+        own = self._verifier(bindings or Bindings()) if verify == "numeric" else None
         options = RunOptions(
             verify=verify,
-            verifier=self._verifier(bindings or Bindings()) if verify == "numeric" else None,
-            on_mismatch=on_mismatch,
+            verifier=verifier or own,
+            on_mismatch="rollback" if verifier is not None else on_mismatch,
+            allow=allow,
+            verified=verified,
             reproducers=self.out.with_name(f"{self.out.name}.mismatch"),
             stop_after=stop_after,
             progress=tell,
         )
         with self.clock.phase("passes", "optimizing"), contextlib.ExitStack() as running:
-            if options.verifier is not None:
-                running.enter_context(options.verifier)
-            self.result = run_recipe(self.exported.model, self.recipe, self.context, options)
+            if own is not None:
+                running.enter_context(own)
+            run_recipe(self.exported.model, self.recipe, self.context, options, self.result)
+
+    def applied(self) -> tuple[tuple[str, EditRecord], ...]:
+        """The edits in force, in order, with the names of their steps."""
+        return tuple(
+            (record.step, edit)
+            for record in self.result.records
+            for edit in record.edits
+            if edit.outcome == "applied"
+        )
 
     def _verifier(self, bindings: Bindings) -> EditVerifier:
         return EditVerifier(

@@ -44,6 +44,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "run": ("graphopt.cli._run", "Generate text, or run a package on arrays."),
         "validate": ("graphopt.cli._validate", "Measure a package's accuracy against its source."),
         "bench": ("graphopt.cli._bench", "Measure a package's speed, alone or against another."),
+        "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
         "passes": ("graphopt.cli._passes", "List passes and recipes, show one."),
         "targets": ("graphopt.cli._targets", "List targets, show one, check this machine."),

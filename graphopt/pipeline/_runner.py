@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -113,14 +113,17 @@ class RunOptions:
     """How to run.
 
     `verify`: off | structure | numeric, the latter by `verifier`. `on_mismatch`: an edit that fails stops the
-    run, or is rolled back. What it takes to see a failure again goes below `reproducers`. `stop_after`:
-    PASS[#N][:EDIT], where to end.
+    run, or is rolled back. What it takes to see a failure again goes below `reproducers`. `allow`:
+    identities of the edits that may be made, the others are refused; `verified`: of those that are checked
+    (None: all). `stop_after`: PASS[#N][:EDIT], where to end.
     """
 
     verify: str = "structure"
     verifier: EditVerifier | None = None
     on_mismatch: OnMismatch = "stop"
     reproducers: Path | None = None
+    allow: Container[str] | None = None
+    verified: Container[str] | None = None
     stop_after: str | None = None
     progress: Callable[[str, int, int], None] | None = None
 
@@ -152,9 +155,13 @@ def _step_name(step: Step, occurrence: int) -> str:
 
 
 def run_recipe(
-    model: ir.Model, recipe: Recipe, context: Context, options: RunOptions | None = None
+    model: ir.Model,
+    recipe: Recipe,
+    context: Context,
+    options: RunOptions | None = None,
+    result: RunResult | None = None,
 ) -> RunResult:
-    """Run every step of `recipe` over `model` in place.
+    """Run every step of `recipe` over `model` in place, and record what happens in `result` as it does.
 
     Raises `CheckFailed` where a pass leaves the model broken, after undoing that edit or naming that pass.
     """
@@ -167,7 +174,7 @@ def run_recipe(
             f"--stop-after {options.stop_after!r}: recipe {recipe.name!r} has no such step",
             hint=f"Did you mean {near!r}?" if near else None,
         )
-    result = RunResult()
+    result = result if result is not None else RunResult()
     for index, (name, instance) in enumerate(steps):
         if options.progress:
             options.progress(name, index, len(steps))
@@ -244,7 +251,7 @@ class _PassRun:
         identity = edit.identity(step)
         sources = ",".join(edit.touches()[:8])
         outcome, verdict = Outcome.REFUSED, None
-        if proof_holds(edit):
+        if self._is_allowed(identity) and proof_holds(edit):
             verdict = self._verified(edit, identity)
             outcome = (
                 Outcome.ROLLED_BACK if verdict is not None and verdict.status == "failed" else Outcome.APPLIED
@@ -262,10 +269,13 @@ class _PassRun:
         self.record.edits.append(EditRecord.of(number, identity, edit, outcome, verdict))
         return outcome
 
+    def _is_allowed(self, identity: str) -> bool:
+        return self.options.allow is None or identity in self.options.allow
+
     def _verified(self, edit: Edit, identity: str) -> EditVerdict | None:
         """What the verifier says of the edit, not applied yet; raises where a failure is to stop the run."""
-        verifier = self.options.verifier
-        if verifier is None:
+        verifier, wanted = self.options.verifier, self.options.verified
+        if verifier is None or (wanted is not None and identity not in wanted):
             return None
         started = time.perf_counter()
         folder = self.options.reproducers and self.options.reproducers / identity.replace(":", "-")

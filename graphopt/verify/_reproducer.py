@@ -22,7 +22,7 @@ for name in ("before", "after"):
     session = ort.InferenceSession(f"{{name}}.onnx", options, providers=["CPUExecutionProvider"])
     arrays = dict(np.load("inputs.npz"))
     for output in session.run(None, {{i.name: arrays[i.name] for i in session.get_inputs()}}):
-        print(name, output.dtype, output.shape, np.asarray(output, np.float64).ravel()[:8])
+        print(name, output.dtype, output.shape, output.ravel()[:8].tolist())
 '''
 
 

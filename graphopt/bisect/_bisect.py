@@ -1,0 +1,229 @@
+"""From a recipe that damages a model to the edit that does it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt import registry
+from graphopt._comparison import Bindings
+from graphopt._driver import DEFAULT_RECIPES, configured
+from graphopt.bisect._search import Verdict, first_bad, minimal
+from graphopt.bisect._trial import Choice, Except, Only, Trial, Trier
+from graphopt.errors import BadInput, CheckFailed
+from graphopt.export import export, resolve_source
+from graphopt.lock import packs, versions
+from graphopt.pipeline import Contract, EditRecord
+from graphopt.runtime import default_threads
+from graphopt.verify import EditVerifier
+
+if TYPE_CHECKING:
+    from graphopt.targets import Target
+
+__all__ = ["Bisection", "Culprit", "bisect"]
+
+STATE = "bisect.json"
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """An edit: the step of the recipe it belongs to, its stable identity, what it does."""
+
+    step: str
+    identity: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """What was found. `culprit` is None where the whole recipe is good.
+
+    `together` are earlier edits without which the culprit does no harm; `candidates` are edits that could not
+    be told from it, because every trial between them was skipped. `reproducer` is a folder with the models
+    before and after, inputs and a script, if a difference shows in a piece of the graph. `trials` counts
+    packages that were made and judged, `known` those that an earlier, interrupted run had.
+    """
+
+    culprit: Culprit | None
+    together: tuple[Culprit, ...] = ()
+    candidates: tuple[Culprit, ...] = ()
+    reproducer: Path | None = None
+    trials: int = 0
+    known: int = 0
+
+
+def bisect(
+    source: str | Path,
+    *,
+    out: str | Path,
+    recipe: str | None = None,
+    check: str | None = None,
+    target: str = "cpu",
+    task: str = "auto",
+    inputs: str | Path | None = None,
+    dims: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    trust_remote_code: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Bisection:
+    """Find the edit that makes the package of `source` bad.
+
+    `check` is a shell command, run with the package's folder in GRAPHOPT_PACKAGE: exit code 0 is good, 125
+    cannot be judged, 1 to 127 is bad. Without it a package is bad if it differs from its source by more than
+    the recipe allows. Work is kept in the folder `out`: an interrupted search goes on where it was. Raises
+    `CheckFailed` where the package is bad without any edit, `BadInput` where it cannot be judged.
+    """
+    say = progress or (lambda text: None)
+    platform: Target = registry.resolve("target", target, registry.targets())()
+    found = resolve_source(source, trust_remote_code=trust_remote_code)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    say("exporting")
+    exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=say)
+    chosen = configured(recipe or DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
+    trier = Trier(
+        found, exported, platform, chosen, folder, check, Bindings.parse(inputs, dims), trust_remote_code
+    )
+    asked = [str(source), repr(chosen), check, str(inputs), list(dims), versions(), repr(packs())]
+    return _Search(trier, _Memory.of(folder / STATE, asked), say).run()
+
+
+@dataclass
+class _Memory:
+    """Verdicts of trials, written down as they come."""
+
+    path: Path
+    key: str
+    verdicts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: Path, asked: Sequence[Any]) -> _Memory:
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        if path.is_file():
+            held = json.loads(path.read_text(encoding="utf-8"))
+            if held["asked"] == key:
+                return cls(path, key, held["verdicts"])
+        return cls(path, key)
+
+    def keep(self, name: str, trial: Trial) -> None:
+        self.verdicts[name] = [trial.verdict, [[step, vars(record)] for step, record in trial.applied]]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps({"asked": self.key, "verdicts": self.verdicts}), encoding="utf-8")
+        partial.replace(self.path)
+
+    def get(self, name: str) -> Trial | None:
+        if name not in self.verdicts:
+            return None
+        verdict, applied = self.verdicts[name]
+        return Trial(verdict, tuple((step, EditRecord(**record)) for step, record in applied))
+
+
+@dataclass
+class _Search:
+    trier: Trier
+    memory: _Memory
+    say: Callable[[str], None]
+    trials: int = 0
+    known: int = 0
+
+    def run(self) -> Bisection:
+        whole = self.tried(Except())
+        if whole.verdict == "skip":
+            raise BadInput("the check cannot judge the whole recipe's package")
+        if whole.verdict == "good":
+            return Bisection(None, trials=self.trials, known=self.known)
+        nothing = self.tried(Only())
+        if nothing.verdict != "good":
+            raise CheckFailed(
+                "the package is bad without any edit: no pass is to blame",
+                hint="Look at the export, the target, the runtime, or the check itself.",
+            )
+        edits = [(step, record) for step, record in whole.applied]
+        ends = self.ends_of_passes(edits)
+        good, bad = first_bad(len(ends) - 1, lambda n: self.prefix(edits, ends[n]))
+        low, high = ends[good], ends[bad]
+        good, bad = first_bad(high - low, lambda n: self.prefix(edits, low + n) if n else "good")
+        last, first = low + good, low + bad
+        culprit = edits[first - 1]
+        together = self.together(edits[:first])
+        return Bisection(
+            _culprit(culprit),
+            tuple(map(_culprit, together)),
+            tuple(_culprit(edit) for edit in edits[last : first - 1]),
+            self.reproducer(edits[:first]),
+            self.trials,
+            self.known,
+        )
+
+    @staticmethod
+    def ends_of_passes(edits: Sequence[tuple[str, EditRecord]]) -> list[int]:
+        """How many edits there are before each step, and in all."""
+        starts = [n for n, (step, _) in enumerate(edits) if n == 0 or edits[n - 1][0] != step]
+        return [*starts, len(edits)]
+
+    def prefix(self, edits: Sequence[tuple[str, EditRecord]], count: int) -> Verdict:
+        return self.tried(Only(frozenset(record.identity for _, record in edits[:count]))).verdict
+
+    def together(self, edits: Sequence[tuple[str, EditRecord]]) -> list[tuple[str, EditRecord]]:
+        """Earlier edits that the last one needs to do harm, not those it needs to be possible."""
+        *earlier, culprit = edits
+        step = culprit[0]
+        mine = sum(name == step for name, _ in edits)
+
+        def without(gone: Sequence[tuple[str, EditRecord]]) -> Verdict:
+            trial = self.tried(Except(frozenset(r.identity for _, r in gone), f"{step}:{mine}"))
+            possible = sum(name == step for name, _ in trial.applied) == mine
+            return trial.verdict if possible else "skip"
+
+        needed: list[tuple[str, EditRecord]] = []
+        for name in reversed(dict.fromkeys(name for name, _ in earlier if name != step)):
+            theirs = [edit for edit in earlier if edit[0] == name]
+            if without(theirs) == "good":
+                needed += minimal(theirs, lambda gone: "bad" if gone and without(gone) == "good" else "good")
+        return needed
+
+    def reproducer(self, edits: Sequence[tuple[str, EditRecord]]) -> Path | None:
+        self.say("cutting out the piece that shows it")
+        identity = edits[-1][1].identity
+        choice = Only(frozenset(record.identity for _, record in edits))
+        for kind in (EditVerifier, _Strict):
+            with kind(
+                self.trier.exported.interface,
+                self.trier.domain(),
+                arrays=self.trier.bindings.arrays,
+                sizes=self.trier.bindings.dims,
+                threads=default_threads(),
+            ) as verifier:
+                self.trier(choice, verifier=verifier, verified={identity})
+            folder = self.trier.reproducers() / identity.replace(":", "-")
+            if folder.is_dir():
+                return folder
+        return None
+
+    def tried(self, choice: Choice) -> Trial:
+        name = hashlib.sha256(repr(choice.key()).encode()).hexdigest()
+        known = self.memory.get(name)
+        if known is not None:
+            self.known += 1
+            return known
+        self.say(f"trying {choice}")
+        trial = self.trier(choice)
+        self.trials += 1
+        self.memory.keep(name, trial)
+        return trial
+
+
+class _Strict(EditVerifier):
+    """Takes no contract's word: whatever is not bit-equal is a difference."""
+
+    def check(self, model: Any, edit: Any, contract: Contract, *more: Any, **options: Any) -> Any:
+        return super().check(model, edit, Contract.exact(), *more, **options)
+
+
+def _culprit(edit: tuple[str, EditRecord]) -> Culprit:
+    step, record = edit
+    return Culprit(step, record.identity, record.summary)

@@ -1,0 +1,150 @@
+"""One trial: the recipe with only some of its edits, made a package and judged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from graphopt._comparison import Bindings
+from graphopt._job import Clock, Job
+from graphopt.bisect._search import Verdict
+from graphopt.errors import BadInput, CheckFailed
+from graphopt.export import Exported, Source
+from graphopt.families import InputDomain
+from graphopt.package import staged
+from graphopt.pipeline import EditRecord, Recipe
+from graphopt.targets import Target
+from graphopt.verify import EditVerifier
+
+__all__ = ["SKIP", "Choice", "Except", "Only", "Trial", "Trier"]
+
+SKIP = 125
+"""Exit code by which a check says that it cannot judge, as for `git bisect run`."""
+_ABORT = 128
+
+
+class Choice(ABC):
+    """Which edits a trial makes, told by their identities."""
+
+    stop_after: str | None = None
+
+    @abstractmethod
+    def __contains__(self, identity: object) -> bool: ...
+
+    @abstractmethod
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal choices, from run to run."""
+
+
+@dataclass(frozen=True)
+class Only(Choice):
+    """These edits and no others."""
+
+    identities: frozenset[str] = frozenset()
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self.identities
+
+    def key(self) -> tuple[object, ...]:
+        return ("only", sorted(self.identities))
+
+    def __str__(self) -> str:
+        return f"{len(self.identities)} edits" if self.identities else "no edit at all"
+
+
+@dataclass(frozen=True)
+class Except(Choice):
+    """All edits but these, up to and with `stop_after`."""
+
+    identities: frozenset[str] = frozenset()
+    stop_after: str | None = None
+
+    def __contains__(self, identity: object) -> bool:
+        return identity not in self.identities
+
+    def key(self) -> tuple[object, ...]:
+        return ("except", sorted(self.identities), self.stop_after)
+
+    def __str__(self) -> str:
+        return f"all but {len(self.identities)} edits" if self.identities else "the whole recipe"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial came to: the verdict, and the edits that were in force, in order, as (step, record)."""
+
+    verdict: Verdict
+    applied: tuple[tuple[str, EditRecord], ...]
+
+
+@dataclass
+class Trier:
+    """Makes and judges packages of one source in `folder`, by `check` or by comparison with the source."""
+
+    source: Source
+    exported: Exported
+    target: Target
+    recipe: Recipe
+    folder: Path
+    check: str | None
+    bindings: Bindings
+    trust_remote_code: bool = False
+
+    def __call__(
+        self,
+        choice: Choice,
+        *,
+        verifier: EditVerifier | None = None,
+        verified: Container[str] | None = None,
+    ) -> Trial:
+        """Try the edits of `choice`. A graph that a pass leaves broken is bad.
+
+        `verifier` checks those in `verified`; what it finds goes below `folder`.
+        """
+        exported = replace(self.exported, model=self.exported.model.clone())
+        place = self.folder / "package"
+        with staged(place, force=True, source=self.source.path) as staging:
+            clock = Clock(lambda text: None)
+            job = Job(self.source, exported, self.target, self.recipe, place, staging, clock)
+            try:
+                job.transform(
+                    "structure", choice.stop_after, allow=choice, verifier=verifier, verified=verified
+                )
+                job.compile()
+            except (CheckFailed, BadInput):
+                return Trial("bad", job.applied())
+            if self.check is None:
+                job.compare(self.bindings, self.trust_remote_code)
+            job.write(self.bindings, "structure")
+        if self.check is not None:
+            return Trial(self._judged(place), job.applied())
+        if job.closing.verdict == "inconclusive":
+            raise BadInput(
+                f"no result can be judged: {job.closing.reason}",
+                hint="Give --check, or say what legal inputs are with --inputs and --dim.",
+            )
+        return Trial("good" if job.closing.verdict == "passed" else "bad", job.applied())
+
+    def domain(self) -> InputDomain | None:
+        """What legal inputs are, if the source's family says so."""
+        exported = self.exported
+        if exported.family is None or exported.config is None:
+            return None
+        return exported.family.input_domain(exported.interface, exported.config)
+
+    def reproducers(self) -> Path:
+        """Where what a verifier finds is put."""
+        return self.folder / "package.mismatch"
+
+    def _judged(self, package: Path) -> Verdict:
+        environment = os.environ | {"GRAPHOPT_PACKAGE": str(package)}
+        done = subprocess.run(str(self.check), shell=True, env=environment, check=False)
+        if done.returncode < 0 or done.returncode >= _ABORT:
+            raise BadInput(f"--check ended with {done.returncode}: only 0 to 127 are verdicts")
+        if done.returncode == SKIP:
+            return "skip"
+        return "bad" if done.returncode else "good"
