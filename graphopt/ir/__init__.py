@@ -17,7 +17,8 @@ from graphopt.ir._lazy import (
     Sliced,
     Transposed,
     Unbound,
-    stored_reads,
+    read_clock,
+    read_since,
 )
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._proto import checker_problems, to_proto
@@ -57,11 +58,12 @@ __all__ = [
     "parse",
     "payload",
     "producer",
+    "read_clock",
+    "read_since",
     "same_content",
     "save_model",
     "scalar_of",
     "simplified",
-    "stored_reads",
     "text",
     "tiles",
     "to_proto",

@@ -26,17 +26,23 @@ __all__ = [
     "Sliced",
     "Transposed",
     "Unbound",
-    "stored_reads",
+    "read_clock",
+    "read_since",
 ]
 
 _PANEL = 1 << 20
-_reads = itertools.count(1)
-_read_so_far = 0
+_clock = itertools.count(1)
+_last_read: dict[Hashable, int] = {}
 
 
-def stored_reads() -> int:
-    """How often stored weights were read so far: whether something may depend on what they hold."""
-    return _read_so_far
+def read_clock() -> int:
+    """A point in time, for `read_since`."""
+    return next(_clock)
+
+
+def read_since(stored: FileRange, time: int) -> bool:
+    """Whether any of a stored weight was read after `time`: whether something may depend on what it holds."""
+    return _last_read.get(stored.identity, 0) > time
 
 
 class Expr:
@@ -107,8 +113,7 @@ class FileRange(Expr):
         return ("file", str(self.path), self.stamp, self.offset, self.length, self.dtype, self.shape)
 
     def read(self, region: Region | None = None) -> Array:
-        global _read_so_far
-        _read_so_far = next(_reads)
+        _last_read[self.identity] = next(_clock)
         return read_box(self.path, self.offset, self.shape, self.dtype, region)
 
 

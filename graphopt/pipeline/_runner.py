@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.ir import graph_hash, infer_types, stored_reads
+from graphopt.ir import graph_hash, infer_types, read_clock
 from graphopt.pipeline._adapter import Adapter
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
@@ -207,7 +207,7 @@ class _PassRun:
     limit: int | None
     adapters: list[Adapter]
     record: PassRecord
-    reads: int = field(default_factory=stored_reads)
+    started: int = field(default_factory=read_clock)
 
     def run(self) -> PassRecord:
         record, model, started = self.record, self.model, time.perf_counter()
@@ -284,7 +284,7 @@ class _PassRun:
             edit,
             self.instance.promise(),
             self.adapters,
-            by_content=stored_reads() != self.reads,
+            reads_since=self.started,
             save=folder,
         )
         self.record.check_seconds += time.perf_counter() - started

@@ -88,13 +88,13 @@ class EditVerifier:
         contract: Contract,
         adapters: Sequence[Adapter] = (),
         *,
-        by_content: bool = False,
+        reads_since: int = 0,
         save: Path | None = None,
     ) -> EditVerdict:
         """Whether `edit` keeps what `contract` promises; `model` is as it is before the edit.
 
-        `adapters` are those of earlier edits. `by_content`: the edit depends on what weights hold. What it
-        takes to see a failure again goes to the folder `save`.
+        `adapters` are those of earlier edits. `reads_since`: when the edit's pass began to read weights (a
+        time of `graphopt.ir.read_clock`). What it takes to see a failure again goes to the folder `save`.
         """
         if edit.proof is not None or not edit.replace:
             return EditVerdict("proven", "structure")
@@ -103,13 +103,13 @@ class EditVerifier:
         # Inputs of a window that depend on each other are free in it: a difference may be none further up.
         for depth in range(_DEEPEST + 1):
             try:
-                window = cut_out(model, edit, self._derived, depth=depth, by_content=by_content)
+                window = cut_out(model, edit, self._derived, depth=depth, reads_since=reads_since)
             except ValueError as error:
                 return failed or EditVerdict("unproven", "numeric", str(error))
             key = f"{window.key} {contract} {given}"
             if key in self._known:
                 return replace(self._known[key], how="alike")
-            verdict = self._of_tiles(window, contract, given, by_content, None if depth else save)
+            verdict = self._of_tiles(window, contract, given, None if depth else save)
             if verdict.status in ("proven", "within budget"):
                 self._known[key] = verdict
                 return verdict
@@ -124,12 +124,11 @@ class EditVerifier:
         window: Window,
         contract: Contract,
         adapters: Sequence[Adapter],
-        by_content: bool,
         save: Path | None,
     ) -> EditVerdict:
         """The worst verdict of the window's tiles."""
         found = []
-        for tile in in_tiles(window, by_content=by_content):
+        for tile in in_tiles(window):
             found.append(self._decided(tile, contract, adapters, save))
             if found[-1].status in ("failed", "unproven"):
                 return found[-1]

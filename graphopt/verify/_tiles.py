@@ -18,13 +18,13 @@ _FREE_ABOVE, _FREE_TILE = 32 << 20, 1024
 _HELD_ABOVE, _HELD_TILE = 64 << 20, 16384
 
 
-def in_tiles(window: Window, *, by_content: bool) -> Iterator[Window]:
+def in_tiles(window: Window) -> Iterator[Window]:
     """The window itself if its weights are of usual size, else as windows over parts of their longest axis.
 
-    `by_content`: what the weights hold counts, so that all of the axis is covered, in order. Else any part
-    stands for the others, and there is only one.
+    Where it counts what the weights hold, all of the axis is covered, in order. Else any part stands for the
+    others, and there is only one.
     """
-    above, step = (_HELD_ABOVE, _HELD_TILE) if by_content else (_FREE_ABOVE, _FREE_TILE)
+    above, step = (_HELD_ABOVE, _HELD_TILE) if window.by_content else (_FREE_ABOVE, _FREE_TILE)
     weights = [w.expr for piece in (window.before, window.after) for w in piece.weights.values()]
     largest = max(weights, key=lambda e: prod(e.shape), default=None)
     if largest is None or prod(largest.shape) <= above:
@@ -34,7 +34,7 @@ def in_tiles(window: Window, *, by_content: bool) -> Iterator[Window]:
     if length <= step or not all(_divisible(p, length) for p in (window.before, window.after)):
         yield window
         return
-    for start in range(0, length if by_content else 1, step):
+    for start in range(0, length if window.by_content else 1, step):
         yield _tile(window, length, start, min(start + step, length))
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from graphopt.ir import Expr, FileRange, InMemory, lazy, to_proto, used_values
+from graphopt.ir import (
+    Expr,
+    FileRange,
+    InMemory,
+    Transposed,
+    lazy,
+    read_since,
+    simplified,
+    to_proto,
+    used_values,
+)
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Edit
@@ -30,7 +40,7 @@ _RANDOM = frozenset(
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value that a window takes from outside: `name` in its models, `source` if it is a graph input.
+    """A value that a window takes from outside: `name` in its models, `source` if an integral graph input.
 
     `dims` are sizes and names of what varies; None where the rank is unknown. Integers are `below` a bound
     if there is one, because they choose among as many rows.
@@ -64,7 +74,8 @@ class Window:
     """What an edit takes away and what it puts there, as functions of the same leaves.
 
     `outputs` are the dims of the values that must agree, in order; both models call them y0, y1, …. `key` is
-    equal for windows that differ only in which weights of the source they use.
+    equal for windows that differ only in which weights of the source they use; `by_content` says that what
+    some of them hold counts too.
     """
 
     before: Piece
@@ -73,6 +84,7 @@ class Window:
     outputs: tuple[tuple[Dim, ...] | None, ...]
     longest: int
     key: str
+    by_content: bool = False
 
 
 class Derived:
@@ -125,13 +137,11 @@ def _subgraphs(node: ir.Node) -> Iterator[ir.Attr]:
     return (a for a in node.attributes.values() if a.type in kinds)
 
 
-def cut_out(
-    model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, by_content: bool = False
-) -> Window:
+def cut_out(model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, reads_since: int = 0) -> Window:
     """The window of `edit`, with `depth` layers of the nodes before it; the graph is left as it is.
 
-    `by_content`: the edit depends on what its weights hold, so that windows with other weights are not
-    alike. Raises `ValueError` where a part of it cannot stand alone.
+    The edit may depend on what weights hold that were read since `reads_since` (a time of `read_clock`):
+    windows with others are not alike. Raises `ValueError` where a part of it cannot stand alone.
     """
     around = _upstream([*edit.remove, *edit.insert], depth)
     old, new = list(edit.replace), list(edit.replace.values())
@@ -149,8 +159,9 @@ def cut_out(
     sizes = [
         d for v in (*leaves, *before.weights, *after.weights) for d in _dims(v) or () if isinstance(d, int)
     ]
-    key = _key(made, described, outputs, by_content)
-    return Window(made[0], made[1], described, outputs, max(sizes, default=1), key)
+    known = _Known(reads_since)
+    key = _key(made, described, outputs, known)
+    return Window(made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content)
 
 
 def _upstream(nodes: Iterable[ir.Node], depth: int) -> set[ir.Node]:
@@ -223,7 +234,6 @@ def _piece(
     held = list(cone.weights)
     inner = {value for node in cone.nodes for value in node.outputs}
     shown = [value for value in dict.fromkeys(outputs) if value in inner]
-    opsets |= {node.domain: 1 for node in cone.nodes if node.domain not in opsets}
     view = ir.GraphView(
         leaves, shown, nodes=cone.nodes, initializers=held, opset_imports=opsets, name="piece"
     )
@@ -245,6 +255,7 @@ def _piece(
         graph.append(node)
         graph.outputs.append(node.outputs[0])
     functions = list(model.functions.values())
+    graph.opset_imports.update({node.domain: 1 for node in graph if node.domain not in graph.opset_imports})
     proto = to_proto(ir.Model(graph, ir_version=_IR_VERSION, functions=functions))
     return Piece(proto.SerializeToString(deterministic=True), weights)
 
@@ -278,7 +289,7 @@ def _weights(graph: ir.Graph, values: Sequence[ir.Value]) -> dict[str, Weight]:
             continue
         fed = tensor.nbytes >= _AS_INPUT and tensor.dtype.is_floating_point()
         fed = fed and all(user.domain == "" and user.graph is graph for user, _ in value.uses())
-        kept[value.name] = Weight(lazy(tensor), fed)
+        kept[value.name] = Weight(_as_stored(graph, value, lazy(tensor)) if fed else lazy(tensor), fed)
         value.const_value = None
         if fed:
             value.shape, value.type = None, ir.TensorType(kept[value.name].expr.dtype)
@@ -286,10 +297,40 @@ def _weights(graph: ir.Graph, values: Sequence[ir.Value]) -> dict[str, Weight]:
     return kept
 
 
+def _as_stored(graph: ir.Graph, value: ir.Value, expr: Expr) -> Expr:
+    """The weight in the order of its file, where its only user is a product: turning it is dear."""
+    users = tuple(value.uses())
+    node, index = users[0] if len(users) == 1 else (None, 0)
+    if node is not None and node.op_type == "Transpose" and len(expr.shape) == 2:
+        after = tuple(node.outputs[0].uses())
+        if len(after) == 1 and after[0] == (after[0].node, 1) and after[0].node.op_type == "MatMul":
+            _turning(after[0].node, value)
+            graph.remove(node, safe=True)
+            return expr
+    turned = simplified(Transposed(expr, (1, 0))) if len(expr.shape) == 2 else expr
+    if node is None or node.op_type != "MatMul" or index != 1 or _turns(turned):
+        return expr
+    _turning(node, value)
+    return turned
+
+
+def _turns(expr: Expr) -> bool:
+    return isinstance(expr, Transposed) or any(_turns(source) for source in expr.sources)
+
+
+def _turning(node: ir.Node, weight: ir.Value) -> None:
+    """Make a MatMul multiply with the transpose of its second operand, `weight`."""
+    node.replace_input_with(1, weight)
+    node.op_type, node.domain = "FusedMatMul", "com.microsoft"
+    node.attributes["transB"] = ir.AttrInt64("transB", 1)
+
+
 def _leaf(value: ir.Value, name: str, added: Sequence[ir.Value]) -> Leaf:
     if value.dtype is None:
         raise ValueError(f"the type of {value.name!r} is unknown")
-    source = value.name if value.is_graph_input() or value in added else None
+    # Floats are free, wherever they come from: caches of two layers are the same to a kernel.
+    is_source = (value.is_graph_input() or value in added) and not value.dtype.is_floating_point()
+    source = value.name if is_source else None
     return Leaf(name, source, value.dtype, _dims(value))
 
 
@@ -299,24 +340,60 @@ def _dims(value: ir.Value) -> tuple[Dim, ...] | None:
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
-def _key(pieces: Sequence[Piece], leaves: Sequence[Leaf], outputs: Sequence[object], by_content: bool) -> str:
-    numbers: dict[object, int] | None = None if by_content else {}
+class _Known:
+    """Stored weights by number, as far as nothing depends on what they hold."""
+
+    def __init__(self, reads_since: int) -> None:
+        self.by_content = False
+        self.complete = False
+        self._since = reads_since
+        self._ranges: list[FileRange] = []
+
+    def token(self, stored: FileRange) -> Hashable:
+        """Numbers and a size for a weight that was there before and was not read, else its identity."""
+        if not self.complete and not any(stored.identity == known.identity for known in self._ranges):
+            self._ranges.append(stored)
+        parts = self._parts(stored)
+        if parts is None or any(read_since(part, self._since) for part in (stored, *parts.values())):
+            self.by_content = True
+            return stored.identity
+        return ("stored", *parts, stored.dtype, stored.shape)
+
+    def _parts(self, stored: FileRange) -> dict[int, FileRange] | None:
+        """The known ranges, by number, that it is made of: neighbours in a file may have been joined."""
+        found: dict[int, FileRange] = {}
+        position, end = stored.offset, stored.offset + stored.length
+        while position < end:
+            for number, known in enumerate(self._ranges):
+                same = (known.path, known.stamp, known.offset) == (stored.path, stored.stamp, position)
+                if same and 0 < known.length <= end - position:
+                    found[number] = known
+                    position += known.length
+                    break
+            else:
+                return None
+        return found
+
+
+def _key(pieces: Sequence[Piece], leaves: Sequence[Leaf], outputs: Sequence[object], known: _Known) -> str:
     total = hashlib.sha256(repr((leaves, outputs)).encode())
     for piece in pieces:
         total.update(piece.model)
-        tokens = [(name, w.fed, _token(w.expr, numbers)) for name, w in piece.weights.items()]
+        tokens = [(name, w.fed, _token(w.expr, known)) for name, w in piece.weights.items()]
         total.update(repr(tokens).encode())
+        known.complete = True  # what only the new form has, the pass made
     return total.hexdigest()
 
 
-def _token(expr: Expr, numbers: dict[object, int] | None) -> tuple[object, ...]:
-    """What tells a weight from those not of its kind; with `numbers`, stored ranges of one size are alike."""
-    if numbers is None:
-        return expr.identity
+def _token(expr: Expr, known: _Known) -> Hashable:
+    """What tells a weight from those that are not of its kind."""
     if isinstance(expr, FileRange):
-        number = numbers.setdefault(expr.identity, len(numbers))
-        return ("stored", number, expr.dtype, expr.shape)
+        return known.token(expr)
     if isinstance(expr, InMemory) or not expr.sources:
         return expr.identity
     own = {k: v for k, v in vars(expr).items() if k not in ("source", "parts", "identity")}
-    return (type(expr).__name__, sorted(own.items()), [_token(source, numbers) for source in expr.sources])
+    return (
+        type(expr).__name__,
+        repr(sorted(own.items())),
+        *(_token(source, known) for source in expr.sources),
+    )

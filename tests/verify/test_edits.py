@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.families import Case, InputDomain, Interface
-from graphopt.ir import FileRange, InMemory, LazyTensor, infer_types, parse
+from graphopt.ir import FileRange, InMemory, LazyTensor, infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit, Proof
 from graphopt.verify import EditVerifier
 
@@ -194,10 +194,11 @@ def test_equal_pieces_are_run_once(stored: ir.Model, verifier: EditVerifier) -> 
 
 def test_what_depends_on_weights_is_run_for_each(stored: ir.Model, verifier: EditVerifier) -> None:
     """The second edit takes the first layer's weight: alike in form, and wrong."""
+    started = read_clock()
     tensor = stored.graph.initializers["w1"].const_value
     assert tensor is not None
     edits = [instead(stored, output, with_weight(tensor.numpy())) for output in ("a", "c")]
-    found = [verifier.check(stored, edit, EXACT, by_content=True).status for edit in edits]
+    found = [verifier.check(stored, edit, EXACT, reads_since=started).status for edit in edits]
     assert found == ["proven", "failed"]
 
 
@@ -206,10 +207,8 @@ def test_declared_damage_has_its_budget(stored: ir.Model, verifier: EditVerifier
     assert tensor is not None
     rounded = np.round(tensor.numpy() * 16) / 16
     edit = instead(stored, "a", with_weight(rounded))
-    assert (
-        verifier.check(stored, edit, Contract.lossy("sqnr", 30.0), by_content=True).status == "within budget"
-    )
-    strict = verifier.check(stored, edit, Contract.lossy("sqnr", 60.0), by_content=True)
+    assert verifier.check(stored, edit, Contract.lossy("sqnr", 30.0)).status == "within budget"
+    strict = verifier.check(stored, edit, Contract.lossy("sqnr", 60.0))
     assert strict.status == "failed"
     assert "sqnr" in strict.reason
 

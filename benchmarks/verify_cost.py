@@ -1,0 +1,84 @@
+"""What checking every edit costs: time and memory of `optimize` with and without it, in turn.
+
+    python benchmarks/verify_cost.py build/llama-1b --rounds 3
+
+Each round makes the package with `--verify off` and with `--verify numeric` (and off again: the A/A control),
+without the closing check. Memory is the largest sum of the resident sizes of the process and its worker,
+sampled ten times a second. Writes verify_cost.json in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+
+def resident(pid: int) -> int:
+    """Bytes that a process and its children hold now."""
+    total = 0
+    waiting = [pid]
+    while waiting:
+        current = waiting.pop()
+        try:
+            status = Path(f"/proc/{current}/smaps_rollup").read_text()
+            waiting += map(int, Path(f"/proc/{current}/task/{current}/children").read_text().split())
+        except (OSError, ProcessLookupError):
+            continue
+        total += next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("Pss:"))
+    return total
+
+
+def make(source: Path, out: Path, recipe: str, verify: str) -> dict[str, float]:
+    command = [
+        sys.executable, "-m", "graphopt", "optimize", str(source), "-o", str(out), "--recipe", recipe,
+        "--verify", verify, "--no-validate", "--force", "--quiet",
+    ]  # fmt: skip
+    started = time.perf_counter()
+    process = subprocess.Popen(command)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, resident(process.pid))
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed")
+    return {"seconds": time.perf_counter() - started, "peak_mb": peak / 1e6}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--recipe", default="int4")
+    parser.add_argument("--work", type=Path, default=Path("build/verify-cost"))
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    out = args.work / "package"
+    found: dict[str, list[dict[str, float]]] = {"off": [], "numeric": [], "off again": []}
+    for number in range(args.rounds):
+        for name in found if number % 2 == 0 else reversed(found):
+            found[name].append(make(args.source, out, args.recipe, name.split()[0]))
+            print(number, name, found[name][-1], file=sys.stderr)
+            if name == "numeric":
+                report = json.loads((out / "report.json").read_text())
+    edits = [e for step in report["passes"] for e in step["edits"] if e["outcome"] == "applied"]
+    verdicts = Counter(e["verdict"] for e in edits)
+    print("| | seconds | peak MB | time over off |")
+    print("|---|---|---|---|")
+    for name, rows in found.items():
+        ratios = [a["seconds"] / b["seconds"] for a, b in zip(rows, found["off"], strict=True)]
+        seconds, peak = (np.median([r[key] for r in rows]) for key in ("seconds", "peak_mb"))
+        span = f"{np.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+        print(f"| {name} | {seconds:.1f} | {peak:.0f} | {span} |")
+    print(f"\n{len(edits)} edits: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))
+    (args.work / "verify_cost.json").write_text(json.dumps({"found": found, "verdicts": verdicts}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
