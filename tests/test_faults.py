@@ -1,4 +1,4 @@
-"""Every recipe's closing check fails a model that was broken on the way."""
+"""A model that a pass breaks fails: at the edit that does it and, with edits unchecked, at the end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import graphopt
 from graphopt import registry
 from graphopt.errors import CheckFailed
+from graphopt.pipeline import Mismatch
 from tests._sabotage import SABOTAGE
 
 ANCHOR = '[[pass]]\nname = "tie-weights"\n'
@@ -27,6 +28,8 @@ def test_a_broken_model_is_rejected(recipe: str, fault: str, tiny_coder: Path, t
     assert ANCHOR in text
     broken = tmp_path / f"{recipe}.toml"
     broken.write_text(text.replace(ANCHOR, f'[[pass]]\nname = "{fault}"\n\n{ANCHOR}', 1), encoding="utf-8")
-    with pytest.raises(CheckFailed, match="the package differs from its source"):
+    with pytest.raises(Mismatch, match=f"pass '{fault}' .exact. changes results by edit {fault}:"):
         graphopt.optimize(tiny_coder, tmp_path / "out", recipe=str(broken))
+    with pytest.raises(CheckFailed, match="the package differs from its source"):
+        graphopt.optimize(tiny_coder, tmp_path / "out", recipe=str(broken), verify="structure")
     assert not (tmp_path / "out").exists()
