@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from graphopt.cli._console import console
+from graphopt.cli._plugins import no_plugins_option, print_left_out
 
 __all__ = ["command"]
 
@@ -15,6 +16,7 @@ def command() -> None:
 
 
 @command.command("list")
+@no_plugins_option
 def list_() -> None:
     """List the models that ship with graphopt and its plugins, and the families it can export."""
     import inspect
@@ -39,3 +41,4 @@ def list_() -> None:
         families.add_row(name, ", ".join(family.tasks), (inspect.getdoc(family) or "").partition("\n")[0])
     console().print()
     console().print(families)
+    print_left_out()

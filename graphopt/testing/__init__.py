@@ -1,6 +1,21 @@
-"""The plugin author's kit: golden files for passes, and graphs run as they stand."""
+"""The plugin author's kit: golden files for passes, and the promises that every pass is held to."""
 
+from graphopt.testing._conformance import Conformance, Problem, check_distribution, check_pass
+from graphopt.testing._example import Example
 from graphopt.testing._execution import outputs, seeded_feeds, session
+from graphopt.testing._promises import PROMISES
 from graphopt.testing.golden import Golden, goldens
 
-__all__ = ["Golden", "goldens", "outputs", "seeded_feeds", "session"]
+__all__ = [
+    "PROMISES",
+    "Conformance",
+    "Example",
+    "Golden",
+    "Problem",
+    "check_distribution",
+    "check_pass",
+    "goldens",
+    "outputs",
+    "seeded_feeds",
+    "session",
+]

@@ -42,8 +42,9 @@ def outputs(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str,
 def seeded_feeds(model: ir.Model, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
     """An array for each input of `model` that has no default.
 
-    `sizes` gives named dimensions. Floats are normal; of integers and bools, `attention_mask` is all ones,
-    `position_ids` is below 8, and others are zeros and ones. `KeyError` for a name that `sizes` lacks.
+    `sizes` gives named dimensions, and as `?` unnamed ones. Floats are normal; of integers and bools,
+    `attention_mask` is all ones, `position_ids` is below 8, and others are zeros and ones. `KeyError` for a
+    name that `sizes` lacks.
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
@@ -53,7 +54,7 @@ def seeded_feeds(model: ir.Model, sizes: Mapping[str, int], seed: int = 0) -> di
         assert value.name is not None
         assert value.shape is not None
         assert value.dtype is not None
-        dims = [d if isinstance(d, int) else sizes[str(d.value)] for d in value.shape]
+        dims = [d if isinstance(d, int) else sizes[d.value or "?"] for d in value.shape]
         feeds[value.name] = _array(value.name, value.dtype.numpy(), dims, rng)
     return feeds
 

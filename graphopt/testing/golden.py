@@ -16,23 +16,19 @@ and `python -m graphopt.testing FILE...` writes into files what their passes do 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.errors import BadInput
-from graphopt.families import Case, InputDomain, Interface
-from graphopt.ir import graph_hash, parse, text
-from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, adapt_feeds, run_recipe
-from graphopt.testing._execution import Array, outputs, seeded_feeds, session
+from graphopt.ir import graph_hash, text
+from graphopt.pipeline import Budget, Recipe, RunResult, Step, adapt_feeds, run_recipe
+from graphopt.testing._example import Example, header_of, specified
+from graphopt.testing._execution import outputs, session
 from graphopt.verify import Tolerance, compare, tolerance_of
 
 __all__ = ["Golden", "Ran", "accept", "goldens"]
@@ -42,12 +38,9 @@ _PARTS = re.compile(r"(.*?)^--- before\n(.*?)^--- (after|refuses)\n(.*)", re.DOT
 
 
 @dataclass(frozen=True)
-class Golden:
+class Golden(Example):
     """A golden file. `after` is None where the pass shall refuse, saying `reason`."""
 
-    path: Path
-    header: Mapping[str, str]
-    before: str
     after: str | None
     reason: str = ""
 
@@ -58,47 +51,19 @@ class Golden:
         if parts is None:
             raise BadInput(f"{path} has no `--- before` and then `--- after` or `--- refuses`")
         head, before, kind, expected = parts.groups()
-        lines = [line.partition(": ") for line in head.strip().splitlines()]
-        header = {key: value for key, _, value in lines}
+        header = header_of(path, head)
         if "pass" not in header:
             raise BadInput(f"{path} has no line `pass: NAME` above `--- before`")
         if kind == "after":
             return cls(path, header, before, expected.strip())
         return cls(path, header, before, None, expected.strip())
 
-    def __str__(self) -> str:
-        return f"{self.path.parent.name}/{self.path.stem}"
-
-    @property
-    def step(self) -> Step:
-        """The pass and its options."""
-        return Step(self.header["pass"], json.loads(self.header.get("options", "{}")))
-
-    def model(self) -> ir.Model:
-        """The graph before."""
-        return parse(self.before)
-
-    def context(self, model: ir.Model) -> Context:
-        """What a pass may know around `model`."""
-        task = self.header.get("task", "onnx")
-        return Context(model, domain=self._domain(), config=self._config(), task=task)
-
     def run(self) -> Ran:
         """Run the pass over the graph."""
         model = self.model()
-        recipe = Recipe("golden", "", Budget(), (self.step,))
+        name = self.header["pass"]
+        recipe = Recipe("golden", "", Budget(), (Step(name, self.options(name)),))
         return Ran(model, run_recipe(model, recipe, self.context(model)))
-
-    def cases(self) -> Iterator[Case]:
-        """Legal inputs of the graph."""
-        domain = self._domain()
-        if domain is not None:
-            yield from domain.cases(np.random.default_rng(0))
-            return
-        for binding in self.header.get("bind", "").split(";"):
-            pairs = (pair.split("=") for pair in binding.split(",") if pair.strip())
-            sizes = {name.strip(): int(size) for name, size in pairs}
-            yield Case(binding.strip(), seeded_feeds(self.model(), sizes), {})
 
     def differences(self, after: ir.Model, result: RunResult) -> dict[str, str]:
         """What differs between the graph before and `after`, by case and output; nothing, if all is well."""
@@ -109,7 +74,7 @@ class Golden:
             expected = outputs(old, case.feeds)
             got = outputs(new, adapt_feeds(result.adapters, case.feeds))
             for name, array in expected.items():
-                verdict = compare(*_specified(array, got[name], case.compare.get(name)), tolerance)
+                verdict = compare(*specified(array, got[name], case.compare.get(name)), tolerance)
                 if not verdict:
                     found[f"{name} in {case.name}"] = verdict.reason
         return found
@@ -140,16 +105,6 @@ class Golden:
             f"{self}: refused, but for another reason than {self.reason!r}: {ran.reasons}"
         )
 
-    def _config(self) -> dict[str, Any]:
-        return dict(json.loads(self.header.get("config", "{}")))
-
-    def _domain(self) -> InputDomain | None:
-        if "family" not in self.header:
-            return None
-        family = registry.resolve("model family", self.header["family"], registry.families())()
-        domain: InputDomain = family.input_domain(Interface.of(self.model()), self._config())
-        return domain
-
     def _tolerance(self) -> Tolerance:
         cls = registry.resolve("pass", self.header["pass"], registry.passes())
         return tolerance_of(cls.contract, length=_LONGEST_SUM)
@@ -174,13 +129,6 @@ class Ran:
     @property
     def text(self) -> str:
         return text(self.model).strip()
-
-
-def _specified(expected: Array, got: Array, where: Array | None) -> tuple[Array, Array]:
-    if where is None or expected.shape != got.shape:
-        return expected, got
-    zero = expected.dtype.type(0)
-    return np.where(where, expected, zero), np.where(where, got, zero)
 
 
 def goldens(folder: Path) -> list[Golden]:
