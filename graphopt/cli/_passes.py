@@ -6,6 +6,7 @@ import inspect
 
 import click
 
+from graphopt.cli import _check
 from graphopt.cli._console import console
 from graphopt.cli._new import new_command
 from graphopt.cli._plugins import no_plugins_option, print_left_out
@@ -19,6 +20,7 @@ def command() -> None:
 
 
 command.add_command(new_command("passes", "pass"))
+command.add_command(_check.command)
 
 
 @command.command("list")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from graphopt.testing.golden import Golden, goldens
 
 __all__ = ["Conformance", "Problem", "check_distribution", "check_pass"]
 
-_GENERATED = 40
+_GENERATED = 50
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Conformance:
         return not self.problems
 
 
-def check_distribution(name: str) -> list[Conformance]:
+def check_distribution(name: str, progress: Callable[[str], None] | None = None) -> list[Conformance]:
     """Check every pass that the installed distribution `name` brings, starting from its examples.
 
-    Raises `BadInput` where there is no such plugin or it brings no pass, `EnvironmentProblem` without
-    hypothesis.
+    `progress` is told the name of each before. Raises `BadInput` where there is no such plugin or it brings
+    no pass, `EnvironmentProblem` without hypothesis.
     """
     packs = registry.distribution_packs(name)
     passes = [cls for pack in packs for cls in pack.passes]
@@ -58,7 +58,12 @@ def check_distribution(name: str) -> list[Conformance]:
         raise BadInput(f"distribution {name!r} brings no passes")
     folders = [pack.examples for pack in packs if pack.examples is not None]
     examples = [golden for folder in folders for golden in goldens(folder)]
-    return [check_pass(cls, [e for e in examples if e.header["pass"] == cls.name]) for cls in passes]
+    found = []
+    for cls in passes:
+        if progress is not None:
+            progress(cls.name)
+        found.append(check_pass(cls, [e for e in examples if e.header["pass"] == cls.name]))
+    return found
 
 
 def check_pass(

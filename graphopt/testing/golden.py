@@ -26,7 +26,7 @@ import onnx_ir as ir
 from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.ir import graph_hash, text
-from graphopt.pipeline import Budget, Recipe, RunResult, Step, adapt_feeds, run_recipe
+from graphopt.pipeline import Budget, Pass, Recipe, RunResult, Step, adapt_feeds, run_recipe
 from graphopt.testing._example import Example, header_of, specified
 from graphopt.testing._execution import outputs, session
 from graphopt.verify import Tolerance, compare, tolerance_of
@@ -106,8 +106,9 @@ class Golden(Example):
         )
 
     def _tolerance(self) -> Tolerance:
-        cls = registry.resolve("pass", self.header["pass"], registry.passes())
-        return tolerance_of(cls.contract, length=_LONGEST_SUM)
+        name = self.header["pass"]
+        cls: type[Pass] = registry.resolve("pass", name, registry.passes())
+        return tolerance_of(cls.configure(self.options(name)).promise(), length=_LONGEST_SUM)
 
 
 @dataclass
