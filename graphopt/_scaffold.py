@@ -33,8 +33,17 @@ _FILES: Mapping[Kind, Mapping[str, str]] = {
         "src/{module}/examples/{name}/rewritten.txt": "passes/rewritten.txt.jinja",
         "tests/test_{stem}.py": "passes/test.py.jinja",
     },
+    "targets": {
+        "README.md": "targets/README.md.jinja",
+        "src/{module}/__init__.py": "targets/init.py.jinja",
+        "src/{module}/{stem}.py": "targets/target.py.jinja",
+        "tests/test_{stem}.py": "targets/test.py.jinja",
+    },
 }
-_SUMMARIES: Mapping[Kind, str] = {"passes": "two negations go."}
+_SUMMARIES: Mapping[Kind, str] = {
+    "passes": "two negations go.",
+    "targets": "an execution provider of onnxruntime.",
+}
 
 
 def scaffold(kind: Kind, name: str, folder: Path | None = None) -> tuple[Path, list[Path]]:

@@ -1,4 +1,4 @@
-"""graphopt targets list | show | doctor."""
+"""graphopt targets list | show | new | doctor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console
+from graphopt.cli._new import new_command
 from graphopt.cli._plugins import no_plugins_option, print_left_out
 from graphopt.errors import EnvironmentProblem, GraphoptError
 
@@ -19,7 +20,10 @@ __all__ = ["command"]
 
 @click.group("targets")
 def command() -> None:
-    """List targets, show one, check this machine."""
+    """List targets, show one, make your own, check this machine."""
+
+
+command.add_command(new_command("targets", "target"))
 
 
 @command.command("list")

@@ -4,6 +4,7 @@ from graphopt.testing._conformance import Conformance, Problem, check_distributi
 from graphopt.testing._example import Example
 from graphopt.testing._execution import outputs, seeded_feeds, session
 from graphopt.testing._promises import PROMISES
+from graphopt.testing._targets import check_target
 from graphopt.testing.golden import Golden, goldens
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Problem",
     "check_distribution",
     "check_pass",
+    "check_target",
     "goldens",
     "outputs",
     "seeded_feeds",

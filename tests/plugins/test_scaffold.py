@@ -13,7 +13,10 @@ from tests.plugins.conftest import Environment
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "check"),
-    [("passes", ("passes", "check", "graphopt-my-first"))],
+    [
+        ("passes", ("passes", "check", "graphopt-my-first")),
+        ("targets", ("targets", "show", "my-first")),
+    ],
 )
 def test_the_new_plugin_passes_its_own_tests(tmp_path: Path, kind: str, check: tuple[str, ...]) -> None:
     environment = Environment.create(tmp_path / "venv")
