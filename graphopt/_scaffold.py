@@ -39,10 +39,17 @@ _FILES: Mapping[Kind, Mapping[str, str]] = {
         "src/{module}/{stem}.py": "targets/target.py.jinja",
         "tests/test_{stem}.py": "targets/test.py.jinja",
     },
+    "models": {
+        "README.md": "models/README.md.jinja",
+        "src/{module}/__init__.py": "models/init.py.jinja",
+        "src/{module}/{stem}.py": "models/family.py.jinja",
+        "tests/test_{stem}.py": "models/test.py.jinja",
+    },
 }
 _SUMMARIES: Mapping[Kind, str] = {
     "passes": "two negations go.",
     "targets": "an execution provider of onnxruntime.",
+    "models": "classifiers of spectrograms.",
 }
 
 

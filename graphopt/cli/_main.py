@@ -48,7 +48,10 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
         "passes": ("graphopt.cli._passes", "List passes and recipes, show one, make and check your own."),
         "targets": ("graphopt.cli._targets", "List targets, show one, make your own, check this machine."),
-        "models": ("graphopt.cli._models", "List embedded models and known families."),
+        "models": (
+            "graphopt.cli._models",
+            "List embedded models and known families, make a family of your own.",
+        ),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

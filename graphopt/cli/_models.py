@@ -1,10 +1,11 @@
-"""graphopt models list."""
+"""graphopt models list | new."""
 
 from __future__ import annotations
 
 import click
 
 from graphopt.cli._console import console
+from graphopt.cli._new import new_command
 from graphopt.cli._plugins import no_plugins_option, print_left_out
 
 __all__ = ["command"]
@@ -12,7 +13,10 @@ __all__ = ["command"]
 
 @click.group("models")
 def command() -> None:
-    """List embedded models and known families."""
+    """List embedded models and known families, make a family of your own."""
+
+
+command.add_command(new_command("models", "model family"))
 
 
 @command.command("list")

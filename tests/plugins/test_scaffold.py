@@ -16,6 +16,7 @@ from tests.plugins.conftest import Environment
     [
         ("passes", ("passes", "check", "graphopt-my-first")),
         ("targets", ("targets", "show", "my-first")),
+        ("models", ("models", "list")),
     ],
 )
 def test_the_new_plugin_passes_its_own_tests(tmp_path: Path, kind: str, check: tuple[str, ...]) -> None:
