@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.families import Case, Interface
-from graphopt.ir import graph_hash, infer_types, text
+from graphopt.ir import graph_hash, infer_types
 from graphopt.pipeline import (
     Budget,
     Context,
@@ -30,11 +30,11 @@ from graphopt.testing._example import Example, specified
 from graphopt.testing._execution import Array, outputs, session
 from graphopt.verify import compare, tolerance_of
 
-__all__ = ["PROMISES", "Broken", "changes", "check"]
+__all__ = ["PROMISES", "Broken", "check", "result_hash"]
 
 PROMISES: Mapping[str, str] = {
     "completes": "it raises nothing and leaves a well-formed graph",
-    "deterministic": "a second run over the same graph gives the same graph",
+    "deterministic": "a second run over the same graph gives the same graph, in another process too",
     "idempotent": "run over its own result, it finds nothing (unless it says that it is not idempotent)",
     "proposes": "making the edits without applying them leaves the graph as it was",
     "undoes": "every edit can be undone without a trace",
@@ -108,9 +108,12 @@ def check(cls: type[Pass], example: Example) -> bool:
     return changed
 
 
-def changes(cls: type[Pass], example: Example) -> str:
-    """What the pass makes of the graph, as text."""
-    return text(_run(Step(cls.name, example.options(cls.name)), example.model(), example).model)
+def result_hash(cls: type[Pass], example: Example) -> str:
+    """The hash of what the pass makes of the graph; what it raised, where it did."""
+    try:
+        return _run(Step(cls.name, example.options(cls.name)), example.model(), example).after
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def _run(step: Step, model: ir.Model, example: Example) -> _Run:

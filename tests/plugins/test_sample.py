@@ -25,6 +25,21 @@ class Mine(Pass):
         yield from ()
 PACK = Pack(passes=(Mine,))
 """
+UNSTABLE = """
+import onnx_ir as ir
+from graphopt.pipeline import Contract, Edit, Level, Pass
+from graphopt.registry import Pack
+class Unstable(Pass):
+    "Whatever comes first out of a set."
+    name, level, contract = "unstable", Level.IMPROVE, Contract.lossy("sqnr", -1e9)
+    def edits(self, graph, context):
+        for node in tuple(graph):
+            if node.op_type == "Neg" and not node.outputs[0].is_graph_output():
+                alpha = ir.AttrFloat32("alpha", float(next(iter({str(n) for n in range(100)}))))
+                made = ir.Node("", "Elu", node.inputs, [alpha], name=node.name)
+                yield Edit("new", remove=[node], insert=[made], replace={node.outputs[0]: made.outputs[0]})
+PACK = Pack(passes=(Unstable,))
+"""
 MODEL = """
 import onnx, onnx.parser, numpy
 model = onnx.parser.parse_model('''<ir_version: 10, opset_import: ["" : 23]>
@@ -79,6 +94,15 @@ def test_a_plugin_that_does_not_conform_fails(pretend: Pretend, tmp_path: Path) 
     assert done.returncode == 1
     assert "applies" in done.stdout
     assert "give it examples" in done.stdout
+
+
+def test_what_hangs_on_the_order_of_a_set_fails(pretend: Pretend, tmp_path: Path) -> None:
+    environment = pretend("graphopt-unstable", UNSTABLE)
+    done = environment.graphopt("passes", "check", "graphopt-unstable", "--json", "-", cwd=tmp_path)
+    (found,) = json.loads(done.stdout)["passes"]
+
+    assert done.returncode == 1
+    assert [(p["promise"], "order sets" in p["said"]) for p in found["problems"]] == [("deterministic", True)]
 
 
 def test_checking_another_distribution_is_bad_input(with_sample: Environment, tmp_path: Path) -> None:
