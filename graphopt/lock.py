@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 import platform
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -101,25 +101,23 @@ def versions() -> dict[str, str]:
 
 
 def packs() -> list[LockedPack]:
-    """Every installed pack with the digest of its code and data, and graphopt's own code as the first."""
+    """Every pack in use with the digest of its code and data, and graphopt's own code as the first."""
     own = Path(__file__).parent
     found = [
         LockedPack(
             group="graphopt", distribution="graphopt", version=versions()["graphopt"], digest=_tree(own)
         )
     ]
-    for group in registry.GROUPS:
-        for point in sorted(importlib.metadata.entry_points(group=group), key=lambda p: p.value):
-            file = importlib.import_module(point.module).__file__
-            dist = point.dist
-            found.append(
-                LockedPack(
-                    group=group,
-                    distribution=dist.name if dist else "?",
-                    version=dist.version if dist else "?",
-                    digest=_tree(Path(file).parent) if file else "?",
-                )
+    for origin in registry.origins():
+        file = sys.modules[origin.module].__file__
+        found.append(
+            LockedPack(
+                group=origin.group,
+                distribution=origin.distribution,
+                version=origin.version,
+                digest=_tree(Path(file).parent) if file else "?",
             )
+        )
     return found
 
 

@@ -1,18 +1,23 @@
 """Finds passes, recipes, targets and model families through entry points; built-in packs get no other door.
 
-A distribution registers one `Pack` per group (`graphopt.passes`, `graphopt.targets`, `graphopt.models`).
+A distribution registers one `Pack` per group (`graphopt.passes`, `graphopt.targets`, `graphopt.models`). A
+plugin that cannot be imported is left out, with a line on stderr; so is, unimported, one that `[plugins]
+allow` of ./graphopt.toml does not list. What is found is kept for the life of the process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from graphopt._allowed import BUILT_IN, Allowed
 from graphopt.errors import BadInput, EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -21,10 +26,14 @@ if TYPE_CHECKING:
     from graphopt.targets import Target
 
 __all__ = [
+    "LeftOut",
     "Pack",
     "PackOrigin",
+    "built_in_only",
+    "distribution_packs",
     "embedded_models",
     "families",
+    "left_out",
     "nearest",
     "origins",
     "passes",
@@ -41,11 +50,13 @@ T = TypeVar("T")
 class Pack:
     """What one distribution brings to one entry-point group.
 
-    `recipes` is a folder of TOML files; `models` maps the name of an embedded model to its folder.
+    `recipes` is a folder of TOML files, `examples` one of golden files: graphs that the passes work on, from
+    which the conformance kit starts. `models` maps the name of an embedded model to its folder.
     """
 
     passes: tuple[type[Pass], ...] = ()
     recipes: Path | None = None
+    examples: Path | None = None
     targets: tuple[type[Target], ...] = ()
     families: tuple[type[Family], ...] = ()
     models: Mapping[str, Path] = field(default_factory=dict)
@@ -59,61 +70,140 @@ class PackOrigin:
     entry_point: str
     distribution: str
     version: str
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A plugin that is installed and not in use, and why."""
+
+    origin: PackOrigin
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.origin.entry_point!r} of {self.origin} is left out: {self.reason}"
+
+
+class _Broken(Exception):
+    """A plugin that brings no usable pack."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    packs: tuple[tuple[PackOrigin, Pack], ...]
+    left_out: tuple[LeftOut, ...]
+
+
+_switched: list[Allowed] = []
+
+
+@contextlib.contextmanager
+def built_in_only() -> Iterator[None]:
+    """Within the block only graphopt's own packs are found, and no plugin is imported."""
+    _switched.append(Allowed.built_in())
+    try:
+        yield
+    finally:
+        _switched.pop()
 
 
 @functools.cache
-def _packs(group: str) -> tuple[tuple[PackOrigin, Pack], ...]:
-    return tuple(
-        (_origin(group, point), _load(point))
-        for point in sorted(entry_points(group=group), key=lambda p: p.value)
-    )
+def _configured() -> Allowed:
+    return Allowed.configured(Path.cwd())
+
+
+def _packs(group: str) -> _Found:
+    return _load_group(group, _switched[-1] if _switched else _configured())
+
+
+@functools.cache
+def _load_group(group: str, allowed: Allowed) -> _Found:
+    packs: list[tuple[PackOrigin, Pack]] = []
+    left_out: list[LeftOut] = []
+    for point in sorted(entry_points(group=group), key=lambda p: p.value):
+        origin = _origin(group, point)
+        if origin.distribution not in allowed:
+            left_out.append(LeftOut(origin, allowed.reason))
+            continue
+        try:
+            packs.append((origin, _load(point)))
+        except _Broken as error:
+            if origin.distribution == BUILT_IN:
+                raise EnvironmentProblem(
+                    f"graphopt's own {point.value} {error}", hint="Install graphopt again."
+                ) from error
+            left_out.append(LeftOut(origin, str(error)))
+            print(f"warning: {left_out[-1]}", file=sys.stderr)
+    return _Found(tuple(packs), tuple(left_out))
 
 
 def _origin(group: str, point: EntryPoint) -> PackOrigin:
     dist = point.dist
-    return PackOrigin(group, point.name, dist.name if dist else "?", dist.version if dist else "?")
+    name, version = (dist.name, dist.version) if dist else ("?", "?")
+    return PackOrigin(group, point.name, name, version, point.module)
 
 
 def _load(point: EntryPoint) -> Pack:
     try:
         pack = point.load()
-    except Exception as error:
-        raise EnvironmentProblem(
-            f"plugin {point.name!r} ({point.value}) cannot be imported: {error}",
-            hint="Uninstall or repair the distribution that provides it.",
-        ) from error
+    except (Exception, SystemExit) as error:
+        raise _Broken(f"cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(pack, Pack):
-        raise EnvironmentProblem(f"plugin {point.name!r} ({point.value}) is not a graphopt.registry.Pack")
+        raise _Broken(f"{point.value} is not a graphopt.registry.Pack")
+    for needed, classes in (
+        (("name", "level", "contract"), pack.passes),
+        (("name",), pack.targets),
+        (("name", "tasks"), pack.families),
+    ):
+        for cls in classes:
+            for attribute in needed:
+                if not hasattr(cls, attribute):
+                    raise _Broken(f"{cls.__qualname__} in {point.value} has no {attribute!r}")
     return pack
 
 
 def origins() -> tuple[PackOrigin, ...]:
     """Every pack in use, with the distribution and version it came from."""
-    return tuple(origin for group in GROUPS for origin, _ in _packs(group))
+    return tuple(origin for group in GROUPS for origin, _ in _packs(group).packs)
+
+
+def left_out() -> tuple[LeftOut, ...]:
+    """Every plugin that is installed and not in use."""
+    return tuple(plugin for group in GROUPS for plugin in _packs(group).left_out)
+
+
+def distribution_packs(distribution: str) -> tuple[Pack, ...]:
+    """The packs in use that the installed `distribution` brings; `BadInput` where there is none."""
+    known: dict[str, list[Pack]] = {}
+    for group in GROUPS:
+        for origin, pack in _packs(group).packs:
+            known.setdefault(origin.distribution, []).append(pack)
+    return tuple(resolve("distribution with plugins", distribution, known))
 
 
 def _collect(group: str, kind: str, items: Callable[[Pack], Iterable[tuple[str, T]]]) -> dict[str, T]:
     found: dict[str, T] = {}
     owner: dict[str, PackOrigin] = {}
-    for origin, pack in _packs(group):
+    for origin, pack in _packs(group).packs:
         for name, item in items(pack):
             if name in found:
                 raise EnvironmentProblem(
                     f"two {kind} are called {name!r}: one from {owner[name].distribution}, "
                     f"one from {origin.distribution}",
-                    hint="Uninstall one of the two distributions.",
+                    hint="Uninstall one of the two distributions, or leave plugins out with --no-plugins.",
                 )
             found[name], owner[name] = item, origin
     return found
 
 
-@functools.cache
 def passes() -> Mapping[str, type[Pass]]:
     """Pass classes by name."""
     return _collect("graphopt.passes", "passes", lambda pack: ((p.name, p) for p in pack.passes))
 
 
-@functools.cache
 def recipes() -> Mapping[str, Path]:
     """Recipe files by name (the file's stem)."""
     return _collect(
@@ -123,19 +213,16 @@ def recipes() -> Mapping[str, Path]:
     )
 
 
-@functools.cache
 def targets() -> Mapping[str, type[Target]]:
     """Target classes by name."""
     return _collect("graphopt.targets", "targets", lambda pack: ((t.name, t) for t in pack.targets))
 
 
-@functools.cache
 def families() -> Mapping[str, type[Family]]:
     """Model family classes by name, in the order their packs list them."""
     return _collect("graphopt.models", "model families", lambda pack: ((f.name, f) for f in pack.families))
 
 
-@functools.cache
 def embedded_models() -> Mapping[str, Path]:
     """Folders of the models that ship inside an installed pack, by name."""
     return _collect("graphopt.models", "embedded models", lambda pack: pack.models.items())
@@ -148,12 +235,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def resolve(kind: str, name: str, known: Mapping[str, Any]) -> Any:
-    """`known[name]`, or a `BadInput` that suggests the nearest name."""
+    """`known[name]`, or a `BadInput` that suggests the nearest name and tells which plugins are left out."""
     if name in known:
         return known[name]
     near = nearest(name, known)
     listing = ", ".join(sorted(known)) or "none is installed"
-    raise BadInput(
-        f"unknown {kind} {name!r}",
-        hint=f"Did you mean {near!r}? Known: {listing}." if near else f"Known: {listing}.",
-    )
+    hints = [f"Did you mean {near!r}? Known: {listing}." if near else f"Known: {listing}."]
+    hints += [f"It may be from a plugin that is not in use: {plugin}." for plugin in left_out()]
+    raise BadInput(f"unknown {kind} {name!r}", hint="\n  ".join(hints))

@@ -22,7 +22,7 @@ class DeadCode(Pass):
     contract: ClassVar[Contract] = Contract.exact()
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        for node in reversed(graph):
+        for node in reversed(tuple(graph)):
             if not any(output.uses() or output.is_graph_output() for output in node.outputs):
                 yield Edit(f"unused {node.op_type}", remove=[node], proof=Proof.UNUSED)
         for value in tuple(graph.initializers.values()):

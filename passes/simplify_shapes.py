@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import const_of
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Outcome, Pass
 
 
 class SimplifyShapes(Pass):
@@ -29,34 +29,39 @@ class SimplifyShapes(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
-            if node.domain != "":
-                continue
-            if node.op_type == "Reshape":
-                new = _constant_shape(node) or _merged_reshape(node)
-            elif node.op_type == "Transpose":
-                new = _merged_transpose(node)
-            else:
-                continue
-            if new is not None:
+            latest: ir.Node | None = node
+            while latest is not None and (new := _simpler(latest)) is not None:
                 summary, inputs, attributes, initializers = new
                 made = ir.Node(
                     "",
-                    node.op_type,
+                    latest.op_type,
                     inputs,
                     attributes=attributes,
                     num_outputs=1,
-                    name=node.name,
+                    name=latest.name,
                 )
-                yield Edit(
+                outcome = yield Edit(
                     summary,
-                    remove=[node],
+                    remove=[latest],
                     insert=[made],
                     initializers=initializers,
-                    replace={node.outputs[0]: made.outputs[0]},
+                    replace={latest.outputs[0]: made.outputs[0]},
                 )
+                latest = made if outcome is Outcome.APPLIED else None
 
 
 _New = tuple[str, list[ir.Value | None], list[ir.Attr], list[ir.Value]]
+
+
+def _simpler(node: ir.Node) -> _New | None:
+    if node.domain != "":
+        return None
+    match node.op_type:
+        case "Reshape":
+            return _constant_shape(node) or _merged_reshape(node)
+        case "Transpose":
+            return _merged_transpose(node)
+    return None
 
 
 def _is_symbol(dim: int | ir.SymbolicDim) -> bool:

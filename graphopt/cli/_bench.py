@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._plugins import no_plugins_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +49,7 @@ __all__ = ["command"]
 @click.option("--price", type=click.FloatRange(min=0), metavar="$/h", help="What the machine costs an hour.")
 @json_option
 @quiet_option
+@no_plugins_option
 def command(
     package: Path,
     against: Path | None,

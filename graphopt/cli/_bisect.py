@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._plugins import no_plugins_option
 
 if TYPE_CHECKING:
     from graphopt.bisect import Bisection, Culprit
@@ -41,6 +42,7 @@ __all__ = ["command"]
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @json_option
 @quiet_option
+@no_plugins_option
 def command(
     source: str,
     out: Path | None,

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from graphopt.cli._console import console, quiet_option, working
+from graphopt.cli._plugins import no_plugins_option
 
 __all__ = ["command"]
 
@@ -18,6 +19,7 @@ __all__ = ["command"]
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--force", is_flag=True, help="Replace the package that is at the output folder.")
 @quiet_option
+@no_plugins_option
 def command(source: str, out: Path, task: str, trust_remote_code: bool, force: bool, quiet: bool) -> None:
     """Make a package from SOURCE as the exporter leaves it: no pass runs, nothing is checked."""
     from graphopt._driver import export_package

@@ -46,9 +46,12 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "bench": ("graphopt.cli._bench", "Measure a package's speed, alone or against another."),
         "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
-        "passes": ("graphopt.cli._passes", "List passes and recipes, show one."),
-        "targets": ("graphopt.cli._targets", "List targets, show one, check this machine."),
-        "models": ("graphopt.cli._models", "List embedded models and known families."),
+        "passes": ("graphopt.cli._passes", "List passes and recipes, show one, make and check your own."),
+        "targets": ("graphopt.cli._targets", "List targets, show one, make your own, check this machine."),
+        "models": (
+            "graphopt.cli._models",
+            "List embedded models and known families, make a family of your own.",
+        ),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

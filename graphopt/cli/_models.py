@@ -1,20 +1,26 @@
-"""graphopt models list."""
+"""graphopt models list | new."""
 
 from __future__ import annotations
 
 import click
 
 from graphopt.cli._console import console
+from graphopt.cli._new import new_command
+from graphopt.cli._plugins import no_plugins_option, print_left_out
 
 __all__ = ["command"]
 
 
 @click.group("models")
 def command() -> None:
-    """List embedded models and known families."""
+    """List embedded models and known families, make a family of your own."""
+
+
+command.add_command(new_command("models", "model family"))
 
 
 @command.command("list")
+@no_plugins_option
 def list_() -> None:
     """List the models that ship with graphopt and its plugins, and the families it can export."""
     import inspect
@@ -39,3 +45,4 @@ def list_() -> None:
         families.add_row(name, ", ".join(family.tasks), (inspect.getdoc(family) or "").partition("\n")[0])
     console().print()
     console().print(families)
+    print_left_out()

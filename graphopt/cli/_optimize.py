@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._plugins import no_plugins_option
 from graphopt.errors import Inconclusive
 
 __all__ = ["command"]
@@ -66,6 +67,7 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Replace the package that is at the output folder.")
 @json_option
 @quiet_option
+@no_plugins_option
 @click.pass_context
 def command(
     ctx: click.Context,

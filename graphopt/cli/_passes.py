@@ -1,4 +1,4 @@
-"""graphopt passes list | show."""
+"""graphopt passes list | show | new | check."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ import inspect
 
 import click
 
+from graphopt.cli import _check
 from graphopt.cli._console import console
+from graphopt.cli._new import new_command
+from graphopt.cli._plugins import no_plugins_option, print_left_out
 
 __all__ = ["command"]
 
 
 @click.group("passes")
 def command() -> None:
-    """List passes and recipes, show one."""
+    """List passes and recipes, show one, make and check your own."""
+
+
+command.add_command(new_command("passes", "pass"))
+command.add_command(_check.command)
 
 
 @command.command("list")
+@no_plugins_option
 def list_() -> None:
     """List every installed pass and recipe."""
     from rich import box
@@ -45,9 +53,11 @@ def list_() -> None:
         recipes.add_row(name, str(len(recipe.steps)), budget or "lossless", recipe.description)
     console().print()
     console().print(recipes)
+    print_left_out()
 
 
 @command.command("show")
+@no_plugins_option
 @click.argument("name")
 def show(name: str) -> None:
     """Show what the pass NAME does and its options, or the steps of the recipe NAME."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from graphopt.cli._plugins import no_plugins_option
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ __all__ = ["command"]
 @click.option(
     "--outputs", type=click.Path(path_type=Path), metavar="FILE.npz", help="Where to write the outputs."
 )
+@no_plugins_option
 def command(
     package: Path,
     prompt: str | None,

@@ -1,4 +1,4 @@
-"""graphopt targets list | show | doctor."""
+"""graphopt targets list | show | new | doctor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console
+from graphopt.cli._new import new_command
+from graphopt.cli._plugins import no_plugins_option, print_left_out
 from graphopt.errors import EnvironmentProblem, GraphoptError
 
 if TYPE_CHECKING:
@@ -18,10 +20,14 @@ __all__ = ["command"]
 
 @click.group("targets")
 def command() -> None:
-    """List targets, show one, check this machine."""
+    """List targets, show one, make your own, check this machine."""
+
+
+command.add_command(new_command("targets", "target"))
 
 
 @command.command("list")
+@no_plugins_option
 def list_() -> None:
     """List every installed target."""
     import inspect
@@ -37,9 +43,11 @@ def list_() -> None:
     for name, cls in registry.targets().items():
         table.add_row(name, (inspect.getdoc(cls) or "").partition("\n")[0])
     console().print(table)
+    print_left_out()
 
 
 @command.command("show")
+@no_plugins_option
 @click.argument("name")
 def show(name: str) -> None:
     """Show what the target NAME is, what it found here, and the passes it lowers with."""
@@ -62,6 +70,7 @@ def show(name: str) -> None:
 
 
 @command.command("doctor")
+@no_plugins_option
 @click.pass_context
 def doctor(ctx: click.Context) -> None:
     """Check that what graphopt needs is installed and works here, and show what a bug report should say."""
@@ -102,7 +111,8 @@ def _checks() -> dict[str, Callable[[], str]]:
 
     def plugins() -> str:
         counts = (len(registry.passes()), len(registry.recipes()), len(registry.families()))
-        return "{} passes, {} recipes, {} model families".format(*counts)
+        said = "{} passes, {} recipes, {} model families".format(*counts)
+        return "; ".join([said, *map(str, registry.left_out())])
 
     def target(name: str) -> Callable[[], str]:
         return lambda: ", ".join(f"{k} {v}" for k, v in registry.targets()[name]().fingerprint().items())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._plugins import no_plugins_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +38,7 @@ __all__ = ["command"]
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the reference.")
 @json_option
 @quiet_option
+@no_plugins_option
 def command(
     package: Path,
     reference: str,

@@ -28,7 +28,8 @@ class Pass(ABC):
     graph looks like before and after and what it refuses. `edits` walks one graph (the engine calls it for
     the main graph and, unless `main_graph_only`, for every subgraph), yields an `Edit` for each match and
     goes on over the committed graph once it has the `Outcome`; it yields a `NearMiss` where a match failed
-    on its last condition. It never changes the graph itself: new nodes are built off-graph.
+    on its last condition. It never changes the graph itself: new nodes are built off-graph. A pass that may
+    find something in its own result says so with `idempotent = False`.
     """
 
     name: ClassVar[str]
@@ -36,6 +37,7 @@ class Pass(ABC):
     contract: ClassVar[Contract]
     opsets: ClassVar[OpsetRange] = OpsetRange()
     main_graph_only: ClassVar[bool] = False
+    idempotent: ClassVar[bool] = True
 
     @dataclass(frozen=True)
     class Options:

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
 
 from graphopt.families import Case
-from graphopt.ir import to_proto
 from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, adapt_feeds, run_recipe
+from graphopt.testing import outputs, session
 from tests.passes._canonical import Domain, Shape, canonical_decoder
 
 Array = np.ndarray[Any, Any]
@@ -47,22 +45,6 @@ class Lowered:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return outputs(self._after, adapt_feeds(self.result.adapters, feeds))
-
-
-def session(model: ir.Model) -> ort.InferenceSession:
-    """On the CPU, the runtime's own optimizations off."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(
-        to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def outputs(made: ort.InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    names = [output.name for output in made.get_outputs()]
-    return dict(zip(names, made.run(names, dict(feeds)), strict=True))
 
 
 def _difference(expected: Array, got: Array, compared: Array) -> float:

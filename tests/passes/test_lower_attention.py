@@ -12,9 +12,10 @@ import onnxruntime as ort
 import pytest
 
 from graphopt.pipeline import Context, NearMiss, Step
+from graphopt.testing import outputs, session
 from passes.lower_attention import LowerAttention
 from tests.passes._canonical import CALLS, GEMMA2, GPT2, Call, Domain, Shape, canonical_decoder
-from tests.passes._runs import LOWERING, Lowered, outputs, session
+from tests.passes._runs import LOWERING, Lowered
 
 Array = np.ndarray[Any, Any]
 TOLERANCE = 1e-5  # of an output's standard deviation; float32 and another order of sums

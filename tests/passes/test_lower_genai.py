@@ -14,8 +14,9 @@ import pytest
 
 from graphopt.ir import save_model
 from graphopt.pipeline import Step
+from graphopt.testing import outputs, session
 from tests.passes._canonical import GEMMA2, GPT2, Shape, canonical_decoder
-from tests.passes._runs import LOWERING, Lowered, outputs, session
+from tests.passes._runs import LOWERING, Lowered
 
 PAD, END, NEW = 0, 2, 8
 PROMPTS = ([5, 9, 11, 30, 7, 8], [17, 4, 21], [33, 12, 6, 8])

@@ -11,9 +11,10 @@ import pytest
 from graphopt.families import Case
 from graphopt.ir import to_proto
 from graphopt.pipeline import Context, LastTokenLogits, NearMiss
+from graphopt.testing import outputs, session
 from passes.last_token_head import LastTokenHead
 from tests.passes._canonical import Call, Domain, Shape, canonical_decoder
-from tests.passes._runs import Lowered, outputs, session
+from tests.passes._runs import Lowered
 
 Array = np.ndarray[Any, Any]
 SHAPE = Shape(final_softcap=4.0)

@@ -13,8 +13,9 @@ import pytest
 from graphopt import BadInput
 from graphopt.evaluate import session_logits
 from graphopt.runtime import Decoder, TextModel, open_session
+from graphopt.testing import session
 from tests.passes._canonical import canonical_decoder
-from tests.passes._runs import Lowered, session
+from tests.passes._runs import Lowered
 from tests.runtime.conftest import SHAPE
 
 TOKENS = np.random.default_rng(0).integers(1, SHAPE.vocab, 24)

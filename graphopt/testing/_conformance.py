@@ -1,0 +1,168 @@
+"""Holding passes to their promises on a corpus, on generated graphs and on a file beyond 2 GiB."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graphopt import registry
+from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.pipeline import Pass
+from graphopt.testing._elsewhere import examples_of, passes_of, unstable
+from graphopt.testing._example import Example, corpus
+from graphopt.testing._promises import Broken, check
+from graphopt.testing._sparse import SparseFile
+from graphopt.testing.golden import Golden
+
+__all__ = ["Conformance", "Problem", "check_distribution", "check_pass"]
+
+_GENERATED = 40
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A promise that a pass broke, on which graph (`text`, in ONNX's textual syntax), and how."""
+
+    promise: str
+    graph: str
+    said: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.promise}: {self.said}\n  on {self.graph}:\n{self.text}"
+
+
+@dataclass
+class Conformance:
+    """How the pass `name` did: graphs it was run over, how many of them it changed, promises it broke."""
+
+    name: str
+    graphs: int = 0
+    changed: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return not self.problems
+
+
+def check_distribution(name: str, progress: Callable[[str], None] | None = None) -> list[Conformance]:
+    """Check every pass that the installed distribution `name` brings, starting from its examples.
+
+    `progress` is told the name of each before. Raises `BadInput` where there is no such plugin or it brings
+    no pass, `EnvironmentProblem` without hypothesis.
+    """
+    passes = passes_of(name)
+    if not passes:
+        raise BadInput(f"distribution {name!r} brings no passes")
+    found = []
+    for cls in passes:
+        if progress is not None:
+            progress(cls.name)
+        found.append(check_pass(cls, examples_of(name, cls)))
+    differing = unstable(name)
+    for conformance in found:
+        example = differing.get(conformance.name)
+        if example is not None:
+            said = "processes that order sets of texts in other ways make other graphs"
+            conformance.problems.append(_problem(Broken("deterministic", example, said)))
+    return found
+
+
+def check_pass(
+    cls: type[Pass], examples: Sequence[Golden] = (), *, generated: int = _GENERATED
+) -> Conformance:
+    """Check an installed pass on its `examples`, on graphs that ship with graphopt and on generated ones.
+
+    Each of the pass's golden files has to hold, and the promises (`graphopt.testing.PROMISES`) on every
+    graph; `generated` is how many graphs hypothesis makes, the same in every run, from scratch and from
+    those that the pass changed. A pass that changes no graph at all has shown nothing, which is a problem
+    too. At most one problem is told for the golden files, one for the corpus, one for generated graphs and
+    one for the big file.
+    """
+    if registry.passes().get(cls.name) is not cls:
+        raise BadInput(
+            f"the pass {cls.name!r} is not the installed one",
+            hint="Install its distribution first: pip install -e .",
+        )
+    found = Conformance(cls.name)
+    _check_goldens(found, examples)
+    changed = _check_each(cls, found, [*examples, *corpus()])
+    _check_generated(cls, found, changed, generated)
+    with tempfile.TemporaryDirectory() as folder:
+        _check_each(cls, found, [SparseFile.write(Path(folder))])
+    if not found.changed and not found.problems:
+        said = f"it changed none of {found.graphs} graphs; give it examples that it changes"
+        found.problems.append(Problem("applies", "all", said, ""))
+    return found
+
+
+def _check_goldens(found: Conformance, examples: Sequence[Golden]) -> None:
+    for golden in examples:
+        try:
+            golden.check()
+        except AssertionError as error:
+            found.problems.append(Problem("examples", str(golden), str(error), golden.before))
+            return
+
+
+def _check_one(cls: type[Pass], found: Conformance, example: Example) -> bool:
+    found.graphs += 1
+    changed = check(cls, example)
+    found.changed += changed
+    return changed
+
+
+def _check_each(cls: type[Pass], found: Conformance, examples: Sequence[Example]) -> list[Example]:
+    """Check every example, up to the first that fails; those that the pass changed."""
+    changed = []
+    for example in examples:
+        try:
+            if _check_one(cls, found, example):
+                changed.append(example)
+        except Broken as broken:
+            found.problems.append(_problem(broken))
+            break
+    return changed
+
+
+def _check_generated(cls: type[Pass], found: Conformance, bases: Sequence[Example], count: int) -> None:
+    try:
+        from hypothesis import HealthCheck, Phase, given, settings
+        from hypothesis import strategies as st
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "checking passes needs hypothesis", hint="pip install 'graphopt[testing]'"
+        ) from error
+    from graphopt.testing._programs import programs
+    from graphopt.testing._variants import variant
+
+    graphs = programs()
+    if bases:
+        surroundings = (st.none() | st.integers(0, 20), st.booleans(), st.booleans())
+        graphs |= st.builds(variant, st.sampled_from(bases), *surroundings)
+
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(graphs)
+    def every(example: Example) -> None:
+        _check_one(cls, found, example)
+
+    try:
+        every()
+    except Broken as broken:
+        found.problems.append(_problem(broken))
+
+
+def _problem(broken: Broken) -> Problem:
+    from graphopt.ir import text
+
+    return Problem(broken.promise, str(broken.example), broken.said, text(broken.example.model()).strip())

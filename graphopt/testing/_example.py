@@ -1,0 +1,104 @@
+"""A small graph as text, with what is needed to run a pass over it and to run the graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt import registry
+from graphopt.errors import BadInput
+from graphopt.families import Case, InputDomain, Interface
+from graphopt.ir import parse
+from graphopt.pipeline import Context
+from graphopt.testing._execution import Array, seeded_feeds
+
+__all__ = ["Example", "corpus", "header_of", "specified"]
+
+_CORPUS = Path(__file__).parent / "corpus"
+_GRAPH = "--- graph\n"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A graph (`before`, in ONNX's textual syntax) and the header lines that say what its inputs are.
+
+    `bind: B=2,S=3; B=1,S=5` gives sizes for seeded inputs, `?` being that of unnamed dimensions;
+    `family: NAME` and `config: JSON` make them the legal ones of a model family, `task: NAME` is the task.
+    `pass: NAME` and `options: JSON` say which pass the graph is for, and with which options.
+    """
+
+    path: Path
+    header: Mapping[str, str]
+    before: str
+
+    def __str__(self) -> str:
+        return f"{self.path.parent.name}/{self.path.stem}"
+
+    def model(self) -> ir.Model:
+        """The graph, made anew."""
+        return parse(self.before)
+
+    def context(self, model: ir.Model) -> Context:
+        """What a pass may know around `model`."""
+        task = self.header.get("task", "onnx")
+        return Context(model, domain=self._domain(), config=self._config(), task=task)
+
+    def options(self, name: str) -> dict[str, Any]:
+        """The options for the pass `name`: those of the header where the graph is for it, else none."""
+        return dict(json.loads(self.header.get("options", "{}"))) if self.header.get("pass") == name else {}
+
+    def cases(self) -> Iterator[Case]:
+        """Legal inputs of the graph."""
+        domain = self._domain()
+        if domain is not None:
+            yield from domain.cases(np.random.default_rng(0))
+            return
+        for binding in self.header.get("bind", "").split(";"):
+            pairs = (pair.split("=") for pair in binding.split(",") if pair.strip())
+            sizes = {name.strip(): int(size) for name, size in pairs}
+            yield Case(binding.strip(), seeded_feeds(self.model(), sizes), {})
+
+    def _config(self) -> dict[str, Any]:
+        return dict(json.loads(self.header.get("config", "{}")))
+
+    def _domain(self) -> InputDomain | None:
+        if "family" not in self.header:
+            return None
+        family = registry.resolve("model family", self.header["family"], registry.families())()
+        domain: InputDomain = family.input_domain(Interface.of(self.model()), self._config())
+        return domain
+
+
+def specified(expected: Array, got: Array, where: Array | None) -> tuple[Array, Array]:
+    """Both arrays, zero where `where` says that the result is unspecified."""
+    if where is None or expected.shape != got.shape:
+        return expected, got
+    zero = expected.dtype.type(0)
+    return np.where(where, expected, zero), np.where(where, got, zero)
+
+
+def header_of(path: Path, head: str) -> dict[str, str]:
+    """The `key: value` lines above a graph."""
+    header = {}
+    for line in head.strip().splitlines():
+        key, separator, value = line.partition(": ")
+        if not separator:
+            raise BadInput(f"{path}: {line!r} is not a line `key: value`")
+        header[key] = value
+    return header
+
+
+def corpus() -> list[Example]:
+    """The graphs that ship with graphopt for checking passes."""
+    return [_read(path) for path in sorted(_CORPUS.glob("*.txt"))]
+
+
+def _read(path: Path) -> Example:
+    head, _, graph = path.read_text(encoding="utf-8").partition(_GRAPH)
+    return Example(path, header_of(path, head), graph)

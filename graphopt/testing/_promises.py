@@ -1,0 +1,225 @@
+"""What every pass promises, checked on one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.families import Case, Interface
+from graphopt.ir import graph_hash, infer_types
+from graphopt.pipeline import (
+    Budget,
+    Context,
+    Contract,
+    Edit,
+    Outcome,
+    Pass,
+    PassRecord,
+    Recipe,
+    RunResult,
+    Step,
+    adapt_feeds,
+    run_recipe,
+)
+from graphopt.pipeline._apply import apply
+from graphopt.testing._example import Example, specified
+from graphopt.testing._execution import Array, outputs, session
+from graphopt.verify import compare, tolerance_of
+
+__all__ = ["PROMISES", "Broken", "check", "result_hash"]
+
+PROMISES: Mapping[str, str] = {
+    "completes": "it raises nothing and leaves a well-formed graph",
+    "deterministic": "a second run over the same graph gives the same graph, in another process too",
+    "idempotent": "run over its own result, it finds nothing (unless it says that it is not idempotent)",
+    "proposes": "making the edits without applying them leaves the graph as it was",
+    "undoes": "every edit can be undone without a trace",
+    "honest": "the graph differs from the one before exactly if an edit was applied",
+    "interface": "inputs and outputs stay, or an adapter says how old feeds become new ones",
+    "contract": "results are what its contract says",
+}
+_LONGEST_SUM = 256
+_MANY = 200
+_SPECIAL = np.asarray([np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-40, 3e38], np.float32)
+
+
+class Broken(AssertionError):
+    """A pass broke `promise` on `example`, as `said`."""
+
+    def __init__(self, promise: str, example: Example, said: str) -> None:
+        super().__init__(f"{promise}: {said}")
+        self.promise = promise
+        self.example = example
+        self.said = said
+
+
+@dataclass
+class _Run:
+    """A pass after it ran over a fresh graph; `before` and `after` are hashes."""
+
+    model: ir.Model
+    result: RunResult = field(default_factory=RunResult)
+    before: str = ""
+    after: str = ""
+
+    @property
+    def record(self) -> PassRecord:
+        return self.result.records[0]
+
+
+def check(cls: type[Pass], example: Example) -> bool:
+    """Hold the installed pass `cls` to its promises on `example`; raises `Broken` for the first it breaks.
+
+    True if it changed the graph.
+    """
+    step = Step(cls.name, example.options(cls.name))
+
+    def broken(promise: str, said: str) -> Broken:
+        return Broken(promise, example, said)
+
+    try:
+        first = _run(step, example.model(), example)
+    except Exception as error:
+        raise broken("completes", f"{type(error).__name__}: {error}") from error
+    if first.record.skipped:
+        return False
+    second = _run(step, example.model(), example)
+    if (second.after, _edits(second)) != (first.after, _edits(first)):
+        raise broken("deterministic", "two runs over the same graph differ")
+    _check_dry_runs(cls, step, example, first.before)
+    if (first.after != first.before) != bool(first.record.applied):
+        raise broken(
+            "honest",
+            f"{first.record.applied} edits were applied, and the graph is "
+            + ("another" if first.after != first.before else "the same"),
+        )
+    changed = bool(first.record.applied)
+    if changed:
+        _check_interface(example, first)
+        _check_contract(cls.configure(step.options).promise(), example, first)
+    if cls.idempotent and changed:
+        again = _run(step, first.model, example)
+        if again.record.applied:
+            raise broken("idempotent", f"a second run applied: {again.record.edits[0].summary}")
+    return changed
+
+
+def result_hash(cls: type[Pass], example: Example) -> str:
+    """The hash of what the pass makes of the graph; what it raised, where it did."""
+    try:
+        return _run(Step(cls.name, example.options(cls.name)), example.model(), example).after
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _run(step: Step, model: ir.Model, example: Example) -> _Run:
+    infer_types(model)
+    run = _Run(model, before=graph_hash(model))
+    run.result = run_recipe(model, Recipe("check", "", Budget(), (step,)), example.context(model))
+    run.after = graph_hash(model)
+    return run
+
+
+def _edits(run: _Run) -> list[tuple[str, str, str]]:
+    return [(edit.identity, edit.summary, edit.outcome) for edit in run.record.edits]
+
+
+def _check_dry_runs(cls: type[Pass], step: Step, example: Example, before: str) -> None:
+    def undone(graph: ir.Graph, edit: Edit) -> None:
+        apply(graph, edit, "check").undo()
+
+    attempts: tuple[tuple[str, Callable[[ir.Graph, Edit], None]], ...] = (
+        ("proposes", lambda graph, edit: None),
+        ("undoes", undone),
+    )
+    for promise, attempt in attempts:
+        model = example.model()
+        infer_types(model)
+        context = example.context(model)
+        instance = cls.configure(step.options)
+        state = _state(model)
+        for graph in (model.graph, *(() if cls.main_graph_only else tuple(model.graph.subgraphs()))):
+            for count, summary in enumerate(_refused(instance, graph, context, attempt)):
+                if count == _MANY:
+                    raise Broken(promise, example, f"refused {_MANY} times, it goes on: {summary}")
+                if graph_hash(model) != before or _state(model) != state:
+                    raise Broken(promise, example, f"the graph changed at: {summary}")
+
+
+def _state(model: ir.Model) -> list[object]:
+    """Names of nodes, in order, and of what they use and make; names of weights, in any order."""
+    nodes = [
+        (node.name, *(value and value.name for value in (*node.inputs, *node.outputs)))
+        for node in model.graph.all_nodes()
+    ]
+    return [*nodes, sorted(model.graph.initializers)]
+
+
+def _refused(
+    instance: Pass, graph: ir.Graph, context: Context, attempt: Callable[[ir.Graph, Edit], None]
+) -> Iterator[str]:
+    """Drive a pass that is refused every edit; what it proposed, one by one, and its end."""
+    generator = instance.edits(graph, context)
+    outcome: Outcome | None = None
+    while True:
+        try:
+            proposal = generator.send(outcome)
+        except StopIteration:
+            yield "the end"
+            return
+        outcome = None
+        if isinstance(proposal, Edit):
+            attempt(graph, proposal)
+            outcome = Outcome.REFUSED
+            yield proposal.summary
+
+
+def _check_interface(example: Example, run: _Run) -> None:
+    model = example.model()
+    infer_types(model)
+    old, new = Interface.of(model), Interface.of(run.model)
+    if not run.result.adapters and old != new:
+        raise Broken("interface", example, f"{old} became {new}, and there is no adapter")
+    if [spec.name for spec in old.outputs] != [spec.name for spec in new.outputs]:
+        raise Broken("interface", example, "outputs have other names")
+    known = {value.name or "" for value in run.model.graph.inputs}
+    for case in example.cases():
+        fed = set(adapt_feeds(run.result.adapters, case.feeds))
+        if not {spec.name for spec in new.inputs} <= fed <= known:
+            raise Broken(
+                "interface", example, f"the adapters feed {sorted(fed)}; the graph takes {sorted(known)}"
+            )
+        return
+
+
+def _check_contract(contract: Contract, example: Example, run: _Run) -> None:
+    tolerance = tolerance_of(contract, length=_LONGEST_SUM)
+    old, new = session(example.model()), session(run.model)
+    for case in _all_cases(contract, example):
+        expected = outputs(old, case.feeds)
+        got = outputs(new, adapt_feeds(run.result.adapters, case.feeds))
+        for name, array in expected.items():
+            verdict = compare(*specified(array, got[name], case.compare.get(name)), tolerance)
+            if not verdict:
+                said = f"{contract}: output {name!r} at {case.name}: {verdict.reason}"
+                raise Broken("contract", example, said)
+
+
+def _all_cases(contract: Contract, example: Example) -> Iterator[Case]:
+    """The example's cases, and for an exact contract each of those of seeded inputs with special values."""
+    rng = np.random.default_rng(0)
+    for case in example.cases():
+        yield case
+        if contract.kind == "exact" and not case.compare:
+            feeds = {name: _with_specials(array, rng) for name, array in case.feeds.items()}
+            yield Case(f"{case.name} with NaN, infinities and zeros", feeds, {})
+
+
+def _with_specials(array: Array, rng: np.random.Generator) -> Any:
+    if array.dtype != np.float32:
+        return array
+    return np.where(rng.random(array.shape) < 0.3, rng.choice(_SPECIAL, array.shape), array)

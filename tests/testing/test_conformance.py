@@ -1,0 +1,281 @@
+"""The kit finds passes that break each promise, and leaves alone those that keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from graphopt import BadInput, registry
+from graphopt.ir import infer_types, is_output
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Outcome, Pass
+from graphopt.testing import check_pass, outputs, session
+from graphopt.testing._example import Example, corpus
+from graphopt.testing._programs import programs
+from graphopt.testing._variants import variant
+from graphopt.verify import check_structure
+
+
+class OnNeg(Pass):
+    """Base of passes that do something to each Neg of a value that is no output."""
+
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        for node in tuple(graph):
+            if node.op_type == "Neg" and node.domain == "" and not is_output(node.outputs[0]):
+                yield from self.on(node, graph)
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        raise NotImplementedError
+
+
+def replaced(
+    node: ir.Node, op_type: str, *inputs: ir.Value | None, weights: tuple[ir.Value, ...] = ()
+) -> Edit:
+    made = ir.Node("", op_type, inputs or node.inputs, name=f"{node.name}/{op_type}")
+    return Edit(
+        f"{node.op_type} to {op_type}",
+        remove=[node],
+        insert=[made],
+        initializers=weights,
+        replace={node.outputs[0]: made.outputs[0]},
+    )
+
+
+def number(value: float, node: ir.Node) -> ir.Value:
+    tensor = ir.tensor(np.asarray(value, np.float32))
+    return ir.Value(
+        name=f"{node.name}/number", shape=ir.Shape([]), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+
+
+class Raises(OnNeg):
+    name = "raises"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        yield from ()
+        raise RuntimeError("cannot")
+
+
+class Breaks(OnNeg):
+    name = "breaks"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        yield replaced(node, "NoSuchOperator")
+
+
+class Counts(OnNeg):
+    """Does something else every time."""
+
+    name = "counts"
+    runs = 0
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        Counts.runs += 1
+        count = number(self.runs, node)
+        yield replaced(node, "Sub", count, node.inputs[0], weights=(count,))
+
+
+class FindsItsOwn(OnNeg):
+    name = "finds-its-own"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        tape = ir.tape.Tape()
+        y = tape.op("Neg", [tape.op("Neg", [tape.op("Neg", [node.inputs[0]])])])
+        for index, made in enumerate(tape.nodes):
+            made.name = f"{node.name}/{index}"
+            made.outputs[0].name = f"{node.name}/{index}"
+        yield Edit("more", remove=[node], insert=tape.nodes, replace={node.outputs[0]: y})
+
+
+class SaysSo(FindsItsOwn):
+    name = "says-so"
+    idempotent: ClassVar[bool] = False
+
+
+class ChangesItself(OnNeg):
+    name = "changes-itself"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        node.op_type = "Abs"
+        yield NearMiss("here", "nothing to see")
+
+
+class RepeatsRefused(OnNeg):
+    name = "repeats-refused"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        outcome: Outcome | None = None
+        while outcome is not Outcome.APPLIED:
+            outcome = yield replaced(node, "Abs")
+
+
+class DoesNothing(OnNeg):
+    name = "does-nothing"
+    idempotent: ClassVar[bool] = False
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        yield replaced(node, "Neg")
+
+
+class DropsAnInput(Pass):
+    name = "drops-an-input"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+    main_graph_only: ClassVar[bool] = True
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        for value in tuple(graph.inputs):
+            if not value.uses() and not value.is_initializer():
+                yield Edit("unused input", drop_inputs=[value])
+
+
+class ForgetsTheSignOfZero(OnNeg):
+    name = "forgets-the-sign-of-zero"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        zero = number(0.0, node)
+        yield replaced(node, "Sub", zero, node.inputs[0], weights=(zero,))
+
+
+class OffByAThousandth(OnNeg):
+    name = "off-by-a-thousandth"
+    contract: ClassVar[Contract] = Contract.reassociates()
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        factor = number(-1.001, node)
+        yield replaced(node, "Mul", factor, node.inputs[0], weights=(factor,))
+
+
+class TimesMinusOne(OnNeg):
+    """Right, but for the sign of NaN, which nothing promises."""
+
+    name = "times-minus-one"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        factor = number(-1.0, node)
+        yield replaced(node, "Mul", factor, node.inputs[0], weights=(factor,))
+
+
+class NeverApplies(OnNeg):
+    name = "never-applies"
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        yield NearMiss(node.name or "", "never")
+
+
+FAULTS = {
+    Raises: "completes",
+    Breaks: "completes",
+    Counts: "deterministic",
+    FindsItsOwn: "idempotent",
+    ChangesItself: "proposes",
+    RepeatsRefused: "proposes",
+    DoesNothing: "honest",
+    DropsAnInput: "interface",
+    ForgetsTheSignOfZero: "contract",
+    OffByAThousandth: "contract",
+    NeverApplies: "applies",
+}
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {**registry.passes(), **{cls.name: cls for cls in (*FAULTS, SaysSo, TimesMinusOne)}}
+    monkeypatch.setattr(registry, "passes", lambda: known)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("cls", FAULTS, ids=lambda cls: cls.name)
+def test_a_broken_promise_is_found(cls: type[Pass]) -> None:
+    found = check_pass(cls, generated=10)
+
+    assert not found
+    assert {problem.promise for problem in found.problems} == {FAULTS[cls]}
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("cls", [SaysSo, TimesMinusOne], ids=lambda cls: cls.name)
+def test_a_pass_that_keeps_them_conforms(cls: type[Pass]) -> None:
+    found = check_pass(cls, generated=10)
+
+    assert found.problems == []
+    assert 0 < found.changed < found.graphs
+
+
+@pytest.mark.usefixtures("installed")
+def test_an_edit_that_cannot_be_undone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphopt.pipeline._apply.Applied.undo", lambda self: None)
+
+    found = check_pass(TimesMinusOne, generated=1)
+
+    assert {problem.promise for problem in found.problems} == {"undoes"}
+
+
+@pytest.mark.usefixtures("installed")
+def test_what_hypothesis_finds_it_makes_small() -> None:
+    found = check_pass(ForgetsTheSignOfZero, generated=50)
+
+    generated = [problem for problem in found.problems if problem.graph.startswith("generated")]
+    assert len(found.problems) >= 2
+    assert all(problem.text.count("Neg") == 1 for problem in generated)
+
+
+def test_a_pass_that_is_not_installed_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="not the installed one"):
+        check_pass(TimesMinusOne)
+
+
+def variants() -> st.SearchStrategy[Example]:
+    return st.builds(
+        variant, st.sampled_from(corpus()), st.none() | st.integers(0, 20), st.booleans(), st.booleans()
+    )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(programs() | variants())
+def test_generated_graphs_are_well_formed_and_run(example: Example) -> None:
+    model = example.model()
+    infer_types(model)
+
+    assert check_structure(model) == []
+    made = session(model)
+    for case in example.cases():
+        assert outputs(made, case.feeds).keys() == {value.name for value in model.graph.outputs}
+
+
+def features(model: ir.Model) -> Iterator[str]:
+    for node in model.graph.all_nodes():
+        yield from ("subgraph" for _ in [0] if node.op_type in ("If", "Loop"))
+        yield from ("empty input" for value in node.inputs[:-1] if value is None)
+    for value in model.graph.inputs:
+        for dim in value.shape or ():
+            yield "zero" if dim == 0 else "unknown" if getattr(dim, "value", dim) is None else "known"
+    for value in model.graph.initializers.values():
+        yield from ("shared weight" for _ in [0] if len(value.uses()) > 1)
+
+
+def test_generated_graphs_have_what_passes_forget() -> None:
+    seen: set[str] = set()
+
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
+    @given(programs())
+    def look(example: Example) -> None:
+        seen.update(features(example.model()))
+
+    look()
+    assert {"subgraph", "empty input", "zero", "unknown", "shared weight"} <= seen
+
+
+def test_arrays_are_not_the_same_in_every_case() -> None:
+    example = next(e for e in corpus() if e.path.stem == "signs-and-nothing")
+    shapes: list[Any] = [case.feeds["x"].shape for case in example.cases()]
+
+    assert shapes == [(2, 4), (0, 1)]
