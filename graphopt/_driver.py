@@ -14,6 +14,7 @@ from graphopt.export import Source, export, resolve_source
 from graphopt.package import Package, check_destination, staged
 from graphopt.pipeline import Budget, OnMismatch, Recipe, build_steps, load_recipe, with_options
 from graphopt.report import Report
+from graphopt.verify import KernelWorker
 
 if TYPE_CHECKING:
     from graphopt.targets import Target
@@ -74,20 +75,23 @@ def optimize(
         )
     if out is not None:
         check_destination(Path(out), force=force, source=found.path)
-    with clock.phase("export", "exporting"):
-        exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
-    if chosen is None:
-        chosen = configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
-    place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
-    with staged(place, force=force, source=found.path) as staging:
-        job = Job(found, exported, platform, chosen, place, staging, clock)
-        job.transform(verify, stop_after, bindings=bindings, on_mismatch=on_mismatch)
-        job.compile()
-        if validate:
-            job.compare(bindings, trust_remote_code)
-        report = job.write(bindings, verify)
-        if job.closing.verdict == "failed":
-            raise Rejected(f"the package differs from its source: {job.closing.failures()[0]}", report)
+    with KernelWorker() as kernels:
+        if verify == "numeric":
+            kernels.start()  # it gets ready while the model is exported
+        with clock.phase("export", "exporting"):
+            exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+        if chosen is None:
+            chosen = configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
+        place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
+        with staged(place, force=force, source=found.path) as staging:
+            job = Job(found, exported, platform, chosen, place, staging, clock, kernels)
+            job.transform(verify, stop_after, bindings=bindings, on_mismatch=on_mismatch)
+            job.compile()
+            if validate:
+                job.compare(bindings, trust_remote_code)
+            report = job.write(bindings, verify)
+            if job.closing.verdict == "failed":
+                raise Rejected(f"the package differs from its source: {job.closing.failures()[0]}", report)
     return Package.load(place)
 
 

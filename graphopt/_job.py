@@ -30,7 +30,7 @@ from graphopt.pipeline import (
 )
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
 from graphopt.runtime import default_threads
-from graphopt.verify import ClosingCheck, EditVerifier
+from graphopt.verify import ClosingCheck, EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -71,6 +71,7 @@ class Job:
     out: Path
     staging: Staging
     clock: Clock
+    kernels: KernelWorker = field(default_factory=KernelWorker)
     result: RunResult = field(default_factory=RunResult)
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
 
@@ -142,6 +143,7 @@ class Job:
             self.context.domain,
             arrays=bindings.arrays,
             sizes=bindings.dims,
+            worker=self.kernels,
             threads=default_threads(),
         )
 

@@ -5,6 +5,7 @@ from graphopt.verify._edits import EditVerdict, EditVerifier
 from graphopt.verify._measures import cosines
 from graphopt.verify._structure import check_structure
 from graphopt.verify._tolerance import Tolerance, Verdict, compare, tolerance_of
+from graphopt.verify._worker import KernelWorker
 
 __all__ = [
     "METRICS",
@@ -13,6 +14,7 @@ __all__ = [
     "ClosingComparison",
     "EditVerdict",
     "EditVerifier",
+    "KernelWorker",
     "Tolerance",
     "Verdict",
     "check_structure",

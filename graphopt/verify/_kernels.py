@@ -211,6 +211,8 @@ def main() -> None:
         if args.memory:
             resource.setrlimit(resource.RLIMIT_AS, (args.memory, args.memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import onnxruntime  # noqa: F401  # now: whoever asks first need not wait for it
+
     pipe = Connection(args.handle)
     pipe.send("ready")
     while True:

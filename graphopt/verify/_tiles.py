@@ -14,7 +14,7 @@ from graphopt.verify._window import Leaf, Piece, Weight, Window
 
 __all__ = ["in_tiles"]
 
-_FREE_ABOVE, _FREE_TILE = 32 << 20, 1024
+_FREE_ABOVE, _FREE_TILE = 1 << 20, 1024
 _HELD_ABOVE, _HELD_TILE = 64 << 20, 16384
 
 
@@ -31,11 +31,16 @@ def in_tiles(window: Window) -> Iterator[Window]:
         yield window
         return
     length = max(largest.shape)
-    if length <= step or not all(_divisible(p, length) for p in (window.before, window.after)):
+    pieces = (window.before, window.after)
+    if length <= step or not all(_has(p, length) and _divisible(p, length) for p in pieces):
         yield window
         return
     for start in range(0, length if window.by_content else 1, step):
         yield _tile(window, length, start, min(start + step, length))
+
+
+def _has(piece: Piece, length: int) -> bool:
+    return any(length in weight.expr.shape for weight in piece.weights.values())
 
 
 def _divisible(piece: Piece, length: int) -> bool:

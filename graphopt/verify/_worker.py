@@ -19,13 +19,22 @@ SECONDS = 120.0
 
 
 class KernelWorker:
-    """Answers comparisons. A crash or a timeout is an answer too, and the next question starts it anew."""
+    """Answers comparisons. A crash or a timeout is an answer too, and the next question starts it anew.
+
+    A `with` statement ends its process.
+    """
 
     def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS) -> None:
         self._memory, self._seconds = memory, seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._ready = False
+
+    def __enter__(self) -> KernelWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> None:
         """Start the process without waiting until it is ready."""
