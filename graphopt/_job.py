@@ -128,14 +128,9 @@ class Job:
                 running.enter_context(own)
             run_recipe(self.exported.model, self.recipe, self.context, options, self.result)
 
-    def applied(self) -> tuple[tuple[str, EditRecord], ...]:
-        """The edits in force, in order, with the names of their steps."""
-        return tuple(
-            (record.step, edit)
-            for record in self.result.records
-            for edit in record.edits
-            if edit.outcome == "applied"
-        )
+    def edits(self) -> tuple[tuple[str, EditRecord], ...]:
+        """The edits that passes proposed, in order, with the names of their steps."""
+        return tuple((record.step, edit) for record in self.result.records for edit in record.edits)
 
     def _verifier(self, bindings: Bindings) -> EditVerifier:
         return EditVerifier(

@@ -43,9 +43,10 @@ class Bisection:
     """What was found. `culprit` is None where the whole recipe is good.
 
     `together` are earlier edits without which the culprit does no harm; `candidates` are edits that could not
-    be told from it, because every trial between them was skipped. `reproducer` is a folder with the models
-    before and after, inputs and a script, if a difference shows in a piece of the graph. `trials` counts
-    packages that were made and judged, `known` those that an earlier, interrupted run had.
+    be told from it, because every trial between them was skipped. `promise`: the package passes for good, but
+    the culprit does not keep what its pass promises. `reproducer` is a folder with the models before and
+    after, inputs and a script, if a difference shows in a piece of the graph. `trials` counts packages
+    that were made and judged, `known` those that an earlier, interrupted run had.
     """
 
     culprit: Culprit | None
@@ -54,6 +55,7 @@ class Bisection:
     reproducer: Path | None = None
     trials: int = 0
     known: int = 0
+    promise: bool = False
 
 
 def bisect(
@@ -74,8 +76,9 @@ def bisect(
 
     `check` is a shell command, run with the package's folder in GRAPHOPT_PACKAGE: exit code 0 is good, 125
     cannot be judged, 1 to 127 is bad. Without it a package is bad if it differs from its source by more than
-    the recipe allows. Work is kept in the folder `out`: an interrupted search goes on where it was. Raises
-    `CheckFailed` where the package is bad without any edit, `BadInput` where it cannot be judged.
+    the recipe allows, or else if an edit does not keep what its pass promises. Work is kept in the folder
+    `out`: an interrupted search goes on where it was. Raises `CheckFailed` where the package is bad without
+    any edit, `BadInput` where it cannot be judged.
     """
     say = progress or (lambda text: None)
     platform: Target = registry.resolve("target", target, registry.targets())()
@@ -135,14 +138,14 @@ class _Search:
         if whole.verdict == "skip":
             raise BadInput("the check cannot judge the whole recipe's package")
         if whole.verdict == "good":
-            return Bisection(None, trials=self.trials, known=self.known)
+            return self.broken_promise() or Bisection(None, trials=self.trials, known=self.known)
         nothing = self.tried(Only())
         if nothing.verdict != "good":
             raise CheckFailed(
                 "the package is bad without any edit: no pass is to blame",
                 hint="Look at the export, the target, the runtime, or the check itself.",
             )
-        edits = [(step, record) for step, record in whole.applied]
+        edits = whole.applied
         ends = self.ends_of_passes(edits)
         good, bad = first_bad(len(ends) - 1, lambda n: self.prefix(edits, ends[n]))
         low, high = ends[good], ends[bad]
@@ -158,6 +161,19 @@ class _Search:
             self.trials,
             self.known,
         )
+
+    def broken_promise(self) -> Bisection | None:
+        """The first edit that does not keep what its pass promises, though the package may pass for good."""
+        if self.trier.check is not None:
+            return None
+        self.say("checking every edit")
+        with self.verifier(EditVerifier) as verifier:
+            failed = self.trier(Except(), verifier=verifier).failed
+        self.trials += 1
+        if not failed:
+            return None
+        folder = self.found(failed[0][1].identity)
+        return Bisection(_culprit(failed[0]), (), (), folder, self.trials, self.known, promise=True)
 
     @staticmethod
     def ends_of_passes(edits: Sequence[tuple[str, EditRecord]]) -> list[int]:
@@ -191,18 +207,25 @@ class _Search:
         identity = edits[-1][1].identity
         choice = Only(frozenset(record.identity for _, record in edits))
         for kind in (EditVerifier, _Strict):
-            with kind(
-                self.trier.exported.interface,
-                self.trier.domain(),
-                arrays=self.trier.bindings.arrays,
-                sizes=self.trier.bindings.dims,
-                threads=default_threads(),
-            ) as verifier:
+            with self.verifier(kind) as verifier:
                 self.trier(choice, verifier=verifier, verified={identity})
-            folder = self.trier.reproducers() / identity.replace(":", "-")
-            if folder.is_dir():
-                return folder
+            if self.found(identity):
+                return self.found(identity)
         return None
+
+    def verifier(self, kind: type[EditVerifier]) -> EditVerifier:
+        return kind(
+            self.trier.exported.interface,
+            self.trier.domain(),
+            arrays=self.trier.bindings.arrays,
+            sizes=self.trier.bindings.dims,
+            threads=default_threads(),
+        )
+
+    def found(self, identity: str) -> Path | None:
+        """The folder with what it takes to see the difference that an edit makes, if one was seen."""
+        folder = self.trier.reproducers() / identity.replace(":", "-")
+        return folder if folder.is_dir() else None
 
     def tried(self, choice: Choice) -> Trial:
         name = hashlib.sha256(repr(choice.key()).encode()).hexdigest()

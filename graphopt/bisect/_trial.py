@@ -75,10 +75,20 @@ class Except(Choice):
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial came to: the verdict, and the edits that were in force, in order, as (step, record)."""
+    """What a trial came to: the verdict, and the edits that were proposed, in order, as (step, record)."""
 
     verdict: Verdict
-    applied: tuple[tuple[str, EditRecord], ...]
+    edits: tuple[tuple[str, EditRecord], ...]
+
+    @property
+    def applied(self) -> list[tuple[str, EditRecord]]:
+        """The edits in force."""
+        return [(step, record) for step, record in self.edits if record.outcome == "applied"]
+
+    @property
+    def failed(self) -> list[tuple[str, EditRecord]]:
+        """The edits that a verifier found not to keep what their passes promise."""
+        return [(step, record) for step, record in self.edits if record.verdict == "failed"]
 
 
 @dataclass
@@ -116,18 +126,18 @@ class Trier:
                 )
                 job.compile()
             except (CheckFailed, BadInput):
-                return Trial("bad", job.applied())
+                return Trial("bad", job.edits())
             if self.check is None:
                 job.compare(self.bindings, self.trust_remote_code)
             job.write(self.bindings, "structure")
         if self.check is not None:
-            return Trial(self._judged(place), job.applied())
+            return Trial(self._judged(place), job.edits())
         if job.closing.verdict == "inconclusive":
             raise BadInput(
                 f"no result can be judged: {job.closing.reason}",
                 hint="Give --check, or say what legal inputs are with --inputs and --dim.",
             )
-        return Trial("good" if job.closing.verdict == "passed" else "bad", job.applied())
+        return Trial("good" if job.closing.verdict == "passed" else "bad", job.edits())
 
     def domain(self) -> InputDomain | None:
         """What legal inputs are, if the source's family says so."""

@@ -89,6 +89,8 @@ def _show(found: Bisection) -> None:
     if found.culprit is None:
         out.print(f"The package is good: there is nothing to find. ({tried})")
         return
+    if found.promise:
+        out.print("The package passes for good, but one of its edits does not keep what its pass promises:")
     out.print(f"[bold]{found.culprit.step}[/bold]: {_line(found.culprit)}")
     for other in found.together:
         out.print(f"  does harm only together with {other.step}: {_line(other)}")

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.verify._inputs import (
+    VARIANTS,
     Binding,
     Undecided,
     feeds_of,
@@ -154,9 +155,7 @@ class EditVerifier:
             bindings = unknown_bindings(sorted(names), self.arrays, self.sizes)
         elif not any(leaf.source in bindings[0].feeds for leaf in window.leaves if _integral(leaf.dtype)):
             bindings = _different(bindings, 2 if contract.kind == "lossy" else _CALLS)
-        variants = ["normal"] if contract.kind == "lossy" else ["normal", "zeros", "large"]
-        if contract.kind != "lossy":
-            variants.append("not finite")
+        variants = VARIANTS[:1] if contract.kind == "lossy" else VARIANTS
         calls = [(binding, "normal") for binding in bindings]
         calls += [(bindings[0], variant) for variant in variants[1:]]
         if not window.leaves:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from graphopt.families import Case, InputDomain, Interface
     from graphopt.pipeline import Adapter
 
-__all__ = ["Binding", "Undecided", "feeds_of", "legal_bindings", "unknown_bindings", "valid_part"]
+__all__ = ["VARIANTS", "Binding", "Undecided", "feeds_of", "legal_bindings", "unknown_bindings", "valid_part"]
 
 Arrays = dict[str, np.ndarray]
 
 _PRIMES = (7, 5, 3, 11, 13)
-_LARGE = 1e4
-VARIANTS = ("normal", "zeros", "large", "not finite")
-"""Kinds of free values: normally distributed, all zero, with a few large, with a few NaN or infinite."""
+_LARGE, _SMALL = 1e4, 1e-3
+VARIANTS = ("normal", "zeros", "small", "large", "not finite")
+"""Kinds of free values: normally distributed, all zero, all small, a few large, a few NaN or infinite."""
 
 
 class Undecided(Exception):
@@ -133,6 +133,8 @@ def _free(shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Gener
     values = rng.standard_normal(shape)
     if variant == "zeros":
         values[...] = 0
+    if variant == "small":
+        values *= _SMALL
     flat = values.reshape(-1)
     if variant == "large" and flat.size:
         flat[rng.integers(0, flat.size, 3)] = (_LARGE, -_LARGE, _LARGE / 3)

@@ -73,6 +73,17 @@ class WrongConstant(Planted):
         return node.op_type
 
 
+class BarelyWrong(Planted):
+    """Bit-equal, it says; off by one unit in the last place."""
+
+    name = "barely-wrong"
+
+    def written(self, node, inputs, attributes, tape):
+        if node.op_type == "Add":
+            inputs[1] = tape.initializer(ir.tensor(np.nextafter(np.float32(1), np.float32(2))), "barely")
+        return node.op_type
+
+
 class WrongAxis(Planted):
     name = "wrong-axis"
 
@@ -125,7 +136,7 @@ class SecondHalf(Planted):
         return node.op_type
 
 
-FAULTS = (Anew, WrongConstant, WrongAxis, DroppedMask, SwappedInputs, FirstHalf, SecondHalf)
+FAULTS = (Anew, WrongConstant, BarelyWrong, WrongAxis, DroppedMask, SwappedInputs, FirstHalf, SecondHalf)
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +193,13 @@ def test_a_fault_that_takes_two_edits_names_both(search: Callable[..., Bisection
     assert found.culprit is not None
     assert (found.culprit.step, found.culprit.summary) == ("second-half", "Mul anew")
     assert [(c.step, c.summary) for c in found.together] == [("first-half", "Neg anew")]
+
+
+def test_a_broken_promise_is_found_in_a_package_that_passes(search: Callable[..., Bisection]) -> None:
+    found = search("anew", "barely-wrong", "anew")
+    assert found.culprit is not None
+    assert (found.promise, found.culprit.step, found.culprit.summary) == (True, "barely-wrong", "Add anew")
+    assert found.reproducer is not None
 
 
 def test_a_good_recipe_has_no_culprit(search: Callable[..., Bisection]) -> None:
