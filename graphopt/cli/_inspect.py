@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from graphopt.cli._console import console, json_option, write_json
-from graphopt.errors import BadInput
+from graphopt.cli._graph_files import graph_files
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,23 +27,12 @@ def command(model: Path, json_file: str | None) -> None:
     """Show the interface, the operators and the size of MODEL, an .onnx file or a package folder."""
     from graphopt.ir import load_model
 
-    described = {path.name: _describe(load_model(path)) for path in _graphs(model)}
+    described = {path.name: _describe(load_model(path)) for path in graph_files(model)}
     write_json(json_file, described)
     if json_file == "-":
         return
     for name, one in described.items():
         console().print(_rendered(name, one))
-
-
-def _graphs(model: Path) -> list[Path]:
-    if not model.exists():
-        raise BadInput(f"{model} does not exist")
-    if model.is_file():
-        return [model]
-    found = sorted(model.glob("*.onnx"))
-    if not found:
-        raise BadInput(f"{model} holds no .onnx file")
-    return found
 
 
 def _describe(model: ir.Model) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "bench": ("graphopt.cli._bench", "Measure a package's speed, alone or against another."),
         "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
+        "diff": ("graphopt.cli._diff", "Show what changed between two graphs, by region."),
         "passes": ("graphopt.cli._passes", "List passes and recipes, show one, make and check your own."),
         "targets": ("graphopt.cli._targets", "List targets, show one, make your own, check this machine."),
         "models": (

@@ -4,7 +4,7 @@ from graphopt.ir._bytes import payload
 from graphopt.ir._checkpoint import SafetensorsIndex
 from graphopt.ir._evaluate import evaluate, extract, used_values
 from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
-from graphopt.ir._hash import graph_hash
+from graphopt.ir._hash import graph_hash, node_signature
 from graphopt.ir._infer import infer_types
 from graphopt.ir._lazy import (
     Affine,
@@ -55,6 +55,7 @@ __all__ = [
     "is_output",
     "lazy",
     "load_model",
+    "node_signature",
     "parse",
     "payload",
     "producer",

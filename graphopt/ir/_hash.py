@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from graphopt.ir._tensor import lazy
 
-__all__ = ["graph_hash"]
+__all__ = ["graph_hash", "node_signature"]
 
 
 def graph_hash(model: ir.Model | ir.Graph) -> str:
@@ -26,6 +26,15 @@ def graph_hash(model: ir.Model | ir.Graph) -> str:
     if isinstance(model, ir.Model):
         parts += sorted(_function(function) for function in model.functions.values())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def node_signature(node: ir.Node) -> str:
+    """Equal for nodes of one operator, with equal attributes and the same optional outputs in use.
+
+    Values that a subgraph takes from around it do not count.
+    """
+    attributes = [(name, _attribute(a, {})) for name, a in sorted(node.attributes.items())]
+    return _digest(node.op_identifier(), attributes, [bool(output.name) for output in node.outputs])
 
 
 def _function(function: ir.Function) -> str:
