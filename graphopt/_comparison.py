@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ SEED = 0
 TEXT_GENERATION = "text-generation"
 TOKENS = 2048
 CHARACTERS = 20_000
+LARGEST = 1 << 30
+"""Elements of an input that nobody gave."""
 
 
 class _Undecided(Exception):
@@ -84,6 +87,8 @@ class Bindings:
             if not isinstance(dim, int) and dim not in sizes:
                 raise _Undecided(f"legal sizes of {spec.name}'s dimension {dim or '?'} are unknown")
             shape.append(dim if isinstance(dim, int) else sizes[str(dim)])
+        if prod(shape) > LARGEST:
+            raise _Undecided(f"{spec.name} of shape {shape} has more elements than are made up")
         if spec.dtype == "bool":
             return rng.integers(0, 2, shape).astype(bool)
         if not spec.dtype.startswith("float"):

@@ -11,14 +11,12 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from graphopt.errors import BadInput
+from graphopt.ir._admission import DAMAGED, admit, text_problem
 from graphopt.ir._lazy import FileRange
-from graphopt.ir._proto import all_graphs, checker_problems, graph_protos
+from graphopt.ir._proto import all_graphs, graph_protos, to_proto
 from graphopt.ir._tensor import LazyTensor
 
 __all__ = ["inside_repository", "load_model"]
-
-OLDEST_OPSET = 13
-_DAMAGED = "The file is damaged or of another kind. Download or export it again."
 
 
 def load_model(path: str | Path) -> ir.Model:
@@ -30,9 +28,9 @@ def load_model(path: str | Path) -> ir.Model:
     """
     path = Path(path)
     proto = _proto(path)
-    _check_opset(path, proto)
-    _check_tensors(path, proto)
     try:
+        admit(path, proto)
+        _forget_negative_sizes(proto)
         model = ir.from_proto(proto)
         for owner, name, tensor in _tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
@@ -43,80 +41,38 @@ def load_model(path: str | Path) -> ir.Model:
                     owner.attributes[name] = ir.AttrTensor(name, bound)
             elif tensor.dtype != ir.DataType.STRING and len(tensor.tobytes()) != tensor.nbytes:
                 raise ValueError(f"{name!r} does not hold the {tensor.nbytes} bytes that its shape needs")
+        to_proto(model, weights="none")
     except BadInput:
         raise
     except Exception as error:  # onnx_ir raises many kinds, for many kinds of damage
-        raise BadInput(f"{path} is not a valid ONNX model: {_innermost(error)}", hint=_DAMAGED) from error
-    problems = checker_problems(model)
-    if problems:
-        raise BadInput(f"{path} is not a valid ONNX model: {problems[0]}")
+        problem = text_problem(proto) or _innermost(error)
+        raise BadInput(f"{path} is not a valid ONNX model: {problem}", hint=DAMAGED) from error
     return model
 
 
 def _proto(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise BadInput(f"{path} does not exist or is not a file")
+    if path.stat().st_size > onnx.checker.MAXIMUM_PROTOBUF:
+        raise BadInput(f"{path} is larger than an ONNX model may be", hint=DAMAGED)
     try:
         proto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except (DecodeError, ValueError) as error:
-        raise BadInput(f"{path} is not an ONNX model: {error}", hint=_DAMAGED) from error
+        raise BadInput(f"{path} is not an ONNX model: {error}", hint=DAMAGED) from error
     except PermissionError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     if not proto.graph.output:
-        raise BadInput(f"{path} is not an ONNX model: it has no outputs", hint=_DAMAGED)
+        raise BadInput(f"{path} is not an ONNX model: it has no outputs", hint=DAMAGED)
     return proto
 
 
-def _check_opset(path: Path, proto: onnx.ModelProto) -> None:
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
-    newest = onnx.defs.onnx_opset_version()
-    if version is None:
-        raise BadInput(f"{path} imports no opset of the default domain", hint=_DAMAGED)
-    if version < OLDEST_OPSET:
-        raise BadInput(
-            f"{path} is at opset {version}; graphopt reads opset {OLDEST_OPSET} and up",
-            hint="Export it again at a newer opset, or convert it with onnx.version_converter.",
-        )
-    if version > newest:
-        raise BadInput(f"{path} is at opset {version}; the installed onnx knows opsets up to {newest}")
-
-
-def _check_tensors(path: Path, proto: onnx.ModelProto) -> None:
-    """Refuse what onnx_ir would drop or misread."""
+def _forget_negative_sizes(proto: onnx.ModelProto) -> None:
+    """Some exporters write -1 where a size varies; to onnxruntime, too, that is one nobody knows."""
     for graph in graph_protos(proto.graph):
-        for sparse in graph.sparse_initializer:
-            raise BadInput(
-                f"{path} has sparse weights ({sparse.values.name!r}), which graphopt does not read",
-                hint="Save it again with dense weights.",
-            )
-    for tensor in _tensor_protos(proto):
-        where = f"{path}: weight {tensor.name!r}"
-        if min(tensor.dims, default=0) < 0:
-            raise BadInput(f"{where} has the impossible shape {list(tensor.dims)}", hint=_DAMAGED)
-        for entry in tensor.external_data:
-            if entry.key in ("offset", "length") and not (entry.value.isascii() and entry.value.isdigit()):
-                raise BadInput(f"{where} has external data at {entry.key} {entry.value!r}", hint=_DAMAGED)
-
-    for attribute in _attribute_protos(proto):
-        if any(tensor.external_data for tensor in attribute.tensors):
-            raise BadInput(f"{path} has external data in a list of tensors, attribute {attribute.name!r}")
-
-
-def _tensor_protos(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for graph in graph_protos(proto.graph):
-        yield from graph.initializer
-    for attribute in _attribute_protos(proto):
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-
-
-def _attribute_protos(proto: onnx.ModelProto) -> Iterator[onnx.AttributeProto]:
-    functions = (onnx.GraphProto(node=function.node) for function in proto.functions)
-    for top in (proto.graph, *functions):
-        for graph in graph_protos(top):
-            for node in graph.node:
-                yield from node.attribute
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
 
 
 def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.TensorProtocol]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -12,9 +12,19 @@ import onnx_ir as ir
 
 from graphopt.ir._tensor import has_data
 
-__all__ = ["ABSENT", "all_graphs", "checker_problems", "graph_protos", "swapped_weights", "to_proto"]
+__all__ = [
+    "ABSENT",
+    "all_graphs",
+    "checker_problem",
+    "checker_problems",
+    "graph_protos",
+    "swapped_weights",
+    "to_proto",
+    "without_weights",
+]
 
 _SMALL = 1024
+_INLINE = 2 * _SMALL
 ABSENT = "absent"
 
 
@@ -75,25 +85,62 @@ def checker_problems(model: ir.Model) -> list[str]:
 
     Operators of domains it does not know pass.
     """
-    proto = to_proto(model, weights="none")
-    declared = {value.name for value in proto.graph.input}
-    for graph in graph_protos(proto.graph):
-        kept = []
-        for tensor in graph.initializer:
-            if tensor.data_location != onnx.TensorProto.EXTERNAL:
-                kept.append(tensor)
-            elif tensor.name not in declared:
-                # An input of the whole model is visible wherever the weight was, and has no data to check.
-                declared.add(tensor.name)
-                info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-                proto.graph.input.append(info)
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
+    problem = checker_problem(without_weights(to_proto(model, weights="none")))
+    return [] if problem is None else [problem]
+
+
+def checker_problem(proto: onnx.ModelProto) -> str | None:
+    """What onnx.checker says of a model, on one line; None where it is content."""
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
-        return [f"onnx.checker: {error}"]
-    return []
+        return f"onnx.checker: {' '.join(str(error).split())}"
+    return None
+
+
+def without_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose weights of more than 1 KiB, and those in files, are inputs of the whole model instead.
+
+    Such an input is visible wherever the weight was, and has no data to check. In attributes, such tensors
+    become empty.
+    """
+    bare = onnx.ModelProto(
+        ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
+    )
+    bare.graph.name = proto.graph.name
+    for field in ("node", "input", "output", "value_info"):
+        getattr(bare.graph, field).extend(getattr(proto.graph, field))
+    declared = {value.name for value in proto.graph.input}
+    bare.graph.initializer.extend(_moved(proto.graph.initializer, bare.graph, declared))
+    for graph in graph_protos(bare.graph):
+        kept = _moved(graph.initializer, bare.graph, declared)
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t") and not _is_small(attribute.t):
+                    attribute.t.CopyFrom(onnx.TensorProto(data_type=attribute.t.data_type, dims=[0]))
+    return bare
+
+
+def _moved(
+    tensors: Iterable[onnx.TensorProto], main: onnx.GraphProto, declared: set[str]
+) -> list[onnx.TensorProto]:
+    """The small ones of `tensors`; the others become inputs of `main` that are not `declared` yet."""
+    kept = []
+    for tensor in tensors:
+        if _is_small(tensor):
+            kept.append(tensor)
+        elif tensor.name not in declared:
+            declared.add(tensor.name)
+            main.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return kept
+
+
+def _is_small(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() <= _INLINE
 
 
 def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -1,0 +1,62 @@
+"""The command line in a process that may crash, hang or eat memory without harm to the test."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MEMORY", "SECONDS", "Outcome", "run_limited"]
+
+MEMORY = 6 << 30
+"""Bytes of address space; onnxruntime and the Python libraries take less than one of them."""
+SECONDS = 30.0
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tests.hostile._preload"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the exit code (None: it was stopped after `SECONDS`), and what it said."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+def run_limited(
+    arguments: Sequence[str], folder: Path, *, memory: int = MEMORY, seconds: float = SECONDS
+) -> Outcome:
+    """Run the command line in `folder` with limited memory and time."""
+    said = [folder.parent / f"{folder.name}.{stream}" for stream in ("out", "err")]
+    process = _context.Process(target=_run, args=(list(arguments), folder, said, memory))
+    process.start()
+    process.join(seconds)
+    code = process.exitcode
+    if code is None:
+        process.kill()
+        process.join()
+    process.close()
+    out, err = (path.read_text(encoding="utf-8", errors="replace") for path in said)
+    return Outcome(code, out, err)
+
+
+def _run(arguments: list[str], folder: Path, said: list[Path], memory: int) -> None:
+    for stream, path in zip((1, 2), said, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.chdir(folder)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from graphopt.cli._main import run
+
+    code = run(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
