@@ -4,11 +4,12 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test check bench wheel-demo clean
+.PHONY: help venv demo test fuzz check bench wheel-demo clean
 
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
 	@echo "make test         every test, on two processes"
+	@echo "make fuzz         thousands of damaged models, other ones each time"
 	@echo "make check        lint, format, types, import contract"
 	@echo "make bench        a 1.24B-parameter shape, beside onnxruntime-genai's builder (about an hour, 15 GB of disk)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
@@ -34,6 +35,9 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest -n 2
+
+fuzz: venv
+	FUZZ=5000 $(BIN)/python -m pytest -n 2 tests/hostile/test_fuzz.py
 
 check: venv
 	$(BIN)/ruff check .

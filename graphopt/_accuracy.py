@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ __all__ = [
     "session_model",
     "through",
 ]
+
+SECONDS = 600.0
+"""How long one call of a model may take."""
 
 Arrays = Mapping[str, NDArray[Any]]
 Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
@@ -68,15 +72,33 @@ def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]
 def session_model(session: Any, name: str, failure: type[GraphoptError] = CheckFailed) -> Model:
     """The model behind an `onnxruntime.InferenceSession`, from feeds by name to results by name.
 
-    Raises `failure`, calling the model `name`, for feeds that it cannot run on.
+    Raises `failure`, calling the model `name`, for feeds that it cannot run on, or not in ten minutes.
     """
     names = [output.name for output in session.get_outputs()]
 
     def run(feeds: Arrays) -> dict[str, NDArray[Any]]:
-        with runtime_errors_as(failure, f"{name} cannot run on {_shapes(feeds)}"):
-            return dict(zip(names, session.run(None, dict(feeds)), strict=True))
+        with (
+            runtime_errors_as(failure, f"{name} cannot run on {_shapes(feeds)}"),
+            _limited(SECONDS) as options,
+        ):
+            return dict(zip(names, session.run(None, dict(feeds), options), strict=True))
 
     return run
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[Any]:
+    """`onnxruntime.RunOptions` of a run that ends, with an error, when `seconds` are over."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 def _shapes(feeds: Arrays) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -11,11 +12,15 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from graphopt.ir import LazyTensor, Transposed, const_of, has_data, lazy
+from graphopt.ir import LazyTensor, Transposed, const_of, has_data, lazy, stored_bytes
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
 _DRAWS = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+_SIZED_BY_VALUES = frozenset(
+    {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot"}
+    | {"HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "CenterCropPad"}
 )
 _READ_LIMIT = 1 << 20
 
@@ -28,7 +33,8 @@ class FoldConstants(Pass):
     A Transpose of a large weight becomes a lazy view of it: nothing is read, and where the weight has no
     other use nothing is added.
     Refuses: results (or intermediate sizes) that would grow the model by more than `max_growth` bytes in all;
-    weights without data; random operators; graph inputs with defaults; large operands but under Transpose.
+    weights without data; random operators; computations on text; graph inputs with defaults; large operands
+    but under Transpose.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -46,13 +52,16 @@ class FoldConstants(Pass):
         for node in graph:
             if node.domain != "" or node.op_type in _DRAWS or not node.outputs:
                 continue
-            folded = _fold(node, context)
+            if any(output.is_graph_output() for output in node.outputs):
+                continue
+            try:
+                folded = _fold(node, context, max(budget, 0) + _freed(node))
+            except _TooLarge as found:
+                yield NearMiss(node.name or node.op_type, f"would add {found.nbytes - _freed(node):,} bytes")
+                continue
             if folded is None:
                 continue
-            growth = sum(t.nbytes for t in folded) - _freed(node)
-            if growth > max(budget, 0) and node.op_type != "Constant":
-                yield NearMiss(node.name or node.op_type, f"would add {growth:,} bytes")
-                continue
+            growth = sum(map(stored_bytes, folded)) - _freed(node)
             values = [
                 ir.Value(
                     name=f"{old.name}/constant",
@@ -62,8 +71,6 @@ class FoldConstants(Pass):
                 )
                 for old, tensor in zip(node.outputs, folded, strict=True)
             ]
-            if any(old.is_graph_output() for old in node.outputs):
-                continue
             budget -= max(growth, 0) if node.op_type != "Constant" else 0
             yield Edit(
                 f"{node.op_type} of constants",
@@ -73,22 +80,39 @@ class FoldConstants(Pass):
             )
 
 
-def _fold(node: ir.Node, context: Context) -> Sequence[ir.TensorProtocol] | None:
+class _TooLarge(Exception):
+    def __init__(self, nbytes: int) -> None:
+        super().__init__(nbytes)
+        self.nbytes = nbytes
+
+
+def _fold(node: ir.Node, context: Context, room: int) -> Sequence[ir.TensorProtocol] | None:
+    """What the node makes, None where that is unknown. Raises `_TooLarge` for more than `room` bytes."""
     if node.op_type == "Constant":
         tensor = _constant_node(node)
         return None if tensor is None else [tensor]
     if node.op_type in ("Shape", "Size"):
         return _static_shape(node)
     if node.op_type == "CastLike":
-        return _cast_like(node)
+        return _within(_cast_like(node), room)
     if not node.inputs or not all(value is None or _is_constant(value) for value in node.inputs):
         return None
     if node.op_type == "Transpose":
-        return _transposed(node)
+        return _within(_transposed(node), room)
     arrays = [None if value is None else const_of(value) for value in node.inputs]
-    if any(a is None and v is not None for a, v in zip(arrays, node.inputs, strict=True)):
+    if any(
+        v is not None and (a is None or a.dtype.kind in "OSU")
+        for a, v in zip(arrays, node.inputs, strict=True)
+    ):
         return None
-    return _evaluate(node, arrays, context)
+    return _within(_evaluate(node, arrays, context, room), room)
+
+
+def _within(folded: Sequence[ir.TensorProtocol] | None, room: int) -> Sequence[ir.TensorProtocol] | None:
+    nbytes = sum(map(stored_bytes, folded or ()))
+    if nbytes > room:
+        raise _TooLarge(nbytes)
+    return folded
 
 
 def _is_constant(value: ir.Value) -> bool:
@@ -103,7 +127,7 @@ def _is_constant(value: ir.Value) -> bool:
 def _freed(node: ir.Node) -> int:
     inputs = {value for value in node.inputs if value is not None and value.is_initializer()}
     return sum(
-        value.const_value.nbytes
+        stored_bytes(value.const_value)
         for value in inputs
         if value.const_value is not None and all(user is node for user, _ in value.uses())
     )
@@ -151,16 +175,21 @@ def _transposed(node: ir.Node) -> Sequence[ir.TensorProtocol] | None:
     tensor = value.const_value
     rank = len(tensor.shape)
     perm = tuple(node.attributes.get_ints("perm") or reversed(range(rank)))
+    if sorted(perm) != list(range(rank)):
+        return None
     return [LazyTensor(Transposed(lazy(tensor), perm), name=node.outputs[0].name)]
 
 
 def _evaluate(
-    node: ir.Node, arrays: Sequence[np.ndarray | None], context: Context
+    node: ir.Node, arrays: Sequence[np.ndarray | None], context: Context, room: int
 ) -> Sequence[ir.TensorProtocol] | None:
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
         return None
-    if _output_bytes(node.op_type, arrays) > _READ_LIMIT:
+    nbytes = _result_bytes(node, arrays, context.opset)
+    if nbytes is None or nbytes > _READ_LIMIT:
         return None
+    if nbytes > room:
+        raise _TooLarge(nbytes)
     key = _key(node, arrays, context.opset)
     memo: dict[Hashable, Sequence[np.ndarray] | None] = context.memo.setdefault("fold-constants", {})
     if key not in memo:
@@ -169,27 +198,41 @@ def _evaluate(
     return None if results is None else [ir.tensor(np.asarray(r)) for r in results]
 
 
-def _output_bytes(op_type: str, arrays: Sequence[np.ndarray | None]) -> int:
-    """An upper bound, from the operands, for operators whose result can dwarf them."""
-    first, *rest = (a for a in arrays if a is not None)
-    match op_type:
-        case "ConstantOfShape":
-            return 8 * int(np.prod(np.maximum(first, 0), dtype=np.float64))
-        case "Expand":
-            return int(first.nbytes * np.prod(np.maximum(rest[0], 1), dtype=np.float64))
-        case "Tile":
-            return int(first.nbytes * np.prod(np.maximum(rest[0], 0), dtype=np.float64))
-        case "Range":
-            return int(8 * max(0.0, float(rest[0] - first) / float(rest[1])))
-        case "Pad" | "Resize" | "OneHot" | "Upsample" | "Einsum" | "ConvTranspose" | "MatMul" | "Gemm":
-            return int(np.prod([max(a.nbytes, 1) for a in arrays if a is not None], dtype=np.float64))
-        case _:
-            shapes = [a.shape for a in arrays if a is not None]
-            try:
-                broadcast = int(np.prod(np.broadcast_shapes(*shapes), dtype=np.float64)) * 8
-            except ValueError:
-                broadcast = 0
-            return max(broadcast, sum(a.nbytes for a in arrays if a is not None))
+def _result_bytes(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> int | None:
+    """How large the results are, by the operator's own inference of shapes; None where it cannot say.
+
+    Where a shape is data, as NonZero's, no result is larger than its operands broadcast together.
+    """
+    proto = _bare(node, arrays)
+    known = {
+        name: onnx.numpy_helper.from_array(a)
+        for name, a in zip(proto.input, arrays, strict=True)
+        if a is not None
+    }
+    types = {name: onnx.helper.make_tensor_type_proto(t.data_type, t.dims) for name, t in known.items()}
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        found = onnx.shape_inference.infer_node_outputs(
+            schema, proto, types, known, opset_imports=[onnx.helper.make_opsetid("", opset)]
+        )
+        total = 0
+        for result in found.values():
+            shape = result.tensor_type.shape
+            if not result.tensor_type.HasField("shape") or any(
+                not d.HasField("dim_value") for d in shape.dim
+            ):
+                if node.op_type in _SIZED_BY_VALUES:
+                    return None
+                shapes = [a.shape for a in arrays if a is not None]
+                dims: Sequence[int] = (*np.broadcast_shapes(*shapes), max(map(len, shapes)))
+            else:
+                dims = [d.dim_value for d in shape.dim]
+            dtype = ir.DataType(result.tensor_type.elem_type)
+            width = 1.0 if dtype == ir.DataType.STRING else dtype.itemsize
+            total += int(prod(max(d, 0) for d in dims) * width)
+    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError):
+        return None
+    return total
 
 
 def _key(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Hashable:
@@ -199,16 +242,21 @@ def _key(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Hash
 
 
 def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequence[np.ndarray] | None:
-    names = ["" if a is None else f"x{i}" for i, a in enumerate(arrays)]
-    proto = onnx.helper.make_node(node.op_type, names, [f"y{i}" for i in range(len(node.outputs))])
-    proto.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
+    proto = _bare(node, arrays)
     try:
         evaluator = ReferenceEvaluator(proto, opsets={"": opset})
         results = evaluator.run(
-            None, {name: a for name, a in zip(names, arrays, strict=True) if a is not None}
+            None, {name: a for name, a in zip(proto.input, arrays, strict=True) if a is not None}
         )
     except Exception:
         return None  # the reference implementation does not cover every operator; unfolded is still right
     if not isinstance(results, list) or not all(isinstance(r, np.ndarray | np.generic) for r in results):
         return None
     return results
+
+
+def _bare(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> onnx.NodeProto:
+    names = ["" if a is None else f"x{i}" for i, a in enumerate(arrays)]
+    proto = onnx.helper.make_node(node.op_type, names, [f"y{i}" for i in range(len(node.outputs))])
+    proto.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
+    return proto

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import onnx_ir as ir
 
@@ -49,6 +52,9 @@ class CpuCapabilities(Capabilities):
     def _reason(self, node: ir.Node, version: int) -> str | None:
         if (node.domain, node.op_type) == ("", "Constant"):
             return None  # becomes an initializer
+        largest = max(map(_bytes, node.outputs), default=0)
+        if largest > _memory():
+            return f"its result takes {largest:,} bytes, more than the machine has"
         dtypes = _dtypes(node, version)
         if self.supports(node.domain, node.op_type, version, dtypes):
             return next((d.otherwise for d in demands(node) if not tried(d.rule, d.values)), None)
@@ -57,6 +63,22 @@ class CpuCapabilities(Capabilities):
         if loads(node, version):  # the runtime expands some operators, and widens float16 where it must
             return None
         return _why(node, version, dtypes)
+
+
+@functools.cache
+def _memory() -> int:
+    """Bytes of the machine's memory."""
+    if not hasattr(os, "sysconf"):
+        return sys.maxsize
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _bytes(value: ir.Value) -> int:
+    """How much a value takes; 0 where that depends on the inputs."""
+    if value.shape is None or value.dtype is None or value.dtype == ir.DataType.STRING:
+        return 0
+    dims = [dim for dim in value.shape if isinstance(dim, int)]
+    return int(prod(dims) * value.dtype.itemsize) if len(dims) == len(value.shape) else 0
 
 
 def _why(node: ir.Node, version: int, dtypes: Mapping[str, str]) -> str:

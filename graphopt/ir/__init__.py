@@ -25,7 +25,7 @@ from graphopt.ir._proto import checker_problems, to_proto
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
-from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, tiles
+from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, stored_bytes, tiles
 from graphopt.ir._text import parse, text
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "save_model",
     "scalar_of",
     "simplified",
+    "stored_bytes",
     "text",
     "tiles",
     "to_proto",

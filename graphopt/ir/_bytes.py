@@ -22,7 +22,9 @@ _WORTH_A_CALL = 32 << 10
 
 
 def byte_count(shape: tuple[int, ...], dtype: ir.DataType) -> int:
-    """Bytes that ONNX stores for a tensor; elements of less than a byte are packed."""
+    """Bytes that ONNX stores for a tensor; those of less than a byte are packed, text does not count."""
+    if dtype == ir.DataType.STRING:
+        return 0
     count = 1
     for size in shape:
         count *= size

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir._bytes import Array
-from graphopt.ir._tensor import has_data
+from graphopt.ir._tensor import has_data, stored_bytes
 
 __all__ = ["const_of", "consumers", "is_output", "producer", "scalar_of"]
 
@@ -34,7 +34,7 @@ def const_of(value: ir.Value | None) -> Array | None:
                 return np.asarray(attribute.value, np.int64)
             case "value_float" | "value_floats":
                 return np.asarray(attribute.value, np.float32)
-    if tensor is None or tensor.nbytes > _SMALL or not has_data(tensor):
+    if tensor is None or not has_data(tensor) or stored_bytes(tensor) > _SMALL:
         return None
     return tensor.numpy()
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import onnx
 import onnx_ir as ir
 
 from graphopt.ir._proto import to_proto
 
 __all__ = ["infer_types"]
+
+
+_LONGEST = 1 << 20
 
 
 def infer_types(model: ir.Model) -> None:
@@ -23,7 +28,10 @@ def infer_types(model: ir.Model) -> None:
     }
     if not lacking:
         return
-    inferred = onnx.shape_inference.infer_shapes(to_proto(model, weights="none"), data_prop=True)
+    proto = to_proto(model, weights="none")
+    inferred = onnx.shape_inference.infer_shapes(proto)
+    if not any(_is_long(info) for info in inferred.graph.value_info):
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     for info in inferred.graph.value_info:
         value = lacking.get(info.name)
         if value is None or not info.type.HasField("tensor_type"):
@@ -33,3 +41,9 @@ def infer_types(model: ir.Model) -> None:
             value.type = known.type
         if value.shape is None and known.shape is not None:
             value.shape = known.shape
+
+
+def _is_long(info: onnx.ValueInfoProto) -> bool:
+    """Whether following its values, as data propagation would, takes much memory."""
+    shape = info.type.tensor_type.shape
+    return prod(dim.dim_value or 1 for dim in shape.dim) > _LONGEST and len(shape.dim) < 2

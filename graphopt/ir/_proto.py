@@ -133,9 +133,7 @@ def _moved(
             kept.append(tensor)
         elif tensor.name not in declared:
             declared.add(tensor.name)
-            main.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            )
+            main.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return kept
 
 

@@ -17,7 +17,7 @@ from graphopt.ir._bytes import Array, Region, full_region, payload
 from graphopt.ir._lazy import Expr, FileRange, InMemory, Transposed, Unbound
 from graphopt.ir._simplify import simplified
 
-__all__ = ["LazyTensor", "boxes", "digest", "has_data", "lazy", "same_content", "tiles"]
+__all__ = ["LazyTensor", "boxes", "digest", "has_data", "lazy", "same_content", "stored_bytes", "tiles"]
 
 _EXPR = "graphopt.expr"
 # A small tile stays in the cache and reuses the same memory: five times faster than tiles of 32 MiB. Each
@@ -159,6 +159,13 @@ def digest(expr: Expr) -> str:
     for box in boxes(expr):
         total.update(payload(expr.read(box), expr.dtype).data)
     return total.hexdigest()
+
+
+def stored_bytes(tensor: ir.TensorProtocol) -> int:
+    """Bytes of a tensor's elements; for text, of its characters."""
+    if tensor.dtype == ir.DataType.STRING:
+        return sum(map(len, tensor.numpy().reshape(-1).tolist()))
+    return tensor.nbytes
 
 
 def same_content(a: ir.TensorProtocol, b: ir.TensorProtocol) -> bool:

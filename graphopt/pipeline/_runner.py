@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.ir import graph_hash, infer_types, read_clock
+from graphopt.ir import graph_hash, infer_types, read_clock, stored_bytes
 from graphopt.pipeline._adapter import Adapter
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
@@ -175,13 +175,18 @@ def run_recipe(
             hint=f"Did you mean {near!r}?" if near else None,
         )
     result = result if result is not None else RunResult()
+    if options.verify != "off":
+        problems = check_structure(model)
+        if problems:
+            raise BadInput(f"the model is broken before any pass: {problems[0]}")
+    settled: str | None = None
     for index, (name, instance) in enumerate(steps):
         if options.progress:
             options.progress(name, index, len(steps))
         limit = stop_edit if name == stop_step else None
         record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
         result.records.append(record)
-        _PassRun(model, instance, context, options, limit, result.adapters, record).run()
+        settled = _PassRun(model, instance, context, options, limit, result.adapters, record).run(settled)
         if name == stop_step:
             break
     return result
@@ -209,25 +214,33 @@ class _PassRun:
     record: PassRecord
     started: int = field(default_factory=read_clock)
 
-    def run(self) -> PassRecord:
+    def run(self, settled: str | None) -> str | None:
+        """Run it and complete the record.
+
+        `settled` is the hash of the model where its types are inferred and nothing changed since, and so is
+        what is returned.
+        """
         record, model, started = self.record, self.model, time.perf_counter()
         record.nodes_before, record.bytes_before = count_nodes(model), weight_bytes(model)
         if self.context.opset not in self.instance.opsets:
             record.skipped = f"needs opset {self.instance.opsets}, the model is at {self.context.opset}"
         else:
-            infer_types(model)
-            before = graph_hash(model)
+            if settled is None:
+                infer_types(model)
+                settled = graph_hash(model)
             for graph in _graphs(model, self.instance):
                 self._over(graph)
                 if self._is_over():
                     break
             _restore_order(model)
             _complete_opset_imports(model)
-            record.modified = graph_hash(model) != before
+            record.modified = graph_hash(model) != settled
             _check(model, record, self.options)
+            if record.modified or record.applied:
+                settled = None
         record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
         record.seconds = time.perf_counter() - started
-        return record
+        return settled
 
     def _is_over(self) -> bool:
         return self.limit is not None and self.record.applied >= self.limit
@@ -326,7 +339,7 @@ def _check(model: ir.Model, record: PassRecord, options: RunOptions) -> None:
         proofs = Counter(e.proof for e in applied)
         parts = [f"{count} by {Proof(kind).value}" for kind, count in proofs.items() if kind is not None]
     if options.verify != "off":
-        problems = check_structure(model)
+        problems = check_structure(model) if record.modified or applied else []
         if problems:
             listing = "\n    ".join(problems[:5])
             raise CheckFailed(f"pass {record.step!r} left a broken graph:\n    {listing}")
@@ -347,5 +360,5 @@ def weight_bytes(model: ir.Model) -> int:
         for value in graph.initializers.values():
             tensor = value.const_value
             if tensor is not None:
-                seen[getattr(tensor, "identity", id(tensor))] = tensor.nbytes
+                seen[getattr(tensor, "identity", id(tensor))] = stored_bytes(tensor)
     return sum(seen.values())

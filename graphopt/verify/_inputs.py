@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = ["VARIANTS", "Binding", "Undecided", "feeds_of", "legal_bindings", "un
 Arrays = dict[str, np.ndarray]
 
 _PRIMES = (7, 5, 3, 11, 13)
+_ELEMENTS = 1 << 26
 _LARGE, _SMALL = 1e4, 1e-3
 VARIANTS = ("normal", "zeros", "small", "large", "not finite")
 """Kinds of free values: normally distributed, all zero, all small, a few large, a few NaN or infinite."""
@@ -97,12 +99,13 @@ def unknown_bindings(
 def feeds_of(
     leaves: Sequence[Leaf], binding: Binding, adapters: Sequence[Adapter], variant: str, seed: int
 ) -> Arrays:
-    """An array for every leaf. Raises `Undecided` where a shape, or a legal value, is not known."""
+    """An array for every leaf. Raises `Undecided` where a size or a legal value is not known, or too large."""
     rng = np.random.default_rng(seed)
     known = dict(binding.feeds)
     for adapter in adapters:
         known = adapter.feeds(known)
     feeds: Arrays = {}
+    room = _ELEMENTS
     for leaf in leaves:
         integral = not leaf.dtype.is_floating_point()
         if leaf.source is not None and leaf.source in known and (integral or variant == "normal"):
@@ -110,6 +113,9 @@ def feeds_of(
             feeds[leaf.name] = value % leaf.below if integral and leaf.below else value
             continue
         shape = _shape(leaf, binding.sizes)
+        room -= prod(shape)
+        if room < 0:
+            raise Undecided("its values are too large to run")
         feeds[leaf.name] = _free(shape, leaf, variant, rng)
     return feeds
 

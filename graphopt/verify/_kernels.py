@@ -209,7 +209,9 @@ def main() -> None:
         import resource
 
         if args.memory:
-            resource.setrlimit(resource.RLIMIT_AS, (args.memory, args.memory))
+            _, most = resource.getrlimit(resource.RLIMIT_AS)
+            memory = args.memory if most == resource.RLIM_INFINITY else min(args.memory, most)
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import onnxruntime  # noqa: F401  # now: whoever asks first need not wait for it
 

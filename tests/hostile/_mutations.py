@@ -1,0 +1,106 @@
+"""Models changed at random: their bytes, and the messages they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import onnx
+from google.protobuf.message import Message
+from hypothesis import strategies as st
+
+__all__ = ["Seeds", "changed_bytes", "changed_messages"]
+
+_INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
+_INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 7, 16, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
+_TEXTS = ("", "x", "y", "\x00", "../net.data", "é" * 300, "If", "Loop", "Constant", "com.microsoft")
+
+
+class Seeds(list[bytes]):
+    """Models to begin with; hypothesis need not print them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} models>"
+
+
+@st.composite
+def changed_bytes(draw: st.DrawFn, seeds: Seeds) -> bytes:
+    """A file with bytes overwritten, removed or repeated, or cut off, or spliced with another."""
+    data = bytearray(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, max(len(data) - 1, 0)))
+        length = draw(st.integers(1, 16))
+        match draw(st.sampled_from(("set", "drop", "repeat", "cut", "splice"))):
+            case "set" if data:
+                data[at] = draw(st.sampled_from(_INTERESTING) | st.integers(0, 255))
+            case "drop":
+                del data[at : at + length]
+            case "repeat":
+                data[at:at] = data[at : at + length] * draw(st.integers(1, 4))
+            case "cut":
+                del data[at:]
+            case "splice":
+                other = draw(st.sampled_from(seeds))
+                data[at:] = other[draw(st.integers(0, len(other))) :]
+    return bytes(data)
+
+
+@st.composite
+def changed_messages(draw: st.DrawFn, seeds: Seeds) -> bytes:
+    """A model that is still one to protobuf, with some of its fields changed."""
+    model = onnx.ModelProto.FromString(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(1, 4))):
+        changes = list(_changes(model, model, draw))
+        if changes:
+            draw(st.sampled_from(changes))()
+    return bytes(model.SerializeToString())
+
+
+def _changes(model: Message, message: Message, draw: st.DrawFn) -> Iterator[Callable[[], object]]:
+    """Every change of one field below `message`, as something to call."""
+    for field in message.DESCRIPTOR.fields:
+        value: Any = getattr(message, field.name)
+        if field.is_repeated:
+            if len(value):
+                yield lambda value=value: value.pop(draw(st.integers(0, len(value) - 1)))
+                yield lambda value=value: value.extend([value[draw(st.integers(0, len(value) - 1))]])
+                if field.type == field.TYPE_MESSAGE:
+                    yield lambda value=value: _swap(value, draw)
+                    for item in value:
+                        yield from _changes(model, item, draw)
+                else:
+                    yield lambda field=field, value=value: value.__setitem__(
+                        draw(st.integers(0, len(value) - 1)), _other(field, draw)
+                    )
+        elif message.HasField(field.name):
+            yield lambda name=field.name: message.ClearField(name)
+            if field.type == field.TYPE_MESSAGE:
+                yield from _changes(model, value, draw)
+            else:
+                yield lambda field=field: setattr(message, field.name, _other(field, draw))
+
+
+def _swap(items: Any, draw: st.DrawFn) -> None:
+    one, other = draw(st.integers(0, len(items) - 1)), draw(st.integers(0, len(items) - 1))
+    kept = type(items[one])()
+    kept.CopyFrom(items[one])
+    items[one].CopyFrom(items[other])
+    items[other].CopyFrom(kept)
+
+
+def _other(field: Any, draw: st.DrawFn) -> object:
+    match field.type:
+        case field.TYPE_STRING:
+            return draw(st.sampled_from(_TEXTS))
+        case field.TYPE_BYTES:
+            return draw(st.sampled_from((b"", b"\xff\xfe", bytes(16), bytes(17))))
+        case field.TYPE_FLOAT | field.TYPE_DOUBLE:
+            return draw(st.sampled_from((0.0, -1.0, float("inf"), float("nan"))))
+        case field.TYPE_ENUM:
+            return draw(st.sampled_from([value.number for value in field.enum_type.values]))
+        case field.TYPE_INT32:
+            return draw(st.sampled_from([i for i in _INTEGERS if -(2**31) <= i < 2**31]))
+        case field.TYPE_UINT64:
+            return draw(st.sampled_from([i for i in _INTEGERS if i >= 0]))
+        case _:
+            return draw(st.sampled_from(_INTEGERS))

@@ -1,0 +1,84 @@
+"""Files changed at random are read and written again, or refused: in the loader, and in whole commands.
+
+`make fuzz` tries many more, other ones each time.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from graphopt.errors import BadInput
+from graphopt.ir import load_model, save_model, to_proto
+from graphopt.testing._example import corpus
+from tests.hostile._limited import run_limited
+from tests.hostile._mutations import Seeds, changed_bytes, changed_messages
+from tests.hostile.files import LEGAL, serialized
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+LONGEST = 20_000
+MODELS = Seeds(
+    data
+    for data in (
+        *(to_proto(example.model()).SerializeToString() for example in corpus()),
+        *(serialized(build()) for build in LEGAL.values()),
+    )
+    if len(data) < LONGEST
+)
+EXAMPLES = int(os.environ.get("FUZZ", "100"))
+MANY = settings(
+    max_examples=EXAMPLES,
+    derandomize="FUZZ" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def read(data: bytes) -> None:
+    """Read it as a file; where that is possible, write it and read it again."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "net.onnx"
+        path.write_bytes(data)
+        (path.parent / "net.data").write_bytes(bytes(16))
+        try:
+            model = load_model(path)
+        except BadInput:
+            return
+        save_model(model, path.with_name("again.onnx"))
+        again = load_model(path.with_name("again.onnx"))
+        assert len(list(again.graph.all_nodes())) == len(list(model.graph.all_nodes()))
+
+
+@MANY
+@given(changed_bytes(MODELS))
+def test_changed_bytes_are_read_or_refused(data: bytes) -> None:
+    read(data)
+
+
+@MANY
+@given(changed_messages(MODELS))
+def test_changed_messages_are_read_or_refused(data: bytes) -> None:
+    read(data)
+
+
+@settings(MANY, max_examples=EXAMPLES // 10)
+@given(changed_messages(MODELS))
+def test_commands_never_fail_by_a_bug(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "folder"
+        folder.mkdir()
+        (folder / "net.onnx").write_bytes(data)
+        (folder / "net.data").write_bytes(bytes(16))
+        for command in (
+            ("inspect", "net.onnx"),
+            ("optimize", "net.onnx", "-o", "out", "--recipe", "lossless", "--quiet"),
+        ):
+            done = run_limited(command, folder)
+            assert done.code in (0, 2, 3), f"{command[0]}: {done.code}\n{done.err}"
+            assert "Traceback" not in done.err
