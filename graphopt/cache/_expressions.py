@@ -28,7 +28,7 @@ __all__ = ["Files", "decoded_expr", "encoded_expr"]
 class Files(Protocol):
     """Where an entry keeps what expressions are made from."""
 
-    def file(self, path: Path, end: int) -> list[Any]:
+    def file(self, path: Path, end: int, stamp: int) -> list[Any]:
         """The form of a file of which the first `end` bytes are needed."""
 
     def held(self, array: InMemory) -> int:
@@ -39,7 +39,15 @@ def encoded_expr(expr: Expr, files: Files) -> list[Any]:
     """`expr` in what JSON has. Raises `CannotStore` for kinds of expressions that are not graphopt's."""
     match expr:
         case FileRange(path, offset, length, dtype, shape, stamp):
-            return ["file", files.file(path, offset + length), offset, length, dtype.name, list(shape), stamp]
+            return [
+                "file",
+                files.file(path, offset + length, stamp),
+                offset,
+                length,
+                dtype.name,
+                list(shape),
+                stamp,
+            ]
         case InMemory() if expr.dtype != ir.DataType.STRING:
             return ["held", files.held(expr), expr.nbytes, expr.dtype.name, list(expr.shape)]
         case Unbound(name, dtype, shape):

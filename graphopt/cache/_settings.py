@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 
 def cache_size() -> int:
-    """Bytes that entries may take: $GRAPHOPT_CACHE_SIZE ("500MB", "20G", bytes), else 20 GB; 0 is no cache."""
+    """Bytes that entries may take: $GRAPHOPT_CACHE_SIZE ("500MB", bytes), else 20 GB; 0 means no cache."""
     text = os.environ.get("GRAPHOPT_CACHE_SIZE")
     if not text:
         return _DEFAULT

@@ -112,12 +112,12 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _evict(self, newest: str) -> None:
-        entries = self.entries()
-        total = sum(entry.bytes for entry in entries)
-        while total > self.size and len(entries) > 1:
-            oldest = entries.pop(-1 if entries[-1].key != newest else -2)
-            self.drop(oldest.key)
-            total = sum(entry.bytes for entry in (entries := self.entries()))
+        while True:
+            entries = self.entries()
+            older = [entry.key for entry in entries if entry.key != newest]
+            if not older or sum(entry.bytes for entry in entries) <= self.size:
+                return
+            self.drop(older[-1])
 
     def _remove_abandoned(self) -> None:
         """What killed processes left. One just begun may not be locked yet."""

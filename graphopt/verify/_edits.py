@@ -81,6 +81,14 @@ class EditVerifier:
         self.worker.close()
         self._derived = Derived()
 
+    def verdicts(self) -> dict[str, EditVerdict]:
+        """What was found of the windows checked so far, by their keys."""
+        return dict(self._known)
+
+    def remember(self, verdicts: Mapping[str, EditVerdict]) -> None:
+        """Take what another verifier of the same model found as found."""
+        self._known.update(verdicts)
+
     def check(
         self,
         model: ir.Model,
