@@ -1,8 +1,8 @@
-"""Kills `graphopt optimize` at random moments, runs it again, and compares the package with an undisturbed one.
+"""Kills `graphopt optimize` at random moments, runs it again, and compares with an undisturbed run.
 
-Every trial has a cache of its own. The killed run and the continued one are the same command; a trial passes if
-the second ends well, its package has the same files with the same bytes (in report.json all but times, memory
-and the marks of what was cached), and nothing else is left beside it.
+Every trial has a cache of its own. The killed run and the continued one are the same command; a trial passes
+if the second ends well, its package has the same files with the same bytes (in report.json all but times,
+memory and the marks of what was cached), and nothing else is left beside it.
 
     python benchmarks/kill.py tiny-coder --kills 50 --work build/kill
 """
@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ def main() -> int:
     parser.add_argument("source", nargs="?", default="tiny-coder")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--recipe", default="int4")
+    parser.add_argument("--no-validate", action="store_true", help="leave out the closing check")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("build/kill"))
     asked = parser.parse_args()
@@ -40,11 +40,10 @@ def main() -> int:
     def start(place: Path) -> subprocess.Popen[bytes]:
         place.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "graphopt", "optimize", asked.source, "-o", "out"]
+        command += ["--recipe", asked.recipe, *(["--no-validate"] if asked.no_validate else [])]
         environment = os.environ | {"GRAPHOPT_CACHE": str(place / "cache")}
         with (place / "said").open("ab") as said:
-            return subprocess.Popen(
-                [*command, "--recipe", asked.recipe], cwd=place, env=environment, stdout=said, stderr=said
-            )
+            return subprocess.Popen(command, cwd=place, env=environment, stdout=said, stderr=said)
 
     began = time.perf_counter()
     if start(work / "whole").wait() != 0:
@@ -55,19 +54,15 @@ def main() -> int:
     rng = random.Random(asked.seed)
     outcomes: Counter[str] = Counter()
     for number in range(asked.kills):
-        place, moment = work / f"{number:02}", rng.uniform(0, whole)
-        killed = start(place)
-        try:
-            killed.wait(moment)
-            phase = "was over"
-        except subprocess.TimeoutExpired:
-            killed.send_signal(signal.SIGKILL)
-            killed.wait()
-            phase = f"in {last_line(place / 'said')!r}"
-        if (place / "out").exists() and phase != "was over":
-            shutil.rmtree(place / "out")  # killed after the package was installed
-            phase = "after the end"
-        done = 0 if phase == "was over" else start(place).wait()
+        place = work / f"{number:02}"
+        while (moment := rng.uniform(0, whole)) and not is_killed(start(place), moment):
+            whole = moment  # it was over already
+            shutil.rmtree(place)
+        phase = f"in {last_line(place / 'said')!r}"
+        if (place / "out").exists():
+            shutil.rmtree(place / "out")
+            phase = "after the package was installed"
+        done = start(place).wait()
         wrong = [f"exit code {done}"] if done else differences(work / "whole", place)
         outcomes["identical" if not wrong else "different"] += 1
         kept = sum(step["cached"] for step in passes(place)) if not done else 0
@@ -80,6 +75,17 @@ def main() -> int:
             shutil.rmtree(place)
     print(f"{outcomes['identical']} of {asked.kills} packages identical")
     return 0 if outcomes["identical"] == asked.kills else 1
+
+
+def is_killed(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill it after some time; false where it had ended before."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
 
 
 def last_line(said: Path) -> str:
