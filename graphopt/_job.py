@@ -159,7 +159,7 @@ class Job:
 
     def _states(self, cache: RunCache, stop_after: str | None, checks: Mapping[str, object]) -> StepCache:
         steps = whole_steps(self.recipe, stop_after)
-        return cache.steps(steps, self.target, checks, self.staging.scratch)
+        return cache.steps(self.exported.model, steps, self.target, checks, self.staging.scratch)
 
     def _continue(self, states: StepCache, verifier: EditVerifier | None) -> None:
         """Take over the latest state that an earlier run left."""

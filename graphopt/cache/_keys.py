@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt import registry
 from graphopt.cache._entry import state_of
+from graphopt.ir import FileRange, lazy
 from graphopt.lock import code_digest, digest_of, module_code, versions
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from graphopt.export import Source
     from graphopt.pipeline import Pass
     from graphopt.targets import Target
 
-__all__ = ["export_key", "step_keys"]
+__all__ = ["export_key", "model_key", "step_keys"]
 
 FORMAT = 1
 _SMALL = 1 << 20
@@ -47,6 +50,22 @@ def export_key(source: Source, task: str, shaping: Mapping[str, Any]) -> str | N
         families,
         shaping,
     )
+
+
+def model_key(export: str, model: ir.Model) -> str:
+    """The key of a `model` that was exported under the key `export`: the files that hold its weights count.
+
+    Which ones an .onnx file refers to is only known then.
+    """
+    paths = {
+        leaf.path
+        for graph in (model.graph, *model.graph.subgraphs())
+        for value in graph.initializers.values()
+        if value.const_value is not None
+        for leaf in lazy(value.const_value).leaves()
+        if isinstance(leaf, FileRange)
+    }
+    return _digest(export, {str(path): state_of(path) for path in paths})
 
 
 def step_keys(

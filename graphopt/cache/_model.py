@@ -18,6 +18,7 @@ __all__ = ["ARRAYS", "GRAPH", "ModelWriter", "read_model"]
 
 GRAPH = "model.pb"
 ARRAYS = "arrays.bin"
+_INLINE = 1024  # as `to_proto` has it
 
 
 class ModelWriter:
@@ -58,7 +59,7 @@ class ModelWriter:
                 for index, graph in enumerate(_graphs(model))
                 if isinstance(graph, ir.Graph)
                 for value in graph.initializers.values()
-                if value.const_value is not None and value.const_value.dtype != ir.DataType.STRING
+                if value.const_value is not None and not _stays(value.const_value)
             ]
             attributes = [
                 [index, place, name, number(attribute.as_tensor())]
@@ -108,6 +109,12 @@ def read_model(folder: Path, graph: bytes, form: Mapping[str, Any], place: Calla
     for found, names in zip(graphs, form["names"], strict=True):
         _reserve_names(found, *names)
     return model
+
+
+def _stays(tensor: ir.TensorProtocol) -> bool:
+    """Whether the protobuf holds the tensor just as it was."""
+    is_proto = isinstance(tensor, ir.serde.TensorProtoTensor)
+    return tensor.dtype == ir.DataType.STRING or (is_proto and tensor.nbytes <= _INLINE)
 
 
 def _held(expr: InMemory) -> ir.TensorProtocol:

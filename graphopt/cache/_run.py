@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphopt.cache._entry import Damaged, Header
-from graphopt.cache._keys import export_key, step_keys
+from graphopt.cache._keys import export_key, model_key, step_keys
 from graphopt.cache._plain import CannotStore
 from graphopt.cache._settings import cache_folder, cache_size
 from graphopt.cache._states import (
@@ -26,6 +26,8 @@ from graphopt.cache._store import Store
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from graphopt.export import Exported, Source
     from graphopt.pipeline import Context, Pass, RunResult
     from graphopt.targets import Target
@@ -73,10 +75,15 @@ class RunCache:
         )
 
     def steps(
-        self, steps: Sequence[tuple[str, Pass]], target: Target, checks: Mapping[str, Any], spill: Path
+        self,
+        model: ir.Model,
+        steps: Sequence[tuple[str, Pass]],
+        target: Target,
+        checks: Mapping[str, Any],
+        spill: Path,
     ) -> StepCache:
-        """The states after each of `steps`; `spill` is where the run keeps its scratch files."""
-        keys = step_keys(self.key, steps, target, checks)
+        """States of the exported `model` after each of `steps`; scratch files lie in `spill`."""
+        keys = step_keys(model_key(self.key, model), steps, target, checks)
         return StepCache(self, [name for name, _ in steps], keys, spill)
 
     def passed(self, key: str, spill: Path) -> Passed | None:

@@ -33,7 +33,8 @@ from graphopt.ir import (
 TEXT = """
 <ir_version: 10, opset_import: ["" : 23]>
 net (float[n, 4] x, bool c) => (float[n, m] y)
-<float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, float[4, 4] v = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}>
+<float[4, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+ float[4, 4] v = {1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6}>
 {
   a = MatMul(x, w)
   b = MatMul(a, v)
