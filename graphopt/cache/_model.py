@@ -52,14 +52,14 @@ class ModelWriter:
                 [
                     index,
                     value.name,
-                    number(value.const_value),
+                    None if _stays(value.const_value) else number(value.const_value),
                     value.type is not None,
                     value.shape is not None,
                 ]
                 for index, graph in enumerate(_graphs(model))
                 if isinstance(graph, ir.Graph)
                 for value in graph.initializers.values()
-                if value.const_value is not None and not _stays(value.const_value)
+                if value.const_value is not None
             ]
             attributes = [
                 [index, place, name, number(attribute.as_tensor())]
@@ -101,7 +101,8 @@ def read_model(folder: Path, graph: bytes, form: Mapping[str, Any], place: Calla
     graphs = list(_graphs(model))
     for index, name, number, typed, shaped in form["weights"]:
         value = graphs[index].initializers[name]
-        value.const_value = tensors[number]
+        if number is not None:
+            value.const_value = tensors[number]
         value.type = value.type if typed else None
         value.shape = value.shape if shaped else None
     for index, position, name, number in form["attributes"]:
