@@ -81,9 +81,8 @@ def test_a_changed_source_is_named(work: Work) -> None:
 
 def test_another_result_is_named_and_not_installed(work: Work) -> None:
     first = work.optimize("first")
-    wrong = edit(
-        first.path, lambda lock: lock["outputs"].update({"model.onnx": "sha256:0", "more": "sha256:1"})
-    )
+    outputs = {"model.onnx": "sha256:0", "more": "sha256:1"}
+    wrong = edit(first.path, lambda lock: lock["outputs"].update(outputs))
 
     with pytest.raises(CheckFailed, match=r"model\.onnx differs, more is missing"):
         make(work, locked=wrong)

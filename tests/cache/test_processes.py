@@ -122,10 +122,8 @@ def test_the_cache_is_listed_and_cleared(
 ) -> None:
     onnx.save(parser.parse_model(TEXT), tmp_path / "net.onnx")
     source = str(tmp_path / "net.onnx")
-    assert (
-        run(["optimize", source, "-o", str(tmp_path / "out"), "--recipe", "lossless", "--dim", "batch=2"])
-        == 0
-    )
+    out = str(tmp_path / "out")
+    assert run(["optimize", source, "-o", out, "--recipe", "lossless", "--dim", "batch=2"]) == 0
     capsys.readouterr()
 
     def said(*arguments: str) -> str:
