@@ -4,7 +4,11 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test fuzz check bench wheel-demo clean
+.PHONY: help venv demo test fuzz check bench kill-test wheel-demo clean
+
+# What `make kill-test` makes packages of, and how often.
+SOURCE ?= tiny-coder
+KILLS ?= 50
 
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
@@ -12,6 +16,7 @@ help:
 	@echo "make fuzz         thousands of damaged models, other ones each time"
 	@echo "make check        lint, format, types, import contract"
 	@echo "make bench        a 1.24B-parameter shape, beside onnxruntime-genai's builder (about an hour, 15 GB of disk)"
+	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make clean        remove everything that was built"
@@ -47,6 +52,9 @@ check: venv
 
 bench: venv build/llama-1b/config.json
 	$(BIN)/python benchmarks/builder.py build/llama-1b --work build/builder
+
+kill-test: venv
+	$(BIN)/python benchmarks/kill.py $(SOURCE) --kills $(KILLS) --work build/kill
 
 build/llama-1b/config.json: | venv
 	$(BIN)/python benchmarks/make_model.py build/llama-1b

@@ -18,6 +18,7 @@ from graphopt.errors import BadInput
 from graphopt.evaluate import LanguageComparison
 from graphopt.export import Exported, Source
 from graphopt.families import Case, Interface, TensorSpec
+from graphopt.lock import digest_of
 from graphopt.pipeline import Adapter, Budget
 from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
 
@@ -53,6 +54,11 @@ class Bindings:
     def files(self) -> dict[str, Path]:
         """The files this was read from, by their name in the lock."""
         return {f"--inputs {self.file.name}": self.file} if self.file else {}
+
+    def digests(self) -> dict[str, object]:
+        """What tells them from others."""
+        files = {name: digest_of(path) for name, path in self.files().items()}
+        return {"dims": self.dims, "files": files}
 
     def cases(self, interface: Interface) -> Iterator[Case]:
         """Calls of a model with `interface`; floats that no file gives are seeded, normally distributed."""

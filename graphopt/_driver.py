@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from graphopt import registry
 from graphopt._comparison import Bindings
-from graphopt._job import Clock, Job, Progress
+from graphopt._job import Choices, Clock, Job, Progress
+from graphopt._locked import Replay
+from graphopt.cache import RunCache
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.export import Source, export, resolve_source
+from graphopt.export import Exported, Source, export, resolve_source
 from graphopt.package import Package, check_destination, staged
 from graphopt.pipeline import Budget, OnMismatch, Recipe, build_steps, load_recipe, with_options
 from graphopt.report import Report
@@ -48,6 +51,8 @@ def optimize(
     validate: bool = True,
     trust_remote_code: bool = False,
     force: bool = False,
+    locked: str | Path | None = None,
+    cache: bool = True,
     progress: Progress | None = None,
 ) -> Package:
     """Make a fast, checked package from `source` at `out` (default: ./SOURCE-RECIPE) and return it.
@@ -59,39 +64,65 @@ def optimize(
     each edit by running what it takes away and what it puts there; an edit that fails stops the run, or is
     rolled back (`on_mismatch`). `progress` is told what is going on.
 
+    `locked` is a graphopt.lock, or the package with it: the package is made again, and the lock decides
+    target, recipe, task, `dims`, `verify`, `on_mismatch`, `stop_after` and `validate`. `cache`: continue from
+    what an earlier run of the same left in the cache, if it did, and leave as much for the next one.
+
     Raises `Mismatch` (a `CheckFailed`) where an edit changes results more than its pass promises,
     `Rejected` (a `CheckFailed`) where the package differs from its source by more than the recipe allows,
+    `CheckFailed` where it is not the one of `locked`, `BadInput` where that cannot be made here,
     and `BadInput`, `EnvironmentProblem` or `CheckFailed` as they arise; `out` is then as it was. An
     undecided comparison raises nothing: see `Package.manifest.closing_check`.
     """
     clock = Clock(progress or _silent)
+    choices = Choices(verify, on_mismatch, stop_after, validate)
+    replay = None
+    if locked is not None:
+        replay = Replay.read(Path(locked))
+        replay.refuse({"--recipe": recipe, "--set": settings, "--dim": dims, "--stop-after": stop_after})
+        lock = replay.lock
+        target, task = lock.target, lock.task
+        dims = [f"{name}={','.join(map(str, values))}" for name, values in lock.dims.items()]
+        choices = Choices(lock.verify, lock.on_mismatch, lock.stop_after, lock.closing_check)
     platform: Target = registry.resolve("target", target, registry.targets())()
     chosen = configured(recipe, settings, platform) if recipe else None
     bindings = Bindings.parse(inputs, dims)
     found = resolve_source(source, trust_remote_code=trust_remote_code)
+    if replay is not None:
+        replay.check(found, platform, bindings)
+        found, chosen = dataclasses.replace(found, name=replay.lock.source), replay.recipe()
     if found.kind != "onnx" and (inputs or dims):
         raise BadInput(
             f"{found.name} is not an .onnx file: its legal inputs are known, leave out --inputs and --dim"
         )
     if out is not None:
         check_destination(Path(out), force=force, source=found.path)
+    kept = None
+    if cache and not trust_remote_code:  # what such code reads is not known
+        kept = RunCache.open(found, task, {"locked": replay.lock.decisions if replay is not None else None})
     with KernelWorker() as kernels:
-        if verify == "numeric":
+        if choices.verify == "numeric":
             kernels.start()  # it gets ready while the model is exported
         with clock.phase("export", "exporting"):
-            exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+            exported, is_cached = _exported(found, task, trust_remote_code, clock, kept)
         if chosen is None:
             chosen = configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
         place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
         with staged(place, force=force, source=found.path) as staging:
-            job = Job(found, exported, platform, chosen, place, staging, clock, kernels)
-            job.transform(verify, stop_after, bindings=bindings, on_mismatch=on_mismatch)
+            job = Job(found, exported, platform, chosen, place, staging, clock, kernels, kept, is_cached)
+            if replay is not None:
+                job.context.decisions.update(replay.lock.decisions)
+            job.transform(
+                choices.verify, choices.stop_after, bindings=bindings, on_mismatch=choices.on_mismatch
+            )
             job.compile()
-            if validate:
+            if choices.validate:
                 job.compare(bindings, trust_remote_code)
-            report = job.write(bindings, verify)
+            report, written = job.write(bindings, choices)
             if job.closing.verdict == "failed":
                 raise Rejected(f"the package differs from its source: {job.closing.failures()[0]}", report)
+            if replay is not None:
+                replay.compare(written.outputs)
     return Package.load(place)
 
 
@@ -115,7 +146,7 @@ def export_package(
     with staged(Path(out), force=force, source=found.path) as staging:
         job = Job(found, exported, platform, as_it_is, Path(out), staging, clock)
         job.compile()
-        job.write(Bindings(), "off")
+        job.write(Bindings(), Choices("off", validate=False))
     return Package.load(Path(out))
 
 
@@ -125,6 +156,19 @@ def configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
     recipe = with_options(recipe.expanded(target.lowering(recipe)), settings)
     build_steps(recipe)
     return recipe
+
+
+def _exported(
+    source: Source, task: str, trust_remote_code: bool, clock: Clock, cache: RunCache | None
+) -> tuple[Exported, bool]:
+    """The source as a graph, and whether that was in the cache."""
+    found = cache.exported() if cache is not None else None
+    if found is not None:
+        return found, True
+    exported = export(source, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+    if cache is not None:
+        cache.keep_exported(exported)
+    return exported, False
 
 
 def _short_name(source: Source) -> str:

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from graphopt._comparison import SEED, Bindings, compare_with_source
+from graphopt._comparison import Bindings, compare_with_source
+from graphopt._locked import SEEDS
+from graphopt.cache import RunCache, StepCache
 from graphopt.export import Exported, Source
 from graphopt.families import Interface, PackageContext, TensorSpec
 from graphopt.ir import FileRange, Scratch, lazy
@@ -27,6 +29,7 @@ from graphopt.pipeline import (
     RunResult,
     run_recipe,
     weight_bytes,
+    whole_steps,
 )
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
 from graphopt.runtime import default_threads
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
     from graphopt.targets import Target
 
-__all__ = ["Clock", "Job", "Progress"]
+__all__ = ["Choices", "Clock", "Job", "Progress"]
 
 MODEL = "model.onnx"
 
@@ -60,9 +63,22 @@ class Clock:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
+@dataclass(frozen=True)
+class Choices:
+    """The options of `optimize` that shape a package besides its recipe."""
+
+    verify: Literal["off", "structure", "numeric"] = "numeric"
+    on_mismatch: OnMismatch = "stop"
+    stop_after: str | None = None
+    validate: bool = True
+
+
 @dataclass
 class Job:
-    """What a run has so far. Call `transform`, `compile`, `compare` and `write` in this order."""
+    """What a run has so far. Call `transform`, `compile`, `compare` and `write` in this order.
+
+    With a `cache`, `transform` continues from what is there; `export_cached` is for the report.
+    """
 
     source: Source
     exported: Exported
@@ -72,6 +88,8 @@ class Job:
     staging: Staging
     clock: Clock
     kernels: KernelWorker = field(default_factory=KernelWorker)
+    cache: RunCache | None = None
+    export_cached: bool = False
     result: RunResult = field(default_factory=RunResult)
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
 
@@ -106,13 +124,24 @@ class Job:
         """Run the recipe over the model, each edit checked if `verify` is "numeric".
 
         Only edits in `allow` are made, only those in `verified` are checked by the given `verifier`, and
-        never stop the run.
+        never stop the run; the cache is then left alone.
         """
+        bindings = bindings or Bindings()
 
         def tell(step: str, index: int, count: int) -> None:
             self.clock.say(f"optimizing: {step} ({index + 1} of {count})")
 
-        own = self._verifier(bindings or Bindings()) if verify == "numeric" else None
+        own = self._verifier(bindings) if verify == "numeric" else None
+        states = None
+        if self.cache is not None and allow is None and verifier is None:
+            checks = {"verify": verify, "on mismatch": on_mismatch, "threads": default_threads()}
+            states = self._states(self.cache, stop_after, checks | bindings.digests())
+            self._continue(states, own)
+
+        def done(index: int) -> None:
+            if states is not None:
+                states.keep(index, self.context, self.result, own.verdicts() if own is not None else {})
+
         options = RunOptions(
             verify=verify,
             verifier=verifier or own,
@@ -122,11 +151,32 @@ class Job:
             reproducers=self.out.with_name(f"{self.out.name}.mismatch"),
             stop_after=stop_after,
             progress=tell,
+            done=done,
         )
         with self.clock.phase("passes", "optimizing"), contextlib.ExitStack() as running:
             if own is not None:
                 running.enter_context(own)
             run_recipe(self.exported.model, self.recipe, self.context, options, self.result)
+
+    def _states(self, cache: RunCache, stop_after: str | None, checks: Mapping[str, object]) -> StepCache:
+        steps = whole_steps(self.recipe, stop_after)
+        return cache.steps(self.exported.model, steps, self.target, checks, self.staging.scratch)
+
+    def _continue(self, states: StepCache, verifier: EditVerifier | None) -> None:
+        """Take over the latest state that an earlier run left."""
+        found = states.latest()
+        if found is None:
+            return
+        self.clock.say(f"optimizing: continuing after {found.records[-1].step}")
+        self.exported = replace(self.exported, model=found.model)
+        self.context.model = found.model
+        self.context.notes[:] = found.notes
+        self.context.assumptions.update(found.assumptions)
+        self.context.decisions.update(found.decisions)
+        self.result.records += found.records
+        self.result.adapters += found.adapters
+        if verifier is not None:
+            verifier.remember(found.verdicts)
 
     def edits(self) -> tuple[tuple[str, EditRecord], ...]:
         """The edits that passes proposed, in order, with the names of their steps."""
@@ -171,14 +221,15 @@ class Job:
                 trust_remote_code=trust_remote_code,
             )
 
-    def write(self, bindings: Bindings, verify: str) -> Report:
-        """Write graphopt.json, graphopt.lock and report.json, and return the report."""
+    def write(self, bindings: Bindings, choices: Choices) -> tuple[Report, Lock]:
+        """Write graphopt.json, graphopt.lock and report.json, and return the last two."""
         with self.clock.phase("lock", "writing the lock and the report"):
             self._manifest().write(self.staging.package)
-            self._lock(bindings).write(self.staging.package)
-        report = self._report(verify)
+            lock = self._lock(bindings, choices)
+            lock.write(self.staging.package)
+        report = self._report(choices.verify)
         report.write(self.staging.package / REPORT)
-        return report
+        return report, lock
 
     def _manifest(self) -> Manifest:
         graph = self.exported.model.graph
@@ -198,7 +249,7 @@ class Job:
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
         )
 
-    def _lock(self, bindings: Bindings) -> Lock:
+    def _lock(self, bindings: Bindings, choices: Choices) -> Lock:
         steps = [LockedStep(name=r.step, options=dict(r.options)) for r in self.result.records]
         return Lock(
             source=self.source.name,
@@ -209,8 +260,12 @@ class Job:
             decisions=self.context.decisions,
             target=self.target.name,
             fingerprint=self.target.fingerprint(),
+            stop_after=choices.stop_after,
+            verify=choices.verify,
+            on_mismatch=choices.on_mismatch,
+            closing_check=choices.validate,
             dims={name: list(values) for name, values in bindings.dims.items()},
-            seeds={"closing check": SEED},
+            seeds=SEEDS,
             versions=versions(),
             packs=packs(),
             inputs=self.inputs.found() | {name: digest_of(path) for name, path in bindings.files().items()},
@@ -228,6 +283,7 @@ class Job:
             recipe=self.recipe.name,
             lossless=self.recipe.budget.lossless,
             verify=verify,
+            export_cached=self.export_cached,
             passes=[PassReport.of(record) for record in self.result.records],
             closing=ClosingReport.of(self.closing),
             sizes=Sizes(

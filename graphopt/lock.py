@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import platform
@@ -14,7 +15,18 @@ from pydantic import BaseModel, Field
 
 from graphopt import registry
 
-__all__ = ["LOCK", "Lock", "LockedPack", "LockedStep", "digest_of", "digests_below", "packs", "versions"]
+__all__ = [
+    "LOCK",
+    "Lock",
+    "LockedPack",
+    "LockedStep",
+    "code_digest",
+    "digest_of",
+    "digests_below",
+    "module_code",
+    "packs",
+    "versions",
+]
 
 LOCK = "graphopt.lock"
 _LIBRARIES = (
@@ -52,8 +64,9 @@ class Lock(BaseModel):
     """The whole of graphopt.lock, written as JSON.
 
     `decisions` are choices that were made by measuring. `inputs` and `outputs` map files to their digests
-    (`sha256:…`), inputs by name relative to the source, outputs relative to the package. `seeds` are those
-    of every random generator used.
+    (`sha256:…`), inputs by name relative to the source, outputs relative to the package; the lock and the
+    report are not among these. `seeds` are those of every random generator used. `stop_after`, `verify`,
+    `on_mismatch` and `closing_check` (`validate`) are options of `optimize`.
     """
 
     version: Literal[1] = 1
@@ -65,6 +78,10 @@ class Lock(BaseModel):
     decisions: dict[str, Any] = Field(default_factory=dict)
     target: str
     fingerprint: dict[str, str] = Field(default_factory=dict)
+    stop_after: str | None = None
+    verify: Literal["off", "structure", "numeric"] = "numeric"
+    on_mismatch: Literal["stop", "rollback"] = "stop"
+    closing_check: bool = True
     dims: dict[str, list[int]] = Field(default_factory=dict)
     seeds: dict[str, int] = Field(default_factory=dict)
     versions: dict[str, str]
@@ -102,28 +119,43 @@ def versions() -> dict[str, str]:
 
 def packs() -> list[LockedPack]:
     """Every pack in use with the digest of its code and data, and graphopt's own code as the first."""
-    own = Path(__file__).parent
+    own = code_digest(Path(__file__).parent)
     found = [
-        LockedPack(
-            group="graphopt", distribution="graphopt", version=versions()["graphopt"], digest=_tree(own)
-        )
+        LockedPack(group="graphopt", distribution="graphopt", version=versions()["graphopt"], digest=own)
     ]
     for origin in registry.origins():
-        file = sys.modules[origin.module].__file__
         found.append(
             LockedPack(
                 group=origin.group,
                 distribution=origin.distribution,
                 version=origin.version,
-                digest=_tree(Path(file).parent) if file else "?",
+                digest=module_code(origin.module) or "?",
             )
         )
     return found
 
 
-def _tree(folder: Path) -> str:
-    files = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    return _combined(digests_below(folder, files))
+def module_code(name: str) -> str | None:
+    """Digest of the package to which the imported module `name` belongs, or of a module outside of any.
+
+    None where it has no file: it was typed in, or run with `python -c`.
+    """
+    parts = name.split(".")
+    for count in range(1, len(parts) + 1):
+        file = getattr(sys.modules.get(".".join(parts[:count])), "__file__", None)
+        if file is not None:  # a namespace package has none
+            path = Path(file)
+            return code_digest(path.parent if path.stem == "__init__" else path)
+    return None
+
+
+@functools.cache
+def code_digest(place: Path) -> str:
+    """Digest of a file, or of all files of a folder, as they are when this is asked first."""
+    if place.is_file():
+        return digest_of(place)
+    files = (p for p in place.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return _combined(digests_below(place, files))
 
 
 def _combined(digests: Mapping[str, str]) -> str:

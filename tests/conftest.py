@@ -13,15 +13,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# No test reads the user's cache, and what fixtures build for many tests is not served from any.
+os.environ["GRAPHOPT_CACHE_SIZE"] = "0"
+
 import functools
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests._cache import ROOT, Cache, digest_of, source_digest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Every test, and every process it starts, begins with an empty cache of graphopt's own."""
+    with tempfile.TemporaryDirectory(prefix="graphopt-cache-") as folder:
+        monkeypatch.setenv("GRAPHOPT_CACHE", folder)
+        monkeypatch.delenv("GRAPHOPT_CACHE_SIZE")
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphopt._comparison import Bindings
-from graphopt._job import Clock, Job
+from graphopt._job import Choices, Clock, Job
 from graphopt.bisect._search import Verdict
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.export import Exported, Source
@@ -129,7 +129,7 @@ class Trier:
                 return Trial("bad", job.edits())
             if self.check is None:
                 job.compare(self.bindings, self.trust_remote_code)
-            job.write(self.bindings, "structure")
+            job.write(self.bindings, Choices("structure"))
         if self.check is not None:
             return Trial(self._judged(place), job.edits())
         if job.closing.verdict == "inconclusive":

@@ -53,6 +53,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
             "graphopt.cli._models",
             "List embedded models and known families, make a family of your own.",
         ),
+        "cache": ("graphopt.cli._cache", "List or remove what runs keep so that the next one continues."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+from click.core import ParameterSource
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
 from graphopt.cli._plugins import no_plugins_option
@@ -63,6 +64,13 @@ __all__ = ["command"]
 @click.option("--stop-after", metavar="PASS[#N][:EDIT]", help="Stop the recipe after this pass or edit.")
 @click.option("--explain", metavar="PASS", help="Say where PASS almost matched, and why it did not.")
 @click.option("--no-validate", is_flag=True, help="Leave out the closing check against the source.")
+@click.option(
+    "--locked",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="LOCK",
+    help="Make the package of this graphopt.lock again, bit for bit, or say what differs.",
+)
+@click.option("--no-cache", is_flag=True, help="Continue from no earlier run, and keep nothing for the next.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--force", is_flag=True, help="Replace the package that is at the output folder.")
 @json_option
@@ -84,6 +92,8 @@ def command(
     stop_after: str | None,
     explain: str | None,
     no_validate: bool,
+    locked: Path | None,
+    no_cache: bool,
     trust_remote_code: bool,
     force: bool,
     json_file: str | None,
@@ -95,11 +105,15 @@ def command(
 
     The package is compared with its source at the end. Exit code 1: it differs by more than the recipe
     allows, and was not installed. 3: the comparison decides nothing.
+
+    A run that was interrupted continues where it was when the same command is given again.
     """
     from graphopt import registry
     from graphopt._driver import Rejected, optimize
     from graphopt.report import Report, print_explanation, print_report
 
+    if locked is not None:
+        _refuse_decided(ctx)
     if explain is not None:
         registry.resolve("pass", explain, registry.passes())
 
@@ -127,6 +141,8 @@ def command(
                 validate=not no_validate,
                 trust_remote_code=trust_remote_code,
                 force=force,
+                locked=locked,
+                cache=not no_cache,
                 progress=say,
             )
     except Rejected as rejected:
@@ -137,3 +153,14 @@ def command(
     if report.closing.verdict == "inconclusive":
         click.echo(f"inconclusive: {report.closing.reason}", err=True)
         ctx.exit(Inconclusive.exit_code)
+
+
+def _refuse_decided(ctx: click.Context) -> None:
+    """Raise `UsageError` for an option that the lock decides."""
+    decided = ("target", "recipe", "task", "dims", "verify", "on_mismatch", "settings", "stop_after")
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in (*decided, "no_validate"):
+            raise click.UsageError(
+                f"{parameter.opts[-1]} cannot be given with --locked: the lock decides it."
+            )

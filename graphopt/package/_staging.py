@@ -12,14 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphopt._disk import locked, sync
 from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
 from graphopt.package._manifest import MANIFEST
-from graphopt.package._swap import install, recover, sync
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from graphopt.package._swap import install, recover
 
 __all__ = ["Staging", "check_destination", "staged"]
 
@@ -69,8 +65,8 @@ def check_destination(out: Path, *, force: bool = False, source: Path | None = N
     """
     out = out.resolve()
     for work in out.parent.glob(f"{_prefix(glob.escape(out.name))}*"):
-        with _lock(work) as locked:
-            if locked:
+        with locked(work) as ours:
+            if ours:
                 recover(out, work / "aside")
                 shutil.rmtree(work, ignore_errors=True)
     _refuse(out, force, source)
@@ -128,31 +124,10 @@ def _working_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise _explained(error, out) from error
     try:
-        with _lock(work):
+        with locked(work):
             yield work
     finally:
         _remove(work)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Hold an advisory lock on `folder`, which the system drops when the process ends, however it ends."""
-    if fcntl is None:
-        yield False
-        return
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        yield False
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(handle)
 
 
 def _remove(folder: Path) -> None:

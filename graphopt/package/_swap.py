@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["install", "recover", "sync"]
+__all__ = ["install", "recover"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -35,17 +35,6 @@ def recover(place: Path, aside: Path) -> bool:
         return False
     aside.rename(place)
     return True
-
-
-def sync(folder: Path) -> None:
-    """Force every file below `folder` onto the disk, so that a power cut after the swap finds them whole."""
-    for path in (*folder.rglob("*"), folder):
-        if path.is_file() or (path.is_dir() and sys.platform != "win32"):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def _exchange(a: Path, b: Path) -> bool:

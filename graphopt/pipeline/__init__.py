@@ -24,6 +24,7 @@ from graphopt.pipeline._runner import (
     build_steps,
     run_recipe,
     weight_bytes,
+    whole_steps,
 )
 
 __all__ = [
@@ -59,5 +60,6 @@ __all__ = [
     "load_recipe",
     "run_recipe",
     "weight_bytes",
+    "whole_steps",
     "with_options",
 ]

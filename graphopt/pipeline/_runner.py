@@ -33,6 +33,7 @@ __all__ = [
     "build_steps",
     "run_recipe",
     "weight_bytes",
+    "whole_steps",
 ]
 
 
@@ -85,7 +86,10 @@ class Mismatch(CheckFailed):
 
 @dataclass
 class PassRecord:
-    """One step as the report tells it. Bytes are those of the weights; `seconds` includes checking."""
+    """One step as the report tells it. Bytes are those of the weights; `seconds` includes checking.
+
+    `cached`: an earlier run did it, and took so long.
+    """
 
     step: str
     level: str
@@ -102,6 +106,7 @@ class PassRecord:
     modified: bool = False
     skipped: str | None = None
     proved: str = ""
+    cached: bool = False
 
     @property
     def applied(self) -> int:
@@ -115,7 +120,8 @@ class RunOptions:
     `verify`: off | structure | numeric, the latter by `verifier`. `on_mismatch`: an edit that fails stops the
     run, or is rolled back. What it takes to see a failure again goes below `reproducers`. `allow`:
     identities of the edits that may be made, the others are refused; `verified`: of those that are checked
-    (None: all). `stop_after`: PASS[#N][:EDIT], where to end.
+    (None: all). `stop_after`: PASS[#N][:EDIT], where to end. `done` is told the index of each step
+    that ran to its end.
     """
 
     verify: str = "structure"
@@ -126,6 +132,7 @@ class RunOptions:
     verified: Container[str] | None = None
     stop_after: str | None = None
     progress: Callable[[str, int, int], None] | None = None
+    done: Callable[[int], None] | None = None
 
 
 @dataclass
@@ -163,33 +170,49 @@ def run_recipe(
 ) -> RunResult:
     """Run every step of `recipe` over `model` in place, and record what happens in `result` as it does.
 
-    Raises `CheckFailed` where a pass leaves the model broken, after undoing that edit or naming that pass.
+    Steps that `result` has records of already are left out: `model` is what they made. Raises `CheckFailed`
+    where a pass leaves the model broken, after undoing that edit or naming that pass.
     """
     options = options or RunOptions()
-    stop_step, stop_edit = _stop_point(options.stop_after)
-    steps = build_steps(recipe)
-    if stop_step is not None and stop_step not in {name for name, _ in steps}:
-        near = registry.nearest(stop_step, [name for name, _ in steps])
-        raise BadInput(
-            f"--stop-after {options.stop_after!r}: recipe {recipe.name!r} has no such step",
-            hint=f"Did you mean {near!r}?" if near else None,
-        )
     result = result if result is not None else RunResult()
     if options.verify != "off":
         problems = check_structure(model)
         if problems:
             raise BadInput(f"the model is broken before any pass: {problems[0]}")
     settled: str | None = None
-    for index, (name, instance) in enumerate(steps):
+    steps, stop_edit = _until(recipe, options.stop_after)
+    for index, (name, instance) in list(enumerate(steps))[len(result.records) :]:
         if options.progress:
             options.progress(name, index, len(steps))
-        limit = stop_edit if name == stop_step else None
+        limit = stop_edit if index == len(steps) - 1 else None
         record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
         result.records.append(record)
         settled = _PassRun(model, instance, context, options, limit, result.adapters, record).run(settled)
-        if name == stop_step:
-            break
+        if options.done and limit is None:
+            options.done(index)
     return result
+
+
+def whole_steps(recipe: Recipe, stop_after: str | None) -> list[tuple[str, Pass]]:
+    """The steps that run to their end, with their names. `BadInput` where `stop_after` names none."""
+    steps, limit = _until(recipe, stop_after)
+    return steps if limit is None else steps[:-1]
+
+
+def _until(recipe: Recipe, stop_after: str | None) -> tuple[list[tuple[str, Pass]], int | None]:
+    """The steps up to and with the one that `stop_after` names, and how many edits the last one may make."""
+    steps = build_steps(recipe)
+    stop_step, limit = _stop_point(stop_after)
+    if stop_step is None:
+        return steps, None
+    names = [name for name, _ in steps]
+    if stop_step not in names:
+        near = registry.nearest(stop_step, names)
+        raise BadInput(
+            f"--stop-after {stop_after!r}: recipe {recipe.name!r} has no such step",
+            hint=f"Did you mean {near!r}?" if near else None,
+        )
+    return steps[: names.index(stop_step) + 1], limit
 
 
 def _stop_point(text: str | None) -> tuple[str | None, int | None]:

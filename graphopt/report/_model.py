@@ -56,7 +56,10 @@ class MissReport(BaseModel):
 
 
 class PassReport(BaseModel):
-    """One step of the recipe. Bytes are those of the weights; seconds include checking."""
+    """One step of the recipe. Bytes are those of the weights; seconds include checking.
+
+    `cached`: the step's result is an earlier run's, and so are the seconds.
+    """
 
     step: str
     level: str
@@ -73,6 +76,7 @@ class PassReport(BaseModel):
     modified: bool
     skipped: str | None = None
     proved: str = ""
+    cached: bool = False
 
     @property
     def applied(self) -> int:
@@ -108,6 +112,7 @@ class PassReport(BaseModel):
             modified=record.modified,
             skipped=record.skipped,
             proved=record.proved,
+            cached=record.cached,
         )
 
 
@@ -158,7 +163,10 @@ class Sizes(BaseModel):
 
 
 class Report(BaseModel):
-    """The whole of report.json. `seconds` are by phase; `peak_rss` is this process's, in bytes."""
+    """The whole of report.json. `seconds` are by phase; `peak_rss` is this process's, in bytes.
+
+    `export_cached`: an earlier run exported the model.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -172,6 +180,7 @@ class Report(BaseModel):
     recipe: str
     lossless: bool
     verify: str
+    export_cached: bool = False
     passes: list[PassReport] = Field(default_factory=list)
     closing: ClosingReport
     sizes: Sizes

@@ -63,7 +63,7 @@ def _passes(passes: Sequence[PassReport]) -> Table:
                 str(step.applied),
                 _nodes(step),
                 _weights(step),
-                seconds_text(step.seconds),
+                Text("cached", style="dim") if step.cached else seconds_text(step.seconds),
                 _proved(step),
             )
     return table
@@ -207,7 +207,10 @@ def _size(report: Report) -> Text:
 
 
 def _time(report: Report) -> Text:
-    phases = ", ".join(f"{name} {seconds_text(s)}" for name, s in report.seconds.items() if s >= 0.05)
+    names = {"export": "export (cached)"} if report.export_cached else {}
+    phases = ", ".join(
+        f"{names.get(name, name)} {seconds_text(s)}" for name, s in report.seconds.items() if s >= 0.05
+    )
     return Text.assemble(seconds_text(sum(report.seconds.values())), (f"  {phases}", "dim"))
 
 

@@ -68,7 +68,7 @@ class EditVerifier:
 
     def __post_init__(self) -> None:
         self._known: dict[str, EditVerdict] = {}
-        self._derived = Derived()
+        self._derived, self._pass = Derived(), 0
         self._bindings: list[Binding] | None = None
         if self.domain is not None and self.interface is not None:
             self._bindings = legal_bindings(self.domain, self.interface, _SEED)
@@ -80,6 +80,14 @@ class EditVerifier:
     def __exit__(self, *_: object) -> None:
         self.worker.close()
         self._derived = Derived()
+
+    def verdicts(self) -> dict[str, EditVerdict]:
+        """What was found of the windows checked so far, by their keys."""
+        return dict(self._known)
+
+    def remember(self, verdicts: Mapping[str, EditVerdict]) -> None:
+        """Take what another verifier of the same model found as found."""
+        self._known.update(verdicts)
 
     def check(
         self,
@@ -96,6 +104,9 @@ class EditVerifier:
         `adapters` are those of earlier edits. `reads_since`: when the edit's pass began to read weights (a
         time of `graphopt.ir.read_clock`). What it takes to see a failure again goes to the folder `save`.
         """
+        if reads_since != self._pass:
+            # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
+            self._derived, self._pass = Derived(), reads_since
         if edit.proof is not None or not edit.replace:
             return EditVerdict("proven", "structure")
         given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]

@@ -99,7 +99,7 @@ def unknown_bindings(
 def feeds_of(
     leaves: Sequence[Leaf], binding: Binding, adapters: Sequence[Adapter], variant: str, seed: int
 ) -> Arrays:
-    """An array for every leaf. Raises `Undecided` where a size or a legal value is not known, or too large."""
+    """An array for every leaf. Raises `Undecided` where a size or legal value is unknown, or too large."""
     rng = np.random.default_rng(seed)
     known = dict(binding.feeds)
     for adapter in adapters:

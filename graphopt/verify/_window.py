@@ -91,7 +91,7 @@ class Derived:
     """Which values follow from integer and boolean inputs, shapes and small constants alone.
 
     Masks, positions and lengths are such values: pieces are fed with what they are made from, because not
-    every mask is a legal one. The answer for a value stays the same while a graph is edited.
+    every mask is a legal one. The answer for a value is kept, so it is of use only while one pass edits.
     """
 
     def __init__(self) -> None:

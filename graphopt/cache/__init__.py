@@ -1,0 +1,8 @@
+"""What runs keep for the next one: exported models, and models after steps of a recipe."""
+
+from graphopt.cache._run import RunCache, StepCache
+from graphopt.cache._settings import cache_folder, cache_size
+from graphopt.cache._states import Passed
+from graphopt.cache._store import Listed, Store
+
+__all__ = ["Listed", "Passed", "RunCache", "StepCache", "Store", "cache_folder", "cache_size"]

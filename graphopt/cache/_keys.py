@@ -1,0 +1,123 @@
+"""Keys of entries: digests of everything that shapes a result, each step's chained to the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt import registry
+from graphopt.cache._entry import state_of
+from graphopt.ir import FileRange, lazy
+from graphopt.lock import code_digest, digest_of, module_code, versions
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphopt.export import Source
+    from graphopt.pipeline import Pass
+    from graphopt.targets import Target
+
+__all__ = ["export_key", "model_key", "step_keys"]
+
+FORMAT = 1
+_SMALL = 1 << 20
+_READ_BY_EXPORT = ("*.json", "*.safetensors")
+
+
+def export_key(source: Source, task: str, shaping: Mapping[str, Any]) -> str | None:
+    """The key of `source` as exported for `task`; `shaping` is whatever else tells runs apart.
+
+    Small files count by content, large ones by path, size, time of modification and inode: weights are not
+    read. Besides, versions count, graphopt's own code and that of every pack of model families. None where
+    that code cannot be found.
+    """
+    families = [
+        module_code(origin.module) for origin in registry.origins() if origin.group == "graphopt.models"
+    ]
+    if None in families:
+        return None
+    return _digest(
+        FORMAT,
+        [str(source.path.resolve()), source.kind, task],
+        {path.name: _state(path) for path in _files(source)},
+        versions(),
+        code_digest(Path(__file__).parent.parent),
+        families,
+        shaping,
+    )
+
+
+def model_key(export: str, model: ir.Model) -> str:
+    """The key of a `model` that was exported under the key `export`: the files that hold its weights count.
+
+    Which ones an .onnx file refers to is only known then.
+    """
+    paths = {
+        leaf.path
+        for graph in (model.graph, *model.graph.subgraphs())
+        for value in graph.initializers.values()
+        if value.const_value is not None
+        for leaf in lazy(value.const_value).leaves()
+        if isinstance(leaf, FileRange)
+    }
+    return _digest(export, {str(path): state_of(path) for path in paths})
+
+
+def step_keys(
+    base: str, steps: Iterable[tuple[str, Pass]], target: Target, checks: Mapping[str, Any]
+) -> list[str]:
+    """A key for the state after each of `steps`, over an exported model of key `base`.
+
+    Name, options and code of every pass so far count, the target with its code and fingerprint, and how edits
+    are checked. The list ends before the first step whose code cannot be found or whose options have no form.
+    """
+    platform = _code(type(target))
+    if platform is None:
+        return []
+    keys = []
+    last = _digest(base, target.name, platform, target.fingerprint(), checks)
+    for name, instance in steps:
+        code = _code(type(instance))
+        try:
+            last = _digest(last, name, instance.resolved(), code)
+        except TypeError:
+            break
+        if code is None:
+            break
+        keys.append(last)
+    return keys
+
+
+def _code(cls: type) -> list[str] | None:
+    """Digests of the packages, or single modules, in which a class and its bases are defined."""
+    found: dict[str, None] = {}
+    for base in cls.__mro__:
+        head = base.__module__.partition(".")[0]
+        if head == "graphopt" or (head in sys.stdlib_module_names and head != "__main__"):
+            continue
+        digest = module_code(base.__module__)
+        if digest is None:
+            return None
+        found[digest] = None
+    return list(found)
+
+
+def _files(source: Source) -> Sequence[Path]:
+    if source.kind == "onnx":
+        return [source.path]
+    return sorted(p for pattern in _READ_BY_EXPORT for p in source.path.glob(pattern) if p.is_file())
+
+
+def _state(path: Path) -> Any:
+    if path.stat().st_size <= _SMALL:
+        return digest_of(path)
+    return [os.path.realpath(path), *state_of(path)]
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""What one run takes from the cache, and what it leaves there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from graphopt.cache._entry import Damaged, Header
+from graphopt.cache._keys import export_key, model_key, step_keys
+from graphopt.cache._plain import CannotStore
+from graphopt.cache._settings import cache_folder, cache_size
+from graphopt.cache._states import (
+    Passed,
+    Place,
+    new_header,
+    read_exported,
+    read_passed,
+    write_exported,
+    write_passed,
+)
+from graphopt.cache._store import Store
+from graphopt.errors import BadInput
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphopt.export import Exported, Source
+    from graphopt.pipeline import Context, Pass, RunResult
+    from graphopt.targets import Target
+    from graphopt.verify import EditVerdict
+
+__all__ = ["RunCache", "StepCache"]
+
+SECONDS = 2.0
+"""A step's result is stored if making it again would take longer than this."""
+_NOWHERE = Path("nowhere")
+
+T = TypeVar("T")
+
+
+class RunCache:
+    """The cache as a run of `source` sees it. What cannot be read or written is a warning, and not there."""
+
+    def __init__(self, store: Store, source: Source, key: str) -> None:
+        self.source, self.key = source, key
+        self._store = store
+        self._warned = False
+
+    @classmethod
+    def open(cls, source: Source, task: str, shaping: Mapping[str, Any]) -> RunCache | None:
+        """The cache that the environment names; None where it is switched off or the run has no key."""
+        size = cache_size()
+        if not size:
+            return None
+        try:
+            key = export_key(source, task, shaping)
+        except OSError:  # the export says better what is wrong
+            return None
+        return None if key is None else cls(Store(cache_folder(), size), source, key)
+
+    def exported(self) -> Exported | None:
+        """The source as it was exported before, if it was."""
+        return self._read(self.key, lambda h, f: read_exported(h, Place(f, _NOWHERE), self.source))
+
+    def keep_exported(self, exported: Exported) -> None:
+        """Store it."""
+        self.write(
+            self.key,
+            "export",
+            lambda header, folder: write_exported(header, Place(folder, _NOWHERE), exported),
+        )
+
+    def steps(
+        self,
+        model: ir.Model,
+        steps: Sequence[tuple[str, Pass]],
+        target: Target,
+        checks: Mapping[str, Any],
+        spill: Path,
+    ) -> StepCache:
+        """States of the exported `model` after each of `steps`; scratch files lie in `spill`."""
+        keys = step_keys(model_key(self.key, model), steps, target, checks)
+        return StepCache(self, [name for name, _ in steps], keys, spill)
+
+    def passed(self, key: str, spill: Path) -> Passed | None:
+        """The state of that key."""
+        return self._read(key, lambda header, folder: read_passed(header, Place(folder, spill)))
+
+    def write(self, key: str, step: str, fill: Callable[[Header, Path], None]) -> Path | None:
+        """Store what `fill` writes, and return where; None where that did not work."""
+        header = new_header(key, self.source.name, step)
+        try:
+            self._store.put(key, lambda folder: fill(header, folder))
+        except CannotStore:
+            return None
+        except OSError as error:
+            self._warn(f"cannot be written: {error}")
+            return None
+        return self._store.folder / key
+
+    def _read(self, key: str, read: Callable[[Header, Path], T]) -> T | None:
+        try:
+            found = self._store.find(key)
+            return None if found is None else read(found[1], found[0])
+        except Damaged:
+            self._store.drop(key)
+        except (OSError, BadInput) as error:
+            self._warn(f"cannot be read: {error}")
+        return None
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            print(f"warning: the cache at {self._store.folder} {text}", file=sys.stderr)
+        self._warned = True
+
+
+@dataclass
+class StepCache:
+    """States of one run after steps, as far as they have `keys`."""
+
+    run: RunCache
+    names: Sequence[str]
+    keys: Sequence[str]
+    spill: Path
+    copies: dict[Path, tuple[Path, int]] = field(default_factory=dict)
+    stored: float = field(default_factory=time.monotonic)
+
+    def latest(self) -> Passed | None:
+        """The state after as many steps as possible."""
+        for key in reversed(self.keys):
+            found = self.run.passed(key, self.spill)
+            if found is not None:
+                return found
+        return None
+
+    def keep(
+        self, index: int, context: Context, result: RunResult, verdicts: Mapping[str, EditVerdict]
+    ) -> None:
+        """Store the state after step `index`, if that is worth it.
+
+        It is not where an edit was rolled back: the files that show why are not part of the state.
+        """
+        last = index == len(self.keys) - 1
+        if index >= len(self.keys) or not (last or time.monotonic() - self.stored > SECONDS):
+            return
+        if any(edit.outcome == "rolled back" for record in result.records for edit in record.edits):
+            return
+
+        fresh: dict[Path, tuple[Path, int]] = {}
+
+        def fill(header: Header, folder: Path) -> None:
+            known = dict(self.copies)
+            write_passed(header, Place(folder, self.spill), context, result, verdicts, known)
+            fresh.update({path: copy for path, copy in known.items() if copy != self.copies.get(path)})
+
+        place = self.run.write(self.keys[index], self.names[index], fill)
+        if place is not None:
+            self.copies |= {path: (place / new.name, size) for path, (new, size) in fresh.items()}
+        self.stored = time.monotonic()
