@@ -73,7 +73,7 @@ def main() -> None:
     ours, plain, tuned = (args.work / n for n in ("graphopt", "builder", "builder-tuned"))
     graphopt = [
         sys.executable, "-m", "graphopt", "optimize", str(args.source), "-o", str(ours), "--recipe", "int4",
-        "--no-validate", "--force", "--set", f"quantize-weights.block_size={args.block}",
+        "--no-validate", "--no-cache", "--force", "--set", f"quantize-weights.block_size={args.block}",
     ]  # fmt: skip
     commands = {
         "graphopt": (graphopt, ours),

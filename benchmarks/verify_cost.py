@@ -38,7 +38,7 @@ def resident(pid: int) -> int:
 def make(source: Path, out: Path, recipe: str, verify: str) -> dict[str, float]:
     command = [
         sys.executable, "-m", "graphopt", "optimize", str(source), "-o", str(out), "--recipe", recipe,
-        "--verify", verify, "--no-validate", "--force", "--quiet",
+        "--verify", verify, "--no-validate", "--no-cache", "--force", "--quiet",
     ]  # fmt: skip
     started = time.perf_counter()
     process = subprocess.Popen(command)
