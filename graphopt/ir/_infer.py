@@ -11,20 +11,28 @@ __all__ = ["infer_types"]
 
 
 def infer_types(model: ir.Model) -> None:
-    """Give every value of the main graph that lacks a dtype or shape the one onnx infers for it.
+    """Give every value that lacks a dtype or shape, also in subgraphs, the one onnx infers for it.
 
     What is there already stays. Values of operators that onnx does not know stay without.
     """
-    lacking = {
+    if not any(_lacking(graph) for graph in (model.graph, *model.graph.subgraphs())):
+        return
+    inferred = onnx.shape_inference.infer_shapes(to_proto(model, weights="none"), data_prop=True)
+    _complete(model.graph, inferred.graph)
+
+
+def _lacking(graph: ir.Graph) -> dict[str, ir.Value]:
+    return {
         output.name: output
-        for node in model.graph
+        for node in graph
         for output in node.outputs
         if output.name and (output.dtype is None or output.shape is None)
     }
-    if not lacking:
-        return
-    inferred = onnx.shape_inference.infer_shapes(to_proto(model, weights="none"), data_prop=True)
-    for info in inferred.graph.value_info:
+
+
+def _complete(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    lacking = _lacking(graph)
+    for info in (*inferred.value_info, *inferred.output):
         value = lacking.get(info.name)
         if value is None or not info.type.HasField("tensor_type"):
             continue
@@ -33,3 +41,11 @@ def infer_types(model: ir.Model) -> None:
             value.type = known.type
         if value.shape is None and known.shape is not None:
             value.shape = known.shape
+    for node, proto in zip(graph, inferred.node, strict=True):
+        for attribute in proto.attribute:
+            held = node.attributes.get(attribute.name)
+            if held is not None and held.type == ir.AttributeType.GRAPH:
+                _complete(held.as_graph(), attribute.g)
+            elif held is not None and held.type == ir.AttributeType.GRAPHS:
+                for inner, its in zip(held.as_graphs(), attribute.graphs, strict=True):
+                    _complete(inner, its)

@@ -18,6 +18,8 @@ from graphopt.ir._tensor import LazyTensor
 __all__ = ["inside_repository", "load_model"]
 
 OLDEST_OPSET = 13
+_OWN_INITIALIZERS = 4
+_DEFAULT = ("", "ai.onnx")
 _DAMAGED = "The file is damaged or of another kind. Download or export it again."
 
 
@@ -30,6 +32,7 @@ def load_model(path: str | Path) -> ir.Model:
     """
     path = Path(path)
     proto = _proto(path)
+    _modernize(proto)
     _check_opset(path, proto)
     _check_tensors(path, proto)
     try:
@@ -67,8 +70,26 @@ def _proto(path: Path) -> onnx.ModelProto:
     return proto
 
 
+def _modernize(proto: onnx.ModelProto) -> None:
+    """Spell out what older files leave to be understood.
+
+    Before IR version 4, initializers are listed among the inputs and are constants all the same. A file
+    whose operators are all of other domains need not import the default one, which passes will use.
+    """
+    if proto.ir_version < _OWN_INITIALIZERS:
+        proto.ir_version = _OWN_INITIALIZERS
+        weights = {tensor.name for tensor in proto.graph.initializer}
+        kept = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+    domains = {o.domain for o in proto.opset_import}
+    nodes = [node for graph in graph_protos(proto.graph) for node in graph.node]
+    if domains.isdisjoint(_DEFAULT) and nodes and not any(node.domain in _DEFAULT for node in nodes):
+        proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))
+
+
 def _check_opset(path: Path, proto: onnx.ModelProto) -> None:
-    version = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
+    version = next((o.version for o in proto.opset_import if o.domain in _DEFAULT), None)
     newest = onnx.defs.onnx_opset_version()
     if version is None:
         raise BadInput(f"{path} imports no opset of the default domain", hint=_DAMAGED)

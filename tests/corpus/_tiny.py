@@ -40,16 +40,40 @@ _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3, "cls_token_
 # What does not follow from names.
 _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
-    "cohere_compass_text": {"layer_types": ["full_attention", "full_attention"]},
+    "cohere_compass_text": {
+        "rope_parameters": dict.fromkeys(
+            ("full_attention", "sliding_attention"), {"rope_type": "default", "rope_theta": 1e4}
+        )
+    },
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "rope_theta": 10000.0},
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 128, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
     },
-    "dots1": {"n_routed_experts": 4},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "bailing_hybrid": {"num_local_experts": 4, "n_group": 2, "topk_group": 1},
+    "kimi_linear": {"n_group": 1, "topk_group": 1},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "gemma3n_text": {"num_hidden_layers": 3, "num_kv_shared_layers": 1, "laurel_rank": 8}
+    | {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}
+    | {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 256, "intermediate_size": 128}
+    | {"activation_sparsity_pattern": 0.0},
+    "gemma4_text": {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 256},
+    "gemma4_unified_text": {"num_kv_shared_layers": 0},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "ministral": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16},
+    "zamba": {"num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "linear_attention"]}
+    | {"attention_head_dim": 32, "layer_types": ["linear_attention", "hybrid", "linear_attention"]},
+    "zamba2": {"layer_types": ["linear_attention", "hybrid"]},
+    "xlstm": {"num_heads": 4, "chunk_size": 8, "qk_dim_factor": 0.5},
+    "qwen4_exp_text": {"ple_layer_ids": [], "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    | {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "hc_lowrank": 16}
+    | {"indexer_budget": 8, "indexer_compress_ratio": 2, "indexer_kv_heads": 1}
+    | {"indexer_n_heads": 2, "indexer_head_dim": 16},
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 16},
     "granitemoehybrid": {"layer_types": ["attention", "attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "mamba_d_state": 8},
-    "hunyuan_v1_dense": {"attention_dropout": 0.0},
+    "hunyuan_v1_dense": {"head_dim": 16},
     "mamba2": {"head_dim": 16, "num_heads": 8, "expand": 2},
     "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 16},
     "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
