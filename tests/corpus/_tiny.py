@@ -46,7 +46,7 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
         )
     },
     "dbrx": {
-        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0},
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4},
         "ffn_config": {"ffn_hidden_size": 128, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
     },
     "deepseek_v2": {"num_experts_per_tok": 2},
@@ -56,15 +56,15 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "gemma3n_text": {"num_hidden_layers": 3, "num_kv_shared_layers": 1, "laurel_rank": 8}
     | {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}
     | {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 256, "intermediate_size": 128}
-    | {"activation_sparsity_pattern": 0.0},
+    | {"activation_sparsity_pattern": [0.0, 0.0, 0.0]},
     "gemma4_text": {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 256},
     "gemma4_unified_text": {"num_kv_shared_layers": 0},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "ministral": {"head_dim": 16},
     "hunyuan_v1_moe": {"head_dim": 16},
-    "zamba": {"num_hidden_layers": 3, "layers_block_type": ["linear_attention", "hybrid", "linear_attention"]}
-    | {"attention_head_dim": 32, "layer_types": ["linear_attention", "hybrid", "linear_attention"]},
-    "zamba2": {"layer_types": ["linear_attention", "hybrid"]},
+    "zamba": {"num_hidden_layers": 6, "attn_layer_period": 3, "attn_layer_offset": 2}
+    | {"attention_head_dim": 32, "layer_types": None, "layers_block_type": None},
+    "zamba2": {"num_hidden_layers": 8, "layer_types": None, "layers_block_type": None},
     "xlstm": {"num_heads": 4, "chunk_size": 8, "qk_dim_factor": 0.5},
     "qwen4_exp_text": {"ple_layer_ids": [], "linear_num_key_heads": 2, "linear_num_value_heads": 4}
     | {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "hc_lowrank": 16}
@@ -106,7 +106,8 @@ def tiny_config(model_type: str, *, decoder: bool) -> Any:
         part = _sub_config(cls, name, sub)
         if part is not None:
             overrides[name] = part
-    return cls(**(_fields(cls, decoder=decoder) | overrides | _EXCEPTIONS.get(model_type, {})))
+    fields = _fields(cls, decoder=decoder) | overrides | _EXCEPTIONS.get(model_type, {})
+    return cls(**{name: value for name, value in fields.items() if value is not None})
 
 
 def _sub_config(cls: Any, name: str, sub: Any) -> dict[str, Any] | None:

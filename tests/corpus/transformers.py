@@ -82,10 +82,12 @@ def main() -> None:
     parser.add_argument("types", nargs="*", help="find out about these again (MAP/TYPE or TYPE)")
     parser.add_argument("--fresh", action="store_true", help="forget every stored result")
     parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
+    parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
     parser.add_argument("--map", choices=list(TASKS), action="append", help="only this map")
     arguments = parser.parse_args()
     _load_everything()
     store = Store("transformers", fresh=arguments.fresh, any_code=arguments.any_code)
+    store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
     for which in arguments.map or [w for w, task in TASKS.items() if task.task]:
         for model_type in ordered(which):
             name = f"{which}/{model_type}"
