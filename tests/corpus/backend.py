@@ -72,8 +72,10 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", help="check these again")
     parser.add_argument("--fresh", action="store_true", help="forget every stored result")
     parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
+    parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
     arguments = parser.parse_args()
     store = Store("backend", fresh=arguments.fresh, any_code=arguments.any_code)
+    store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
     cases = arguments.cases or [*node_cases(), *data_cases()]
     names = [(case, variation) for case in cases for variation in VARIATIONS]
     if not arguments.cases:
