@@ -41,7 +41,7 @@ class Store:
 
     def add(self, name: str, result: dict[str, Any]) -> None:
         """Keep a result, on disk at once."""
-        self._found[name] = {"name": name, "code": code_state()} | result
+        self._found[name] = {"code": code_state()} | result | {"name": name}
         with self.path.open("a") as stream:
             stream.write(json.dumps(self._found[name]) + "\n")
 

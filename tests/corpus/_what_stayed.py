@@ -75,6 +75,7 @@ def _users_beyond(node: ir.Node, depth: int) -> Iterator[ir.Node]:
 def _normalizes(node: ir.Node) -> bool:
     """Whether a ReduceMean leads to a root: variance, or the mean of squares."""
     return node.op_type == "ReduceMean" and any(
-        user.op_type in ("Sqrt", "Rsqrt") or any(u.op_type in ("Sqrt", "Rsqrt") for u in _users_beyond(user, 0))
+        user.op_type in ("Sqrt", "Rsqrt")
+        or any(u.op_type in ("Sqrt", "Rsqrt") for u in _users_beyond(user, 0))
         for user in _users_beyond(node, 0)
     )

@@ -35,6 +35,7 @@ MODELS = {
     "too slow": "not done in 120 s",
     "ours": "graphopt cannot export it, the exporter alone can",
     "exporter": "the exporter cannot: a script without graphopt fails too",
+    "untried": "graphopt cannot export it; the exporter alone was not tried yet",
     "not built": "no tiny model: transformers builds none from its configuration class, or this corpus does not",
     "not run": "not run yet",
 }
@@ -44,6 +45,8 @@ _PLACES = re.compile(r"/tmp/\S+|\b[\d.]+e?[-+]?\d*\b|'[^']*'")
 def outcome(found: Result) -> str:
     """The bucket of a model type."""
     if found["outcome"] == "not exported":
+        if "plain" not in found:
+            return "untried"
         return "ours" if found["plain"]["exported"] else "exporter"
     return str(found["outcome"])
 
@@ -107,7 +110,7 @@ def _counts(total: int, found: Iterable[Result]) -> Iterator[str]:
         if counts[key] or key in ("differs", "crashed"):
             yield f"| {title} | {counts[key]} |"
     exported = sum(counts[key] for key in ("lowered", "stayed", "differs", "crashed"))
-    exportable = exported + counts["ours"] + counts["too slow"]
+    exportable = exported + sum(counts[key] for key in ("ours", "untried", "too slow"))
     if exportable:
         yield (
             f"\nFully lowered: {counts['lowered']} of the {exportable} that can be exported "

@@ -1,7 +1,7 @@
 """Every causal, masked and sequence-to-sequence type of transformers, tiny: `python -m tests.corpus.transformers`.
 
 Each in a process of its own that gets 120 seconds. What cannot be exported is tried without graphopt too,
-by `tests.corpus.plain`: only what fails there as well is the exporter's. Results go to
+by `tests.corpus.plain`, in the end: only what fails there as well is the exporter's. Results go to
 build/corpus/transformers.jsonl; those of the same code and versions are taken from there.
 """
 
@@ -33,7 +33,7 @@ def _work(which: str, model_type: str, pipe: Any) -> None:
 
 
 def run(which: str, model_type: str) -> dict[str, Any]:
-    """Examine a type in a process of its own; where it is not exported, also without graphopt."""
+    """Examine a type in a process of its own."""
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     worker = context.Process(target=_work, args=(which, model_type, there))
@@ -48,8 +48,6 @@ def run(which: str, model_type: str) -> dict[str, Any]:
         found = {"outcome": "crashed", "reason": f"the process ended with {worker.exitcode}"}
     worker.kill()
     worker.join()
-    if found["outcome"] in ("not exported", "too slow"):
-        found["plain"] = without_graphopt(which, model_type)
     return found
 
 
@@ -57,9 +55,7 @@ def without_graphopt(which: str, model_type: str) -> dict[str, Any]:
     """What `tests.corpus.plain` says."""
     command = [sys.executable, "-m", "tests.corpus.plain", which, model_type]
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return {"exported": False, "said": f"over {SECONDS} s"}
     return {"exported": done.returncode == 0, "said": (done.stdout or done.stderr[-400:]).strip()}
@@ -83,20 +79,24 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget every stored result")
     parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
     parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
-    parser.add_argument("--map", choices=list(TASKS), action="append", help="only this map")
     arguments = parser.parse_args()
     _load_everything()
     store = Store("transformers", fresh=arguments.fresh, any_code=arguments.any_code)
     store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
-    for which in arguments.map or [w for w, task in TASKS.items() if task.task]:
-        for model_type in ordered(which):
-            name = f"{which}/{model_type}"
-            wanted = not arguments.types or model_type in arguments.types or name in arguments.types
-            if wanted and (arguments.types or name not in store):
-                found = run(which, model_type)
-                store.add(name, found)
-                told = found.get("reason") or found.get("stayed") or ""
-                print(name, found["outcome"], found.get("seconds", ""), str(told)[:150], flush=True)
+    names = [f"{w}/{t}" for w, task in TASKS.items() if task.task for t in ordered(w)]
+    wanted = [n for n in names if n in arguments.types or n.partition("/")[2] in arguments.types]
+    store.forget(wanted)
+    for name in wanted or names:
+        if name not in store:
+            found = run(*name.split("/"))
+            store.add(name, found)
+            told = found.get("reason") or found.get("stayed") or ""
+            print(name, found["outcome"], found.get("seconds", ""), str(told)[:150], flush=True)
+    for name in wanted or names:
+        found = store[name]
+        if found["outcome"] in ("not exported", "too slow") and "plain" not in found:
+            store.add(name, found | {"plain": without_graphopt(*name.split("/"))})
+            print(name, "without graphopt:", store[name]["plain"]["exported"], flush=True)
 
 
 if __name__ == "__main__":
