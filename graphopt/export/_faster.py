@@ -80,7 +80,7 @@ def _rewrite(module: torch.fx.GraphModule) -> None:
 
 
 def _share_single_heads(module: torch.fx.GraphModule) -> None:
-    """Say that a single head of keys serves all queries: torch broadcasts it, ONNX's Attention must be told."""
+    """Say that one head of keys serves all queries: torch broadcasts it, ONNX's Attention must be told."""
     for node in module.graph.nodes:
         if node.target is not aten.scaled_dot_product_attention.default:
             continue

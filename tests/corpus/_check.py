@@ -1,4 +1,4 @@
-"""One case in one variation: optimized losslessly, and compared with itself and with what the suite expects."""
+"""One case in one variation, optimized: compared with itself before, and with what the suite expects."""
 
 from __future__ import annotations
 

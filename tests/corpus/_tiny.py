@@ -15,10 +15,10 @@ from tests.corpus._types import TASKS
 _NAMES: dict[Any, str] = {
     64: "hidden_size d_model n_embd emb_dim dim embedding_size hidden_dim_size vision_hidden_size "
     "hidden_size_per_layer dim_model cross_attention_hidden_size word_embed_proj_dim emb_size",
-    128: "intermediate_size ffn_dim n_inner encoder_ffn_dim decoder_ffn_dim ffn_hidden_size d_inner hidden_dim "
-    "dim_ff d_ff shared_intermediate_size mlp_intermediate_size max_position_embeddings n_positions "
-    "n_ctx max_seq_len dense_intermediate_size shared_expert_intermediate_size intermediate_size_mlp "
-    "max_seq_length expert_ffn_size",
+    128: "intermediate_size ffn_dim n_inner encoder_ffn_dim decoder_ffn_dim ffn_hidden_size d_inner "
+    "hidden_dim dim_ff d_ff shared_intermediate_size mlp_intermediate_size max_position_embeddings "
+    "n_positions n_ctx max_seq_len dense_intermediate_size shared_expert_intermediate_size "
+    "intermediate_size_mlp max_seq_length expert_ffn_size",
     32: "moe_intermediate_size q_lora_rank expert_ffn_hidden_size expert_dim",
     2: "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_encoder_layers "
     "num_decoder_layers num_key_value_heads num_experts_per_tok moe_topk top_k moe_k moe_top_k "
@@ -38,13 +38,10 @@ _SIZES = {name: size for size, names in _NAMES.items() for name in names.split()
 _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3, "cls_token_id": 1, "sep_token_id": 2}
 
 # What does not follow from names.
+_ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
-    "cohere_compass_text": {
-        "rope_parameters": dict.fromkeys(
-            ("full_attention", "sliding_attention"), {"rope_type": "default", "rope_theta": 1e4}
-        )
-    },
+    "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 1e4},
         "ffn_config": {"ffn_hidden_size": 128, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 64},
@@ -91,11 +88,11 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "esm": {"pad_token_id": 0, "vocab_size": 256, "mask_token_id": 3, "position_embedding_type": "rotary"},
 }
 # Positions of these types start behind the padding token.
-_EXCEPTIONS |= {
-    name: _EXCEPTIONS.get(name, {}) | {"max_position_embeddings": 130}
-    for name in "roberta roberta-prelayernorm camembert xlm-roberta xlm-roberta-xl xmod data2vec-text "
-    "longformer luke ibert layoutlm mpnet esm".split()
-}
+_OFFSET = (
+    "roberta roberta-prelayernorm camembert xlm-roberta xlm-roberta-xl xmod data2vec-text longformer luke "
+    "ibert layoutlm mpnet esm"
+)
+_EXCEPTIONS |= {n: _EXCEPTIONS.get(n, {}) | {"max_position_embeddings": 130} for n in _OFFSET.split()}
 
 
 def tiny_config(model_type: str, *, decoder: bool) -> Any:

@@ -8,7 +8,7 @@ from transformers.models.auto import modeling_auto
 
 
 class Task(NamedTuple):
-    """A map of transformers: graphopt's task (None: it has none), and the Auto class that builds its models."""
+    """A map of transformers: graphopt's task (None: it has none), and the Auto class for its models."""
 
     task: str | None
     auto: str
@@ -41,10 +41,10 @@ _FIRST = """
 llama mistral qwen2 qwen3 gemma gemma2 gemma3_text phi phi3 olmo2 granite starcoder2 gpt2 gpt_neo gptj
 falcon cohere glm mixtral qwen2_moe qwen3_moe olmoe gpt_oss smollm3 gpt_neox opt bloom mpt stablelm olmo3
 codegen helium deepseek_v2 deepseek_v3 exaone4 ernie4_5 bert roberta distilbert modernbert albert
-""".split()
+"""
 
 
 def ordered(which: str) -> list[str]:
     """The types of a map, the well-known first."""
     known = TASKS[which].types
-    return list(dict.fromkeys([t for t in _FIRST if t in known] + list(known)))
+    return list(dict.fromkeys([t for t in _FIRST.split() if t in known] + list(known)))

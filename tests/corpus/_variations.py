@@ -1,4 +1,4 @@
-"""One graph in other surroundings: its inputs as constants, twice in one graph, inside both branches of an If."""
+"""One graph in other surroundings: inputs as constants, twice in one graph, in both branches of an If."""
 
 from __future__ import annotations
 

@@ -36,18 +36,18 @@ def lowering_of(model: ir.Model, which: str, *, attentions: int, norms: int) -> 
     result = Lowering({name: found[name] for name in names if found[name]})
     lowered = sum(found[name] for name in LOWERED[which])
     if which == "causal" and found["Attention"]:
-        result.stayed.append(f"{found['Attention']} × Attention, not GroupQueryAttention")
+        result.stayed.append(f"{found['Attention']} x Attention, not GroupQueryAttention")
     spelled = sum(_weighs_values(node) for node in nodes)
     if spelled:
-        result.stayed.append(f"{spelled} × attention as MatMul and Softmax")
+        result.stayed.append(f"{spelled} x attention as MatMul and Softmax")
     if not result.stayed and lowered < attentions:
-        result.stayed.append(f"{attentions - lowered} × attention in another form")
+        result.stayed.append(f"{attentions - lowered} x attention in another form")
     made = sum(found[name] for name in NORMS)
     loose = sum(_normalizes(node) for node in nodes)
     if made < norms:
-        result.stayed.append(f"{norms - made} of {norms} norms ({loose} × ReduceMean)")
+        result.stayed.append(f"{norms - made} of {norms} norms ({loose} x ReduceMean)")
     elif loose:
-        result.stayed.append(f"{loose} × norm that is no module of its own")
+        result.stayed.append(f"{loose} x norm that is no module of its own")
     return result
 
 

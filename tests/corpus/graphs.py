@@ -1,4 +1,4 @@
-"""Exported models of many architectures as text without weights: `python -m tests.corpus.graphs [MAP/TYPE...]`.
+"""Exported models as text without weights: `python -m tests.corpus.graphs [MAP/TYPE...]`.
 
 Each file in tests/corpus/graphs is a tiny model's graph as the exporter leaves it. Its header says which
 family and configuration it is of, and how many kernels the lossless recipe makes of it.
@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent / "graphs"
 KINDS = (
     "causal/qwen3 causal/gemma2 causal/falcon causal/olmo2 causal/gpt_neox causal/codegen causal/mixtral "
     "causal/opt causal/bloom causal/deepseek_v3 masked/bert masked/modernbert"
-).split()
+)
 COUNTED = (
     "Attention",
     "GroupQueryAttention",
@@ -109,6 +109,6 @@ def _text(model: ir.Model) -> str:
 
 
 if __name__ == "__main__":
-    for argument in sys.argv[1:] or KINDS:
+    for argument in sys.argv[1:] or KINDS.split():
         made = write(*argument.split("/"))
         print(made, read(made)[0]["lowered"], flush=True)

@@ -36,7 +36,7 @@ MODELS = {
     "ours": "graphopt cannot export it, the exporter alone can",
     "exporter": "the exporter cannot: a script without graphopt fails too",
     "untried": "graphopt cannot export it; the exporter alone was not tried yet",
-    "not built": "no tiny model: transformers builds none from its configuration class, or this corpus does not",
+    "not built": "no tiny model: transformers builds none from its configuration, or this corpus does not",
     "not run": "not run yet",
 }
 _PLACES = re.compile(r"/tmp/\S+|\b[\d.]+e?[-+]?\d*\b|'[^']*'")
@@ -63,10 +63,10 @@ def backend(store: Store) -> Iterator[str]:
     cases = len({case for case, _, _ in results})
     yield "## The onnx package's backend suite\n"
     yield (
-        f"{cases} cases, each in four forms: {', '.join(VARIATIONS)}. Optimized with `lossless` for `cpu`, its "
-        "structure checked after every pass, then run beside the original and compared with it and with what "
-        "the suite expects (the suite's tolerances; integers, booleans and strings exactly). Cases older than "
-        "opset 13 go through onnx's version converter first.\n"
+        f"{cases} cases, each in four forms: {', '.join(VARIATIONS)}. Optimized with `lossless` for "
+        "`cpu`, its structure checked after every pass, then run beside the original and compared "
+        "with it and with what the suite expects (the suite's tolerances; integers, booleans and strings exactly). Cases "
+        "older than opset 13 go through onnx's version converter first.\n"
     )
     counts = Counter((_bucket(found), form) for _, form, found in results)
     yield "| | " + " | ".join(VARIATIONS) + " |"
@@ -82,7 +82,7 @@ def backend(store: Store) -> Iterator[str]:
         key = f"{found['outcome']}: {_PLACES.sub('…', found['reason'])[:160]}"
         grouped.setdefault(key, []).append(f"{case} ({form})")
     for said, names in sorted(grouped.items(), key=lambda item: -len(item[1])):
-        yield f"- {len(names)} × {_cell(said)}; the first: {names[0]}"
+        yield f"- {len(names)} x {_cell(said)}; the first: {names[0]}"
     if grouped:
         yield ""
 
@@ -93,8 +93,8 @@ def models(store: Store) -> Iterator[str]:
         yield f"## {task.title}\n"
         if task.task is None:
             names = ", ".join(f"`{name}`" for name in task.types)
-            yield f"graphopt has no sequence-to-sequence export yet, so none of the {len(task.types)} types was tried:"
-            yield f"{names}.\n"
+            yield f"graphopt has no sequence-to-sequence export yet: none of the {len(task.types)} was tried."
+            yield f"They are {names}.\n"
             continue
         found = {t: store[f"{which}/{t}"] for t in ordered(which) if f"{which}/{t}" in store}
         yield from _counts(len(task.types), found.values())
@@ -153,8 +153,8 @@ def write() -> None:
     libraries = ("onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch", "transformers")
     lines = [
         "# Coverage\n",
-        "What becomes of graphs and models that nobody here wrote. `make corpus` finds it out and writes this "
-        "page; what is known of the same code and libraries it takes from `build/corpus`.\n",
+        "What becomes of graphs and models that nobody here wrote. `make corpus` finds it out and writes "
+        "this page; what is known of the same code and libraries it takes from `build/corpus`.\n",
         ", ".join(f"{name} {version(name)}" for name in libraries)
         + f"; {machine['processor']}, {machine['cores']} cores.\n",
     ]

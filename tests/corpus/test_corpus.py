@@ -21,19 +21,21 @@ from tests.corpus.graphs import read as read_graph
 # Each stands for a kind: an operator, a graph in an attribute, a type, an age.
 CASES = """
 test_abs test_add_bcast test_attention_3d_gqa test_attention_4d_fp16_expanded test_bitcast_int8_to_uint8
-test_clip_default_int8_inbounds_expanded test_concat_1d_axis_0 test_constant test_convinteger_without_padding
-test_cumsum_1d test_dynamicquantizelinear_expanded test_dropout_default test_einsum_transpose test_gather_negative_indices
-test_gelu_tanh_1_expanded test_gemm_all_attributes test_identity_sequence test_if test_if_seq
-test_layer_normalization_3d_axis2_epsilon_expanded test_loop11 test_max_float64 test_nonzero_example
-test_qlinearmatmul_2D_int8_float16 test_range_float_type_positive_delta
-test_reshape_zero_dim test_rms_normalization_2d_axis0 test_rotary_embedding test_scan9_sum
-test_sequence_insert_at_back test_split_to_sequence_1 test_string_concat test_swish test_tfidfvectorizer_tf_batch_onlybigrams_skip0
-test_ai_onnx_ml_binarizer test_AvgPool1d test_operator_reduced_mean_keepdim test_affine_grid_3d test_sequence_map_add_2_sequences_expanded
-""".split()
+test_clip_default_int8_inbounds_expanded test_concat_1d_axis_0 test_constant
+test_convinteger_without_padding test_cumsum_1d test_dynamicquantizelinear_expanded test_dropout_default
+test_einsum_transpose test_gather_negative_indices test_gelu_tanh_1_expanded test_gemm_all_attributes
+test_identity_sequence test_if test_if_seq test_layer_normalization_3d_axis2_epsilon_expanded test_loop11
+test_max_float64 test_nonzero_example test_qlinearmatmul_2D_int8_float16
+test_range_float_type_positive_delta test_reshape_zero_dim test_rms_normalization_2d_axis0
+test_rotary_embedding test_scan9_sum test_sequence_insert_at_back test_split_to_sequence_1
+test_string_concat test_swish test_tfidfvectorizer_tf_batch_onlybigrams_skip0 test_ai_onnx_ml_binarizer
+test_AvgPool1d test_operator_reduced_mean_keepdim test_affine_grid_3d
+test_sequence_map_add_2_sequences_expanded
+"""
 GRAPHS = sorted(FOLDER.glob("*.txt"))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES.split())
 def test_a_backend_case_is_equal_in_every_variation(name: str) -> None:
     case = read(name)
     found = {variation: check(case, variation, lambda stage: None) for variation in VARIATIONS}
@@ -93,5 +95,5 @@ def test_what_is_left_of_attention_and_norms_is_seen() -> None:
         }
     """)
     found = lowering_of(ir.from_proto(plain), "causal", attentions=1, norms=1)
-    assert found.stayed == ["1 × attention as MatMul and Softmax", "1 of 1 norms (1 × ReduceMean)"]
+    assert found.stayed == ["1 x attention as MatMul and Softmax", "1 of 1 norms (1 x ReduceMean)"]
     assert found.kernels == {}
