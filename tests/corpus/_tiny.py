@@ -152,4 +152,6 @@ def write_tiny(which: str, model_type: str, folder: Path) -> Any:
     randomize(model)
     model.eval()
     model.save_pretrained(folder)
+    if type(transformers.AutoConfig.from_pretrained(folder)) not in auto._model_mapping:
+        raise ValueError(f"{TASKS[which].auto} cannot load what it built: it saves {model.config.model_type}")
     return model

@@ -50,7 +50,10 @@ def export(model: Any, attention: str, kwargs: dict[str, Any]) -> None:
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     model.set_attn_implementation(attention)
-    OnnxExporter().export(model, kwargs, OnnxConfig(dynamic=True, opset_version=23, optimize=False))
+    made = OnnxExporter().export(model, kwargs, OnnxConfig(dynamic=True, opset_version=23, optimize=False))
+    tokens = next(value for value in made.program.graph.inputs if value.name == "input_ids")
+    if isinstance(tokens.shape[1], int):
+        raise ValueError(f"the graph is for sequences of {tokens.shape[1]} alone")
 
 
 def main(which: str, model_type: str) -> int:
