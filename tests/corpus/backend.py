@@ -73,9 +73,14 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget every stored result")
     parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
     parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
+    parser.add_argument(
+        "--form", choices=list(VARIATIONS), action="append", help="check in these forms again"
+    )
     arguments = parser.parse_args()
     store = Store("backend", fresh=arguments.fresh, any_code=arguments.any_code)
     store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
+    forms = arguments.form or ()
+    store.forget([r["name"] for r in store.results() if r["name"].rpartition("/")[2] in forms])
     cases = arguments.cases or [*node_cases(), *data_cases()]
     names = [(case, variation) for case in cases for variation in VARIATIONS]
     if not arguments.cases:
