@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test fuzz check bench kill-test wheel-demo clean
+.PHONY: help venv demo test fuzz check corpus bench kill-test wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -15,6 +15,7 @@ help:
 	@echo "make test         every test, on two processes"
 	@echo "make fuzz         thousands of damaged models, other ones each time"
 	@echo "make check        lint, format, types, import contract"
+	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (about two hours)"
 	@echo "make bench        a 1.24B-parameter shape, beside onnxruntime-genai's builder (about an hour, 15 GB of disk)"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
@@ -49,6 +50,12 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/project/test_imports.py
+
+# CORPUS=--fresh forgets what is known, CORPUS=--any-code takes results of earlier code too.
+corpus: venv
+	$(BIN)/python -W ignore -m tests.corpus.backend $(CORPUS)
+	$(BIN)/python -W ignore -m tests.corpus.transformers $(CORPUS)
+	$(BIN)/python -m tests.corpus.table
 
 bench: venv build/llama-1b/config.json
 	$(BIN)/python benchmarks/builder.py build/llama-1b --work build/builder

@@ -37,7 +37,10 @@ Padding = Literal["none", "left", "right"]
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output. A dim is a size, the name of what varies, or None; `dtype` is numpy's."""
+    """One input or output. A dim is a size, the name of what varies, or None; `dtype` is numpy's.
+
+    What is no tensor has no dims, and a dtype such as "sequence".
+    """
 
     name: str
     dtype: str
@@ -76,6 +79,8 @@ class Interface:
 def _spec(value: ir.Value) -> TensorSpec:
     import onnx_ir as ir
 
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType) and value.name is not None:
+        return TensorSpec(value.name, type(value.type).__name__.removesuffix("Type").lower(), ())
     if value.name is None or value.dtype is None or value.shape is None:
         raise BadInput(f"graph input or output {value.name!r} is not a tensor of known type and rank")
     dims = tuple(d.value if isinstance(d, ir.SymbolicDim) else int(d) for d in value.shape)

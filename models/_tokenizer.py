@@ -24,6 +24,7 @@ _CLASSES = (
     "T5Tokenizer",
     "XLMRobertaTokenizer",
 )
+_VOCABULARIES = ("tokenizer*", "vocab*", "merges.txt", "*.model", "*.spm", "*.tiktoken", "*.bpe")
 _PROBES = (
     "def f(x):\n    return x  # naïve\n",
     " The quick brown fox's 12345.67 dollars, (isn't it?)",
@@ -72,9 +73,13 @@ def _adds(tokenizer: Tokenizer) -> tuple[bool, bool]:
 
 
 def _convert(source: Path, staging: Path) -> None:
+    """Have transformers write tokenizer.json, if there is anything to make it from."""
+    if not any(found for pattern in _VOCABULARIES for found in source.glob(pattern)):
+        return  # transformers would make up an empty one
     from transformers import AutoTokenizer
 
-    with quiet(), contextlib.suppress(OSError, ValueError, ImportError):
+    # A class may raise anything where a file of its own is missing; the package is as good without.
+    with quiet(), contextlib.suppress(Exception):
         AutoTokenizer.from_pretrained(source).save_pretrained(staging)
 
 

@@ -23,6 +23,8 @@ PAST = "past_key_values.{}.{}"
 PRESENT = "present.{}.{}"
 # Different sizes on every axis, so that torch cannot take one for another.
 BATCH, SEQUENCE, PAST_LENGTH = 2, 3, 5
+# What transformers caches a layer in; a dummy stands for a layer that uses another's.
+_KEYS_AND_VALUES = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 
 
 class CausalLM(Family):
@@ -95,18 +97,35 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
+    _check_state(model)
     cache = DynamicCache()
     tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
     with torch.no_grad(), _on_meta(model):
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
     layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
     if len(layers) != len(cache.layers) or not layers:
-        raise BadInput(
-            f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it"
-        )
+        raise _other_state(model)
     return [
         ((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((x.keys, x.values) for x in layers)
     ]
+
+
+def _check_state(model: Any) -> None:
+    """Refuse a model whose configuration says that its layers keep more than keys and values."""
+    from transformers import DynamicCache
+
+    try:
+        kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return  # it does not say: a forward pass will
+    if kinds - _KEYS_AND_VALUES:
+        raise _other_state(model)
+
+
+def _other_state(model: Any) -> BadInput:
+    return BadInput(
+        f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it"
+    )
 
 
 @contextmanager

@@ -60,7 +60,10 @@ def _find(mask: ir.Value, context: Context) -> MaskMeaning | None:
         feeds = {value.name or "": _feed(value, padding, names) for value in piece.graph.inputs}
         if any(feed is None for feed in feeds.values()):
             return None
-        (result,) = evaluate(piece, {name: feed for name, feed in feeds.items() if feed is not None})
+        try:
+            (result,) = evaluate(piece, {name: feed for name, feed in feeds.items() if feed is not None})
+        except Exception:
+            return None  # the call is not legal for this model: longer than a table of positions, say
         if not seen.add(result, padding):
             return None
     return seen.meaning()

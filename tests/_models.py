@@ -85,14 +85,14 @@ def write_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = getattr(transformers, auto).from_config(made, dtype=torch.float32)
-        _randomize(model)
+        randomize(model)
     model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
     if "vocab_size" in defaults:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(ROOT / "models" / "tiny_coder" / name, folder / name)
 
 
-def _randomize(model: torch.nn.Module) -> None:
+def randomize(model: torch.nn.Module) -> None:
     """Leave no parameter at a value that would hide a mistake: norms are not one, biases are not zero."""
     with torch.no_grad():
         for parameter in model.parameters():

@@ -35,6 +35,7 @@ def _local_decomposition() -> Iterator[None]:
     original = _fx_passes.decompose_with_registry
 
     def decompose(program: torch.export.ExportedProgram, registry: Any) -> torch.export.ExportedProgram:
+        _share_single_heads(program.graph_module)
         known = set(_decomp.get_onnx_implemented_overloads(registry))
         if not all(_is_simple(node, known) for node in program.graph_module.graph.nodes):
             return original(program, registry)
@@ -76,6 +77,16 @@ def _rewrite(module: torch.fx.GraphModule) -> None:
         elif node.target is aten.__and__.Tensor:
             node.target = aten.bitwise_and.Tensor
     module.recompile()
+
+
+def _share_single_heads(module: torch.fx.GraphModule) -> None:
+    """Say that one head of keys serves all queries: torch broadcasts it, ONNX's Attention must be told."""
+    for node in module.graph.nodes:
+        if node.target is not aten.scaled_dot_product_attention.default:
+            continue
+        query, key, value = (argument.meta["val"].shape for argument in node.args[:3])
+        if len(query) == 4 and query[1] != key[1] == value[1] == 1:
+            node.kwargs = {**node.kwargs, "enable_gqa": True}
 
 
 def _drop(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:

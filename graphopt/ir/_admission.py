@@ -13,11 +13,11 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from graphopt.errors import BadInput
 from graphopt.ir._proto import checker_problem, graph_protos, without_weights
 
-__all__ = ["DAMAGED", "admit", "text_problem"]
+__all__ = ["DAMAGED", "OLDEST_OPSET", "admit", "text_problem"]
 
 DAMAGED = "The file is damaged or of another kind. Download or export it again."
 
-_OLDEST_OPSET = 13
+OLDEST_OPSET = 13
 _HIGHEST_RANK = 64  # numpy's
 _MOST_NODES = 1_000_000
 _DIGITS = 19  # of a file offset
@@ -48,9 +48,9 @@ def _check_opsets(path: Path, proto: onnx.ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
     if version is None:
         raise BadInput(f"{path} imports no opset of the default domain", hint=DAMAGED)
-    if version < _OLDEST_OPSET:
+    if version < OLDEST_OPSET:
         raise BadInput(
-            f"{path} is at opset {version}; graphopt reads opset {_OLDEST_OPSET} and up",
+            f"{path} is at opset {version}; graphopt reads opset {OLDEST_OPSET} and up",
             hint="Export it again at a newer opset, or convert it with onnx.version_converter.",
         )
     if version > newest:

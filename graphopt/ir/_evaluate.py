@@ -87,7 +87,7 @@ def evaluate(model: ir.Model, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt
             output.type.tensor_type.ClearField("shape")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = {value.name for value in model.graph.inputs}

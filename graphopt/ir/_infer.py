@@ -16,23 +16,31 @@ _LONGEST = 1 << 20
 
 
 def infer_types(model: ir.Model) -> None:
-    """Give every value of the main graph that lacks a dtype or shape the one onnx infers for it.
+    """Give every value that lacks a dtype or shape, also in subgraphs, the one onnx infers for it.
 
     What is there already stays. Values of operators that onnx does not know stay without.
     """
-    lacking = {
-        output.name: output
-        for node in model.graph
-        for output in node.outputs
-        if output.name and (output.dtype is None or output.shape is None)
-    }
-    if not lacking:
+    if not any(_lacking(graph) for graph in (model.graph, *model.graph.subgraphs())):
         return
     proto = to_proto(model, weights="none")
     inferred = onnx.shape_inference.infer_shapes(proto)
     if not any(_is_long(info) for info in inferred.graph.value_info):
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    for info in inferred.graph.value_info:
+    _complete(model.graph, inferred.graph)
+
+
+def _lacking(graph: ir.Graph) -> dict[str, ir.Value]:
+    return {
+        output.name: output
+        for node in graph
+        for output in node.outputs
+        if output.name and (output.dtype is None or output.shape is None)
+    }
+
+
+def _complete(graph: ir.Graph, inferred: onnx.GraphProto) -> None:
+    lacking = _lacking(graph)
+    for info in (*inferred.value_info, *inferred.output):
         value = lacking.get(info.name)
         if value is None or not info.type.HasField("tensor_type"):
             continue
@@ -41,6 +49,14 @@ def infer_types(model: ir.Model) -> None:
             value.type = known.type
         if value.shape is None and known.shape is not None:
             value.shape = known.shape
+    for node, proto in zip(graph, inferred.node, strict=True):
+        for attribute in proto.attribute:
+            held = node.attributes.get(attribute.name)
+            if held is not None and held.type == ir.AttributeType.GRAPH:
+                _complete(held.as_graph(), attribute.g)
+            elif held is not None and held.type == ir.AttributeType.GRAPHS:
+                for inner, its in zip(held.as_graphs(), attribute.graphs, strict=True):
+                    _complete(inner, its)
 
 
 def _is_long(info: onnx.ValueInfoProto) -> bool:

@@ -11,12 +11,15 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from graphopt.errors import BadInput
-from graphopt.ir._admission import DAMAGED, admit, text_problem
+from graphopt.ir._admission import DAMAGED, OLDEST_OPSET, admit, text_problem
 from graphopt.ir._lazy import FileRange
 from graphopt.ir._proto import all_graphs, graph_protos, to_proto
 from graphopt.ir._tensor import LazyTensor
 
 __all__ = ["inside_repository", "load_model"]
+
+_OWN_INITIALIZERS = 4
+_DEFAULT = ("", "ai.onnx")
 
 
 def load_model(path: str | Path) -> ir.Model:
@@ -29,6 +32,7 @@ def load_model(path: str | Path) -> ir.Model:
     path = Path(path)
     proto = _proto(path)
     try:
+        _modernize(proto)
         admit(path, proto)
         _forget_negative_sizes(proto)
         model = ir.from_proto(proto)
@@ -64,6 +68,24 @@ def _proto(path: Path) -> onnx.ModelProto:
     if not proto.graph.output:
         raise BadInput(f"{path} is not an ONNX model: it has no outputs", hint=DAMAGED)
     return proto
+
+
+def _modernize(proto: onnx.ModelProto) -> None:
+    """Spell out what older files leave to be understood.
+
+    Before IR version 4, initializers are listed among the inputs and are constants all the same. A file
+    whose operators are all of other domains need not import the default one, which passes will use.
+    """
+    if 0 < proto.ir_version < _OWN_INITIALIZERS:
+        proto.ir_version = _OWN_INITIALIZERS
+        weights = {tensor.name for tensor in proto.graph.initializer}
+        kept = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+    domains = {o.domain for o in proto.opset_import}
+    nodes = [node for graph in graph_protos(proto.graph) for node in graph.node]
+    if domains.isdisjoint(_DEFAULT) and nodes and not any(node.domain in _DEFAULT for node in nodes):
+        proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))
 
 
 def _forget_negative_sizes(proto: onnx.ModelProto) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -170,7 +170,9 @@ def _remove(node: ir.Node, edit: Edit, log: Applied) -> None:
     if graph is None:
         raise EditError(f"node {node.name!r} is not in the graph")
     for output in node.outputs:
-        leftover = [user for user, _ in output.uses() if user not in edit.remove]
+        leftover = {user for user, _ in output.uses() if user not in edit.remove}
+        if leftover:
+            leftover -= _held_by(edit.remove)
         if leftover or output.is_graph_output():
             raise EditError(f"value {output.name!r} of removed node {node.name!r} is still used")
     marker = ir.Node("graphopt", "Removed", (), num_outputs=0)
@@ -188,6 +190,18 @@ def _remove(node: ir.Node, edit: Edit, log: Applied) -> None:
             node.replace_input_with(index, value)
 
     log.record(undo)
+
+
+def _held_by(nodes: Sequence[ir.Node]) -> set[ir.Node]:
+    """The nodes of the graphs that `nodes` hold, such as branches of an If."""
+    held: set[ir.Node] = set()
+    for node in nodes:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                held.update(attribute.as_graph().all_nodes())
+            elif attribute.type == ir.AttributeType.GRAPHS:
+                held.update(n for graph in attribute.as_graphs() for n in graph.all_nodes())
+    return held
 
 
 def _drop_initializer(value: ir.Value, log: Applied) -> None:

@@ -168,9 +168,15 @@ def _upstream(nodes: Iterable[ir.Node], depth: int) -> set[ir.Node]:
     found: set[ir.Node] = set()
     layer = set(nodes)
     for _ in range(depth):
-        layer = {p for node in layer for v in used_values(node) if (p := v.producer()) is not None} - found
+        makers = {p for node in layer for v in used_values(node) if (p := v.producer()) is not None}
+        layer = {node for node in makers - found if _takes_tensors(node)}
         found |= layer
     return found
+
+
+def _takes_tensors(node: ir.Node) -> bool:
+    """Whether arrays can be made for all that the node takes: not for a sequence."""
+    return all(value.dtype is not None for value in used_values(node))
 
 
 @dataclass

@@ -64,6 +64,11 @@ def attention(module: Small, x: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.scaled_dot_product_attention(q, q @ module.weight, q).squeeze(1)
 
 
+def one_head_of_keys(module: Small, x: torch.Tensor) -> torch.Tensor:
+    q = torch.stack([x, 2 * x, x @ module.weight], 1)
+    return torch.nn.functional.scaled_dot_product_attention(q, q[:, :1], q[:, 1:2]).sum(1)
+
+
 def in_place(module: Small, x: torch.Tensor) -> torch.Tensor:
     y = x @ module.weight
     y.add_(1)
@@ -89,7 +94,7 @@ def second_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-@pytest.mark.parametrize("body", [casts, attention, in_place])
+@pytest.mark.parametrize("body", [casts, attention, one_head_of_keys, in_place])
 def test_a_graph_computes_what_the_module_does_at_other_sizes(body: Any) -> None:
     x = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
     expected = body(Small(body), torch.from_numpy(x)).detach().numpy()
@@ -112,6 +117,13 @@ def test_shortcuts_give_the_same_operators(
     short = census()
     request.getfixturevalue("unshortened")
     assert short == census()
+
+
+def test_a_single_head_of_keys_is_shared_and_not_repeated() -> None:
+    (node,) = (n for n in exported(one_head_of_keys).graph if n.op_type == "Attention")
+    assert node.inputs[1] is not None
+    assert node.inputs[1].shape is not None
+    assert node.inputs[1].shape[1] == 1
 
 
 def test_shortcuts_are_undone_afterwards() -> None:

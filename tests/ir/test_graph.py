@@ -155,3 +155,16 @@ def test_missing_types_are_inferred_and_others_stay(value, model):
     assert (value("a").dtype, str(value("a").shape)) == (ir.DataType.FLOAT, "[B,4]")
     assert (value("b").dtype, str(value("b").shape)) == (ir.DataType.FLOAT, "[mine,4]")
     assert str(value("t").shape) == "[2]"
+
+
+def test_types_are_inferred_inside_branches():
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        g (bool c, float[B,4] x) => (float[B,4] y) {
+          y = If(c) <then_branch = t () => (float[B,4] a) { s = Cast<to = 10>(x) a = Cast<to = 1>(s) },
+                     else_branch = e () => (float[B,4] b) { b = Relu(x) }>
+        }"""
+    )
+    infer_types(model)
+    (inner,) = (n.outputs[0] for n in model.graph.all_nodes() if n.outputs[0].name == "s")
+    assert (inner.dtype, str(inner.shape)) == (ir.DataType.FLOAT16, "[B,4]")

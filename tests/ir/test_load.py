@@ -277,3 +277,24 @@ def test_weights_bound_by_onnx_ir_itself_are_read_the_same(saved, weight):
     tensor = ir.load(saved).graph.initializers["w"].const_value
     assert has_data(tensor)
     np.testing.assert_array_equal(lazy(tensor).read((slice(3, 5), slice(0, 9))), weight[3:5, :9])
+
+
+def test_weights_among_the_inputs_are_constants_before_ir_version_4(saved, weight):
+    def change(proto: onnx.ModelProto) -> None:
+        proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [64, 64]))
+        proto.ir_version = 3
+
+    edited(saved, change)
+    loaded = load_model(saved)
+    assert loaded.ir_version == 4
+    assert [value.name for value in loaded.graph.inputs] == ["x"]
+    np.testing.assert_array_equal(loaded.graph.initializers["w"].const_value.numpy(), weight)
+
+
+def test_a_graph_of_other_domains_alone_need_not_import_the_default_one(tmp_path):
+    node = helper.make_node("Binarizer", ["x"], ["y"], domain="ai.onnx.ml", threshold=1.0)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in "xy")
+    graph = helper.make_graph([node], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 1)], ir_version=8)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert load_model(tmp_path / "model.onnx").opset_imports == {"ai.onnx.ml": 1, "": 13}

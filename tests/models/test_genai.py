@@ -215,8 +215,10 @@ def test_a_tokenizer_that_genai_cannot_follow_is_said(tmp_path: Path) -> None:
 
 def test_a_source_without_a_tokenizer_is_said(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "config.json").write_text('{"model_type": "gpt2"}')
     notes = write(tmp_path / "source", tmp_path / "out", context("input_ids"))
     assert notes == ["no tokenizer was found in the source: the package generates from token ids only"]
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
 
 
 def test_the_chat_template_is_where_genai_reads_it(tmp_path: Path) -> None:

@@ -88,3 +88,28 @@ def test_edit_identity_is_stable_and_names_the_step():
     one, two = (replace_relu(parse(MODEL)).identity("p#2") for _ in range(2))
     assert one == two
     assert one.startswith("p#2:")
+
+
+BRANCHES = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (bool c, float[4] x) => (float[4] z)
+{
+  a = Neg(x)
+  z = If(c) <then_branch = t () => (float[4] y) { y = Relu(a) },
+             else_branch = e () => (float[4] w) { w = Exp(a) }>
+}
+"""
+
+
+def test_what_a_removed_branch_uses_may_go_with_it():
+    model = parse(BRANCHES)
+    before, (neg, branch) = graph_hash(model), list(model.graph)
+    tape = ir.tape.Tape()
+    new = tape.op("Abs", [neg.inputs[0]])
+    whole = Edit("all", remove=[neg, branch], insert=tape.nodes, replace={branch.outputs[0]: new})
+    applied = apply(model.graph, whole, "t")
+    assert [n.op_type for n in model.graph if n.domain == ""] == ["Abs"]
+    applied.undo()
+    assert graph_hash(model) == before
+    with pytest.raises(EditError, match="still used"):
+        apply(model.graph, Edit("a part", remove=[neg]), "t")

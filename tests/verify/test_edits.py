@@ -147,6 +147,31 @@ def test_an_unknown_size_is_said(model: ir.Model, verifier: EditVerifier) -> Non
     assert (found.status, found.reason) == ("unproven", "the rank of one of its values is unknown")
 
 
+SPLIT = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[B,6] x) => (float[B,3] y)
+<int64[3] apart = {0, 3, 1}, int64[2] flat = {0, 3}, int64 three = {3}, int64 first = {0}>
+{
+  parts = SplitToSequence<axis = 1>(x, three)
+  part = SequenceAt(parts, first)
+  a = Reshape(part, apart)
+  y = Reshape(a, flat)
+}
+"""
+
+
+def test_a_window_is_widened_past_what_takes_a_sequence(verifier: EditVerifier) -> None:
+    model = parse(SPLIT)
+    infer_types(model)
+    node(model, "part").outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    node(model, "part").outputs[0].shape = ir.Shape(["B", 3])
+
+    def merged(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
+        return tape.op("Reshape", [node(model, "part").outputs[0], old.inputs[1]])
+
+    assert verifier.check(model, instead(model, "y", merged), EXACT).status == "proven"
+
+
 LAYERS = """
 <ir_version: 10, opset_import: ["" : 23]>
 g (float[N,40] x, float[40,40] w1, float[40,40] w2, float[40,40] w3) => (float[N,40] y)

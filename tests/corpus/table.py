@@ -1,0 +1,171 @@
+"""Write docs/coverage.md from the stored results: `python -m tests.corpus.table`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+from graphopt.registry import resolve, targets
+from tests._cache import ROOT
+from tests.corpus._store import Store, code_state
+from tests.corpus._types import TASKS, ordered
+from tests.corpus._variations import VARIATIONS
+
+Result = dict[str, Any]
+
+BACKEND = {
+    "equal": "equal",
+    "runtime: cannot run": "onnxruntime cannot run the original",
+    "runtime: differs": "onnxruntime's own result is not the suite's; graphopt keeps it",
+    "random": "random: two runs of the original differ",
+    "unsuited": "the case has no such variation",
+    "too old": "opset below 13 that onnx's converter cannot raise: refused with that message",
+    "refused": "refused with a message, ours to fix",
+    "crashed": "crashed, ours to fix",
+    "differs": "silently different, ours to fix",
+}
+MODELS = {
+    "lowered": "fully lowered: every attention and norm is one kernel, equal to PyTorch",
+    "stayed": "exported, equal to PyTorch, not fully lowered",
+    "differs": "stopped by a check, ours to fix",
+    "crashed": "crashed, ours to fix",
+    "too slow": "not done in 120 s",
+    "ours": "graphopt cannot export it, the exporter alone can",
+    "exporter": "the exporter cannot: a script without graphopt fails too",
+    "untried": "graphopt cannot export it; the exporter alone was not tried yet",
+    "not built": "no tiny model: transformers builds none from its configuration, or this corpus does not",
+    "not run": "not run yet",
+}
+_PLACES = re.compile(r"/tmp/\S+|\b[\d.]+e?[-+]?\d*\b|'[^']*'")
+
+
+def outcome(found: Result) -> str:
+    """The bucket of a model type."""
+    if found["outcome"] == "not exported":
+        if "plain" not in found:
+            return "untried"
+        return "ours" if found["plain"]["exported"] else "exporter"
+    return str(found["outcome"])
+
+
+def _bucket(found: Result) -> str:
+    if found["outcome"] == "refused" and "reads opset" in found["reason"]:
+        return "too old"
+    return str(found["outcome"])
+
+
+def backend(store: Store) -> Iterator[str]:
+    """The section about the backend suite."""
+    results = [(*r["name"].rpartition("/")[::2], r) for r in store.results()]
+    cases = len({case for case, _, _ in results})
+    yield "## The onnx package's backend suite\n"
+    yield (
+        f"{cases} cases, each in four forms: {', '.join(VARIATIONS)}. Optimized with `lossless` for "
+        "`cpu`, its structure checked after every pass, then run beside the original and compared "
+        "with it and with what the suite expects (the suite's tolerances; integers, booleans "
+        "and strings exactly). Cases older than opset 13 go through onnx's version converter first.\n"
+    )
+    counts = Counter((_bucket(found), form) for _, form, found in results)
+    yield "| | " + " | ".join(VARIATIONS) + " |"
+    yield "|---" * (len(VARIATIONS) + 1) + "|"
+    for key, title in BACKEND.items():
+        numbers = [counts[key, form] for form in VARIATIONS]
+        if any(numbers) or key in ("differs", "crashed", "refused"):
+            yield f"| {title} | " + " | ".join(map(str, numbers)) + " |"
+    yield ""
+    ours = [(c, f, r) for c, f, r in results if _bucket(r) in ("refused", "crashed", "differs")]
+    grouped: dict[str, list[str]] = {}
+    for case, form, found in ours:
+        key = f"{found['outcome']}: {_PLACES.sub('…', found['reason'])[:160]}"
+        grouped.setdefault(key, []).append(f"{case} ({form})")
+    for said, names in sorted(grouped.items(), key=lambda item: -len(item[1])):
+        yield f"- {len(names)} x {_cell(said)}; the first: {names[0]}"
+    if grouped:
+        yield ""
+
+
+def models(store: Store) -> Iterator[str]:
+    """The sections about the maps of transformers."""
+    for which, task in TASKS.items():
+        yield f"## {task.title}\n"
+        if task.task is None:
+            names = ", ".join(f"`{name}`" for name in task.types)
+            yield f"graphopt has no sequence-to-sequence export yet: none of the {len(task.types)} was tried."
+            yield f"They are {names}.\n"
+            continue
+        found = {t: store[f"{which}/{t}"] for t in ordered(which) if f"{which}/{t}" in store}
+        yield from _counts(len(task.types), found.values())
+        yield from _table(found)
+
+
+def _counts(total: int, found: Iterable[Result]) -> Iterator[str]:
+    counts = Counter(map(outcome, found))
+    counts["not run"] = total - sum(counts.values())
+    yield "| | types |"
+    yield "|---|---|"
+    for key, title in MODELS.items():
+        if counts[key] or key in ("differs", "crashed"):
+            yield f"| {title} | {counts[key]} |"
+    exported = sum(counts[key] for key in ("lowered", "stayed", "differs", "crashed"))
+    exportable = exported + sum(counts[key] for key in ("ours", "untried", "too slow"))
+    if exportable:
+        yield (
+            f"\nFully lowered: {counts['lowered']} of the {exportable} that can be exported "
+            f"({counts['lowered'] / exportable:.0%}), and of the {exported} that graphopt exports "
+            f"({counts['lowered'] / max(exported, 1):.0%}).\n"
+        )
+
+
+def _table(found: dict[str, Result]) -> Iterator[str]:
+    yield "| type | outcome | kernels | what stayed, and why | max abs Δlogit / std |"
+    yield "|---|---|---|---|---|"
+    for name, result in sorted(found.items()):
+        kernels = ", ".join(f"{count} {kernel}" for kernel, count in result.get("kernels", {}).items())
+        difference = result.get("difference")
+        size = "" if difference is None else f"{difference:.0e}"
+        yield f"| {name} | {outcome(result)} | {kernels} | {_cell(_why(result))} | {size} |"
+    yield ""
+
+
+def _why(result: Result) -> str:
+    if result["outcome"] == "lowered":
+        return ""
+    if result["outcome"] == "stayed":
+        return "; ".join([*result["stayed"], *result.get("reasons", [])[:2]])
+    said = str(result.get("reason", ""))[:200]
+    if plain := result.get("plain"):
+        said += f" — without graphopt: {plain['said'].splitlines()[-1][:120] if plain['said'] else 'nothing'}"
+    return said
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").replace("<", "&lt;").split())
+
+
+def write() -> None:
+    """Write the page, and print its counts."""
+    stores = [Store(name, any_code=True) for name in ("backend", "transformers")]
+    old = sum(r["code"] != code_state() for store in stores for r in store.results())
+    machine = resolve("target", "cpu", targets())().fingerprint()
+    libraries = ("onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch", "transformers")
+    lines = [
+        "# Coverage\n",
+        "What becomes of graphs and models that nobody here wrote. `make corpus` finds it out and writes "
+        "this page; what is known of the same code and libraries it takes from `build/corpus`.\n",
+        ", ".join(f"{name} {version(name)}" for name in libraries)
+        + f"; {machine['processor']}, {machine['cores']} cores.\n",
+    ]
+    if old:
+        lines.append(f"{old} of the results below are of an earlier state of the code.\n")
+    lines += [*backend(stores[0]), *models(stores[1])]
+    (ROOT / "docs" / "coverage.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    for line in lines:
+        if line.startswith(("#", "Fully")) or re.match(r"\|[^|]*\| \d", line):
+            print(line.strip())
+
+
+if __name__ == "__main__":
+    write()

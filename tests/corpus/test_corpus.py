@@ -1,0 +1,99 @@
+"""A slice of the corpora: backend cases in every variation, and exported graphs of many architectures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+
+from tests.corpus import _check
+from tests.corpus._cases import Case, read
+from tests.corpus._check import check
+from tests.corpus._variations import CONDITION, VARIATIONS, Unsuited
+from tests.corpus._what_stayed import lowering_of
+from tests.corpus.graphs import FOLDER, lowered
+from tests.corpus.graphs import read as read_graph
+
+# Each stands for a kind: an operator, a graph in an attribute, a type, an age.
+CASES = """
+test_abs test_add_bcast test_attention_3d_gqa test_attention_4d_fp16_expanded test_bitcast_int8_to_uint8
+test_clip_default_int8_inbounds_expanded test_concat_1d_axis_0 test_constant
+test_convinteger_without_padding test_cumsum_1d test_dynamicquantizelinear_expanded test_dropout_default
+test_einsum_transpose test_gather_negative_indices test_gelu_tanh_1_expanded test_gemm_all_attributes
+test_identity_sequence test_if test_if_seq test_layer_normalization_3d_axis2_epsilon_expanded test_loop11
+test_max_float64 test_nonzero_example test_qlinearmatmul_2D_int8_float16
+test_range_float_type_positive_delta test_reshape_zero_dim test_rms_normalization_2d_axis0
+test_rotary_embedding test_scan9_sum test_sequence_insert_at_back test_split_to_sequence_1
+test_string_concat test_swish test_tfidfvectorizer_tf_batch_onlybigrams_skip0 test_ai_onnx_ml_binarizer
+test_AvgPool1d test_operator_reduced_mean_keepdim test_affine_grid_3d
+test_sequence_map_add_2_sequences_expanded
+"""
+GRAPHS = sorted(FOLDER.glob("*.txt"))
+
+
+@pytest.mark.parametrize("name", CASES.split())
+def test_a_backend_case_is_equal_in_every_variation(name: str) -> None:
+    case = read(name)
+    found = {variation: check(case, variation, lambda stage: None) for variation in VARIATIONS}
+    assert {v: f for v, f in found.items() if f["outcome"] not in ("equal", "unsuited")} == {}
+
+
+def test_a_wrong_result_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = _check._optimized
+    monkeypatch.setattr(
+        _check, "_optimized", lambda *given: [[y + 0.01 for y in out] for out in original(*given)]
+    )
+    assert check(read("test_add_bcast"), "as it is", lambda stage: None)["outcome"] == "differs"
+
+
+def test_a_wrong_expectation_is_the_runtimes() -> None:
+    case = read("test_abs")
+    wrong = Case(case.name, case.model, case.feeds, [case.expected[0] + 1], case.rtol, case.atol)
+    assert check(wrong, "as it is", lambda stage: None)["outcome"] == "runtime: differs"
+
+
+def test_variations_hold_what_their_names_say() -> None:
+    case = read("test_add_bcast")
+    constant, _ = VARIATIONS["inputs constant"](case)
+    assert not constant.graph.input
+    assert len(constant.graph.initializer) == 2
+    twice, _ = VARIATIONS["twice"](case)
+    assert [node.op_type for node in twice.graph.node] == ["Add", "Add"]
+    assert len(twice.graph.output) == 2
+    branches, calls = VARIATIONS["in an If"](case)
+    assert [node.op_type for node in branches.graph.node] == ["If"]
+    assert [bool(feeds[CONDITION]) for feeds in calls] == [True, False]
+    for model in (constant, twice, branches):
+        onnx.checker.check_model(model)
+
+
+def test_a_case_without_inputs_has_none_to_make_constant() -> None:
+    with pytest.raises(Unsuited, match="no inputs"):
+        VARIATIONS["inputs constant"](read("test_constant"))
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_an_exported_model_is_lowered_as_far_as_before(path: Path) -> None:
+    header, model = read_graph(path)
+    assert lowered(model, header) == json.loads(header["lowered"])
+
+
+def test_the_graphs_are_of_many_architectures() -> None:
+    assert len(GRAPHS) >= 10
+
+
+def test_what_is_left_of_attention_and_norms_is_seen() -> None:
+    plain = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18]>
+        g (float[1,2,3,4] q, float[1,2,4,3] k, float[1,2,3,4] v, int64[1] last) => (float[1,2,3,4] y) {
+            s = MatMul(q, k)  w = Softmax<axis = -1>(s)  a = MatMul(w, v)
+            sq = Mul(a, a)  m = ReduceMean(sq, last)  r = Sqrt(m)  y = Div(a, r)
+        }
+    """)
+    found = lowering_of(ir.from_proto(plain), "causal", attentions=1, norms=1)
+    assert found.stayed == ["1 x attention as MatMul and Softmax", "1 of 1 norms (1 x ReduceMean)"]
+    assert found.kernels == {}

@@ -1,0 +1,103 @@
+"""Every causal and masked type of transformers, tiny: `python -m tests.corpus.transformers`.
+
+Each in a process of its own that gets 120 seconds. What cannot be exported is tried without graphopt too,
+by `tests.corpus.plain`, in the end: only what fails there as well is the exporter's. Results go to
+build/corpus/transformers.jsonl; those of the same code and versions are taken from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import pkgutil
+import subprocess
+import sys
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from tests._cache import ROOT
+from tests.corpus._examine import examine
+from tests.corpus._store import Store
+from tests.corpus._types import TASKS, ordered
+
+SECONDS = 120
+
+
+def _work(which: str, model_type: str, pipe: Any) -> None:
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    pipe.send(examine(which, model_type))
+
+
+def run(which: str, model_type: str) -> dict[str, Any]:
+    """Examine a type in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    worker = context.Process(target=_work, args=(which, model_type, there))
+    worker.start()
+    there.close()
+    try:
+        found: dict[str, Any] = (
+            here.recv() if here.poll(SECONDS) else {"outcome": "too slow", "reason": f"over {SECONDS} s"}
+        )
+    except EOFError:
+        worker.join()
+        found = {"outcome": "crashed", "reason": f"the process ended with {worker.exitcode}"}
+    worker.kill()
+    worker.join()
+    return found
+
+
+def without_graphopt(which: str, model_type: str) -> dict[str, Any]:
+    """What `tests.corpus.plain` says."""
+    command = [sys.executable, "-m", "tests.corpus.plain", which, model_type]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return {"exported": False, "said": f"over {SECONDS} s"}
+    return {"exported": done.returncode == 0, "said": (done.stdout or done.stderr[-400:]).strip()}
+
+
+def _load_everything() -> None:
+    """Import once what every process needs: it starts sooner, and sees the code as it is now."""
+    for name in ("graphopt", "graphopt_passes", "graphopt_models", "graphopt_targets"):
+        package = importlib.import_module(name)
+        for module in pkgutil.walk_packages(package.__path__, name + "."):
+            if "__main__" not in module.name and "_templates" not in module.name:
+                importlib.import_module(module.name)
+    for name in ("transformers.exporters", "torch.onnx._internal.exporter._core"):
+        importlib.import_module(name)
+
+
+def main() -> None:
+    """Examine what is not known yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("types", nargs="*", help="find out about these again (MAP/TYPE or TYPE)")
+    parser.add_argument("--fresh", action="store_true", help="forget every stored result")
+    parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
+    parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
+    arguments = parser.parse_args()
+    _load_everything()
+    store = Store("transformers", fresh=arguments.fresh, any_code=arguments.any_code)
+    store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
+    names = [f"{w}/{t}" for w, task in TASKS.items() if task.task for t in ordered(w)]
+    wanted = [n for n in names if n in arguments.types or n.partition("/")[2] in arguments.types]
+    store.forget(wanted)
+    for name in wanted or names:
+        if name not in store:
+            found = run(*name.split("/"))
+            store.add(name, found)
+            told = found.get("reason") or found.get("stayed") or ""
+            print(name, found["outcome"], found.get("seconds", ""), str(told)[:150], flush=True)
+    for name in wanted or names:
+        found = store[name]
+        if found["outcome"] in ("not exported", "too slow") and "plain" not in found:
+            store.add(name, found | {"plain": without_graphopt(*name.split("/"))})
+            print(name, "without graphopt:", store[name]["plain"]["exported"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
