@@ -45,8 +45,9 @@ def apply(graph: ir.Graph, edit: Edit, provenance: str) -> Applied:
         for value in edit.add_inputs:
             _add_input(graph, value, applied)
         for old, new in edit.replace.items():
+            becomes_output = old.is_graph_output()
             _redirect(old, new, fresh=new.producer() in edit.insert or new in edit.initializers, log=applied)
-            if new.is_graph_output() and edit.adapter is None:
+            if becomes_output and edit.adapter is None:
                 _declare_like(old, new, applied)
         orphans = [v for node in edit.remove for v in node.inputs if v is not None and v.is_initializer()]
         for node in edit.remove:

@@ -149,13 +149,26 @@ def _results(
 
 def _selected(expected: Arrays, got: Arrays, masks: Arrays) -> tuple[Selected, Selected]:
     kept: tuple[Selected, Selected] = ({}, {})
-    for name, value in expected.items():
+    for name, whole in expected.items():
         mask = masks.get(name)
         if mask is not None and not mask.any():
             continue
-        for side, array in zip(kept, (value, got.get(name, np.empty(0))), strict=True):
-            side[name] = array if mask is None or array.shape != value.shape else _cut(array, mask)
+        others = dict(_tensors(name, got.get(name, np.empty(0))))
+        for part, value in _tensors(name, whole):
+            for side, array in zip(kept, (value, others.get(part, np.empty(0))), strict=True):
+                side[part] = array if mask is None or array.shape != value.shape else _cut(array, mask)
     return kept
+
+
+def _tensors(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
+    """The tensors an output is made of: itself, or the parts of a sequence and how many there are."""
+    if isinstance(value, np.ndarray):
+        yield name, value
+        return
+    parts = value if isinstance(value, list) else [] if value is None else [value]
+    yield f"{name}.length", np.asarray(len(parts))
+    for index, part in enumerate(parts):
+        yield from _tensors(f"{name}[{index}]", np.asarray(part))
 
 
 def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:

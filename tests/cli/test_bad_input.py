@@ -218,12 +218,3 @@ def test_a_manifest_from_the_future(refused: Callable[..., str], here: Path) -> 
     (here / "package" / "graphopt.json").write_text('{"version": 99}')
 
     assert "Upgrade graphopt" in refused("run", "package")
-
-
-def test_an_output_that_is_not_a_tensor(refused: Callable[..., str], here: Path) -> None:
-    model = parser.parse_model(NET)
-    model.graph.node.add(op_type="SequenceConstruct", input=["x"], output=["all"])
-    model.graph.output.append(onnx.helper.make_tensor_sequence_value_info("all", TensorProto.FLOAT, None))
-    onnx.save(model, here / "net.onnx")
-
-    assert "'all' is not a tensor" in refused("optimize", "net.onnx")

@@ -199,3 +199,31 @@ def test_integer_outputs_are_compared_exactly() -> None:
     wrong = closing_check(labels, other, cases=cases, budget=LOSSLESS, distribution=False, against="it")
 
     assert (same.verdict, wrong.verdict) == ("passed", "failed")
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [([[1], [2, 3]], "passed"), ([[1], [2, 4]], "failed"), ([[1]], "failed"), ([[1], [2, 3], []], "failed")],
+)
+def test_sequences_are_compared_tensor_by_tensor(other: list[list[int]], verdict: str) -> None:
+    def parts(values: list[list[int]]) -> Model:
+        return lambda feeds: {"parts": [np.array(value, np.float32) for value in values]}  # type: ignore[dict-item]
+
+    found = closing_check(
+        parts([[1], [2, 3]]), parts(other), cases=[case()], budget=LOSSLESS, distribution=False, against="it"
+    )
+
+    assert found.verdict == verdict
+
+
+def test_an_optional_output_that_is_there_only_once_fails() -> None:
+    def optional(value: np.ndarray | None) -> Model:
+        return lambda feeds: {"maybe": value}  # type: ignore[dict-item]
+
+    there, absent = optional(np.zeros(2)), optional(None)
+    verdicts = [
+        closing_check(a, b, cases=[case()], budget=LOSSLESS, distribution=False, against="it").verdict
+        for a, b in ((absent, absent), (absent, there), (there, absent))
+    ]
+
+    assert verdicts == ["passed", "failed", "failed"]
