@@ -27,6 +27,8 @@ _MOVES = frozenset(
     {"Cast", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Neg", "Pad"}
     | {"Reshape", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", "Where", "Abs"}
 )
+# Narrower floats the runtime widens, for as many nodes at once as it likes.
+_KERNELS_FOR = (np.float32, np.float64)
 _READ_LIMIT = 1 << 20
 
 
@@ -255,7 +257,7 @@ def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequ
         return None  # the reference implementation does not cover every operator; unfolded is still right
     if not isinstance(results, list) or not all(isinstance(r, np.ndarray | np.generic) for r in results):
         return None
-    if node.op_type not in _MOVES and any(np.issubdtype(r.dtype, np.floating) for r in results):
+    if node.op_type not in _MOVES and any(r.dtype in _KERNELS_FOR for r in results):
         return _by_the_runtime(proto, feeds, results, opset) or results
     return results
 
