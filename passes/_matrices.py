@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from graphopt.ir import Expr, Transposed, has_data, lazy, producer, simplified
+from graphopt.ir import Expr, Transposed, has_data, is_output, lazy, producer, simplified
 
 __all__ = ["Matrix", "initializer", "matches", "matrix", "table"]
 
@@ -43,7 +43,7 @@ def matrix(node: ir.Node) -> Matrix | str | None:
     turn = producer(weight, "Transpose")
     if turn is not None and list(turn.attributes.get_ints("perm") or (1, 0)) == [1, 0]:
         weight, transposed = turn.inputs[0], True
-        if len(turn.outputs[0].uses()) == 1:
+        if len(turn.outputs[0].uses()) == 1 and not is_output(turn.outputs[0]):
             removed.append(turn)
     tensor = _constant(weight)
     if x is None or weight is None or tensor is None:

@@ -8,7 +8,17 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Concatenated, Expr, InMemory, LazyTensor, consumers, has_data, lazy, producer
+from graphopt.ir import (
+    Concatenated,
+    Expr,
+    InMemory,
+    LazyTensor,
+    consumers,
+    has_data,
+    is_output,
+    lazy,
+    producer,
+)
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
 from ._nodes import Nodes
@@ -93,9 +103,13 @@ def _unfit(projections: list[_Projection]) -> str | None:
         return "a projection's weight is not a constant matrix"
     if len({p.weight.dtype for p in projections if p.weight is not None}) != 1:
         return "the projections' weights differ in dtype"
-    if any(p.add is not None and len(consumers(p.matmul.outputs[0])) > 1 for p in projections):
+    if any(p.add is not None and _used_elsewhere(p.matmul.outputs[0]) for p in projections):
         return "a projection's result is also used without its bias"
     return None
+
+
+def _used_elsewhere(value: ir.Value) -> bool:
+    return len(consumers(value)) > 1 or is_output(value)
 
 
 def _packed(projections: list[_Projection]) -> Edit:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from graphopt import registry
-from graphopt.ir import parse
-from graphopt.pipeline import RunResult
+from graphopt.ir import infer_types, parse
+from graphopt.pipeline import Budget, Recipe, RunResult, Step, run_recipe
 from graphopt.testing import Golden, goldens
 from tests._cache import ROOT
 
@@ -37,6 +37,21 @@ def test_files_lie_in_the_folder_of_their_pass() -> None:
         (g.path.parent.name, g.path.parent.name) for g in GOLDENS
     }
     assert all(path.suffix == ".txt" for path in FOLDER.glob("*/*"))
+
+
+@pytest.mark.parametrize("golden", GOLDENS, ids=str)
+def test_an_inner_value_may_be_an_output_too(golden: Golden) -> None:
+    """Each of them in turn: the pass raises nothing, and leaves it there."""
+    name = golden.header["pass"]
+    recipe = Recipe("exposed", "", Budget(), (Step(name, golden.options(name)),))
+    for inner in [v.name for node in golden.model().graph for v in node.outputs if not v.is_graph_output()]:
+        model = golden.model()
+        infer_types(model)
+        exposed = next(v for node in model.graph for v in node.outputs if v.name == inner)
+        if inner and exposed.type is not None:
+            model.graph.outputs.append(exposed)
+            run_recipe(model, recipe, golden.context(model))
+            assert inner in [output.name for output in model.graph.outputs]
 
 
 SCALED = """<ir_version: 10, opset_import: ["" : 23]>
