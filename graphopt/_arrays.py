@@ -24,5 +24,10 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
             )
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} is not an .npz file: {error}") from error
+    except ValueError as error:  # numpy advises to unpickle what it does not know
+        raise BadInput(
+            f"{path} is not an .npz file, or holds pickled objects",
+            hint="Save it with numpy.savez(path, name=array), arrays of numbers only.",
+        ) from error

@@ -187,6 +187,7 @@ def test_two_runs_write_the_same_package(write: Callable[[str], Path], recipe: s
     [
         (FLOATS, [], "dimension batch are unknown"),
         (TOKENS, ["batch=1", "length=5"], "legal values of the int64 input ids are unknown"),
+        (FLOATS, ["batch=0"], "all of it is empty"),
     ],
 )
 def test_without_legal_inputs_the_verdict_is_inconclusive_and_the_package_is_written(

@@ -24,9 +24,9 @@ class Budget(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    kl_mean: float | None = None
-    kl_p99: float | None = None
-    cosine: float | None = None
+    kl_mean: float | None = Field(default=None, ge=0)
+    kl_p99: float | None = Field(default=None, ge=0)
+    cosine: float | None = Field(default=None, ge=-1, le=1)
 
     @property
     def lossless(self) -> bool:

@@ -129,7 +129,7 @@ def closing_check(
             found += _turned(case.name, expected, got, budget)
     seconds = time.perf_counter() - started
     if not found:
-        reason = "the recipe's budget bounds nothing that this model puts out"
+        reason = "the recipe's budget bounds nothing that this model puts out, or all of it is empty"
         return ClosingCheck("inconclusive", against, reason, seconds=seconds)
     verdict: Literal["passed", "failed"] = "passed" if all(c.holds for c in found) else "failed"
     return ClosingCheck(verdict, against, comparisons=tuple(found), seconds=seconds)
@@ -155,7 +155,10 @@ def _selected(expected: Arrays, got: Arrays, masks: Arrays) -> tuple[Selected, S
             continue
         others = dict(_tensors(name, got.get(name, np.empty(0))))
         for part, value in _tensors(name, whole):
-            for side, array in zip(kept, (value, others.get(part, np.empty(0))), strict=True):
+            pair = value, others.get(part, np.empty(0))
+            if value.size == 0 and pair[0].shape == pair[1].shape:
+                continue
+            for side, array in zip(kept, pair, strict=True):
                 side[part] = array if mask is None or array.shape != value.shape else _cut(array, mask)
     return kept
 
