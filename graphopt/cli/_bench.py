@@ -39,7 +39,7 @@ __all__ = ["command"]
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Fresh processes for each."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="[default: what this process may use]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="[default: what this process may use]")
 @click.option(
     "--inputs",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -39,7 +39,7 @@ __all__ = ["command"]
     help="Draw from the likeliest tokens with this probability together.",
 )
 @click.option("--seed", type=int, help="Makes drawing repeatable.")
-@click.option("--threads", type=click.IntRange(min=1), help="[default: what this process may use]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="[default: what this process may use]")
 @click.option(
     "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz", help="Inputs by name, for other models."
 )

@@ -19,11 +19,18 @@ _CONFIG = "genai_config.json"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is chosen: the likeliest at temperature 0, else drawn from the `top_p` likeliest mass."""
+    """How a token is chosen: the likeliest at temperature 0, else drawn from the `top_p` likeliest mass.
+
+    Raises `BadInput` for a `seed` that is negative (onnxruntime-genai takes it for none) or beyond 31 bits.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and not 0 <= self.seed < 1 << 31:
+            raise BadInput(f"the seed {self.seed} is not between 0 and {(1 << 31) - 1}")
 
     def options(self) -> dict[str, Any]:
         """Search options as onnxruntime-genai names them."""

@@ -94,6 +94,16 @@ def test_a_seed_repeats_a_draw(folder: Path) -> None:
     assert drawn(folder, temperature=1.0, seed=1) != drawn(folder, temperature=1.0, seed=2)
 
 
+@pytest.mark.parametrize("seed", [-1, 1 << 31])
+def test_a_seed_that_would_not_repeat_a_draw_is_refused(seed: int) -> None:
+    with pytest.raises(BadInput, match=str(seed)):
+        Sampling(temperature=1.0, seed=seed)
+
+
+def test_the_largest_seed(folder: Path) -> None:
+    assert drawn(folder, temperature=1.0, seed=(1 << 31) - 1)
+
+
 def test_without_a_seed_draws_differ(folder: Path) -> None:
     assert len({drawn(folder, temperature=1.0) for _ in range(4)}) > 1
 
