@@ -38,9 +38,9 @@ class Upgrade(Pass):
         if context.opset >= wanted:
             return
         if context.model.functions:
-            yield NearMiss(
-                "graph", "the model has local functions, which the version converter does not convert"
-            )
+            reason = "the model has local functions, which the version converter does not convert"
+            yield NearMiss("graph", reason)
+            context.note(f"The graph stays at opset {context.opset}: {reason}.")
             return
         try:
             converted = onnx.version_converter.convert_version(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnx_ir as ir
 import pytest
 from onnx import parser
@@ -378,6 +379,42 @@ def test_a_recipe_can_stop_early(write: Callable[[str], Path], recipe: str, tmp_
     package = optimize(write(FLOATS), tmp_path / "out", recipe=recipe, stop_after="cse")
 
     assert [step.step for step in package.report().passes] == ["cse"]
+
+
+WITH_FUNCTION = """
+<ir_version: 10, opset_import: ["" : 13, "own" : 1]>
+net (float[batch, 4] x) => (float[batch, 4] y)
+{
+  a = Identity(x)
+  y = own.twice(a)
+}
+<domain: "own", opset_import: ["" : 13]>
+twice (a) => (b)
+{
+  b = Add(a, a)
+}
+"""
+
+
+@pytest.mark.parametrize("refuses", ["functions", "the converter"])
+def test_a_graph_that_cannot_be_upgraded_is_optimized_as_it_is(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    text = WITH_FUNCTION
+    if refuses == "the converter":
+        text = FLOATS.replace("23", "13").replace("Relu(both)", "Identity(both)")
+
+        def refuse(*_: Any) -> None:
+            raise onnx.version_converter.ConvertError("planted")
+
+        monkeypatch.setattr("onnx.version_converter.convert_version", refuse)
+    report = optimize(write(text), tmp_path / "out", recipe="lossless", dims=["batch=2"]).report()
+    steps = {step.step: step for step in report.passes}
+
+    assert report.closing.verdict == "passed"
+    assert steps["remove-noops"].applied == 1
+    assert "needs opset 23" in (steps["raise-attention"].skipped or "")
+    assert any("stays at opset 13" in note for note in report.notes)
 
 
 def test_exporting_runs_no_pass(write: Callable[[str], Path], tmp_path: Path) -> None:
