@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv demo test fuzz check corpus bench kill-test wheel-demo clean
+.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline kill-test wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -16,7 +16,11 @@ help:
 	@echo "make fuzz         thousands of damaged models, other ones each time"
 	@echo "make check        lint, format, types, import contract"
 	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (about two hours)"
-	@echo "make bench        a 1.24B-parameter shape, beside onnxruntime-genai's builder (about an hour, 15 GB of disk)"
+	@echo "make bench        all three of the next; each goes on where it was stopped"
+	@echo "make bench-decode   text generation beside llama.cpp, genai's builder, transformers, torch (ten hours, 60 GB)"
+	@echo "make bench-encoder  encoders beside torch, onnxruntime, OpenVINO (three hours)"
+	@echo "make bench-roofline how much of the machine a package uses (ten minutes)"
+	@echo "make peers        only the environments of llama.cpp (compiled: ten minutes) and OpenVINO, in build/peers"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
@@ -57,14 +61,23 @@ corpus: venv
 	$(BIN)/python -W ignore -m tests.corpus.transformers $(CORPUS)
 	$(BIN)/python -m tests.corpus.table
 
-bench: venv build/llama-1b/config.json
-	$(BIN)/python benchmarks/builder.py build/llama-1b --work build/builder
+peers: venv
+	$(BIN)/python benchmarks/peers.py
+
+# BENCH=... narrows one down: make bench-decode BENCH="--shape llama-3.2-1b --prompt 256 --batch 1".
+bench: bench-decode bench-encoder bench-roofline
+
+bench-decode: peers
+	$(BIN)/python benchmarks/decode.py $(BENCH)
+
+bench-encoder: peers
+	$(BIN)/python benchmarks/encoder.py $(BENCH)
+
+bench-roofline: venv
+	$(BIN)/python benchmarks/roofline.py $(BENCH)
 
 kill-test: venv
 	$(BIN)/python benchmarks/kill.py $(SOURCE) --kills $(KILLS) --work build/kill
-
-build/llama-1b/config.json: | venv
-	$(BIN)/python benchmarks/make_model.py build/llama-1b
 
 wheel-demo: venv
 	PYTHON=$(BIN)/python PYTHON3=$(PYTHON) scripts/wheel-demo

@@ -1,68 +1,39 @@
-"""Measures one onnxruntime-genai folder in this fresh process and prints JSON: load, prefill, decode, memory.
-
-python benchmarks/_genai_worker.py FOLDER --prompt 256 --new 64 [--threads N]
-"""
+"""One onnxruntime-genai folder in this process: see _measure.py."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import time
 
 import numpy as np
 import onnxruntime_genai as og
+from _measure import Tokens, measure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder")
-    parser.add_argument("--prompt", type=int, default=256)
-    parser.add_argument("--new", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=0, help="0: what the folder's own configuration says")
-    args = parser.parse_args()
+class Genai:
+    """A Generator: its first `generate_next_token` only samples, each later one runs the model once."""
 
-    config = og.Config(args.folder)
-    if args.threads:
-        options = {"intra_op_num_threads": args.threads}
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-    started = time.perf_counter()
-    model = og.Model(config)
-    load = time.perf_counter() - started
-    tokens = np.random.default_rng(0).integers(1, 4000, args.prompt).astype(np.int32)
+    def __init__(self, args: argparse.Namespace) -> None:
+        config = og.Config(str(args.model))
+        if args.threads:
+            options = {"intra_op_num_threads": args.threads}
+            config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        self._model = og.Model(config)
+        self._length = args.prompt + args.new + 1
 
-    def generate(new: int) -> tuple[float, list[float]]:
-        parameters = og.GeneratorParams(model)
+    def start(self, prompt: Tokens) -> Tokens:
+        parameters = og.GeneratorParams(self._model)
         parameters.set_search_options(
-            do_sample=False, max_length=args.prompt + new + 1, min_length=args.prompt + new + 1
+            do_sample=False, max_length=self._length, min_length=self._length, batch_size=len(prompt)
         )
-        generator = og.Generator(model, parameters)
-        begun = time.perf_counter()
-        generator.append_tokens(tokens)
-        generator.generate_next_token()
-        prefill = time.perf_counter() - begun
-        steps = []
-        for _ in range(new):
-            begun = time.perf_counter()
-            generator.generate_next_token()
-            steps.append(time.perf_counter() - begun)
-        return prefill, steps
+        self._generator = og.Generator(self._model, parameters)
+        self._generator.append_tokens(prompt.astype(np.int32))
+        return self.step(prompt[:, -1])
 
-    generate(2)
-    prefill, steps = generate(args.new)
-    print(
-        json.dumps(
-            {
-                "load_s": load,
-                "prefill_tok_s": args.prompt / prefill,
-                "decode_tok_s": len(steps) / sum(steps),
-                "p50_ms": float(np.percentile(steps, 50)) * 1e3,
-                "p90_ms": float(np.percentile(steps, 90)) * 1e3,
-                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            }
-        )
-    )
+    def step(self, tokens: Tokens) -> Tokens:
+        self._generator.generate_next_token()
+        return tokens
 
 
 if __name__ == "__main__":
-    main()
+    measure(Genai, "onnxruntime", "onnxruntime-genai")

@@ -1,10 +1,11 @@
-"""Write a Llama-shaped checkpoint with random bf16 weights, for measurements where only the shape matters.
+"""Write a checkpoint of a published shape with random bf16 weights, where only the shape matters.
 
-    python benchmarks/make_model.py build/llama-1b                     # Llama-3.2-1B's shape, 2.5 GB
-    python benchmarks/make_model.py build/llama-small --layers 2 --hidden 256 --ffn 768 ...
+    python benchmarks/make_model.py build/models/llama-3.2-1b          # 1.24 B parameters, 2.5 GB
+    python benchmarks/make_model.py build/models/small --shape qwen2.5-0.5b
 
-Weights are normal with the initializer's standard deviation, seeded; norms are ones. The tokenizer is the
-embedded model's (its 4096 entries are the first of the vocabulary), so that text tools run.
+The configuration is the published one. Weights are normal with the initializer's standard deviation, seeded;
+norms are ones, biases zeros. The tokenizer is the embedded model's (its 4096 entries are the first of the
+vocabulary), so that text tools run; its end token is the configuration's.
 """
 
 from __future__ import annotations
@@ -14,109 +15,139 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 STANDARD_DEVIATION = 0.02
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny_coder"
 
+_LLAMA_3_2 = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {
+        "rope_type": "llama3",
+        "rope_theta": 500000.0,
+        "factor": 32.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    },
+    "attention_bias": False,
+    "mlp_bias": False,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "qwen2.5-0.5b": {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "vocab_size": 151936,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        "use_sliding_window": False,
+    },
+    "llama-3.2-1b": _LLAMA_3_2
+    | {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+    },
+    "llama-3.2-3b": _LLAMA_3_2
+    | {
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+    },
+}
+_COMMON = {
+    "dtype": "bfloat16",
+    "hidden_act": "silu",
+    "tie_word_embeddings": True,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+    "initializer_range": STANDARD_DEVIATION,
+}
 
-def config(args: argparse.Namespace) -> dict[str, object]:
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "dtype": "bfloat16",
-        "hidden_size": args.hidden,
-        "intermediate_size": args.ffn,
-        "num_hidden_layers": args.layers,
-        "num_attention_heads": args.heads,
-        "num_key_value_heads": args.kv_heads,
-        "head_dim": args.hidden // args.heads,
-        "vocab_size": args.vocabulary,
-        "max_position_embeddings": args.context,
-        "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": True,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
-        "initializer_range": STANDARD_DEVIATION,
-    }
 
-
-def shapes(args: argparse.Namespace) -> Iterator[tuple[str, tuple[int, ...]]]:
+def shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Tensor names and shapes, in the checkpoint's order."""
-    head = args.hidden // args.heads
-    yield "model.embed_tokens.weight", (args.vocabulary, args.hidden)
-    for i in range(args.layers):
+    hidden, ffn, head = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    yield "model.embed_tokens.weight", (config["vocab_size"], hidden)
+    for i in range(config["num_hidden_layers"]):
         layer = f"model.layers.{i}"
-        yield f"{layer}.input_layernorm.weight", (args.hidden,)
-        yield f"{layer}.self_attn.q_proj.weight", (args.hidden, args.hidden)
-        yield f"{layer}.self_attn.k_proj.weight", (args.kv_heads * head, args.hidden)
-        yield f"{layer}.self_attn.v_proj.weight", (args.kv_heads * head, args.hidden)
-        yield f"{layer}.self_attn.o_proj.weight", (args.hidden, args.hidden)
-        yield f"{layer}.post_attention_layernorm.weight", (args.hidden,)
-        yield f"{layer}.mlp.gate_proj.weight", (args.ffn, args.hidden)
-        yield f"{layer}.mlp.up_proj.weight", (args.ffn, args.hidden)
-        yield f"{layer}.mlp.down_proj.weight", (args.hidden, args.ffn)
-    yield "model.norm.weight", (args.hidden,)
+        yield f"{layer}.input_layernorm.weight", (hidden,)
+        for name, width in (("q", queries), ("k", keys), ("v", keys)):
+            yield f"{layer}.self_attn.{name}_proj.weight", (width, hidden)
+            if config["model_type"] == "qwen2":
+                yield f"{layer}.self_attn.{name}_proj.bias", (width,)
+        yield f"{layer}.self_attn.o_proj.weight", (hidden, queries)
+        yield f"{layer}.post_attention_layernorm.weight", (hidden,)
+        yield f"{layer}.mlp.gate_proj.weight", (ffn, hidden)
+        yield f"{layer}.mlp.up_proj.weight", (ffn, hidden)
+        yield f"{layer}.mlp.down_proj.weight", (hidden, ffn)
+    yield "model.norm.weight", (hidden,)
 
 
-def random_rows(shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[bytes]:
+def pieces(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[bytes]:
     """The tensor's bytes (bf16, little-endian), a few megabytes at a time."""
     if len(shape) == 1:
-        yield np.full(shape, 0x3F80, np.uint16).tobytes()
+        yield np.full(shape, 0 if name.endswith(".bias") else 0x3F80, np.uint16).tobytes()
         return
     rows = max(1, (1 << 21) // shape[1])
     for start in range(0, shape[0], rows):
         block = rng.standard_normal((min(rows, shape[0] - start), shape[1]), np.float32)
-        yield (
-            (block * np.float32(STANDARD_DEVIATION))
-            .view(np.uint32)
-            .__rshift__(16)
-            .astype(np.uint16)
-            .tobytes()
-        )
+        block *= np.float32(STANDARD_DEVIATION)
+        yield (block.view(np.uint32) >> 16).astype(np.uint16).tobytes()
 
 
-def write(folder: Path, args: argparse.Namespace) -> None:
+def write(folder: Path, shape: str, seed: int = 0) -> None:
+    """The checkpoint; its config.json comes last, so that a folder which has one is whole."""
+    config = _COMMON | SHAPES[shape]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config(args), indent=2) + "\n")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TOKENIZER / name, folder / name)
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, shape in shapes(args):
-        size = 2 * int(np.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+    for name, dims in shapes(config):
+        size = 2 * int(np.prod(dims))
+        header[name] = {"dtype": "BF16", "shape": dims, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    rng = np.random.default_rng(args.seed)
+    rng = np.random.default_rng(seed)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, shape in shapes(args):
-            for piece in random_rows(shape, rng):
+        for name, dims in shapes(config):
+            for piece in pieces(name, dims, rng):
                 file.write(piece)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     print(f"{folder}: {offset / 1e9:.2f} GB, {offset // 2:,} parameters")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--hidden", type=int, default=2048)
-    parser.add_argument("--ffn", type=int, default=8192)
-    parser.add_argument("--layers", type=int, default=16)
-    parser.add_argument("--heads", type=int, default=32)
-    parser.add_argument("--kv-heads", type=int, default=8)
-    parser.add_argument("--vocabulary", type=int, default=128256)
-    parser.add_argument("--context", type=int, default=131072)
+    parser.add_argument("--shape", choices=SHAPES, default="llama-3.2-1b")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    write(args.folder, args)
+    write(args.folder, args.shape, args.seed)
 
 
 if __name__ == "__main__":

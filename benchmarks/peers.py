@@ -1,0 +1,53 @@
+"""Make the environments of peers that cannot live in the project's: build/peers/llama, build/peers/openvino.
+
+    python benchmarks/peers.py                 # both; compiling llama.cpp takes ten minutes
+    python benchmarks/peers.py llama
+
+Versions are pinned here, because a table has to mean the same tomorrow. An environment that is whole is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent / "build" / "peers"
+ENVIRONMENTS = {
+    # From source, for this machine's instructions (-march=native); a wheel would be for any.
+    "llama": ["--no-binary", "llama-cpp-python", "llama-cpp-python==0.3.36", "gguf==0.19.0"],
+    "openvino": ["openvino==2026.4.1", "nncf==3.4.0"],
+}
+COMPILE = {
+    "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF",
+    "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
+}
+
+
+def python(name: str) -> Path:
+    """The interpreter of an environment, which may not exist yet."""
+    return ROOT / name / "bin" / "python"
+
+
+def make(name: str) -> None:
+    """Make the environment unless it is whole and has these versions."""
+    mark, wanted = ROOT / name / ".made", " ".join(ENVIRONMENTS[name])
+    if mark.is_file() and mark.read_text() == wanted:
+        return
+    subprocess.run([sys.executable, "-m", "venv", str(ROOT / name)], check=True)
+    pip = [str(python(name)), "-m", "pip", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, *ENVIRONMENTS[name]], check=True, env=COMPILE | os.environ)
+    mark.write_text(wanted)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ENVIRONMENTS))
+    for name in parser.parse_args().names or ENVIRONMENTS:
+        make(name)
+
+
+if __name__ == "__main__":
+    main()
