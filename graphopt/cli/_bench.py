@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_FEW = 5
+"""Fewer rounds all fall on one side of their median by chance more often than one time in ten."""
+
 
 @click.command("bench")
 @click.argument("package", type=click.Path(path_type=Path))
@@ -102,8 +105,11 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
     out.print(_table(found, text))
     if found.steps_ratio is not None and found.first_ratio is not None:
         out.print()
-        out.print(_ratio(f"{'decode' if text else 'calls'}", found.steps_ratio))
-        out.print(_ratio(f"{'first token' if text else 'first call'}", found.first_ratio))
+        for what, ratio in (
+            ("decode" if text else "calls", found.steps_ratio),
+            ("first token" if text else "first call", found.first_ratio),
+        ):
+            out.print(_ratio(what, ratio, found.speed.rounds))
     if found.price is not None:
         out.print()
         out.print(
@@ -145,6 +151,8 @@ def _table(found: BenchReport, text: bool) -> Table:
     return table
 
 
-def _ratio(what: str, ratio: Estimate) -> str:
+def _ratio(what: str, ratio: Estimate, rounds: int) -> str:
     sure = "" if ratio.low > 1 or ratio.high < 1 else "; no difference is shown"
+    if rounds < _FEW:
+        sure = "; too few rounds to tell"
     return f" {what}: {ratio.value:.3g} times as fast ({ratio.low:.3g} to {ratio.high:.3g}{sure})"

@@ -270,6 +270,7 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
         "p90",
         "peak memory",
         "times as fast",
+        "too few rounds to tell",
         "$0.5",
     ):
         assert label in text
