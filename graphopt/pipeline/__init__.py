@@ -15,6 +15,7 @@ from graphopt.pipeline._match import Match, Pattern, find
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
 from graphopt.pipeline._runner import (
+    ChangedBeside,
     EditRecord,
     Mismatch,
     OnMismatch,
@@ -31,6 +32,7 @@ __all__ = [
     "Adapter",
     "AddedInput",
     "Budget",
+    "ChangedBeside",
     "Context",
     "Contract",
     "DroppedInput",

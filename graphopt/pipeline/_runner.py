@@ -21,9 +21,11 @@ from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._pass import Pass
 from graphopt.pipeline._proofs import proof_holds
 from graphopt.pipeline._recipe import Recipe, Step
+from graphopt.pipeline._untouched import Untouched
 from graphopt.verify import EditVerdict, EditVerifier, check_structure
 
 __all__ = [
+    "ChangedBeside",
     "EditRecord",
     "Mismatch",
     "OnMismatch",
@@ -68,6 +70,16 @@ class EditRecord:
             return cls(number, identity, edit.summary, outcome.value, proof)
         found = (verdict.status, proof or verdict.how, verdict.reason, verdict.value, verdict.bound)
         return cls(number, identity, edit.summary, outcome.value, proof, *found)
+
+
+class ChangedBeside(CheckFailed):
+    """A pass that changed the model itself, where nothing checks it, and not through an edit."""
+
+    def __init__(self, step: str, what: str) -> None:
+        super().__init__(
+            f"pass {step!r} changed the graph beside its edits: {what}",
+            hint="A pass builds new nodes off the graph and proposes them: see docs/writing-a-pass.md.",
+        )
 
 
 class Mismatch(CheckFailed):
@@ -236,6 +248,7 @@ class _PassRun:
     adapters: list[Adapter]
     record: PassRecord
     started: int = field(default_factory=read_clock)
+    untouched: Untouched | None = None
 
     def run(self, settled: str | None) -> str | None:
         """Run it and complete the record.
@@ -251,10 +264,13 @@ class _PassRun:
             if settled is None:
                 infer_types(model)
                 settled = graph_hash(model)
+            if self.options.verify != "off":
+                self.untouched = Untouched(model)
             for graph in _graphs(model, self.instance):
                 self._over(graph)
                 if self._is_over():
                     break
+            self._require_untouched(lambda known: known.check())
             _restore_order(model)
             _complete_opset_imports(model)
             record.modified = graph_hash(model) != settled
@@ -293,6 +309,7 @@ class _PassRun:
                 Outcome.ROLLED_BACK if verdict is not None and verdict.status == "failed" else Outcome.APPLIED
             )
         if outcome is Outcome.APPLIED:
+            self._require_untouched(lambda known: known.before(edit))
             try:
                 applied = apply(graph, edit, f"{step}:{number} <- {sources}")
             except EditError as error:
@@ -300,10 +317,19 @@ class _PassRun:
                     f"pass {step!r} proposed an edit that cannot be applied: {error}"
                 ) from error
             applied.commit()
+            if self.untouched is not None:
+                self.untouched.after(edit)
             if edit.adapter is not None:
                 self.adapters.append(edit.adapter)
         self.record.edits.append(EditRecord.of(number, identity, edit, outcome, verdict))
         return outcome
+
+    def _require_untouched(self, look: Callable[[Untouched], None]) -> None:
+        try:
+            if self.untouched is not None:
+                look(self.untouched)
+        except ValueError as error:
+            raise ChangedBeside(self.record.step, str(error)) from error
 
     def _is_allowed(self, identity: str) -> bool:
         return self.options.allow is None or identity in self.options.allow

@@ -13,6 +13,7 @@ from graphopt.families import Case, Interface
 from graphopt.ir import graph_hash, infer_types
 from graphopt.pipeline import (
     Budget,
+    ChangedBeside,
     Context,
     Contract,
     Edit,
@@ -83,6 +84,8 @@ def check(cls: type[Pass], example: Example) -> bool:
 
     try:
         first = _run(step, example.model(), example)
+    except ChangedBeside as error:
+        raise broken("proposes", str(error)) from error
     except Exception as error:
         raise broken("completes", f"{type(error).__name__}: {error}") from error
     if first.record.skipped:

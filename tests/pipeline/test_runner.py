@@ -182,3 +182,96 @@ def test_adapters_compose_and_survive_json():
     assert set(feeds) == {"ids", "n", "keep"}
     assert feeds["keep"].tolist() == [5]
     assert feeds["n"].tolist() == [3]
+
+
+def other_operator(graph):
+    graph[0].op_type = "Abs"
+
+
+def other_attribute(graph):
+    graph[0].attributes["alpha"] = ir.AttrFloat32("alpha", 2.0)
+
+
+def other_input(graph):
+    graph[1].replace_input_with(0, graph.inputs[0])
+
+
+def other_weight(graph):
+    graph.initializers["w"].const_value = ir.tensor(np.zeros(4, np.float32))
+
+
+def other_content(graph):
+    graph.initializers["w"].const_value.numpy()[:] = 0
+
+
+def other_output(graph):
+    graph.outputs[0] = graph[1].outputs[0]
+
+
+def another_node(graph):
+    graph.append(ir.Node("", "Relu", graph.inputs))
+
+
+WEIGHTED = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[B,4] x) => (float[B,4] y)
+{
+  a = Elu<alpha = 1.0>(x)
+  b = Add(a, w)
+  c = Relu(b)
+  d = Relu(c)
+  y = Neg(d)
+}
+"""
+
+
+@pytest.mark.parametrize("proposes", [False, True], ids=["alone", "beside-an-edit"])
+@pytest.mark.parametrize(
+    "change",
+    [other_operator, other_attribute, other_input, other_weight, other_content, other_output, another_node],
+)
+def test_a_change_beside_the_edits_stops_the_run(monkeypatch, change, proposes):
+    class Sneaks(Pass):
+        """Changes the graph itself, unseen by every check of an edit."""
+
+        name, level, contract = "sneaks", Level.IMPROVE, Contract.exact()
+
+        def edits(self, graph, context):
+            if proposes:
+                relu = graph[3]
+                yield Edit("twice", remove=[relu], replace={relu.outputs[0]: relu.inputs[0]})
+            change(graph)
+
+    monkeypatch.setattr(registry, "passes", lambda: {"sneaks": Sneaks})
+    model = parse(WEIGHTED.replace("(float[B,4] x)", "(float[B,4] x, float[4] w)"))
+    weight = model.graph.inputs.pop()
+    weight.const_value = ir.tensor(np.ones(4, np.float32))
+    model.graph.register_initializer(weight)
+    with pytest.raises(CheckFailed, match="pass 'sneaks' changed the graph beside its edits"):
+        run(model, "sneaks")
+
+
+def test_an_array_that_a_pass_writes_to_again_is_found(monkeypatch):
+    class Reuses(Pass):
+        """One buffer for all weights: each edit is right when it is proposed."""
+
+        name, level, contract = "reuses", Level.IMPROVE, Contract.exact()
+
+        def edits(self, graph, context):
+            buffer = np.zeros(4, np.float32)
+            for number, node in enumerate([n for n in graph if n.op_type == "Relu"]):
+                buffer[:] = number
+                tape = ir.tape.Tape()
+                zero = tape.initializer(ir.tensor(buffer), f"{node.name}/{number}")
+                made = tape.op("Max", [node.inputs[0], zero])
+                yield Edit(
+                    "maximum",
+                    remove=[node],
+                    insert=tape.nodes,
+                    initializers=tape.initializers,
+                    replace={node.outputs[0]: made},
+                )
+
+    monkeypatch.setattr(registry, "passes", lambda: {"reuses": Reuses})
+    with pytest.raises(CheckFailed, match="beside its edits: weight"):
+        run(parse(MODEL), "reuses")

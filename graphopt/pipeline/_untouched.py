@@ -1,0 +1,149 @@
+"""Proves that a pass changed nothing but through its edits."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from graphopt.ir import InMemory, lazy
+from graphopt.pipeline._edit import Edit
+
+__all__ = ["Untouched"]
+
+
+@dataclass
+class _Node:
+    """What a node does, and what it takes: `makes` is operator, attributes and outputs."""
+
+    makes: tuple[object, ...]
+    takes: tuple[ir.Value | None, ...]
+
+
+class Untouched:
+    """What a model is expected to be while a pass edits it: as it was, and as its edits have made it.
+
+    The passes' edits are checked one by one; everything else is as it was before because this says so.
+    Nodes count with what they do and take, weights by identity, inputs and outputs with what they declare.
+    Call `before` and `after` around the application of each edit. All three methods raise `ValueError`, with
+    what is different, where the model is not as expected.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+        self._nodes = {node: _Node(_makes(node), tuple(node.inputs)) for node in _all_nodes(model)}
+        self._weights = {value: _held(value) for value in _all_weights(model)}
+        self._interface = _interface(model)
+        self._users: dict[ir.Node, None] = {}
+
+    def before(self, edit: Edit) -> None:
+        """To be called right before `edit` is applied."""
+        self._check_interface()
+        self._users = {user: None for old in edit.replace for user, _ in old.uses()}
+
+    def after(self, edit: Edit) -> None:
+        """To be called right after `edit` was applied."""
+        for node in _with_inner(edit.remove):
+            known = self._nodes.pop(node, None)
+            for value in known.takes if known is not None else ():
+                self._forget(value)
+        for graph in _held_graphs(edit.remove):
+            for value in graph.initializers.values():
+                self._weights.pop(value, None)
+        for value in edit.drop_initializers:
+            self._forget(value)
+        for user in self._users:
+            if (known := self._nodes.get(user)) is not None:
+                known.takes = tuple(edit.replace.get(v, v) if v is not None else None for v in known.takes)
+        for node in _with_inner(edit.insert):
+            self._nodes[node] = _Node(_makes(node), tuple(node.inputs))
+        inner = (v for graph in _held_graphs(edit.insert) for v in graph.initializers.values())
+        for value in (*edit.initializers, *inner):
+            self._weights[value] = _held(value)
+        self._interface = _interface(self._model)
+
+    def check(self) -> None:
+        """To be called when the pass is over."""
+        self._check_interface()
+        present = dict.fromkeys(_all_nodes(self._model))
+        for node in present:
+            known = self._nodes.get(node)
+            if known is None:
+                raise ValueError(f"node {node.name!r} ({node.op_type}) was added")
+            if known.makes != _makes(node):
+                raise ValueError(f"node {node.name!r} ({node.op_type}) was changed")
+            if known.takes != tuple(node.inputs):
+                raise ValueError(f"node {node.name!r} ({node.op_type}) was given other inputs")
+        for node in self._nodes:
+            if node not in present:
+                raise ValueError(f"node {node.name!r} ({node.op_type}) was removed")
+        weights = {value: _held(value) for value in _all_weights(self._model)}
+        for value in (*weights, *self._weights):
+            if weights.get(value) != self._weights.get(value):
+                raise ValueError(f"weight {value.name!r} was changed")
+
+    def _forget(self, value: ir.Value | None) -> None:
+        if value is not None and value.graph is None:
+            self._weights.pop(value, None)
+
+    def _check_interface(self) -> None:
+        found = _interface(self._model)
+        if found != self._interface:
+            raise ValueError("inputs, outputs or opsets were changed")
+
+
+def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    yield from model.graph.all_nodes()
+    for function in model.functions.values():
+        yield from function.all_nodes()
+
+
+def _held_graphs(nodes: Iterable[ir.Node]) -> Iterator[ir.Graph]:
+    """The graphs inside of `nodes`, such as branches of an If, at every depth."""
+    for node in nodes:
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
+                found = [attribute.as_graph()]
+            elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
+                found = list(attribute.as_graphs())
+            else:
+                continue
+            for graph in found:
+                yield graph
+                yield from graph.subgraphs()
+
+
+def _with_inner(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
+    yield from nodes
+    for graph in _held_graphs(nodes):
+        yield from graph
+
+
+def _makes(node: ir.Node) -> tuple[object, ...]:
+    attributes = tuple(sorted((name, id(attribute)) for name, attribute in node.attributes.items()))
+    return (node.op_identifier(), attributes, tuple(map(id, node.outputs)))
+
+
+def _all_weights(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in (model.graph, *model.graph.subgraphs()):
+        yield from graph.initializers.values()
+
+
+def _held(value: ir.Value) -> Hashable:
+    """The identity of a weight; of one that is held, by what it holds now and not when last asked."""
+    tensor = value.const_value
+    if tensor is None:
+        return None
+    expr = lazy(tensor)
+    if isinstance(expr, InMemory) and not isinstance(tensor, ir.TensorProtoTensor | ir.StringTensor):
+        return InMemory(expr.array, expr.kind).identity
+    return expr.identity
+
+
+def _interface(model: ir.Model) -> tuple[object, ...]:
+    graph = model.graph
+    ends = [(*graph.inputs,), (*graph.outputs,)]
+    declared = [(v.name, str(v.type), str(v.shape)) for end in ends for v in end]
+    inner = [(*g.inputs, None, *g.outputs) for g in graph.subgraphs()]
+    return (ends, declared, inner, dict(graph.opset_imports), set(model.functions))
