@@ -129,6 +129,13 @@ class InputDomain(ABC):
         """Legal calls at the edges, for checks of pieces of the model: every padding, beyond every window."""
         return iter(())
 
+    def longer(self, rng: np.random.Generator, length: int) -> Iterator[Case]:
+        """Legal calls with `length` positions, for checks of pieces in which a number almost as large occurs.
+
+        None by default, and none where `length` is more than such a model takes.
+        """
+        return iter(())
+
 
 class Reference(ABC):
     """The source model in PyTorch, its weights upcast to float32."""

@@ -11,6 +11,7 @@ from graphopt.families import Case, InputDomain, Interface, Padding
 
 _EDGE = 7
 _SHORT_WINDOW = 256
+_LONG_PREFILL = 1025
 
 
 class _TokenDomain(InputDomain):
@@ -66,6 +67,13 @@ class DecoderDomain(_TokenDomain):
             if window < _SHORT_WINDOW:
                 yield self.case(rng, "prefill-beyond-the-window", [window + 5])
 
+    def longer(self, rng: np.random.Generator, length: int) -> Iterator[Case]:
+        if length + 1 > int(self._config.get("max_position_embeddings") or length + 1):
+            return
+        if length <= _LONG_PREFILL:
+            yield self.case(rng, f"prefill-of-{length}", [length])
+        yield self.case(rng, f"decode-after-{length}", [1], past=[length])
+
     def case(
         self,
         rng: np.random.Generator,
@@ -118,6 +126,10 @@ class EncoderDomain(_TokenDomain):
         lengths = list(range(1, _EDGE + 1))
         yield self._case(rng, "every-right-padding", lengths, "right")
         yield self._case(rng, "every-left-padding", lengths, "left")
+
+    def longer(self, rng: np.random.Generator, length: int) -> Iterator[Case]:
+        if length <= min(_LONG_PREFILL, int(self._config.get("max_position_embeddings") or length)):
+            yield self._case(rng, f"one-of-{length}", [length], "none")
 
     def _case(self, rng: np.random.Generator, name: str, lengths: Sequence[int], padding: Padding) -> Case:
         mask = _mask(lengths, max(lengths), padding)

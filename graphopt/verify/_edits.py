@@ -14,8 +14,11 @@ from graphopt.verify._inputs import (
     VARIANTS,
     Binding,
     Undecided,
+    beyond,
     feeds_of,
+    integer_bounds,
     legal_bindings,
+    longer_bindings,
     unknown_bindings,
     valid_part,
 )
@@ -33,6 +36,7 @@ __all__ = ["EditVerdict", "EditVerifier"]
 Status = Literal["proven", "within budget", "unproven", "failed"]
 
 _SEED = 0
+_FLAGS = 2
 _DEEPEST = 3
 _CALLS = 4
 
@@ -72,6 +76,8 @@ class EditVerifier:
         self._bindings: list[Binding] | None = None
         if self.domain is not None and self.interface is not None:
             self._bindings = legal_bindings(self.domain, self.interface, _SEED)
+        self._long: dict[int, list[Binding]] = {}
+        self._longest = max((s for b in self._bindings or () for s in b.sizes.values()), default=0)
 
     def __enter__(self) -> EditVerifier:
         self.worker.start()
@@ -154,27 +160,25 @@ class EditVerifier:
         except Undecided as reason:
             return EditVerdict("unproven", "numeric", str(reason))
         reply = self.worker.ask(
-            Comparison(window.before, window.after, runs, contract, window.longest, self.threads, save)
+            Comparison(
+                window.before,
+                window.after,
+                runs,
+                contract,
+                window.longest,
+                self.threads,
+                save,
+                free=not window.by_content,
+            )
         )
         return EditVerdict(_status(reply, contract), "numeric", reply.reason, reply.value, reply.bound)
 
     def _runs(self, window: Window, contract: Contract, adapters: Sequence[Adapter]) -> list[Run]:
-        bindings = self._bindings
-        if bindings is None:
-            names = {d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str)}
-            bindings = unknown_bindings(sorted(names), self.arrays, self.sizes)
-        elif not any(leaf.source in bindings[0].feeds for leaf in window.leaves if _integral(leaf.dtype)):
-            bindings = _different(bindings, 2 if contract.kind == "lossy" else _CALLS)
-        variants = VARIANTS[:1] if contract.kind == "lossy" else VARIANTS
-        calls = [(binding, "normal") for binding in bindings]
-        calls += [(bindings[0], variant) for variant in variants[1:]]
-        if not window.leaves:
-            calls = calls[:1]
         runs = []
         undecided: Undecided | None = None
-        for index, (binding, variant) in enumerate(calls):
+        for index, (binding, variant, below) in enumerate(self._calls(window, contract, adapters)):
             try:
-                feeds = feeds_of(window.leaves, binding, adapters, variant, _SEED + index)
+                feeds = feeds_of(window.leaves, binding, adapters, variant, _SEED + index, below)
             except Undecided as reason:
                 undecided = reason
                 continue
@@ -183,6 +187,43 @@ class EditVerifier:
         if not runs and undecided is not None:
             raise undecided
         return runs
+
+    def _calls(
+        self, window: Window, contract: Contract, adapters: Sequence[Adapter]
+    ) -> list[tuple[Binding, str, int]]:
+        """Which calls, with which variant of free floats, and the bound of free integers."""
+        is_lossy = contract.kind == "lossy"
+        bindings, special = self._bindings, 0
+        if bindings is None:
+            names = {d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str)}
+            length = beyond(window.constants)
+            bindings = unknown_bindings(sorted(names), self.arrays, self.sizes, length)
+            special = min(1, len(bindings) - 1)  # several rows, so that one can spoil another
+        else:
+            known = bindings[0].feeds
+            if not any(leaf.source in known for leaf in window.leaves if _integral(leaf.dtype)):
+                bindings = _different(bindings, 2 if is_lossy else _CALLS)
+            if not is_lossy:
+                bindings = [*bindings, *self._longer(beyond(window.constants))]
+        if not window.leaves:
+            return [(bindings[0], "normal", _FLAGS)]
+        calls = [(binding, "normal", _FLAGS) for binding in bindings]
+        if not is_lossy:
+            calls += [(bindings[special], variant, _FLAGS) for variant in VARIANTS[1:]]
+        has_free = any(_integral(x.dtype) and x.source not in bindings[0].feeds for x in window.leaves)
+        if has_free and b"Loop" not in window.before.model:  # it may count that far
+            binding = bindings[special]
+            calls += [(binding, "normal", bound) for bound in integer_bounds(window.leaves, binding)]
+        return calls
+
+    def _longer(self, length: int) -> list[Binding]:
+        """Legal calls of `length` positions, if those that are run anyway have fewer."""
+        assert self._bindings is not None
+        if self.domain is None or self.interface is None or length <= self._longest:
+            return []
+        if length not in self._long:
+            self._long[length] = longer_bindings(self.domain, self.interface, length, _SEED)
+        return self._long[length]
 
 
 def _integral(dtype: ir.DataType) -> bool:

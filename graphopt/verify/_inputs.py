@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
+import ml_dtypes
 import numpy as np
+import onnx_ir as ir
 
 from graphopt.verify._window import Dim, Leaf
 
@@ -15,13 +17,26 @@ if TYPE_CHECKING:
     from graphopt.families import Case, InputDomain, Interface
     from graphopt.pipeline import Adapter
 
-__all__ = ["VARIANTS", "Binding", "Undecided", "feeds_of", "legal_bindings", "unknown_bindings", "valid_part"]
+__all__ = [
+    "VARIANTS",
+    "Binding",
+    "Undecided",
+    "beyond",
+    "feeds_of",
+    "integer_bounds",
+    "legal_bindings",
+    "longer_bindings",
+    "unknown_bindings",
+    "valid_part",
+]
 
 Arrays = dict[str, np.ndarray]
 
 _PRIMES = (7, 5, 3, 11, 13)
+_LONG, _LONGEST, _AXES = 37, 4096, 6
 _ELEMENTS = 1 << 26
-_LARGE, _SMALL = 1e4, 1e-3
+_LARGE, _HUGE, _SMALL = 1e4, 1e10, 1e-3
+_FLAGS, _WIDE = 2, 1 << 40
 VARIANTS = ("normal", "zeros", "small", "large", "not finite")
 """Kinds of free values: normally distributed, all zero, all small, a few large, a few NaN or infinite."""
 
@@ -68,12 +83,22 @@ def _of_case(case: Case, interface: Interface) -> Binding:
     return Binding(case.name, sizes, case.feeds, valid)
 
 
-def unknown_bindings(
-    names: Sequence[str], arrays: Mapping[str, np.ndarray], given: Mapping[str, Sequence[int]]
-) -> list[Binding]:
-    """Guesses for a graph of unknown meaning: each dimension 1, then primes, then one long.
+def beyond(constants: Sequence[int]) -> int:
+    """A size that exceeds all of the `constants` that may be one."""
+    return 1 + max((n for n in constants if n <= _LONGEST), default=0)
 
-    `given` sizes and `arrays` are used where the user said what is legal.
+
+def longer_bindings(domain: InputDomain, interface: Interface, length: int, seed: int) -> list[Binding]:
+    """The family's legal calls with `length` positions."""
+    return [_of_case(case, interface) for case in domain.longer(np.random.default_rng(seed), length)]
+
+
+def unknown_bindings(
+    names: Sequence[str], arrays: Mapping[str, np.ndarray], given: Mapping[str, Sequence[int]], length: int
+) -> list[Binding]:
+    """Guesses for a graph of unknown meaning: each dimension 1, then primes, then one after the other long.
+
+    `length` is how long at least. `given` sizes and `arrays` are used where the user said what is legal.
     """
 
     primes = {name: _PRIMES[i % len(_PRIMES)] for i, name in enumerate(names)}
@@ -81,9 +106,7 @@ def unknown_bindings(
         Binding("each 1", dict.fromkeys(names, 1), arrays),
         Binding("primes", primes, arrays),
         Binding("all alike", dict.fromkeys(names, 7), arrays),
-        Binding(
-            "long", {name: primes[name] + (30 if number else 0) for number, name in enumerate(names)}, arrays
-        ),
+        *(Binding(f"long {name}", primes | {name: max(length, _LONG)}, arrays) for name in names[:_AXES]),
     ]
     if given:
         count = max(map(len, given.values()))
@@ -96,16 +119,34 @@ def unknown_bindings(
     return made
 
 
+def integer_bounds(leaves: Sequence[Leaf], binding: Binding) -> list[int]:
+    """Bounds of free integers worth trying: each size that they may choose among, and what needs 64 bits.
+
+    Not every one is legal everywhere; the original says so.
+    """
+    sizes = {binding.sizes.get(d) if isinstance(d, str) else d for leaf in leaves for d in leaf.dims or ()}
+    return [*sorted(s for s in sizes if s is not None and s > _FLAGS)[:_AXES], _WIDE]
+
+
 def feeds_of(
-    leaves: Sequence[Leaf], binding: Binding, adapters: Sequence[Adapter], variant: str, seed: int
+    leaves: Sequence[Leaf],
+    binding: Binding,
+    adapters: Sequence[Adapter],
+    variant: str,
+    seed: int,
+    below: int = _FLAGS,
 ) -> Arrays:
-    """An array for every leaf. Raises `Undecided` where a size or legal value is unknown, or too large."""
+    """An array for every leaf; free integers are `below` a bound, and negative too where it is a wide one.
+
+    Raises `Undecided` where a size or legal value is unknown, or too large.
+    """
     rng = np.random.default_rng(seed)
     known = dict(binding.feeds)
     for adapter in adapters:
         known = adapter.feeds(known)
     feeds: Arrays = {}
     room = _ELEMENTS
+    has_flags = any(not leaf.dtype.is_floating_point() and leaf.source not in known for leaf in leaves)
     for leaf in leaves:
         integral = not leaf.dtype.is_floating_point()
         if leaf.source is not None and leaf.source in known and (integral or variant == "normal"):
@@ -116,7 +157,9 @@ def feeds_of(
         room -= prod(shape)
         if room < 0:
             raise Undecided("its values are too large to run")
-        feeds[leaf.name] = _free(shape, leaf, variant, rng)
+        feeds[leaf.name] = made = _free(shape, leaf, variant, rng, below)
+        if variant == "not finite" and has_flags and made.size and leaf.dtype.is_floating_point():
+            made.reshape(-1)[0] = np.nan  # in the row that sees nothing
     return feeds
 
 
@@ -132,10 +175,19 @@ def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _free(shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Generator) -> np.ndarray:
+def _free(
+    shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Generator, below: int
+) -> np.ndarray:
     kind = leaf.dtype.numpy()
     if not leaf.dtype.is_floating_point():
-        return rng.integers(0, 2, shape).astype(kind)
+        low, high = (-below if below == _WIDE else 0), below
+        if leaf.dtype != ir.DataType.BOOL:
+            limits = ml_dtypes.iinfo(kind)
+            low, high = max(low, int(limits.min) // 4), min(high, int(limits.max))
+        numbers = rng.integers(low, min(high, _FLAGS) if leaf.dtype == ir.DataType.BOOL else high, shape)
+        if variant != "normal" and shape:
+            numbers[:1] = 0  # of a mask, a row that sees nothing
+        return numbers.astype(kind)
     values = rng.standard_normal(shape)
     if variant == "zeros":
         values[...] = 0
@@ -143,7 +195,8 @@ def _free(shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Gener
         values *= _SMALL
     flat = values.reshape(-1)
     if variant == "large" and flat.size:
-        flat[rng.integers(0, flat.size, 3)] = (_LARGE, -_LARGE, _LARGE / 3)
+        beyond_int32 = _HUGE if leaf.dtype.bitwidth >= 32 else _LARGE / 3
+        flat[rng.integers(0, flat.size, 3)] = (_LARGE, -_LARGE, beyond_int32)
     if variant == "not finite" and flat.size:
         flat[rng.integers(0, flat.size, 3)] = (np.nan, np.inf, -np.inf)
     return values.astype(kind)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,12 +16,13 @@ import onnx
 from graphopt.ir import Expr, payload, tiles
 from graphopt.verify._reproducer import save_reproducer
 from graphopt.verify._tolerance import compare, tolerance_of
+from graphopt.verify._varied import varied
 from graphopt.verify._window import Piece
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Contract
 
-__all__ = ["Comparison", "Reply", "Run"]
+__all__ = ["Comparison", "Progress", "Reply", "Run"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -46,6 +47,8 @@ class Comparison:
     """What the worker is asked: run both pieces and say whether they agree as `contract` promises.
 
     `longest` is the longest sum in them. Where they do not agree, what it takes to see that goes to `save`.
+    `free`: no result may depend on what the stored weights hold, so they are varied. `died`: the run that an
+    earlier worker did not survive, and what to say of it; nothing is run then, only saved.
     """
 
     before: Piece
@@ -55,6 +58,8 @@ class Comparison:
     longest: int
     threads: int
     save: Path | None = None
+    free: bool = False
+    died: tuple[int, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,31 +73,43 @@ class Reply:
     ran: int = 0
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Said before a side runs: which, in which run, and what is known so far."""
+
+    side: Literal["before", "after"]
+    run: int
+    known: Reply
+
+
 class _Side:
-    """A piece in a session of onnxruntime, its own optimizations off."""
+    """A piece, and once it is opened a session of onnxruntime, its own optimizations off."""
 
-    def __init__(self, piece: Piece, held: dict[Any, np.ndarray], threads: int) -> None:
-        import onnxruntime as ort
-
+    def __init__(self, piece: Piece, held: dict[Any, np.ndarray], *, free: bool) -> None:
         model = onnx.ModelProto.FromString(piece.model)
         self.fed: dict[str, np.ndarray] = {}
         for name, weight in piece.weights.items():
-            array = _read(weight.expr, held)
+            array = _read(varied(weight.expr) if free else weight.expr, held)
             if weight.fed:
                 self.fed[name] = array
             else:
                 tensor = model.graph.initializer.add(name=name, data_type=weight.expr.dtype.value)
                 tensor.dims.extend(weight.expr.shape)
                 tensor.raw_data = payload(array, weight.expr.dtype).tobytes()
+        self.model = model
+
+    def open(self, threads: int) -> _Side:
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
-        self.model = model
         self.session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            self.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         self.inputs = {i.name for i in self.session.get_inputs()}
+        return self
 
     def __call__(self, feeds: Arrays) -> list[np.ndarray]:
         known = {name: array for name, array in (*feeds.items(), *self.fed.items()) if name in self.inputs}
@@ -122,29 +139,39 @@ def _room(expr: Expr, taken: Sequence[int]) -> np.ndarray:
     return known.view(expr.dtype.numpy()).reshape(expr.shape)
 
 
-def answer(asked: Comparison) -> Reply:
-    """Run and compare."""
+def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
+    """Run and compare; `tell` is told what is about to run."""
     held: dict[Any, np.ndarray] = {}
+    worst = Reply("undecided", "no legal inputs were found")
+    first: Arrays = asked.runs[0].feeds if asked.runs else {}
+    tell(Progress("before", 0, worst))
     try:
-        before = _Side(asked.before, held, asked.threads)
+        before = _Side(asked.before, held, free=asked.free)
+        if asked.died is None:
+            before.open(asked.threads)
     except Exception as error:
         return Reply("undecided", f"onnxruntime cannot run the original: {_line(error)}")
+    tell(Progress("after", 0, worst))
+    after = _Side(asked.after, held, free=asked.free)
+    if asked.died is not None:
+        index, reason = asked.died
+        return _saved(asked, before, after, asked.runs[index].feeds, Reply("differs", reason))
     try:
-        after = _Side(asked.after, held, asked.threads)
+        after.open(asked.threads)
     except Exception as error:
         if "NOT_IMPLEMENTED" in str(error):
             return Reply("undecided", f"onnxruntime has no kernel for the new form: {_line(error)}")
-        return _saved(
-            asked, before, None, {}, Reply("differs", f"the new form does not load: {_line(error)}")
-        )
-    worst = Reply("undecided", "no legal inputs were found")
-    for run in asked.runs:
+        found = Reply("differs", f"the new form does not load: {_line(error)}")
+        return _saved(asked, before, after, first, found)
+    for number, run in enumerate(asked.runs):
+        tell(Progress("before", number, worst))
         try:
             expected = before(run.feeds)
         except Exception as error:
             if not worst.ran:
                 worst = Reply("undecided", f"the original fails on the inputs tried: {_line(error)}")
             continue
+        tell(Progress("after", number, worst))
         try:
             got = after(run.feeds)
         except Exception as error:
@@ -191,11 +218,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _saved(asked: Comparison, before: _Side, after: _Side | None, feeds: Arrays, found: Reply) -> Reply:
+def _saved(asked: Comparison, before: _Side, after: _Side, feeds: Arrays, found: Reply) -> Reply:
     if asked.save is not None:
-        models = {"before": (before.model, before.fed)}
-        if after is not None:
-            models["after"] = (after.model, after.fed)
+        models = {"before": (before.model, before.fed), "after": (after.model, after.fed)}
         save_reproducer(asked.save, models, feeds, found.reason)
     return found
 
@@ -226,7 +251,7 @@ def main() -> None:
             pipe.send(Reply("undecided", f"the process that runs kernels cannot read it: {_line(error)}"))
             continue
         try:
-            pipe.send(answer(asked))
+            pipe.send(answer(asked, pipe.send))
         except MemoryError:
             pipe.send(Reply("undecided", "it needs more memory than the limit"))
 

@@ -33,6 +33,7 @@ _IR_VERSION = 10
 _INLINE = 256
 _AS_INPUT = 256 << 10
 _TABLE = 4096
+_FEW = 16
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
@@ -75,7 +76,8 @@ class Window:
 
     `outputs` are the dims of the values that must agree, in order; both models call them y0, y1, …. `key` is
     equal for windows that differ only in which weights of the source they use; `by_content` says that what
-    some of them hold counts too.
+    some of them hold counts too. `constants` are the integers in attributes and small weights that are no
+    size of a value: something may happen at that many places of an axis.
     """
 
     before: Piece
@@ -85,6 +87,7 @@ class Window:
     longest: int
     key: str
     by_content: bool = False
+    constants: tuple[int, ...] = ()
 
 
 class Derived:
@@ -161,7 +164,29 @@ def cut_out(model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, re
     ]
     known = _Known(reads_since)
     key = _key(made, described, outputs, known)
-    return Window(made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content)
+    known_sizes = {*sizes, *(d for dims in outputs for d in dims or () if isinstance(d, int))}
+    constants = tuple(sorted({*_constants(before), *_constants(after)} - known_sizes))
+    return Window(
+        made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content, constants
+    )
+
+
+def _constants(cone: _Cone) -> Iterator[int]:
+    """Integers above one in the attributes and small weights of its nodes."""
+    tensors = [value.const_value for value in cone.weights]
+    for node in cone.nodes:
+        for attribute in node.attributes.values():
+            if attribute.is_ref():
+                continue
+            if attribute.type == ir.AttributeType.INT:
+                yield from (n for n in [attribute.as_int()] if n > 1)
+            elif attribute.type == ir.AttributeType.INTS:
+                yield from (n for n in attribute.as_ints() if n > 1)
+            elif attribute.type == ir.AttributeType.TENSOR:
+                tensors.append(attribute.as_tensor())
+    for tensor in tensors:
+        if tensor is not None and tensor.dtype.is_integer() and tensor.size <= _FEW:
+            yield from (abs(int(n)) for n in tensor.numpy().reshape(-1) if abs(int(n)) > 1)
 
 
 def _upstream(nodes: Iterable[ir.Node], depth: int) -> set[ir.Node]:
@@ -238,6 +263,7 @@ def _piece(
 ) -> Piece:
     leaves = [value for value in names if value in cone.leaves]
     held = list(cone.weights)
+    _told_apart(held)
     inner = {value for node in cone.nodes for value in node.outputs}
     shown = [value for value in dict.fromkeys(outputs) if value in inner]
     view = ir.GraphView(
@@ -264,6 +290,18 @@ def _piece(
     graph.opset_imports.update({node.domain: 1 for node in graph if node.domain not in graph.opset_imports})
     proto = to_proto(ir.Model(graph, ir_version=_IR_VERSION, functions=functions))
     return Piece(proto.SerializeToString(deterministic=True), weights)
+
+
+def _told_apart(weights: Sequence[ir.Value]) -> None:
+    """New weights get other names than those they meet, as they will when the edit is applied."""
+    names = {value.name for value in weights if value.graph is not None}
+    for value in weights:
+        if value.graph is None:
+            base, number = value.name or "weight", 0
+            while value.name in names:
+                number += 1
+                value.name = f"{base}_{number}"
+            names.add(value.name)
 
 
 def _anonymous(graph: ir.Graph) -> None:

@@ -6,16 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any
 
-from graphopt.verify._kernels import Comparison, Reply
+from graphopt.verify._kernels import Comparison, Progress, Reply
 
 __all__ = ["KernelWorker"]
 
 MEMORY = 12 << 30
 """Bytes of address space that the worker may take."""
 SECONDS = 120.0
-"""How long one comparison may take."""
+"""How long one side of one run may take."""
 
 
 class KernelWorker:
@@ -55,24 +57,39 @@ class KernelWorker:
         self._ready = False
 
     def ask(self, question: Comparison) -> Reply:
-        """The worker's answer; "differs" where a kernel crashes, "undecided" where the time is over."""
+        """The worker's answer.
+
+        Where it dies or hangs, the answer is "differs" if the new form was running, with what it takes to
+        see it again in `question.save`; if the original was, what the runs before that came to.
+        """
         self.start()
         assert self._pipe is not None
+        at = Progress("before", 0, Reply("undecided"))
         try:
             if not self._ready:
-                if not self._pipe.poll(self._seconds):
-                    raise TimeoutError
-                self._ready = self._pipe.recv() == "ready"
+                self._ready = self._next() == "ready"
             self._pipe.send(question)
-            if not self._pipe.poll(self._seconds):
-                raise TimeoutError
-            reply: Reply = self._pipe.recv()
+            while isinstance(said := self._next(), Progress):
+                at = said
+            reply: Reply = said
             return reply
         except TimeoutError:
             self.close()
-            return Reply("undecided", f"it takes longer than {self._seconds:.0f} s")
+            end, reason = "takes", f"longer than {self._seconds:.0f} s"
         except (EOFError, ConnectionError):
-            return Reply("differs", f"onnxruntime dies of it ({self._last_words()})")
+            end, reason = "ends", f"the process ({self._last_words()})"
+        if at.side == "before":
+            return at.known if at.known.ran else Reply("undecided", f"the original {end} {reason}")
+        found = Reply("differs", f"the new form {end} {reason}")
+        if question.save is not None and question.died is None:
+            self.ask(replace(question, died=(at.run, found.reason)))
+        return found
+
+    def _next(self) -> Any:
+        assert self._pipe is not None
+        if not self._pipe.poll(self._seconds):
+            raise TimeoutError
+        return self._pipe.recv()
 
     def _last_words(self) -> str:
         assert self._process is not None
