@@ -14,9 +14,10 @@ from graphopt._comparison import Bindings
 from graphopt._driver import DEFAULT_RECIPES, configured
 from graphopt.bisect._search import Verdict, first_bad, minimal
 from graphopt.bisect._trial import Choice, Except, Only, Trial, Trier
+from graphopt.cache._keys import export_key
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.export import export, resolve_source
-from graphopt.lock import packs, versions
+from graphopt.lock import digest_of, packs, versions
 from graphopt.pipeline import Contract, EditRecord
 from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier
@@ -91,7 +92,8 @@ def bisect(
     trier = Trier(
         found, exported, platform, chosen, folder, check, Bindings.parse(inputs, dims), trust_remote_code
     )
-    asked = [str(source), repr(chosen), check, str(inputs), list(dims), versions(), repr(packs())]
+    data = inputs and digest_of(Path(inputs))
+    asked = [export_key(found, task, {}), repr(chosen), check, data, list(dims), versions(), repr(packs())]
     return _Search(trier, _Memory.of(folder / STATE, asked), say).run()
 
 

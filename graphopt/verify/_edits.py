@@ -113,6 +113,8 @@ class EditVerifier:
         if reads_since != self._pass:
             # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
             self._derived, self._pass = Derived(), reads_since
+        if edit.opset is not None and not set(edit.remove).issuperset(model.graph):
+            return EditVerdict("unproven", "structure", "another opset for nodes that stay as they are")
         if edit.proof is not None or not edit.replace:
             return EditVerdict("proven", "structure")
         given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]

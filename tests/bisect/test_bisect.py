@@ -16,6 +16,7 @@ from onnx import parser
 
 from graphopt import BadInput, CheckFailed, registry
 from graphopt.bisect import Bisection, bisect
+from graphopt.bisect._trial import Trial, Trier
 from graphopt.cli._main import run
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
 
@@ -237,6 +238,39 @@ def test_an_interrupted_search_goes_on(
     assert (again.trials, again.culprit) == (0, whole.culprit)
     assert again.known >= tried
     assert search("anew", "wrong-axis", "anew").trials > 0, "another recipe is another search"
+
+
+def test_a_search_that_is_broken_off_knows_what_it_tried(
+    search: Callable[..., Bisection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    try_it, count = Trier.__call__, 0
+
+    def three_times(*arguments: object, **options: object) -> Trial:
+        nonlocal count
+        count += 1
+        if count > 3:
+            raise KeyboardInterrupt
+        return try_it(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trier, "__call__", three_times)
+        with pytest.raises(KeyboardInterrupt):
+            search("anew", "wrong-axis", "anew")
+    found = search("anew", "wrong-axis", "anew")
+    assert found.culprit is not None
+    assert (found.culprit.step, found.known >= 3) == ("wrong-axis", True)
+
+
+def test_another_source_at_the_same_place_is_another_search(
+    search: Callable[..., Bisection], source: Path
+) -> None:
+    assert search("anew", "wrong-axis").culprit is not None
+    model = onnx.load(source)
+    softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
+    softmax.op_type = "Relu"
+    del softmax.attribute[:]
+    onnx.save(model, source)
+    assert search("anew", "wrong-axis").culprit is None
 
 
 def test_the_command_prints_what_to_do(

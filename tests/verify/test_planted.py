@@ -174,6 +174,12 @@ def test_two_new_weights_of_one_name(stored: ir.Model, verifier: EditVerifier) -
     assert verifier.check(stored, instead(stored, "c", wrong), ALIKE).status == "failed"
 
 
+def test_another_opset_for_nodes_that_stay_is_not_proven(stored: ir.Model, verifier: EditVerifier) -> None:
+    """What they compute may be another thing there, and nothing is run."""
+    found = verifier.check(stored, Edit("opset", opset=24), EXACT)
+    assert (found.status, found.reason) == ("unproven", "another opset for nodes that stay as they are")
+
+
 class Texts(InputDomain):
     """A mask of ones over as many positions as asked for."""
 
