@@ -152,7 +152,12 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
     except Exception as error:
         return Reply("undecided", f"onnxruntime cannot run the original: {_line(error)}")
     tell(Progress("after", 0, worst))
-    after = _Side(asked.after, held, free=asked.free)
+    try:
+        after = _Side(asked.after, held, free=asked.free)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return Reply("differs", f"the weights of the new form cannot be read: {_line(error)}")
     if asked.died is not None:
         index, reason = asked.died
         return _saved(asked, before, after, asked.runs[index].feeds, Reply("differs", reason))
@@ -254,6 +259,8 @@ def main() -> None:
             pipe.send(answer(asked, pipe.send))
         except MemoryError:
             pipe.send(Reply("undecided", "it needs more memory than the limit"))
+        except Exception as error:
+            pipe.send(Reply("undecided", f"the comparison fails: {type(error).__name__}: {_line(error)}"))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Window:
     `outputs` are the dims of the values that must agree, in order; both models call them y0, y1, …. `key` is
     equal for windows that differ only in which weights of the source they use; `by_content` says that what
     some of them hold counts too. `constants` are the integers in attributes and small weights that are no
-    size of a value: something may happen at that many places of an axis.
+    size of a value: something may happen at that many places of an axis. So may it at the end of a new table.
     """
 
     before: Piece
@@ -159,16 +159,20 @@ def cut_out(model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, re
     ]
     described = tuple(_leaf(value, name, edit.add_inputs) for value, name in names.items())
     outputs = tuple(_dims(a) or _dims(b) for a, b in edit.replace.items())
-    sizes = [
-        d for v in (*leaves, *before.weights, *after.weights) for d in _dims(v) or () if isinstance(d, int)
-    ]
+    sizes = _sizes((*leaves, *before.weights, *after.weights))
     known = _Known(reads_since)
     key = _key(made, described, outputs, known)
-    known_sizes = {*sizes, *(d for dims in outputs for d in dims or () if isinstance(d, int))}
-    constants = tuple(sorted({*_constants(before), *_constants(after)} - known_sizes))
+    known_sizes = {*_sizes((*leaves, *before.weights, *old))}
+    tables = {d for v in set(after.weights) - set(before.weights) for d in (_dims(v) or ())[:1]}
+    lengths = {d for d in tables if isinstance(d, int)}
+    constants = tuple(sorted({*lengths, *_constants(before), *_constants(after)} - known_sizes))
     return Window(
         made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content, constants
     )
+
+
+def _sizes(values: Iterable[ir.Value]) -> list[int]:
+    return [d for value in values for d in _dims(value) or () if isinstance(d, int)]
 
 
 def _constants(cone: _Cone) -> Iterator[int]:

@@ -116,8 +116,9 @@ def test_half_precision_has_coarser_tolerances(dtype: type) -> None:
 
     assert compare(x, next_up, tolerance)
     assert not compare(x, x * dtype(1.25), tolerance)
-    with pytest.raises(ValueError, match="not below"):
-        tolerance_of(Contract.reassociates(), dtype, 1 << 16)
+    longest = tolerance_of(Contract.reassociates(), dtype, 1 << 16)
+    assert tolerance.relative <= longest.relative <= 0.05
+    assert not compare(x, x * dtype(1.1), longest)
 
 
 @pytest.mark.parametrize("relative", [0.1, 1.0, float("nan"), -1e-3])
