@@ -1,0 +1,42 @@
+"""optimize --explain: where a pass almost matched, and what was in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import parser
+
+from graphopt.cli._main import run
+
+GELU = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[N,8] x) => (float[N,8] y)
+<float root = {1.4142135}, float one = {1}, float half = {0.5}>
+{
+  a = Div(x, root)
+  b = Erf(a)
+  c = Add(b, one)
+  d = Mul(x, c)
+  y = Mul(d, half)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("half = {0.5}", "half = {0.49}"), ["0 edits applied, 1 near miss", "the factor is 0.49, not 0.5"]),
+        (("", ""), ["1 edit applied, 0 near misses"]),
+    ],
+)
+def test_it_says_what_was_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], said: list[str]
+) -> None:
+    onnx.save(parser.parse_model(GELU.replace(*change)), tmp_path / "gelu.onnx")
+    arguments = ["optimize", str(tmp_path / "gelu.onnx"), "-o", str(tmp_path / "out"), "--no-validate"]
+    assert run([*arguments, "--recipe", "lossless", "--explain", "raise-gelu"]) == 0
+    explained = capsys.readouterr().out.partition(" raise-gelu: ")[2]
+    assert explained
+    assert all(line in explained for line in said)
