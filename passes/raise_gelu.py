@@ -32,6 +32,8 @@ class RaiseGelu(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
+            if (node.op_type, node.domain) == ("Erf", "") and (astray := _astray(node)) is not None:
+                yield NearMiss(node.name or "Erf", astray)
             if node.op_type != "Mul" or node.domain != "":
                 continue
             found = _gelu(node)
@@ -59,7 +61,9 @@ def _gelu(product: ir.Node) -> _Gelu | str | None:
     gate_value, (add, inner, one) = gates[0]
     rest = [f for f in factors.values if f is not gate_value]
     if len(rest) != 1 or factors.constant is None:
-        return None
+        user = only_user(product.outputs[0])
+        whole = inner.op_type == "Erf" and (user is None or user.op_type != "Mul")
+        return "1 + erf(..) is not multiplied with one value and a number" if whole else None
     x = rest[0]
     argument = _erf_argument(inner, x) if inner.op_type == "Erf" else _tanh_argument(inner, x)
     if argument is None or isinstance(argument, str):
@@ -106,10 +110,21 @@ def _gate(value: ir.Value) -> tuple[ir.Node, ir.Node, float] | None:
     return None
 
 
+def _astray(erf: ir.Node) -> str | None:
+    """How what is made of an Erf differs from a product with 1 + Erf."""
+    for user, _ in erf.outputs[0].uses():
+        if _gate(user.outputs[0]) is None:
+            return f"erf(..) goes into {user.op_type}, not into a sum with a number"
+        for factor, _ in user.outputs[0].uses():
+            if factor.op_type != "Mul":
+                return f"1 + erf(..) goes into {factor.op_type}, not into a product"
+    return None
+
+
 def _erf_argument(erf: ir.Node, x: ir.Value) -> list[ir.Node] | str | None:
     found = scaled(erf.inputs[0])
     if found is None or found[1] is not x:
-        return None
+        return f"erf is not of a number times {x.name!r}, which it is multiplied with"
     return misfit("the factor inside erf", found[0], math.sqrt(0.5), "1 / sqrt(2)") or [found[2]]
 
 
