@@ -27,7 +27,7 @@ g (float[N] x, float[4] w) => (float[N] y0)
 
 POISON = '''
 """A weight that does something to the process that reads it, and a kernel that cannot bear an input."""
-import ctypes, os, time
+import ctypes, os, sys, time
 from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
@@ -42,7 +42,8 @@ class Delicate(onnxruntime.InferenceSession):
             time.sleep(60)
         return super().run(outputs, feeds)
 
-onnxruntime.InferenceSession = Delicate
+if "pytest" not in sys.modules:  # only in the process that runs kernels
+    onnxruntime.InferenceSession = Delicate
 
 @dataclass(frozen=True, eq=False)
 class Poison(Expr):
