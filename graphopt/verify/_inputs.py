@@ -182,7 +182,7 @@ def _free(
     if not leaf.dtype.is_floating_point():
         low, high = (-below if below == _WIDE else 0), below
         if leaf.dtype != ir.DataType.BOOL:
-            limits = ml_dtypes.iinfo(kind)
+            limits = ml_dtypes.iinfo(kind)  # type: ignore[no-untyped-call]
             low, high = max(low, int(limits.min) // 4), min(high, int(limits.max))
         numbers = rng.integers(low, min(high, _FLAGS) if leaf.dtype == ir.DataType.BOOL else high, shape)
         if variant != "normal" and shape:
