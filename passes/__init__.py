@@ -24,6 +24,7 @@ from .raise_rope import RaiseRope
 from .raise_silu import RaiseSilu
 from .remove_noops import RemoveNoops
 from .simplify_shapes import SimplifyShapes
+from .split_heads import SplitHeads
 from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
 from .upgrade import Upgrade
@@ -48,6 +49,7 @@ PACK = Pack(
         RaiseSilu,
         RemoveNoops,
         SimplifyShapes,
+        SplitHeads,
         StoreFp16,
         TieWeights,
         Upgrade,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -10,10 +12,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, evaluate, extract
+from graphopt.ir import const_of, evaluate, extract, producer
 from graphopt.pipeline import Context
 
-__all__ = ["MaskMeaning", "mask_meaning"]
+__all__ = ["MaskMeaning", "MaskParts", "mask_meaning", "mask_parts"]
 
 Array = np.ndarray[Any, Any]
 _LARGEST_WINDOW = 1 << 20
@@ -31,6 +33,20 @@ class MaskMeaning:
     window: int | None
     padding: bool
 
+    def __and__(self, other: MaskMeaning) -> MaskMeaning:
+        windows = [w for w in (self.window, other.window) if w is not None]
+        return MaskMeaning(
+            self.causal or other.causal, min(windows, default=None), self.padding or other.padding
+        )
+
+
+@dataclass(frozen=True)
+class MaskParts:
+    """A mask that is a sum: what its terms forbid, and the terms that are added to scores besides."""
+
+    meaning: MaskMeaning
+    biases: tuple[ir.Value, ...] = ()
+
 
 def mask_meaning(mask: ir.Value, context: Context) -> MaskMeaning | None:
     """The meaning of a bool or additive `mask` [batch, 1, sequence, total], or None where it has another.
@@ -47,26 +63,84 @@ def mask_meaning(mask: ir.Value, context: Context) -> MaskMeaning | None:
     return found
 
 
+def mask_parts(mask: ir.Value, heads: int, context: Context) -> MaskParts | None:
+    """What `mask` forbids and what it adds besides, or None where its terms are neither.
+
+    A term that forbids nothing is finite, the same for any tokens, and [batch or 1, `heads` or 1, sequence
+    or 1, total] or less, as ALiBi's slopes by positions are.
+    """
+    whole = mask_meaning(mask, context)
+    if whole is not None:
+        return MaskParts(whole)
+    terms = list(_terms(mask))
+    meanings = [mask_meaning(term, context) for term in terms]
+    known = [meaning for meaning in meanings if meaning is not None]
+    biases = [term for term, meaning in zip(terms, meanings, strict=True) if meaning is None]
+    if not known or not all(_is_bias(term, heads, context) for term in biases):
+        return None
+    return MaskParts(functools.reduce(operator.and_, known), tuple(biases))
+
+
+def _terms(mask: ir.Value) -> Iterator[ir.Value]:
+    """The values whose sum, perhaps expanded, is `mask`."""
+    expand = producer(mask, "Expand")
+    add = producer(expand.inputs[0] if expand is not None else mask, "Add")
+    if add is None:
+        yield mask
+        return
+    for value in add.inputs:
+        if value is not None:
+            yield from _terms(value)
+
+
+def _is_bias(value: ir.Value, heads: int, context: Context) -> bool:
+    key = ("is-bias", value, heads)
+    if key not in context.memo:
+        runs = _runs(value, context)
+        context.memo[key] = runs is not None and all(
+            y.dtype.kind == "f"
+            and _broadcasts(y.shape, (call.mask.shape[0], heads, call.mask.shape[1] - call.past))
+            and y.shape[-1] == call.mask.shape[1]
+            and bool((np.isfinite(y) & (y > _FORBIDDEN)).all())
+            for call, y in runs
+        )
+    return bool(context.memo[key])
+
+
+def _broadcasts(shape: tuple[int, ...], leading: tuple[int, int, int]) -> bool:
+    """Whether `shape` is that of a bias for this batch, these heads and so many queries."""
+    sizes = (1,) * (4 - len(shape)) + shape
+    return len(sizes) == 4 and all(size in (1, most) for size, most in zip(sizes, leading, strict=False))
+
+
 def _find(mask: ir.Value, context: Context) -> MaskMeaning | None:
+    runs = _runs(mask, context)
+    if runs is None:
+        return None
+    seen = _Seen()
+    return seen.meaning() if all(seen.add(result, call) for call, result in runs) else None
+
+
+def _runs(value: ir.Value, context: Context) -> list[tuple[_Call, Array]] | None:
+    """`value` as each probing call makes it; None where that takes more than masks, positions and sizes."""
     try:
-        piece = extract(context.model.graph, [mask])
+        piece = extract(context.model.graph, [value])
     except ValueError:
         return None
     names = _Names.of(context.model.graph)
     if names is None:
         return None
-    seen = _Seen()
-    for padding in _calls(piece):
-        feeds = {value.name or "": _feed(value, padding, names) for value in piece.graph.inputs}
+    results = []
+    for call in _calls(piece):
+        feeds = {v.name or "": _feed(v, call, names) for v in piece.graph.inputs}
         if any(feed is None for feed in feeds.values()):
             return None
         try:
             (result,) = evaluate(piece, {name: feed for name, feed in feeds.items() if feed is not None})
         except Exception:
             return None  # the call is not legal for this model: longer than a table of positions, say
-        if not seen.add(result, padding):
-            return None
-    return seen.meaning()
+        results.append((call, result))
+    return results
 
 
 @dataclass(frozen=True)
@@ -153,7 +227,7 @@ class _Seen:
             return False
         batch, total = call.mask.shape
         new = total - call.past
-        if shown.ndim > 4 or shown.shape[-2:] != (new, total) or (shown.ndim == 4 and shown.shape[1] != 1):
+        if shown.ndim > 4 or shown.shape[-2:] != (new, total) or (shown.ndim > 2 and shown.shape[-3] != 1):
             return False
         shown = np.broadcast_to(shown.reshape(-1, new, total), (batch, new, total))
         distance = (np.arange(new)[:, None] + call.past - np.arange(total))[None]

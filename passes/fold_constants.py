@@ -107,6 +107,10 @@ def _fold(node: ir.Node, context: Context, room: int) -> Sequence[ir.TensorProto
     if node.op_type == "Transpose":
         return _within(_transposed(node), room)
     arrays = [None if value is None else const_of(value) for value in node.inputs]
+    if (
+        node.op_type == "Range"
+    ):  # one number in a vector is a number to the runtime, but not if it is constant
+        arrays = [a.reshape(()) if a is not None and a.size == 1 else a for a in arrays]
     if any(
         v is not None and (a is None or a.dtype.kind in "OSU")
         for a, v in zip(arrays, node.inputs, strict=True)

@@ -13,7 +13,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 
 from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
 from ._heads import packed_source, rows, same_rotation
-from ._mask_meaning import MaskMeaning, mask_meaning
+from ._mask_meaning import MaskParts, mask_parts
 from ._nodes import MICROSOFT, Nodes, orphans, static_dim, swaps_heads
 
 _ASSUMPTION = (
@@ -30,11 +30,13 @@ class LowerAttention(Pass):
     After:  GroupQueryAttention(q, k, v, past_key, past_value, ..) on [batch, sequence, heads * size]; q alone
             where one value holds all three; rotation inside; a sliding window as local_window_size
     Padding becomes a bias made once for all layers (`mode = "masked"`: right for padding anywhere), or
-    is taken to be on the right (`mode = "dense"`: other batches are refused at run time).
+    is taken to be on the right (`mode = "dense"`: other batches are refused at run time). What else is added
+    to scores, as ALiBi's slopes, is added to that bias, in either mode.
     Rotation stays outside where the kernel cannot do it: a size, or a rotated part of it, that is not a
     multiple of 16; q and k rotated differently.
     Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that
-    means anything but causal, window and padding; is_causal beside a cache; scores that are used.
+    means anything but causal, window and padding, with or without a finite bias; is_causal beside a cache;
+    scores that are used.
     """
 
     name: ClassVar[str] = "lower-attention"
@@ -61,7 +63,11 @@ class LowerAttention(Pass):
             outcome = yield _lowered(attention, shared)
             if outcome is Outcome.APPLIED:
                 shared.keep()
-                if self.options.mode == "dense" and attention.padding is not None:
+                if (
+                    self.options.mode == "dense"
+                    and attention.padding is not None
+                    and not attention.mask.biases
+                ):
                     context.assume("dense-attention", _ASSUMPTION)
 
 
@@ -77,8 +83,13 @@ class _Attention:
     heads: int
     key_heads: int
     size: int
-    meaning: MaskMeaning
+    mask: MaskParts
     padding: ir.Value | None  # attention_mask int64[batch, total], where the mask depends on it
+
+    @property
+    def is_padded_alone(self) -> bool:
+        """Whether nothing but padding is left to say of its mask."""
+        return self.padding is not None and not self.mask.biases
 
     @classmethod
     def of(cls, node: ir.Node, graph: ir.Graph, context: Context) -> _Attention | str:
@@ -101,16 +112,18 @@ class _Attention:
             return "is_causal beside a cache aligns the first query with the first key"
         if mask is None:
             return "it has no mask: queries see later positions"
-        meaning = mask_meaning(mask, context)
-        if meaning is None or not meaning.causal:
+        parts = mask_parts(mask, heads, context)
+        if parts is None or not parts.meaning.causal:
             return "its mask does not mean causal, window and padding"
         padding = None
-        if meaning.padding:
+        if parts.biases and not parts.meaning.padding:
+            return "it adds a bias to scores, and knows no padding"
+        if parts.meaning.padding:
             padding = next((v for v in graph.inputs if v.name == "attention_mask"), None)
             if padding is None:
                 return "its mask knows padding, and there is no input attention_mask"
         past = (past_key, past_value)
-        return cls(node, query, key, value, past, heads, key_heads, size, meaning, padding)
+        return cls(node, query, key, value, past, heads, key_heads, size, parts, padding)
 
 
 class _Shared:
@@ -125,7 +138,8 @@ class _Shared:
     def lengths(self, attention: _Attention, make: Nodes) -> tuple[Lengths, ir.Value | None]:
         """Lengths, and in masked mode with padding the bias."""
         padding = attention.padding
-        key = ("lengths", padding, None if padding is not None else attention.past[0])
+        biases = attention.mask.biases
+        key = ("lengths", padding, None if padding is not None else attention.past[0], biases)
         if key not in self._kept:
             self._fresh[key] = self._make(attention, make)
         made: tuple[Lengths, ir.Value | None] = self._kept.get(key) or self._fresh[key]
@@ -136,11 +150,15 @@ class _Shared:
         tokens = self._tokens(attention)
         if padding is None:
             return masked_lengths(tokens, None, past, make)[0], None
-        if self._dense:
+        if self._dense and attention.is_padded_alone:
             return dense_lengths(tokens, padding, past, make), None
         lengths, sequence = masked_lengths(tokens, padding, past, make)
         assert attention.query.dtype is not None
-        return lengths, attention_bias(padding, sequence, attention.query.dtype, make)
+        bias = attention_bias(padding, sequence, attention.query.dtype, make)
+        for index, other in enumerate(attention.mask.biases):
+            shape = [padding.shape[0] if padding.shape else None, attention.heads, None, None]
+            bias = make.op("Add", [bias, other], f"biased{index}", dtype=bias.dtype, shape=shape)
+        return lengths, bias
 
     def _tokens(self, attention: _Attention) -> ir.Value:
         """A graph input [batch, sequence, ...], so that lengths wait for nothing; else queries."""
@@ -223,8 +241,8 @@ def _attributes(attention: _Attention) -> dict[str, Any]:
         attributes["scale"] = scale
     if softcap := given.get_float("softcap", 0.0):
         attributes["softcap"] = softcap
-    if attention.meaning.window is not None:
-        attributes["local_window_size"] = attention.meaning.window
+    if attention.mask.meaning.window is not None:
+        attributes["local_window_size"] = attention.mask.meaning.window
     return attributes
 
 

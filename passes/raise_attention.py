@@ -25,7 +25,8 @@ class RaiseAttention(Pass):
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
     Refuses: a softmax over another axis; weights or scores used elsewhere; batches or heads that are not
-    known to agree; a mask of unknown shape, or made from the keys that the cache would take in.
+    known to agree; a mask of unknown shape beside a result of unknown shape, or made from the keys that the
+    cache would take in.
     """
 
     name: ClassVar[str] = "raise-attention"
@@ -90,7 +91,7 @@ def _decomposed(node: ir.Node) -> _Attention | str | None:
     make = Nodes(f"{node.name}/attention")
     for_k, k = unscaled(keys_before_turning(scores.turned_k, make))
     combined = combined_mask(scores.masks, scores.q, make)
-    mask = fitted(combined, scores.q, k, make) if combined is not None else None
+    mask = fitted(combined, scores.q, k, node.outputs[0], make) if combined is not None else None
     if isinstance(mask, str):
         return mask
     attributes: dict[str, Any] = {"scale": scores.scale * for_k}

@@ -20,7 +20,7 @@ from tests.corpus._tiny import write_tiny
 from tests.corpus._types import TASKS
 from tests.corpus._what_stayed import lowering_of
 
-RAISING = ("raise-attention", "lower-attention", "raise-rms-norm", "raise-layer-norm")
+RAISING = ("split-heads", "raise-attention", "lower-attention", "raise-rms-norm", "raise-layer-norm")
 
 
 def examine(which: str, model_type: str) -> dict[str, Any]:
