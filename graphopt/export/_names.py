@@ -19,7 +19,8 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
     """Name graph inputs, outputs and symbolic dims as `inputs` says, in place; drop the exporter's metadata.
 
     A dim that torch spells as a formula becomes the name `inputs.derived` has for it, or stays a formula
-    over names. Raises `BadInput` if the graph lacks an input, or tracing fixed a size that should vary.
+    over names. Results that nobody asked for (hidden states, say) are no outputs any more. Raises `BadInput`
+    if the graph lacks an input or an output, or tracing fixed a size that should vary.
     """
     graph = model.graph
     if len(graph.inputs) != len(inputs.dims):
@@ -32,6 +33,7 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
             if isinstance(wanted, str):
                 symbols[_formula(dim, name, wanted)] = wanted
     if inputs.outputs is not None:
+        _drop_unasked(graph, inputs)
         for value, wanted_name in zip(graph.outputs, inputs.outputs, strict=True):
             value.name = wanted_name
     formulas = {_sorted_sum(formula): name for name, formula in inputs.derived.items()}
@@ -44,6 +46,22 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
         value.metadata_props.clear()
     model.metadata_props.clear()
     graph.metadata_props.clear()
+
+
+def _drop_unasked(graph: ir.Graph, inputs: ExportInputs) -> None:
+    """Keep the outputs that are called as asked, and those of containers that were given, as a cache is."""
+    assert inputs.outputs is not None
+    if len(graph.outputs) > len(inputs.outputs):
+        asked = [v for v in graph.outputs if v.name in inputs.outputs or _container(v) in inputs.kwargs]
+        graph.outputs[:] = asked
+    if len(graph.outputs) != len(inputs.outputs):
+        found = ", ".join(str(value.name) for value in graph.outputs)
+        raise BadInput(f"the model does not give {', '.join(inputs.outputs)}: it gives {found}")
+
+
+def _container(value: ir.Value) -> str:
+    """`past_key_values` of `output.past_key_values.layers.0.keys`."""
+    return str(value.name).removeprefix("output.").partition(".")[0]
 
 
 def _formula(dim: int | ir.SymbolicDim, name: str, wanted: str) -> str:

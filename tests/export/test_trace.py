@@ -166,6 +166,29 @@ def test_a_derived_size_has_one_name() -> None:
     assert Interface.of(model).outputs[0].dims == ("batch", "total")
 
 
+def test_results_that_nobody_asked_for_are_left_out() -> None:
+    class Chatty(Small):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            hidden = x @ self.weight
+            return {"y": hidden + 1, "hidden": hidden}
+
+    model = trace(Chatty(None).eval(), INPUTS)
+    rename(model, INPUTS)
+    x = np.ones((2, 3, 4), np.float32)
+    assert [value.name for value in model.graph.outputs] == ["y"]
+    np.testing.assert_allclose(run(model, x), x @ np.arange(16.0).reshape(4, 4) / 16 + 1, rtol=1e-6)
+
+
+def test_a_result_that_is_missing_is_an_error() -> None:
+    class Other(Small):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            return {"a": x + 1, "b": x + 2}
+
+    model = trace(Other(None).eval(), INPUTS)
+    with pytest.raises(BadInput, match="the model does not give y: it gives "):
+        rename(model, INPUTS)
+
+
 def test_a_size_that_tracing_fixes_is_refused() -> None:
     with pytest.raises(BadInput, match="only works for one rows size of 'x': tracing fixed it at 3"):
         exported(lambda module, x: x @ module.weight if x.shape[1] == 3 else x)
