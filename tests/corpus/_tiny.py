@@ -79,13 +79,20 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
     "esmc": {"num_key_value_heads": 4},
     "dots3_note_text": {"num_key_value_heads": 4},
-    "gemma4_assistant": {},
+    "dots3_note_vision_encoder": {"adapter_in_dim": 64, "adapter_out_dim": 64, "head_dim": None},
+    "dots3_note_audio_encoder": {"adapter_input_size": 64, "adapter_out_dim": 64, "head_dim": None},
     "luke": {"entity_vocab_size": 256, "entity_emb_size": 32},
     "perceiver": {"num_latents": 8, "d_latents": 64, "num_blocks": 1, "num_self_attends_per_block": 2}
     | {"num_self_attention_heads": 4, "num_cross_attention_heads": 4},
     "roc_bert": {"pronunciation_vocab_size": 32, "shape_vocab_size": 32}
     | {"pronunciation_embed_dim": 16, "shape_embed_dim": 16},
     "esm": {"pad_token_id": 0, "vocab_size": 256, "mask_token_id": 3, "position_embedding_type": "rotary"},
+}
+# Exceptions to exceptions: for parts of one type alone.
+_PARTS: dict[str, dict[str, Any]] = {
+    "gemma4_assistant": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
+    | {"num_kv_shared_layers": 2},
+    "gemma4_unified_assistant": {"num_kv_shared_layers": 2},
 }
 # Positions of these types start behind the padding token.
 _OFFSET = (
@@ -102,7 +109,7 @@ def tiny_config(model_type: str, *, decoder: bool) -> Any:
     for name, sub in (getattr(cls, "sub_configs", None) or {}).items():
         part = _sub_config(cls, name, sub)
         if part is not None:
-            overrides[name] = part
+            overrides[name] = part | _PARTS.get(model_type, {})
     fields = _fields(cls, decoder=decoder) | overrides | _EXCEPTIONS.get(model_type, {})
     return cls(**{name: value for name, value in fields.items() if value is not None})
 
@@ -148,7 +155,10 @@ def write_tiny(which: str, model_type: str, folder: Path) -> Any:
     config = tiny_config(model_type, decoder=which == "causal")
     auto = getattr(transformers, TASKS[which].auto)
     torch.manual_seed(0)
-    model = auto.from_config(config, dtype=torch.float32)
+    try:
+        model = auto.from_config(config, dtype=torch.float32)
+    except AttributeError as error:
+        raise ValueError(f"{TASKS[which].auto} builds nothing of {type(config).__name__}: {error}") from error
     randomize(model)
     model.eval()
     model.save_pretrained(folder)

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.corpus._cases import data_cases, node_cases, read
 from tests.corpus._check import check
+from tests.corpus._limits import HANGS, allow
 from tests.corpus._store import Store
 from tests.corpus._variations import VARIATIONS
 
@@ -28,6 +29,7 @@ Name = tuple[str, str]
 def _work(names: list[Name], pipe: Any) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     for name, variation in names:
+        allow(SECONDS)
         try:
             found = check(read(name), variation, pipe.send)
         except Exception as error:
@@ -47,7 +49,7 @@ def run(names: list[Name]) -> Iterator[tuple[Name, dict[str, str]]]:
         stage = "reading"
         while left:
             try:
-                said = here.recv() if here.poll(SECONDS) else None
+                said = here.recv() if here.poll(HANGS) else None
             except EOFError:
                 said = None
             if said is None:

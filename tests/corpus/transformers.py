@@ -1,8 +1,8 @@
 """Every causal and masked type of transformers, tiny: `python -m tests.corpus.transformers`.
 
-Each in a process of its own that gets 120 seconds. What cannot be exported is tried without graphopt too,
-by `tests.corpus.plain`, in the end: only what fails there as well is the exporter's. Results go to
-build/corpus/transformers.jsonl; those of the same code and versions are taken from there.
+Each in a process of its own that may compute for 120 seconds. What cannot be exported is tried without
+graphopt too, by `tests.corpus.plain`, in the end: only what fails there as well is the exporter's. Results
+go to build/corpus/transformers.jsonl; those of the same code and versions are taken from there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from tests._cache import ROOT
 from tests.corpus._examine import examine
+from tests.corpus._limits import HANGS, allow, took_too_long
 from tests.corpus._store import Store
 from tests.corpus._types import TASKS, ordered
 
@@ -28,6 +29,7 @@ SECONDS = 120
 
 
 def _work(which: str, model_type: str, pipe: Any) -> None:
+    allow(SECONDS)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     pipe.send(examine(which, model_type))
 
@@ -39,13 +41,14 @@ def run(which: str, model_type: str) -> dict[str, Any]:
     worker = context.Process(target=_work, args=(which, model_type, there))
     worker.start()
     there.close()
+    slow = {"outcome": "too slow", "reason": f"over {SECONDS} s"}
     try:
-        found: dict[str, Any] = (
-            here.recv() if here.poll(SECONDS) else {"outcome": "too slow", "reason": f"over {SECONDS} s"}
-        )
+        found: dict[str, Any] = here.recv() if here.poll(HANGS) else slow
     except EOFError:
         worker.join()
         found = {"outcome": "crashed", "reason": f"the process ended with {worker.exitcode}"}
+        if took_too_long(worker.exitcode):
+            found = slow
     worker.kill()
     worker.join()
     return found
@@ -54,9 +57,10 @@ def run(which: str, model_type: str) -> dict[str, Any]:
 def without_graphopt(which: str, model_type: str) -> dict[str, Any]:
     """What `tests.corpus.plain` says."""
     command = [sys.executable, "-m", "tests.corpus.plain", which, model_type]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=lambda: allow(SECONDS)
+    )
+    if took_too_long(done.returncode):
         return {"exported": False, "said": f"over {SECONDS} s"}
     return {"exported": done.returncode == 0, "said": (done.stdout or done.stderr[-400:]).strip()}
 
