@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import evaluate, extract, producer
+from graphopt.ir import evaluate, extract
 from graphopt.pipeline import Context
 
 from ._nodes import Nodes
 
-__all__ = ["Ancestors", "fitted", "masks_whole_rows", "same_dim"]
+__all__ = ["FORBIDDING", "Ancestors", "fitted", "forbids", "masks_whole_rows", "same_dim"]
 
 Array = np.ndarray[Any, Any]
+FORBIDDING = -1e4
 
 
 class Ancestors:
@@ -36,20 +37,18 @@ class Ancestors:
         return self._known[value]
 
 
-def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, y: ir.Value, make: Nodes) -> ir.Value | str:
+def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, make: Nodes) -> ir.Value | str:
     """`mask` with an axis for queries and one for keys that are whole, as the operator wants them.
 
-    The operator broadcasts a mask over batch and heads alone, the Add that it replaces over every axis. Where
-    the result `y` has the queries of `q`, a mask of unknown size has no more than they.
+    The operator broadcasts a mask over batch and heads alone, the Add that it replaces over every axis.
     """
     shape, queries, keys = mask.shape, q.shape, k.shape
     if shape is None or queries is None or keys is None or not 1 <= len(shape) <= 4:
         return "the shape of the mask is not known"
     last = [1, *shape][-2:]
-    known = not any(isinstance(d, ir.SymbolicDim) and d.value is None for d in last)
-    if not known and (y.shape is None or not same_dim(y.shape[2], queries[2])):
+    if any(isinstance(d, ir.SymbolicDim) and d.value is None for d in last):
         return "the shape of the mask is not known"
-    if known and (last[0] != 1 or queries[2] == 1) and (last[1] != 1 or keys[2] == 1):
+    if (last[0] != 1 or queries[2] == 1) and (last[1] != 1 or keys[2] == 1):
         return mask
 
     def size(x: ir.Value, axis: int, label: str) -> ir.Value:
@@ -57,26 +56,12 @@ def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, y: ir.Value, make: Nodes) -
         attributes: dict[str, Any] = {"dtype": ir.DataType.INT64, "shape": [1], **ends}
         return make.op("Shape", [x], label, **attributes)
 
-    if known and last[1] != 1:
-        total = size(mask, -1, "keys")
-    else:  # of the parts: where they are a cache and new keys, the whole is going to need this mask
-        parts = [size(part, 2, f"keys{index or ''}") for index, part in enumerate(_parts(k))]
-        total = parts[0]
-        if len(parts) == 2:
-            total = make.op("Add", parts, "all_keys", dtype=ir.DataType.INT64, shape=[1])
-    square = known and last[1] != 1 and same_dim(queries[2], keys[2])
+    total = size(k, 2, "keys") if last[1] == 1 else size(mask, -1, "keys")
+    square = last[1] != 1 and same_dim(queries[2], keys[2])
     target = [total if square else size(q, 2, "queries"), total]
     target_size = make.op("Concat", target, "mask_size", dtype=ir.DataType.INT64, shape=[2], axis=0)
     wide = [*list(shape)[:-2], queries[2], keys[2]]
     return make.op("Expand", [mask, target_size], "wide_mask", dtype=mask.dtype, shape=wide)
-
-
-def _parts(keys: ir.Value) -> list[ir.Value]:
-    """What `keys` [batch, heads, total, size] were joined of, along the positions."""
-    concat = producer(keys, "Concat")
-    if concat is None or len(concat.inputs) != 2 or concat.attributes.get_int("axis") not in (-2, 2):
-        return [keys]
-    return [value for value in concat.inputs if value is not None]
 
 
 def same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
@@ -105,6 +90,17 @@ def _agree(condition: ir.Value, mask: ir.Value, context: Context) -> bool:
         if rows.shape != nothing.shape or not np.array_equal(rows, nothing):
             return False
     return True
+
+
+def forbids(added: ir.Value, context: Context) -> bool:
+    """Whether `added` to scores hides any of them in a legal call; True where no call is known."""
+    key = ("forbids", added)
+    if key not in context.memo:
+        piece = extract(context.model.graph, [added])
+        cases = () if context.domain is None else context.domain.cases(np.random.default_rng(0))
+        runs = (evaluate(piece, case.feeds)[0] for case in cases)
+        context.memo[key] = context.domain is None or any((value <= FORBIDDING).any() for value in runs)
+    return bool(context.memo[key])
 
 
 def _allowed(mask: Array) -> Array:

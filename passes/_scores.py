@@ -9,14 +9,13 @@ import onnx_ir as ir
 
 from graphopt.ir import producer
 
-from ._masks import same_dim
+from ._masks import FORBIDDING, same_dim
 from ._nodes import Nodes
 from ._sampling import run_from, sample_of
 from ._spelling import number, only_user, scaled, sides
 
 __all__ = ["Mask", "Scores", "combined_mask", "keys_before_turning", "read_scores", "unscaled"]
 
-_FORBIDDING = -1e4
 _ON_THE_WAY = ("Add", "Div", "Mul", "Tanh", "Where")
 
 
@@ -100,7 +99,7 @@ def _masked(value: ir.Value, factor: float) -> tuple[Mask, ir.Value] | None:
         return None
     for kind, scores, constant in (("keep", then, otherwise), ("drop", otherwise, then)):
         forbidding = number(constant, scores)
-        if forbidding is not None and forbidding * factor <= _FORBIDDING and scores is not None:
+        if forbidding is not None and forbidding * factor <= FORBIDDING and scores is not None:
             return Mask(condition, kind, factor, forbidding), scores
     return None
 

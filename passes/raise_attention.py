@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphopt.ir import const_of, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-from ._masks import Ancestors, fitted, masks_whole_rows, same_dim
+from ._masks import Ancestors, fitted, forbids, masks_whole_rows, same_dim
 from ._nodes import Nodes, orphans, static_dim
 from ._scores import combined_mask, keys_before_turning, read_scores, unscaled
 from ._spelling import number, only_user
@@ -25,8 +25,8 @@ class RaiseAttention(Pass):
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
     Refuses: a softmax over another axis; weights or scores used elsewhere; batches or heads that are not
-    known to agree; a mask of unknown shape beside a result of unknown shape, or made from the keys that the
-    cache would take in.
+    known to agree; a mask of unknown shape, or made from the keys that the cache would take in; scores that
+    nothing but a Where hides, which hides what is no number as well.
     """
 
     name: ClassVar[str] = "raise-attention"
@@ -40,7 +40,7 @@ class RaiseAttention(Pass):
         for node in graph:
             if node.domain != "" or node.op_type not in ("Attention", "MatMul"):
                 continue
-            found = _operator(node) if node.op_type == "Attention" else _decomposed(node)
+            found = _operator(node) if node.op_type == "Attention" else _decomposed(node, context)
             if found is None:
                 continue
             edit = found if isinstance(found, str) else _raised(found, ancestors, context)
@@ -75,7 +75,7 @@ def _operator(node: ir.Node) -> _Attention | None:
     return _Attention(node, q, k, v, mask, dict(node.attributes), Nodes(f"{node.name}/attention"))
 
 
-def _decomposed(node: ir.Node) -> _Attention | str | None:
+def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     """MatMul(softmax(scores), V)."""
     weights, v = node.inputs
     softmax = _softmax(weights)
@@ -88,10 +88,13 @@ def _decomposed(node: ir.Node) -> _Attention | str | None:
     scores = read_scores(softmax.inputs[0])
     if scores is None or isinstance(scores, str):
         return scores
+    added = [mask.value for mask in scores.masks if mask.kind == "add"]
+    if len(added) < len(scores.masks) and not any(forbids(value, context) for value in added):
+        return "a Where hides scores, even such as are no numbers, and nothing that is added does"
     make = Nodes(f"{node.name}/attention")
     for_k, k = unscaled(keys_before_turning(scores.turned_k, make))
     combined = combined_mask(scores.masks, scores.q, make)
-    mask = fitted(combined, scores.q, k, node.outputs[0], make) if combined is not None else None
+    mask = fitted(combined, scores.q, k, make) if combined is not None else None
     if isinstance(mask, str):
         return mask
     attributes: dict[str, Any] = {"scale": scores.scale * for_k}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import onnx_ir as ir
 
@@ -21,7 +21,7 @@ class SplitHeads(Pass):
     """What is computed with batch and heads merged is computed with both, and not merged.
 
     Before: Reshape(f(Reshape(a, [batch * heads, m, k]), ..), [batch, heads, m, n]), a [batch, heads, m, k];
-            f: MatMul, scaling, adding, exchanging the last two axes
+            f: MatMul, scaling, adding, Softmax over the last axis, exchanging the last two
     After:  f(a, ..)
     Zeros that are added, as baddbmm wants something to add to, go.
     Refuses: operands that are not [batch, heads, ..] with the same sizes; a value in between used elsewhere.
@@ -90,6 +90,8 @@ class _Split:
             raise _Stays(f"an inner value has another use: {merged.name}")
         if node.op_type == "Transpose" and list(node.attributes.get_ints("perm") or ()) == [0, 2, 1]:
             return self._made(node, [self._operand(node, 0)], perm=[0, 1, 3, 2])
+        if node.op_type == "Softmax" and node.attributes.get_int("axis", -1) in (-1, 2):
+            return self._made(node, [self._operand(node, 0)], axis=-1)
         if node.op_type not in _BETWEEN:
             raise _Stays(f"{node.op_type} on batch and heads as one")
         if node.op_type == "Add":
@@ -103,7 +105,7 @@ class _Split:
         assert value is not None
         return value if number(value, node.outputs[0]) is not None else self.value(value)
 
-    def _made(self, node: ir.Node, inputs: list[ir.Value], **attributes: list[int]) -> ir.Value:
+    def _made(self, node: ir.Node, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
         old = node.outputs[0]
         shape = self.like.shape
         assert shape is not None

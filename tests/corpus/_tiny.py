@@ -75,6 +75,7 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "nemotron_h": {"mamba_num_heads": 8, "mamba_head_dim": 16},
     "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
     "reformer": {"axial_pos_embds_dim": [32, 32], "axial_pos_shape": [8, 16]},
+    "blt": {"num_hidden_layers": 2},
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
     "esmc": {"num_key_value_heads": 4},
@@ -88,12 +89,9 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     | {"pronunciation_embed_dim": 16, "shape_embed_dim": 16},
     "esm": {"pad_token_id": 0, "vocab_size": 256, "mask_token_id": 3, "position_embedding_type": "rotary"},
 }
-# Exceptions to exceptions: for parts of one type alone.
-_PARTS: dict[str, dict[str, Any]] = {
-    "gemma4_assistant": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}
-    | {"num_kv_shared_layers": 2},
-    "gemma4_unified_assistant": {"num_kv_shared_layers": 2},
-}
+# Models that write nothing by themselves, and why.
+_DRAFTS = "it drafts for another model: its forward needs that model's inputs_embeds and shared_kv_states"
+_PARTS_OF_OTHERS = {"gemma4_assistant": _DRAFTS, "gemma4_unified_assistant": _DRAFTS}
 # Positions of these types start behind the padding token.
 _OFFSET = (
     "roberta roberta-prelayernorm camembert xlm-roberta xlm-roberta-xl xmod data2vec-text longformer luke "
@@ -104,12 +102,14 @@ _EXCEPTIONS |= {n: _EXCEPTIONS.get(n, {}) | {"max_position_embeddings": 130} for
 
 def tiny_config(model_type: str, *, decoder: bool) -> Any:
     """The configuration of `model_type`, with small sizes; as a `decoder` where the type can be both."""
+    if model_type in _PARTS_OF_OTHERS:
+        raise ValueError(_PARTS_OF_OTHERS[model_type])
     cls = transformers.CONFIG_MAPPING[model_type]
     overrides: dict[str, Any] = {}
     for name, sub in (getattr(cls, "sub_configs", None) or {}).items():
         part = _sub_config(cls, name, sub)
         if part is not None:
-            overrides[name] = part | _PARTS.get(model_type, {})
+            overrides[name] = part
     fields = _fields(cls, decoder=decoder) | overrides | _EXCEPTIONS.get(model_type, {})
     return cls(**{name: value for name, value in fields.items() if value is not None})
 
@@ -162,6 +162,10 @@ def write_tiny(which: str, model_type: str, folder: Path) -> Any:
     randomize(model)
     model.eval()
     model.save_pretrained(folder)
+    if type(config) in auto._model_mapping and type(config) is not type(model.config):
+        # The text part of a larger model: its checkpoints have the configuration of the whole.
+        config.architectures = model.config.architectures
+        config.save_pretrained(folder)
     if type(transformers.AutoConfig.from_pretrained(folder)) not in auto._model_mapping:
         raise ValueError(f"{TASKS[which].auto} cannot load what it built: it saves {model.config.model_type}")
     return model
