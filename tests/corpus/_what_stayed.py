@@ -52,11 +52,30 @@ def lowering_of(model: ir.Model, which: str, *, attentions: int, norms: int) -> 
 
 
 def _weighs_values(node: ir.Node) -> bool:
-    """Whether a softmax's result multiplies values: attention spelled out."""
-    return node.op_type == "Softmax" and any(
-        user.op_type in ("MatMul", "Einsum", "Gemm") and _rank(user.outputs[0]) >= _RANK_BELOW
-        for user in _users_beyond(node, 4)
+    """Whether a softmax over products of two computed values multiplies values: attention spelled out."""
+    return (
+        node.op_type == "Softmax"
+        and not _of_a_projection(node)
+        and any(
+            user.op_type in ("MatMul", "Einsum", "Gemm") and _rank(user.outputs[0]) >= _RANK_BELOW
+            for user in _users_beyond(node, 4)
+        )
     )
+
+
+def _of_a_projection(node: ir.Node) -> bool:
+    """Whether what `node` is of was projected by a weight alone, as a dynamic convolution's kernel is."""
+    source = node.inputs[0]
+    while source is not None and (maker := source.producer()) is not None:
+        if maker.op_type in ("MatMul", "Gemm"):
+            return any(v is not None and v.const_value is not None for v in maker.inputs)
+        if maker.op_type not in ("Add", "Reshape", "Transpose", "Cast", "Identity", "Unsqueeze"):
+            return False
+        computed = [v for v in maker.inputs[:2] if v is not None and v.const_value is None]
+        if len(computed) != 1:
+            return False
+        source = computed[0]
+    return False
 
 
 def _rank(value: ir.Value) -> int:

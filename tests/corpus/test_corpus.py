@@ -97,3 +97,15 @@ def test_what_is_left_of_attention_and_norms_is_seen() -> None:
     found = lowering_of(ir.from_proto(plain), "causal", attentions=1, norms=1)
     assert found.stayed == ["1 x attention as MatMul and Softmax", "1 of 1 norms (1 x ReduceMean)"]
     assert found.kernels == {}
+
+
+def test_the_kernel_of_a_dynamic_convolution_is_no_attention() -> None:
+    convolution = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 18]>
+        g (float[1,3,4] x, float[3,4,2] v) => (float[3,4,1] y)
+        <float[4,2] weight = {1, 2, 3, 4, 5, 6, 7, 8}, float[2] bias = {1, 2}, int64[3] row = {-1, 2, 1}> {
+            p = MatMul(x, weight)  b = Add(p, bias)  r = Reshape(b, row)
+            w = Softmax<axis = 1>(r)  y = MatMul(v, w)
+        }
+    """)
+    assert lowering_of(ir.from_proto(convolution), "masked", attentions=0, norms=0).stayed == []
