@@ -14,7 +14,8 @@ from tests.corpus._types import TASKS
 # What sizes are called. Head size 16: the CPU's rotary kernel refuses what 16 does not divide.
 _NAMES: dict[Any, str] = {
     64: "hidden_size d_model n_embd emb_dim dim embedding_size hidden_dim_size vision_hidden_size "
-    "hidden_size_per_layer dim_model cross_attention_hidden_size word_embed_proj_dim emb_size",
+    "hidden_size_per_layer dim_model cross_attention_hidden_size word_embed_proj_dim emb_size "
+    "hidden_size_global",
     128: "intermediate_size ffn_dim n_inner encoder_ffn_dim decoder_ffn_dim ffn_hidden_size d_inner "
     "hidden_dim dim_ff d_ff shared_intermediate_size mlp_intermediate_size max_position_embeddings "
     "n_positions n_ctx max_seq_len dense_intermediate_size shared_expert_intermediate_size "
