@@ -1,14 +1,18 @@
-"""What the recipes' budgets allow."""
+"""What the recipes' budgets allow, and what the recipes do to real weights."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphopt
 from graphopt import registry
+from graphopt.families import Case, Reference
 from graphopt.pipeline import load_recipe
+from tests.export._exports import worst_difference
 
 LOSSY = [name for name, path in registry.recipes().items() if not load_recipe(str(path)).budget.lossless]
 
@@ -23,3 +27,33 @@ def test_a_budget_is_at_most_half_more_than_what_tiny_coder_needs(
 
     assert {c.metric for c in on_text} == {"kl_mean", "kl_p99"}
     assert {c.metric: c.bound / c.value for c in on_text if not 1 < c.bound / c.value <= 1.5} == {}
+
+
+def legal_calls(package: graphopt.Package, source: Path) -> tuple[Reference, list[Case]]:
+    """PyTorch's answer to a call of the encoder at `source`, and the family's calls."""
+    family, interface = registry.families()["encoder"](), package.interface()
+    domain = family.input_domain(interface, json.loads((source / "config.json").read_text()))
+    reference = family.reference(source, "feature-extraction", interface)
+    return reference, list(domain.cases(np.random.default_rng(0)))
+
+
+@pytest.mark.slow
+def test_a_real_encoder_is_lossless(minilm: Path, tmp_path: Path) -> None:
+    package = graphopt.optimize(minilm, tmp_path / "out", recipe="lossless", verify="structure")
+    reference, calls = legal_calls(package, minilm)
+
+    assert package.manifest.closing_check == "passed"
+    assert max(worst_difference(package.run(c.feeds), reference(c.feeds), c) for c in calls) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_real_encoder_at_8_bits_points_the_same_way(minilm: Path, tmp_path: Path) -> None:
+    """docs/performance.md states the lowest cosines, 0.9970 and 0.9962."""
+    package = graphopt.optimize(minilm, tmp_path / "out", recipe="int8", verify="structure")
+    lowest: dict[str, float] = {}
+    for c in package.report().closing.comparisons:
+        assert c.metric == "cosine"
+        lowest[c.output] = min(lowest.get(c.output, 1.0), c.value)
+
+    assert lowest["last_hidden_state"] == pytest.approx(0.9970, abs=5e-4)
+    assert lowest["pooler_output"] == pytest.approx(0.9962, abs=5e-4)
