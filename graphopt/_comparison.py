@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from graphopt.lock import digest_of
 from graphopt.pipeline import Adapter, Budget
 from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
 
-__all__ = ["SEED", "Bindings", "compare_with_source"]
+__all__ = ["SEED", "Bindings", "compare_whole", "compare_with_source"]
 
 SEED = 0
 TEXT_GENERATION = "text-generation"
+_PYTORCH = "the source in PyTorch, fp32"
 TOKENS = 2048
 CHARACTERS = 20_000
 LARGEST = 1 << 30
@@ -121,40 +122,63 @@ def compare_with_source(
     folder: Path,
     assumptions: Mapping[str, str],
     trust_remote_code: bool = False,
-) -> ClosingCheck:
-    """Compare the package behind `session`, an onnxruntime session, with the model it was made from.
+) -> tuple[ClosingCheck, Model]:
+    """Compare the graph behind `session`, an onnxruntime session, with the model it was made from.
 
-    `folder` holds the package's files; `assumptions` are those its graph was made under.
+    `folder` holds the package's files; `assumptions` are those the graph was made under. Also returns the
+    graph as a function with the interface it was exported with.
     """
     package = through(adapters, session_model(session, "the package"))
-    if exported.family is None or exported.source_dir is None:
-        return _with_the_graph(source, exported.interface, package, budget, bindings)
-    reference = exported.family.reference(
+    part, domain = exported.part(), exported.domain()
+    if part is None or domain is None or exported.source_dir is None:
+        return _with_the_graph(source, exported.interface, package, budget, bindings), package
+    reference = part.reference(
         exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
     )
-    domain = exported.family.input_domain(exported.interface, exported.config or {})
     generates = exported.task == TEXT_GENERATION
     cases: Iterable[Case] = domain.cases(np.random.default_rng(SEED))
+    if exported.role != "model":
+        cases = (replace(case, name=f"{exported.role} {case.name}") for case in cases)
     if "dense-attention" in assumptions:
         cases = filter(_dense, cases)
     measured: list[ClosingComparison] = []
     if generates and not budget.lossless:
         if not (folder / "tokenizer.json").is_file():
-            return ClosingCheck(
-                "inconclusive", reason="the model has no tokenizer: there is no text to measure on"
-            )
+            reason = "the model has no tokenizer: there is no text to measure on"
+            return ClosingCheck("inconclusive", reason=reason), package
         text = built_in_text()
         logits = as_logits(reference, exported.interface)
         measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
         cases = on_text(cases, Tokenizer(folder).plain(text.content[:CHARACTERS]), reference)
-    return closing_check(
+    check = closing_check(
         reference,
         package,
         cases=cases,
         budget=budget,
         distribution=generates,
-        against="the source in PyTorch, fp32",
+        against=_PYTORCH,
         measured=measured,
+    )
+    return check, package
+
+
+def compare_whole(
+    exported: Sequence[Exported], parts: Mapping[str, Model], budget: Budget, trust_remote_code: bool
+) -> ClosingCheck:
+    """Compare what `parts` make together with the source that they were `exported` from."""
+    first = exported[0]
+    assert first.family is not None
+    assert first.source_dir is not None
+    interfaces = {part.role: part.interface for part in exported}
+    interface = first.family.interface(interfaces)
+    domain = first.family.input_domain(interface, first.config or {})
+    return closing_check(
+        first.family.reference(first.source_dir, first.task, interface, trust_remote_code=trust_remote_code),
+        first.family.joined(parts, interfaces),
+        cases=domain.cases(np.random.default_rng(SEED)),
+        budget=budget,
+        distribution=False,
+        against=_PYTORCH,
     )
 
 

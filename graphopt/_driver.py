@@ -13,7 +13,7 @@ from graphopt._job import Choices, Clock, Job, Progress
 from graphopt._locked import Replay
 from graphopt.cache import RunCache
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.export import Exported, Source, export, resolve_source
+from graphopt.export import Exported, Source, export_parts, resolve_source
 from graphopt.package import Package, check_destination, staged
 from graphopt.pipeline import Budget, OnMismatch, Recipe, build_steps, load_recipe, with_options
 from graphopt.report import Report
@@ -106,12 +106,12 @@ def optimize(
         with clock.phase("export", "exporting"):
             exported, is_cached = _exported(found, task, trust_remote_code, clock, kept)
         if chosen is None:
-            chosen = configured(DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
+            chosen = configured(DEFAULT_RECIPES.get(exported[0].task, "lossless"), settings, platform)
         place = Path(out) if out is not None else Path(f"{_short_name(found)}-{chosen.name}")
         with staged(place, force=force, source=found.path) as staging:
             job = Job(found, exported, platform, chosen, place, staging, clock, kernels, kept, is_cached)
             if replay is not None:
-                job.context.decisions.update(replay.lock.decisions)
+                job.follow(replay.lock.decisions)
             job.transform(
                 choices.verify, choices.stop_after, bindings=bindings, on_mismatch=choices.on_mismatch
             )
@@ -141,7 +141,7 @@ def export_package(
     found = resolve_source(source, trust_remote_code=trust_remote_code)
     check_destination(Path(out), force=force, source=found.path)
     with clock.phase("export", "exporting"):
-        exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+        exported = export_parts(found, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
     as_it_is = Recipe("export", "As exported.", Budget(), ())
     with staged(Path(out), force=force, source=found.path) as staging:
         job = Job(found, exported, platform, as_it_is, Path(out), staging, clock)
@@ -160,12 +160,12 @@ def configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
 
 def _exported(
     source: Source, task: str, trust_remote_code: bool, clock: Clock, cache: RunCache | None
-) -> tuple[Exported, bool]:
-    """The source as a graph, and whether that was in the cache."""
+) -> tuple[list[Exported], bool]:
+    """The source as graphs, and whether that was in the cache."""
     found = cache.exported() if cache is not None else None
     if found is not None:
         return found, True
-    exported = export(source, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
+    exported = export_parts(source, task=task, trust_remote_code=trust_remote_code, progress=clock.say)
     if cache is not None:
         cache.keep_exported(exported)
     return exported, False

@@ -1,38 +1,26 @@
-"""One run of the main job, from an exported model to the files of a package."""
+"""One run of the main job, from exported graphs to the files of a package."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import sys
-import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from graphopt._comparison import Bindings, compare_with_source
+from graphopt._comparison import Bindings, compare_whole, compare_with_source
+from graphopt._graph_job import Clock, GraphJob, Progress
 from graphopt._locked import SEEDS
-from graphopt.cache import RunCache, StepCache
+from graphopt.cache import RunCache
 from graphopt.export import Exported, Source
 from graphopt.families import Interface, PackageContext, TensorSpec
-from graphopt.ir import FileRange, Scratch, lazy
+from graphopt.ir import Expr, FileRange, lazy
 from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, versions
-from graphopt.package import GraphFile, Manifest, Port, PortList, Staging, TargetInfo
-from graphopt.pipeline import (
-    Context,
-    EditRecord,
-    OnMismatch,
-    Recipe,
-    RunOptions,
-    RunResult,
-    run_recipe,
-    weight_bytes,
-    whole_steps,
-)
+from graphopt.package import Manifest, Port, PortList, Staging, TargetInfo
+from graphopt.pipeline import EditRecord, OnMismatch, Recipe, weight_bytes
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
-from graphopt.runtime import default_threads
 from graphopt.verify import ClosingCheck, EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
@@ -41,26 +29,6 @@ if TYPE_CHECKING:
     from graphopt.targets import Target
 
 __all__ = ["Choices", "Clock", "Job", "Progress"]
-
-MODEL = "model.onnx"
-
-Progress = Callable[[str], None]
-
-
-@dataclass
-class Clock:
-    """Tells what is going on, and keeps the seconds of each phase."""
-
-    say: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def phase(self, name: str, text: str) -> Iterator[None]:
-        """Say `text` and count what happens inside as the phase `name`."""
-        self.say(text)
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -77,11 +45,12 @@ class Choices:
 class Job:
     """What a run has so far. Call `transform`, `compile`, `compare` and `write` in this order.
 
-    With a `cache`, `transform` continues from what is there; `export_cached` is for the report.
+    `exported` are the graphs of the source: each goes its own way, and they are one package. With a `cache`,
+    `transform` continues from what is there; `export_cached` is for the report.
     """
 
     source: Source
-    exported: Exported
+    exported: Sequence[Exported]
     target: Target
     recipe: Recipe
     out: Path
@@ -90,25 +59,28 @@ class Job:
     kernels: KernelWorker = field(default_factory=KernelWorker)
     cache: RunCache | None = None
     export_cached: bool = False
-    result: RunResult = field(default_factory=RunResult)
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
 
     def __post_init__(self) -> None:
-        exported = self.exported
-        self.inputs = _Digests(_files_behind(self.source, exported.model))
-        self.source_weights = _stored_bytes(exported.model)
-        domain = None
-        if exported.family is not None and exported.config is not None:
-            domain = exported.family.input_domain(exported.interface, exported.config)
-        self.context = Context(
-            exported.model,
-            target=self.target,
-            domain=domain,
-            config=exported.config or {},
-            task=exported.task,
-            scratch=Scratch(self.staging.scratch),
-            notes=list(exported.notes),
+        self.graphs = [self._graph(exported) for exported in self.exported]
+        self.task, self.family = self.exported[0].task, self.exported[0].family
+        self.notes: list[str] = []
+        models = [exported.model for exported in self.exported]
+        self.inputs = _Digests(_files_behind(self.source, models))
+        self.source_weights = _stored_bytes(models)
+
+    def _graph(self, exported: Exported) -> GraphJob:
+        scratch = self.staging.scratch / exported.role
+        scratch.mkdir()
+        reproducers = self.out.with_name(f"{self.out.name}.mismatch")
+        return GraphJob(
+            exported, self.target, self.recipe, scratch, reproducers, self.clock, self.kernels, self.cache
         )
+
+    def follow(self, decisions: Mapping[str, Any]) -> None:
+        """Take over the measured decisions of a lock."""
+        for graph in self.graphs:
+            graph.context.decisions.update(_of_role(decisions, graph.exported.role))
 
     def transform(
         self,
@@ -121,105 +93,54 @@ class Job:
         verifier: EditVerifier | None = None,
         verified: Container[str] | None = None,
     ) -> None:
-        """Run the recipe over the model, each edit checked if `verify` is "numeric".
-
-        Only edits in `allow` are made, only those in `verified` are checked by the given `verifier`, and
-        never stop the run; the cache is then left alone.
-        """
-        bindings = bindings or Bindings()
-
-        def tell(step: str, index: int, count: int) -> None:
-            self.clock.say(f"optimizing: {step} ({index + 1} of {count})")
-
-        own = self._verifier(bindings) if verify == "numeric" else None
-        states = None
-        if self.cache is not None and allow is None and verifier is None:
-            checks = {"verify": verify, "on mismatch": on_mismatch, "threads": default_threads()}
-            states = self._states(self.cache, stop_after, checks | bindings.digests())
-            self._continue(states, own)
-
-        def done(index: int) -> None:
-            if states is not None:
-                states.keep(index, self.context, self.result, own.verdicts() if own is not None else {})
-
-        options = RunOptions(
-            verify=verify,
-            verifier=verifier or own,
-            on_mismatch="rollback" if verifier is not None else on_mismatch,
-            allow=allow,
-            verified=verified,
-            reproducers=self.out.with_name(f"{self.out.name}.mismatch"),
-            stop_after=stop_after,
-            progress=tell,
-            done=done,
-        )
-        with self.clock.phase("passes", "optimizing"), contextlib.ExitStack() as running:
-            if own is not None:
-                running.enter_context(own)
-            run_recipe(self.exported.model, self.recipe, self.context, options, self.result)
-
-    def _states(self, cache: RunCache, stop_after: str | None, checks: Mapping[str, object]) -> StepCache:
-        steps = whole_steps(self.recipe, stop_after)
-        return cache.steps(self.exported.model, steps, self.target, checks, self.staging.scratch)
-
-    def _continue(self, states: StepCache, verifier: EditVerifier | None) -> None:
-        """Take over the latest state that an earlier run left."""
-        found = states.latest()
-        if found is None:
-            return
-        self.clock.say(f"optimizing: continuing after {found.records[-1].step}")
-        self.exported = replace(self.exported, model=found.model)
-        self.context.model = found.model
-        self.context.notes[:] = found.notes
-        self.context.assumptions.update(found.assumptions)
-        self.context.decisions.update(found.decisions)
-        self.result.records += found.records
-        self.result.adapters += found.adapters
-        if verifier is not None:
-            verifier.remember(found.verdicts)
+        """Run the recipe over every graph; see `GraphJob.transform`."""
+        for graph in self.graphs:
+            graph.transform(
+                verify,
+                stop_after,
+                bindings=bindings,
+                on_mismatch=on_mismatch,
+                allow=allow,
+                verifier=verifier,
+                verified=verified,
+            )
 
     def edits(self) -> tuple[tuple[str, EditRecord], ...]:
         """The edits that passes proposed, in order, with the names of their steps."""
-        return tuple((record.step, edit) for record in self.result.records for edit in record.edits)
-
-    def _verifier(self, bindings: Bindings) -> EditVerifier:
-        return EditVerifier(
-            self.exported.interface,
-            self.context.domain,
-            arrays=bindings.arrays,
-            sizes=bindings.dims,
-            worker=self.kernels,
-            threads=default_threads(),
-        )
+        return tuple(edit for graph in self.graphs for edit in graph.edits())
 
     def compile(self) -> None:
-        """Have the target write the model, and the family what belongs beside it."""
-        exported = self.exported
+        """Have the target write the graphs, and the family what belongs beside them."""
+        first = self.exported[0]
         with self.clock.phase("compile", f"compiling for {self.target.name}"):
-            self.target.compile(exported.model, self.staging.package / MODEL)
-            if exported.family is not None and exported.source_dir is not None:
-                context = PackageContext(
-                    Interface.of(exported.model), MODEL, share_buffer=_shares_memory(exported.model)
+            parts = {graph.exported.role: graph.compile(self.staging.package) for graph in self.graphs}
+            if first.family is not None and first.source_dir is not None:
+                context = parts.get("model") or PackageContext(self._interface(), parts=parts)
+                self.notes += first.family.package_files(
+                    first.source_dir, first.config or {}, self.staging.package, context
                 )
-                notes = exported.family.package_files(
-                    exported.source_dir, exported.config or {}, self.staging.package, context
-                )
-                self.context.notes.extend(notes)
 
     def compare(self, bindings: Bindings, trust_remote_code: bool) -> None:
-        """Run the closing check."""
+        """Run the closing check: of every graph, and of the whole where they are several."""
         with self.clock.phase("check", "comparing with the source"):
-            self.closing = compare_with_source(
-                self.source,
-                self.exported,
-                self.target.session(self.staging.package / MODEL),
-                self.result.adapters,
-                self.recipe.budget,
-                bindings,
-                folder=self.staging.package,
-                assumptions=self.context.assumptions,
-                trust_remote_code=trust_remote_code,
-            )
+            models = {}
+            for graph in self.graphs:
+                session = self.target.session(self.staging.package / graph.file)
+                found, models[graph.exported.role] = compare_with_source(
+                    self.source,
+                    graph.exported,
+                    session,
+                    graph.result.adapters,
+                    self.recipe.budget,
+                    bindings,
+                    folder=self.staging.package,
+                    assumptions=graph.context.assumptions,
+                    trust_remote_code=trust_remote_code,
+                )
+                self.closing = found if graph is self.graphs[0] else self.closing.and_then(found)
+            if len(self.graphs) > 1:
+                whole = compare_whole(self.exported, models, self.recipe.budget, trust_remote_code)
+                self.closing = self.closing.and_then(whole)
 
     def write(self, bindings: Bindings, choices: Choices) -> tuple[Report, Lock]:
         """Write graphopt.json, graphopt.lock and report.json, and return the last two."""
@@ -231,33 +152,46 @@ class Job:
         report.write(self.staging.package / REPORT)
         return report, lock
 
+    def _interface(self) -> Interface:
+        """That of the source as a whole."""
+        first = self.exported[0]
+        if first.family is None or len(self.exported) == 1:
+            return first.interface
+        return first.family.interface({exported.role: exported.interface for exported in self.exported})
+
+    def _assumptions(self) -> dict[str, str]:
+        return {key: text for graph in self.graphs for key, text in graph.context.assumptions.items()}
+
     def _manifest(self) -> Manifest:
-        graph = self.exported.model.graph
-        inputs = tuple(_port(v) for v in graph.inputs if not v.is_initializer())
         return Manifest(
             graphopt=importlib.metadata.version("graphopt"),
             source=self.source.name,
-            task=self.exported.task,
-            family=self.exported.family.name if self.exported.family else None,
+            task=self.task,
+            family=self.family.name if self.family else None,
             recipe=self.recipe.name,
             lossless=self.recipe.budget.lossless,
             target=TargetInfo(name=self.target.name, fingerprint=self.target.fingerprint()),
-            graphs={"model": GraphFile(file=MODEL, inputs=inputs, outputs=tuple(map(_port, graph.outputs)))},
-            source_interface=_ports(self.exported.interface),
-            adapters=tuple(adapter.to_json() for adapter in self.result.adapters),
-            assumptions=self.context.assumptions,
+            graphs={graph.exported.role: graph.described() for graph in self.graphs},
+            source_interface=_ports(self._interface()),
+            adapters=tuple(form for graph in self.graphs for form in graph.adapters()),
+            assumptions=self._assumptions(),
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
         )
 
+    def _decisions(self) -> dict[str, Any]:
+        made = {graph.exported.role: graph.context.decisions for graph in self.graphs}
+        return made["model"] if "model" in made else dict(made)
+
     def _lock(self, bindings: Bindings, choices: Choices) -> Lock:
-        steps = [LockedStep(name=r.step, options=dict(r.options)) for r in self.result.records]
+        records = self.graphs[0].result.records
+        steps = [LockedStep(name=record.step, options=dict(record.options)) for record in records]
         return Lock(
             source=self.source.name,
-            task=self.exported.task,
+            task=self.task,
             recipe=self.recipe.name,
             steps=steps,
             budget=self.recipe.budget.model_dump(),
-            decisions=self.context.decisions,
+            decisions=self._decisions(),
             target=self.target.name,
             fingerprint=self.target.fingerprint(),
             stop_after=choices.stop_after,
@@ -277,24 +211,28 @@ class Job:
             graphopt=importlib.metadata.version("graphopt"),
             source=self.source.name,
             out=str(self.out),
-            task=self.exported.task,
-            family=self.exported.family.name if self.exported.family else None,
+            task=self.task,
+            family=self.family.name if self.family else None,
             target=self.target.name,
             recipe=self.recipe.name,
             lossless=self.recipe.budget.lossless,
             verify=verify,
             export_cached=self.export_cached,
-            passes=[PassReport.of(record) for record in self.result.records],
+            passes=[
+                PassReport.of(record, graph.exported.role)
+                for graph in self.graphs
+                for record in graph.result.records
+            ],
             closing=ClosingReport.of(self.closing),
             sizes=Sizes(
                 source_weights=self.source_weights,
-                package_weights=weight_bytes(self.exported.model),
+                package_weights=sum(weight_bytes(graph.exported.model) for graph in self.graphs),
                 package_files=sum(p.stat().st_size for p in self.staging.package.rglob("*") if p.is_file()),
             ),
             seconds=self.clock.seconds,
             peak_rss=_peak_rss(),
-            notes=self.context.notes,
-            assumptions=self.context.assumptions,
+            notes=list(dict.fromkeys(n for graph in self.graphs for n in graph.context.notes)) + self.notes,
+            assumptions=self._assumptions(),
         )
 
 
@@ -311,11 +249,6 @@ class _Digests:
         return {name: made.result() for name, made in self._made.items()}
 
 
-def _port(value: ir.Value) -> Port:
-    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
-    return Port(name=value.name or "", dtype=str(value.dtype.numpy()) if value.dtype else "?", shape=shape)
-
-
 def _ports(interface: Interface) -> PortList:
     def listed(specs: tuple[TensorSpec, ...]) -> tuple[Port, ...]:
         return tuple(Port(name=s.name, dtype=s.dtype, shape=s.dims) for s in specs)
@@ -323,40 +256,31 @@ def _ports(interface: Interface) -> PortList:
     return PortList(inputs=listed(interface.inputs), outputs=listed(interface.outputs))
 
 
-def _shares_memory(model: ir.Model) -> bool:
-    """Whether a cache of fixed size can stand for past and present: nothing but attention kernels that take
-    one looks at the past."""
-    past = [value for value in model.graph.inputs if (value.name or "").startswith("past_key_values.")]
-    return bool(past) and all(
-        user.op_type == "GroupQueryAttention" and index in (3, 4)
-        for value in past
-        for user, index in value.uses()
-    )
+def _of_role(decisions: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    """Those of one graph: several graphs' are by role."""
+    return decisions if role == "model" else decisions.get(role, {})
 
 
-def _files_behind(source: Source, model: ir.Model) -> dict[str, Path]:
-    """The files that a source's graph and weights come from, by their name in the lock."""
+def _files_behind(source: Source, models: Sequence[ir.Model]) -> dict[str, Path]:
+    """The files that a source's graphs and weights come from, by their name in the lock."""
     home = source.path if source.kind == "folder" else source.path.parent
     files = {source.path} if source.kind == "onnx" else {p for p in home.glob("*.json") if p.is_file()}
     named = {path.name: path for path in files}
-    return dict(sorted((named | {path.name: path for path in _ranges(model)}).items()))
+    found = {leaf.path.name: leaf.path for leaf in _leaves(models) if isinstance(leaf, FileRange)}
+    return dict(sorted((named | found).items()))
 
 
-def _ranges(model: ir.Model) -> Iterator[Path]:
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                yield from (e.path for e in lazy(value.const_value).leaves() if isinstance(e, FileRange))
+def _stored_bytes(models: Sequence[ir.Model]) -> int:
+    """Bytes of the weights as the source's files hold them: bf16 where a graph upcasts it."""
+    return sum({leaf.identity: leaf.nbytes for leaf in _leaves(models)}.values())
 
 
-def _stored_bytes(model: ir.Model) -> int:
-    """Bytes of the weights as the source's files hold them: bf16 where the graph upcasts it."""
-    sizes: dict[object, int] = {}
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                sizes |= {leaf.identity: leaf.nbytes for leaf in lazy(value.const_value).leaves()}
-    return sum(sizes.values())
+def _leaves(models: Sequence[ir.Model]) -> Iterator[Expr]:
+    for model in models:
+        for graph in (model.graph, *model.graph.subgraphs()):
+            for value in graph.initializers.values():
+                if value.const_value is not None:
+                    yield from lazy(value.const_value).leaves()
 
 
 def _peak_rss() -> int:

@@ -73,6 +73,10 @@ class Tokenizer:
         """Token ids of `text` with what the model expects around a text: [CLS] and [SEP], say."""
         return list(self._library.encode(text).ids)
 
+    def text(self, ids: list[int]) -> str:
+        """The text that `ids` stand for, without special tokens."""
+        return str(self._library.decode(ids, skip_special_tokens=True))
+
     def opening(self) -> list[int]:
         """What the model expects before a text: its beginning-of-sequence token, or nothing."""
         framed, plain = self.framed("a"), self.plain("a")

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt import registry
-from graphopt._accuracy import Arrays, Logits, Model, as_logits, measure_language, session_model, through
+from graphopt._accuracy import Arrays, Logits, Model, as_logits, measure_language, session_model
 from graphopt._comparison import Bindings
 from graphopt._texts import Text, Tokenizer, built_in_text, read_text
 from graphopt.errors import BadInput
 from graphopt.evaluate import EncoderComparison, LanguageComparison, compare_encoders, session_logits
 from graphopt.export import resolve_source
-from graphopt.families import Case, Family
+from graphopt.families import Case
 from graphopt.package import MANIFEST, Package
-from graphopt.pipeline import adapter_from_json
 from graphopt.runtime import open_session
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ TEXT_GENERATION = "text-generation"
 CALLS = 64
 LONGEST = 128
 SEED = 0
+_OF_TEXT = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def validate(
         return Validation(str(package.path), str(reference), text.name, measured, _warnings(reference, data))
     name, calls, on_text = _calls(package, data)
     expected = _model(package, reference, trust_remote_code)
-    measured = compare_encoders(_as_its_source(package), expected, calls)
+    measured = compare_encoders(package.as_source(), expected, calls)
     warnings = _warnings(reference, data) if on_text else []
     return Validation(str(package.path), str(reference), name, measured, warnings)
 
@@ -76,7 +76,7 @@ def domain_of(package: Package) -> InputDomain | None:
     config = package.path / "config.json"
     if package.manifest.family is None or not config.is_file():
         return None
-    return _family(package).input_domain(package.interface(), json.loads(config.read_text(encoding="utf-8")))
+    return package.family().input_domain(package.interface(), json.loads(config.read_text(encoding="utf-8")))
 
 
 def _warnings(reference: str | Path, data: Path | None) -> list[str]:
@@ -99,31 +99,13 @@ def _logits(package: Package, reference: str | Path, trust_remote_code: bool) ->
 def _model(package: Package, reference: str | Path, trust_remote_code: bool) -> Model:
     other = _package(reference)
     if other is not None:
-        return _as_its_source(other)
+        return other.as_source()
     source = resolve_source(reference, trust_remote_code=trust_remote_code)
     if source.kind == "onnx":
         return session_model(open_session(source.path), source.name, BadInput)
-    return _family(package).reference(
+    return package.family().reference(
         source.path, package.manifest.task, package.interface(), trust_remote_code=trust_remote_code
     )
-
-
-def _as_its_source(package: Package) -> Model:
-    return through(
-        map(adapter_from_json, package.manifest.adapters),
-        session_model(package.session(), str(package.path), BadInput),
-    )
-
-
-def _family(package: Package) -> Family:
-    name = package.manifest.family
-    if name is None:
-        raise BadInput(
-            f"{package.path} was made from an .onnx file",
-            hint="Give that file, or a package, as --reference.",
-        )
-    found: type[Family] = registry.resolve("model family", name, registry.families())
-    return found()
 
 
 def _calls(package: Package, data: Path | None) -> tuple[str, Iterator[Arrays], bool]:
@@ -131,7 +113,10 @@ def _calls(package: Package, data: Path | None) -> tuple[str, Iterator[Arrays], 
     interface = package.interface()
     if data is not None and data.suffix == ".npz":
         return data.name, (case.feeds for case in Bindings.parse(data, ()).cases(interface)), False
-    if interface.input("input_ids") is not None and (package.path / "tokenizer.json").is_file():
+    takes_text = {spec.name for spec in interface.inputs} <= _OF_TEXT and interface.input(
+        "input_ids"
+    ) is not None
+    if takes_text and (package.path / "tokenizer.json").is_file():
         text = read_text(data) if data else built_in_text()
         return text.name, itertools.islice(_lines(package, text), CALLS), True
     domain = domain_of(package)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,14 +25,18 @@ __all__ = [
     "Family",
     "InputDomain",
     "Interface",
+    "Model",
     "PackageContext",
     "Padding",
+    "Part",
     "Reference",
     "TensorSpec",
 ]
 
 Dim = int | str | None
 Padding = Literal["none", "left", "right"]
+Model = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""A model as a function from feeds by input name to results by output name."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,14 @@ class ExportInputs:
     `dims` describes those tensors in the order in which the containers hold them: graph input name to dims,
     where a name stands for what varies. `outputs` names the results in order (None: as the model does).
     `derived` says which names follow from others, and how torch spells it: `{"total": "past + sequence"}`.
+    `forward` is what to trace in place of the model's own, if not that: it takes `kwargs` and gives tensors.
     """
 
     kwargs: Mapping[str, Any]
     dims: Mapping[str, tuple[Dim, ...]]
     outputs: tuple[str, ...] | None = None
     derived: Mapping[str, str] = field(default_factory=dict)
+    forward: Callable[..., tuple[Any, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,30 +153,23 @@ class Reference(ABC):
 
 @dataclass(frozen=True)
 class PackageContext:
-    """What `Family.package_files` may know: the final graph, and if past and present may share memory."""
+    """What `Family.package_files` may know: a final graph, and if past and present may share memory.
+
+    Where a model is several graphs, `parts` has them by role, and the rest describes none of them.
+    """
 
     interface: Interface
     file: str = "model.onnx"
     share_buffer: bool = False
+    parts: Mapping[str, PackageContext] = field(default_factory=dict)
 
 
-class Family(ABC):
-    """A kind of model: which architectures, for which tasks, and everything that is peculiar to them.
+class Part(ABC):
+    """One graph of a model: how to trace it, what legal inputs are, what PyTorch makes of them.
 
     `config` is the model's configuration as a dict under the field names common to all of transformers
     (`hidden_size` also where the model says `n_embd`), defaults included.
     """
-
-    name: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]]
-
-    @abstractmethod
-    def matches(self, config: Mapping[str, Any], task: str) -> bool:
-        """Whether a model of this configuration, used for `task` (one of `tasks`), belongs here."""
-
-    @abstractmethod
-    def model_class(self, task: str) -> str:
-        """Name of the transformers Auto class that builds the model for `task`."""
 
     @abstractmethod
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
@@ -185,6 +184,37 @@ class Family(ABC):
         self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
     ) -> Reference:
         """The model at `source_dir` in PyTorch, to compare with; `interface` is what it was exported with."""
+
+
+class Family(Part):
+    """A kind of model: which architectures, for which tasks, and everything that is peculiar to them.
+
+    Where the model is several graphs, `parts` are these, and the family itself describes the whole that they
+    make together: `interface` and `joined` say how.
+    """
+
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def matches(self, config: Mapping[str, Any], task: str) -> bool:
+        """Whether a model of this configuration, used for `task` (one of `tasks`), belongs here."""
+
+    @abstractmethod
+    def model_class(self, task: str) -> str:
+        """Name of the transformers Auto class that builds the model for `task`."""
+
+    def parts(self, task: str) -> Mapping[str, Part]:
+        """The graphs that the model is exported as, by role. One is called "model" and is the whole."""
+        return {"model": self}
+
+    def interface(self, parts: Mapping[str, Interface]) -> Interface:
+        """The interface of the whole, from those of its parts."""
+        return parts["model"]
+
+    def joined(self, parts: Mapping[str, Model], interfaces: Mapping[str, Interface]) -> Model:
+        """The whole as a function, from its parts as functions and their interfaces."""
+        return parts["model"]
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext

@@ -9,8 +9,9 @@ from graphopt.registry import Pack
 from .causal_lm import CausalLM
 from .encoder import Encoder
 from .image_classifier import ImageClassifier
+from .seq2seq import Seq2Seq
 
 PACK = Pack(
-    families=(CausalLM, Encoder, ImageClassifier),
+    families=(CausalLM, Encoder, ImageClassifier, Seq2Seq),
     models={"tiny-coder": Path(__file__).parent / "tiny_coder"},
 )

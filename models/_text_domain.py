@@ -9,12 +9,12 @@ import numpy as np
 
 from graphopt.families import Case, InputDomain, Interface, Padding
 
-_EDGE = 7
+EDGE = 7
 _SHORT_WINDOW = 256
 _LONG_PREFILL = 1025
 
 
-class _TokenDomain(InputDomain):
+class TokenDomain(InputDomain):
     """Token ids, uniform over the vocabulary but for the padding token, which fills masked places."""
 
     def __init__(self, interface: Interface, config: Mapping[str, Any]) -> None:
@@ -30,13 +30,13 @@ class _TokenDomain(InputDomain):
         return np.where(mask != 0, drawn, self._pad).astype(np.int64)
 
 
-def _mask(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
+def mask_of(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
     """int64[len(lengths), width]: row i has `lengths[i]` ones, at the left end if padded right."""
     columns, length = np.arange(width), np.asarray(lengths)[:, None]
     return (columns >= width - length if padding == "left" else columns < length).astype(np.int64)
 
 
-class DecoderDomain(_TokenDomain):
+class DecoderDomain(TokenDomain):
     """A decoder's calls: a mask over past and new positions, positions counting its ones, any keys, values.
 
     Batches of equal length, or padded on one side; a past that holds padding keeps holding it.
@@ -56,11 +56,11 @@ class DecoderDomain(_TokenDomain):
         yield self.case(rng, "decode-right-padded", [1, 1, 1], past=[4, 13, 7], padding="right")
 
     def edges(self, rng: np.random.Generator) -> Iterator[Case]:
-        lengths = list(range(1, _EDGE + 1))
+        lengths = list(range(1, EDGE + 1))
         yield self.case(rng, "every-left-padding", lengths, padding="left")
         yield self.case(rng, "every-right-padding", lengths, padding="right")
-        yield self.case(rng, "every-left-padding-of-the-past", [1] * _EDGE, past=lengths, padding="left")
-        yield self.case(rng, "every-right-padding-of-the-past", [1] * _EDGE, past=lengths, padding="right")
+        yield self.case(rng, "every-left-padding-of-the-past", [1] * EDGE, past=lengths, padding="left")
+        yield self.case(rng, "every-right-padding-of-the-past", [1] * EDGE, past=lengths, padding="right")
         window = self._config.get("sliding_window")
         if isinstance(window, int):
             yield self.case(rng, "beyond-the-window", [3], past=[window + 2])
@@ -89,8 +89,8 @@ class DecoderDomain(_TokenDomain):
         if their lengths differ.
         """
         past = [0] * len(lengths) if past is None else past
-        new = _mask(lengths, max(lengths), padding)
-        mask = np.concatenate([_mask(past, max(past), padding), new], axis=1)
+        new = mask_of(lengths, max(lengths), padding)
+        mask = np.concatenate([mask_of(past, max(past), padding), new], axis=1)
         positions = np.maximum(mask.cumsum(1) - 1, 0) * mask
         made = {
             "input_ids": self._tokens(rng, new),
@@ -112,7 +112,7 @@ class DecoderDomain(_TokenDomain):
         return Case(name, feeds, compare, padding)
 
 
-class EncoderDomain(_TokenDomain):
+class EncoderDomain(TokenDomain):
     """An encoder's calls: single texts, equal batches, batches padded on one side, pairs of segments."""
 
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
@@ -123,7 +123,7 @@ class EncoderDomain(_TokenDomain):
         yield self._case(rng, "left-padded", [4, 9, 6], "left")
 
     def edges(self, rng: np.random.Generator) -> Iterator[Case]:
-        lengths = list(range(1, _EDGE + 1))
+        lengths = list(range(1, EDGE + 1))
         yield self._case(rng, "every-right-padding", lengths, "right")
         yield self._case(rng, "every-left-padding", lengths, "left")
 
@@ -132,7 +132,7 @@ class EncoderDomain(_TokenDomain):
             yield self._case(rng, f"one-of-{length}", [length], "none")
 
     def _case(self, rng: np.random.Generator, name: str, lengths: Sequence[int], padding: Padding) -> Case:
-        mask = _mask(lengths, max(lengths), padding)
+        mask = mask_of(lengths, max(lengths), padding)
         segments = int(self._config.get("type_vocab_size") or 1)
         second = np.arange(mask.shape[1]) >= mask.shape[1] // 2
         made = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,20 @@ from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
+from ._caches import PAST, PRESENT, Sizes, filled, on_meta, sizes_of, state_names, tensors_of
 from ._files import copy_tokenizer
 from ._genai import context_length_of, write_genai_config
 from ._text_domain import DecoderDomain
 from ._tokenizer import write_tokenizer
 
-PAST = "past_key_values.{}.{}"
-PRESENT = "present.{}.{}"
 # Different sizes on every axis, so that torch cannot take one for another.
 BATCH, SEQUENCE, PAST_LENGTH = 2, 3, 5
 # What transformers caches a layer in; a dummy stands for a layer that uses another's.
 _KEYS_AND_VALUES = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
+
+
+# A language model that also listens is sequence-to-sequence to transformers; on text it is like others.
+_CLASSES = {"text-generation": "AutoModelForCausalLM", "text2text-generation": "AutoModelForSeq2SeqLM"}
 
 
 class CausalLM(Family):
@@ -37,13 +39,13 @@ class CausalLM(Family):
     """
 
     name = "causal-lm"
-    tasks = ("text-generation",)
+    tasks = tuple(_CLASSES)
 
     def matches(self, config: Mapping[str, Any], task: str) -> bool:
         return not config.get("is_encoder_decoder", False)
 
     def model_class(self, task: str) -> str:
-        return "AutoModelForCausalLM"
+        return _CLASSES[task]
 
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
         import torch
@@ -91,7 +93,7 @@ class CausalLM(Family):
         return write_tokenizer(source_dir, staging, context_length_of(config))
 
 
-def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def _cache_sizes(model: Any) -> Sizes:
     """Heads and head size of the keys and of the values of every layer, as a forward pass makes them."""
     import torch
     from transformers import DynamicCache
@@ -100,14 +102,12 @@ def _cache_sizes(model: Any) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     _check_state(model)
     cache = DynamicCache()
     tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
-    with torch.no_grad(), _on_meta(model):
+    with torch.no_grad(), on_meta(model):
         model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
     layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
     if len(layers) != len(cache.layers) or not layers:
         raise _other_state(model)
-    return [
-        ((k.shape[1], k.shape[3]), (v.shape[1], v.shape[3])) for k, v in ((x.keys, x.values) for x in layers)
-    ]
+    return sizes_of(cache)
 
 
 def _check_state(model: Any) -> None:
@@ -128,39 +128,17 @@ def _other_state(model: Any) -> BadInput:
     )
 
 
-@contextmanager
-def _on_meta(model: Any) -> Iterator[None]:
-    """Inside, `model` runs without data: other attention looks into the mask, other experts into counts."""
-    attention, experts = model.config._attn_implementation, None
-    model.set_attn_implementation("eager")
-    if model._can_set_experts_implementation():
-        experts = model.get_experts_implementation()
-        model.set_experts_implementation("batched_mm")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(attention)
-        if experts is not None:
-            model.set_experts_implementation(experts)
-
-
 class _CausalReference(Reference):
     def __init__(self, model: Any) -> None:
         self._model = model
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
-        from transformers import DynamicCache
 
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
-        past: list[tuple[torch.Tensor, ...]] = []
-        while PAST.format(len(past), "key") in tensors:
-            past.append(tuple(tensors.pop(PAST.format(len(past), kind)) for kind in ("key", "value")))
-        cache = DynamicCache(past or None)
+        cache = filled(PAST, tensors)
+        inputs = {name: tensor for name, tensor in tensors.items() if not name.startswith("past_key_values.")}
         with torch.no_grad():
-            logits = self._model(**tensors, past_key_values=cache, use_cache=True).logits
-        results = {"logits": logits.numpy()}
-        for index, layer in enumerate(cache.layers):
-            results[PRESENT.format(index, "key")] = layer.keys.numpy()
-            results[PRESENT.format(index, "value")] = layer.values.numpy()
-        return results
+            logits = self._model(**inputs, past_key_values=cache, use_cache=True).logits
+        names = state_names(PRESENT, len(cache.layers))
+        return {n: t.numpy() for n, t in zip(("logits", *names), (logits, *tensors_of(cache)), strict=True)}

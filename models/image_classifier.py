@@ -11,7 +11,7 @@ import numpy as np
 from graphopt.export import load_torch_model
 from graphopt.families import Case, ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
-from ._files import copy_config, copy_image_processor
+from ._files import copy_config, copy_processor
 from ._reference import PlainReference
 
 BATCH = 2
@@ -54,7 +54,7 @@ class ImageClassifier(Family):
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
     ) -> list[str]:
-        copy_image_processor(source_dir, staging)
+        copy_processor(source_dir, staging)
         copy_config(source_dir, staging)
         return []
 

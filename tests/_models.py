@@ -76,11 +76,37 @@ KINDS: dict[str, Kind] = {
 }
 
 
+_PAIR = {"vocab_size": 4096, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1}
+_LAYERS = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128}
+_BART = (
+    _PAIR
+    | _LAYERS
+    | {"d_model": 64, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "bos_token_id": 1}
+)
+# Encoder and decoder, each a graph of its own.
+SEQ2SEQ: dict[str, Kind] = {
+    "t5": Kind(
+        "t5",
+        "AutoModelForSeq2SeqLM",
+        _PAIR
+        | {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 2},
+    ),
+    "bart": Kind("bart", "AutoModelForSeq2SeqLM", _BART | {"max_position_embeddings": 128}),
+    "whisper": Kind(
+        "whisper",
+        "AutoModelForSpeechSeq2Seq",
+        _BART
+        | {"num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 64}
+        | {"suppress_tokens": None, "begin_suppress_tokens": None},
+    ),
+}
+
+
 def write_model(
     kind: str, folder: Path, *, dtype: str = "float32", shard: str = "5GB", **config: Any
 ) -> None:
     """Write `config.json`, safetensors of at most `shard` each, and for text the tokenizer of tiny-coder."""
-    model_type, auto, defaults = KINDS[kind]
+    model_type, auto, defaults = (KINDS | SEQ2SEQ)[kind]
     made = transformers.AutoConfig.for_model(model_type, **(defaults | config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -119,7 +119,7 @@ class Trier:
         place = self.folder / "package"
         with staged(place, force=True, source=self.source.path) as staging:
             clock = Clock(lambda text: None)
-            job = Job(self.source, exported, self.target, self.recipe, place, staging, clock)
+            job = Job(self.source, [exported], self.target, self.recipe, place, staging, clock)
             try:
                 job.transform(
                     "structure", choice.stop_after, allow=choice, verifier=verifier, verified=verified

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import Pass
     from graphopt.targets import Target
 
-__all__ = ["export_key", "model_key", "step_keys"]
+__all__ = ["export_key", "model_key", "part_key", "step_keys"]
 
 FORMAT = 1
 _SMALL = 1 << 20
@@ -52,8 +52,13 @@ def export_key(source: Source, task: str, shaping: Mapping[str, Any]) -> str | N
     )
 
 
-def model_key(export: str, model: ir.Model) -> str:
-    """The key of a `model` that was exported under the key `export`: the files that hold its weights count.
+def part_key(export: str, role: str) -> str:
+    """The key of the graph of that `role` where a source is exported, under the key `export`, as several."""
+    return _digest(export, role)
+
+
+def model_key(export: str, model: ir.Model, role: str) -> str:
+    """The key of a `model` exported under the key `export`: its role counts, and the files of its weights.
 
     Which ones an .onnx file refers to is only known then.
     """
@@ -65,7 +70,7 @@ def model_key(export: str, model: ir.Model) -> str:
         for leaf in lazy(value.const_value).leaves()
         if isinstance(leaf, FileRange)
     }
-    return _digest(export, {str(path): state_of(path) for path in paths})
+    return _digest(export, role, {str(path): state_of(path) for path in paths})
 
 
 def step_keys(

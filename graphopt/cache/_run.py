@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphopt.cache._entry import Damaged, Header
-from graphopt.cache._keys import export_key, model_key, step_keys
+from graphopt.cache._keys import export_key, model_key, part_key, step_keys
 from graphopt.cache._plain import CannotStore
 from graphopt.cache._settings import cache_folder, cache_size
 from graphopt.cache._states import (
@@ -26,8 +27,6 @@ from graphopt.cache._store import Store
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from graphopt.export import Exported, Source
     from graphopt.pipeline import Context, Pass, RunResult
     from graphopt.targets import Target
@@ -62,28 +61,35 @@ class RunCache:
             return None
         return None if key is None else cls(Store(cache_folder(), size), source, key)
 
-    def exported(self) -> Exported | None:
-        """The source as it was exported before, if it was."""
-        return self._read(self.key, lambda h, f: read_exported(h, Place(f, _NOWHERE), self.source))
+    def exported(self) -> list[Exported] | None:
+        """The source as it was exported before, if it was: every graph of it."""
+        first = self._part(self.key)
+        if first is None:
+            return None
+        part, others = first
+        found = [part, *(p for p, _ in filter(None, (self._part(part_key(self.key, r)) for r in others)))]
+        return found if len(found) == 1 + len(others) else None
 
-    def keep_exported(self, exported: Exported) -> None:
-        """Store it."""
-        self.write(
-            self.key,
-            "export",
-            lambda header, folder: write_exported(header, Place(folder, _NOWHERE), exported),
-        )
+    def keep_exported(self, exported: Sequence[Exported]) -> None:
+        """Store it, the first graph in the last place: the entry that says which others there are."""
+        others = [part.role for part in exported[1:]]
+        keys = [self.key, *(part_key(self.key, role) for role in others)]
+        for key, part in reversed(list(zip(keys, exported, strict=True))):
+            self.write(key, "export", functools.partial(_write_part, part, others))
+
+    def _part(self, key: str) -> tuple[Exported, list[str]] | None:
+        return self._read(key, lambda h, f: read_exported(h, Place(f, _NOWHERE), self.source))
 
     def steps(
         self,
-        model: ir.Model,
+        exported: Exported,
         steps: Sequence[tuple[str, Pass]],
         target: Target,
         checks: Mapping[str, Any],
         spill: Path,
     ) -> StepCache:
-        """States of the exported `model` after each of `steps`; scratch files lie in `spill`."""
-        keys = step_keys(model_key(self.key, model), steps, target, checks)
+        """States of the `exported` graph after each of `steps`; scratch files lie in `spill`."""
+        keys = step_keys(model_key(self.key, exported.model, exported.role), steps, target, checks)
         return StepCache(self, [name for name, _ in steps], keys, spill)
 
     def passed(self, key: str, spill: Path) -> Passed | None:
@@ -116,6 +122,10 @@ class RunCache:
         if not self._warned:
             print(f"warning: the cache at {self._store.folder} {text}", file=sys.stderr)
         self._warned = True
+
+
+def _write_part(exported: Exported, others: Sequence[str], header: Header, folder: Path) -> None:
+    write_exported(header, Place(folder, _NOWHERE), exported, others)
 
 
 @dataclass

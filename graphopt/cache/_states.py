@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,20 +53,22 @@ class Passed:
     verdicts: dict[str, EditVerdict]
 
 
-def write_exported(header: Header, place: Place, exported: Exported) -> None:
-    """Write an entry. Raises `CannotStore`, or `OSError`."""
+def write_exported(header: Header, place: Place, exported: Exported, others: Sequence[str]) -> None:
+    """Write an entry; `others` are the source's other graphs. Raises `CannotStore`, or `OSError`."""
     state = {
         "interface": asdict(exported.interface),
         "task": exported.task,
         "family": exported.family.name if exported.family else None,
         "config": exported.config,
         "notes": exported.notes,
+        "role": exported.role,
+        "others": list(others),
     }
     _write(header, place, exported.model, state, {})
 
 
-def read_exported(header: Header, place: Place, source: Source) -> Exported:
-    """The export of `source` that an entry holds. Raises `Damaged`."""
+def read_exported(header: Header, place: Place, source: Source) -> tuple[Exported, list[str]]:
+    """The graph of `source` that an entry holds, and the roles of the others. Raises `Damaged`."""
     model, state = _read(header, place)
     family = None
     if state["family"] is not None:
@@ -74,7 +76,7 @@ def read_exported(header: Header, place: Place, source: Source) -> Exported:
         if state["family"] not in known:
             raise Damaged(f"there is no family {state['family']!r}")
         family = known[state["family"]]()
-    return Exported(
+    exported = Exported(
         model,
         Interface(*(_specs(state["interface"][side]) for side in ("inputs", "outputs"))),
         state["task"],
@@ -82,7 +84,9 @@ def read_exported(header: Header, place: Place, source: Source) -> Exported:
         state["config"],
         None if family is None else source.path,
         state["notes"],
+        state["role"],
     )
+    return exported, state["others"]
 
 
 def write_passed(

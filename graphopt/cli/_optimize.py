@@ -26,7 +26,12 @@ __all__ = ["command"]
     metavar="NAME|FILE.toml",
     help="lossless, fp16, int8, int4, or a file. [default: int4 for text generation, else lossless]",
 )
-@click.option("--task", default="auto", show_default=True, help="What the model is for.")
+@click.option(
+    "--task",
+    default="auto",
+    show_default=True,
+    help="What the model is for; `graphopt models list` shows what there is.",
+)
 @click.option(
     "--inputs",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._source import Source
 from graphopt.export._trace import CannotTrace, reported, trace
-from graphopt.families import Family, Interface
+from graphopt.families import Family, InputDomain, Interface, Part
 from graphopt.ir import SafetensorsIndex, load_model
 
-__all__ = ["Exported", "export"]
+__all__ = ["Exported", "export", "export_parts"]
 
 ONNX_TASK = "onnx"
 Progress = Callable[[str], None]
@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Exported:
-    """A model as a graph, its weights lazy, not optimized.
+    """A graph of a model, its weights lazy, not optimized; `role` is "model" where it is the whole.
 
     `config` is the model's configuration as `Family` methods want it; it, `family` and `source_dir` are
     None for an .onnx source, whose task is "onnx". `notes` are things the user should know.
@@ -42,12 +42,32 @@ class Exported:
     config: dict[str, Any] | None = None
     source_dir: Path | None = None
     notes: list[str] = field(default_factory=list)
+    role: str = "model"
+
+    def part(self) -> Part | None:
+        """What the family says about this graph."""
+        return self.family.parts(self.task)[self.role] if self.family is not None else None
+
+    def domain(self) -> InputDomain | None:
+        """Legal inputs of this graph, where they are known."""
+        part = self.part()
+        return part.input_domain(self.interface, self.config or {}) if part is not None else None
 
 
 def export(
     source: Source, *, task: str = "auto", trust_remote_code: bool = False, progress: Progress | None = None
 ) -> Exported:
-    """Make `source` a graph: an .onnx file is loaded as it is, a Hugging Face folder traced at opset 23.
+    """Make `source` one graph: `export_parts`, and `BadInput` for a model that is several."""
+    made = export_parts(source, task=task, trust_remote_code=trust_remote_code, progress=progress)
+    if len(made) > 1:
+        raise BadInput(f"{source.name} is several graphs: {', '.join(part.role for part in made)}")
+    return made[0]
+
+
+def export_parts(
+    source: Source, *, task: str = "auto", trust_remote_code: bool = False, progress: Progress | None = None
+) -> list[Exported]:
+    """Make `source` graphs: an .onnx file is loaded as it is, a Hugging Face folder traced at opset 23.
 
     Tracing needs no memory for weights: they stay lazy ranges of the folder's safetensors, upcast to
     float32. Raises `BadInput` for a model that is damaged, incomplete or cannot be traced,
@@ -60,32 +80,43 @@ def export(
                 f"{source.path} is an ONNX file: its task cannot be chosen", hint="Leave --task out."
             )
         model = load_model(source.path)
-        return Exported(model, Interface.of(model), ONNX_TASK)
+        return [Exported(model, Interface.of(model), ONNX_TASK)]
     say("loading PyTorch and transformers")
     require_exporter()
     return _export_folder(source.path, task, trust_remote_code, say)
 
 
-def _export_folder(folder: Path, task: str, trust_remote_code: bool, say: Progress) -> Exported:
+def _export_folder(folder: Path, task: str, trust_remote_code: bool, say: Progress) -> list[Exported]:
     checkpoint = SafetensorsIndex(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     family, task = choose_family(config, task)
+    parts = family.parts(task)
     notes: list[str] = []
     try:
-        model = _weightless(family, task, config, checkpoint, trust_remote_code, say)
+        models = _weightless(family, parts, task, config, checkpoint, trust_remote_code, say)
     except (NotByName, CannotTrace) as reason:
         if isinstance(reason, CannotTrace) and not reason.needs_data:
             raise
         say("tracing again, with the weights in memory")
         network = load_torch_model(folder, family.model_class(task), trust_remote_code=trust_remote_code)
-        model = _traced(family, network, task)
+        models = {role: _traced(part, network, task) for role, part in parts.items()}
         notes.append(f"the weights were loaded into memory for the export: {reason}")
-    return Exported(model, Interface.of(model), task, family, as_dict(config), folder, notes)
+    fields = as_dict(config)
+    return [
+        Exported(model, Interface.of(model), task, family, fields, folder, list(notes), role)
+        for role, model in models.items()
+    ]
 
 
 def _weightless(
-    family: Family, task: str, config: Any, checkpoint: SafetensorsIndex, trust: bool, say: Progress
-) -> ir.Model:
+    family: Family,
+    parts: Mapping[str, Part],
+    task: str,
+    config: Any,
+    checkpoint: SafetensorsIndex,
+    trust: bool,
+    say: Progress,
+) -> dict[str, ir.Model]:
     import transformers
 
     from graphopt.export._skeleton import build_skeleton
@@ -93,15 +124,17 @@ def _weightless(
     auto_class = getattr(transformers, family.model_class(task))
     with quiet(), reported(architecture_of(config)):
         skeleton = build_skeleton(auto_class, config, trust_remote_code=trust)
-    say(f"tracing {type(skeleton.model).__name__}")
-    model = _traced(family, skeleton.model, task)
-    bind(model, skeleton, checkpoint)
-    return model
+    models = {}
+    for role, part in parts.items():
+        say(f"tracing {type(skeleton.model).__name__}" + (f", its {role}" if len(parts) > 1 else ""))
+        models[role] = _traced(part, skeleton.model, task)
+        bind(models[role], skeleton, checkpoint)
+    return models
 
 
-def _traced(family: Family, network: Any, task: str) -> ir.Model:
+def _traced(part: Part, network: Any, task: str) -> ir.Model:
     with quiet(), reported(type(network).__name__):
-        inputs = family.export_inputs(network, task)
+        inputs = part.export_inputs(network, task)
     model = trace(network, inputs)
     rename(model, inputs)
     return model

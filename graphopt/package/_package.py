@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt import registry
 from graphopt.errors import BadInput
-from graphopt.package._manifest import Manifest, read_manifest
+from graphopt.package._manifest import GraphFile, Manifest, Port, PortList, read_manifest
 
 if TYPE_CHECKING:
     from graphopt._validation import Validation
     from graphopt.evaluate import BenchReport
-    from graphopt.families import Interface
+    from graphopt.families import Family, Interface, Model
     from graphopt.report import Report
     from graphopt.targets import Target
 
@@ -49,13 +49,7 @@ class Package:
 
     def interface(self) -> Interface:
         """The inputs and outputs of the model this package was made from."""
-        from graphopt.families import Interface, TensorSpec
-
-        def specs(side: str) -> tuple[TensorSpec, ...]:
-            ports = getattr(self.manifest.source_interface, side)
-            return tuple(TensorSpec(port.name, port.dtype, port.shape or ()) for port in ports)
-
-        return Interface(specs("inputs"), specs("outputs"))
+        return _interface(self.manifest.source_interface)
 
     def report(self) -> Report:
         """What was written about the run that made this package. `BadInput` where that is lost."""
@@ -71,17 +65,50 @@ class Package:
         return self.target().session(self.path / self.manifest.graphs[role].file, threads=threads)
 
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
-        """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph."""
+        """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph.
+
+        A package of several graphs takes and gives what its source as a whole does.
+        """
         from graphopt._accuracy import session_model
 
-        session = self.session(threads=threads)
-        wanted = [spec.name for spec in session.get_inputs()]
-        known = {*wanted, *(spec.name for spec in session.get_overridable_initializers())}
+        if "model" in self.manifest.graphs:
+            session = self.session(threads=threads)
+            wanted = [spec.name for spec in session.get_inputs()]
+            known = {*wanted, *(spec.name for spec in session.get_overridable_initializers())}
+            model = session_model(session, str(self.path), BadInput)
+        else:
+            wanted = [spec.name for spec in self.interface().inputs]
+            known, model = set(wanted), self.as_source(threads=threads)
         unknown, missing = sorted(set(feeds) - known), [name for name in wanted if name not in feeds]
         if unknown or missing:
             wrong = f"no input {unknown[0]!r}" if unknown else f"an input {missing[0]!r}, which is not given"
             raise BadInput(f"{self.path} has {wrong}", hint=f"It takes {', '.join(wanted)}.")
-        return dict(session_model(session, str(self.path), BadInput)(feeds))
+        return dict(model(feeds))
+
+    def as_source(self, *, threads: int | None = None) -> Model:
+        """The package as a function with its source's interface, whatever became of that."""
+        from graphopt._accuracy import session_model, through
+        from graphopt.pipeline import adapter_from_json
+
+        models, interfaces = {}, {}
+        for role, graph in self.manifest.graphs.items():
+            adapters = [a for a in self.manifest.adapters if a.get("role", role) == role]
+            session = session_model(self.session(role, threads=threads), str(self.path), BadInput)
+            models[role] = through(map(adapter_from_json, adapters), session)
+            interfaces[role] = _interface(graph)
+        if "model" in models:
+            return models["model"]
+        return self.family().joined(models, interfaces)
+
+    def family(self) -> Family:
+        """The family of the model this package was made from. `BadInput` where that was an .onnx file."""
+        if self.manifest.family is None:
+            raise BadInput(
+                f"{self.path} was made from an .onnx file",
+                hint="Give that file, or a package, as --reference.",
+            )
+        found: type[Family] = registry.resolve("model family", self.manifest.family, registry.families())
+        return found()
 
     def stream(
         self,
@@ -96,6 +123,7 @@ class Package:
     ) -> Iterator[str]:
         """Pieces of the answer to `prompt` as they are generated, through onnxruntime-genai.
 
+        A package of an encoder and a decoder is run by onnxruntime itself, and takes the likeliest token.
         At `temperature` 0 the likeliest token is taken; else one is drawn, with `seed`, from the likeliest
         ones that together have probability `top_p`. `chat` wraps the prompt in the model's chat template.
         Raises `BadInput` for an empty prompt, one longer than the context, and a package that generates no
@@ -103,10 +131,31 @@ class Package:
         """
         from graphopt.runtime import Sampling, TextModel
 
+        if "decoder" in self.manifest.graphs:
+            if chat or temperature > 0:
+                raise BadInput(f"{self.path} has an encoder: it takes no chat, and only the likeliest token")
+            return self._answer(prompt, max_new_tokens, threads)
         model = TextModel(self.path, threads=threads)
         text = model.chat(prompt) if chat else prompt
         sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
         return model.generate(text, max_new_tokens=max_new_tokens, sampling=sampling)
+
+    def _answer(self, prompt: str, count: int, threads: int | None) -> Iterator[str]:
+        from graphopt._texts import Tokenizer
+        from graphopt.runtime import AnswerRules, EncoderDecoder, answer
+
+        if all(spec.name != "input_ids" for spec in self.interface().inputs):
+            raise BadInput(f"{self.path} does not take text", hint="Run it with --inputs FILE.npz.")
+        tokenizer = Tokenizer(self.path)
+        model = EncoderDecoder(*(self.session(role, threads=threads) for role in ("encoder", "decoder")))
+        ids: list[int] = []
+        told = ""
+        for token in answer(model, AnswerRules.of(self.path), tokenizer.framed(prompt), count):
+            ids.append(token)
+            text = tokenizer.text(ids)
+            if not text.endswith("\ufffd"):  # half a character
+                yield text[len(told) :]
+                told = text
 
     def generate(self, prompt: str, **options: Any) -> str:
         """The whole answer to `prompt`; options as for `stream`."""
@@ -140,3 +189,12 @@ class Package:
 
         other = against.path if isinstance(against, Package) else against
         return measure_speed(self.path, other, **options)
+
+
+def _interface(ports: PortList | GraphFile) -> Interface:
+    from graphopt.families import Interface, TensorSpec
+
+    def specs(side: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(port.name, port.dtype, port.shape or ()) for port in side)
+
+    return Interface(specs(ports.inputs), specs(ports.outputs))

@@ -70,8 +70,8 @@ _KINDS: dict[str, type[Adapter]] = {a.kind: a for a in (DroppedInput, AddedInput
 
 
 def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
-    """The adapter that `Adapter.to_json` described."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "kind"}
+    """The adapter that `Adapter.to_json` described; a manifest may add the `role` of its graph."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k not in ("kind", "role")}
     return _KINDS[data["kind"]](**fields)
 
 

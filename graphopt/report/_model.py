@@ -56,11 +56,13 @@ class MissReport(BaseModel):
 
 
 class PassReport(BaseModel):
-    """One step of the recipe. Bytes are those of the weights; seconds include checking.
+    """One step of the recipe over one graph. Bytes are those of the weights; seconds include checking.
 
-    `cached`: the step's result is an earlier run's, and so are the seconds.
+    `role` is the graph's, "model" where there is one. `cached`: the step's result is an earlier run's, and so
+    are the seconds.
     """
 
+    role: str = "model"
     step: str
     level: str
     contract: str
@@ -79,6 +81,11 @@ class PassReport(BaseModel):
     cached: bool = False
 
     @property
+    def title(self) -> str:
+        """The step, and of which graph where there are several."""
+        return self.step if self.role == "model" else f"{self.role}: {self.step}"
+
+    @property
     def applied(self) -> int:
         """How many edits are in force."""
         return sum(edit.outcome == "applied" for edit in self.edits)
@@ -94,9 +101,10 @@ class PassReport(BaseModel):
         return Counter(e.verdict for e in self.edits if e.outcome == "applied" and e.verdict)
 
     @classmethod
-    def of(cls, record: PassRecord) -> PassReport:
+    def of(cls, record: PassRecord, role: str = "model") -> PassReport:
         """The report of what the engine recorded."""
         return cls(
+            role=role,
             step=record.step,
             level=record.level,
             contract=record.contract,

@@ -50,7 +50,7 @@ def _headline(report: Report) -> Text:
 
 def _passes(passes: Sequence[PassReport]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(" pass", no_wrap=True, style="cyan", max_width=24)
+    table.add_column(" pass", no_wrap=True, style="cyan", max_width=34)
     table.add_column("edits", justify="right", no_wrap=True)
     table.add_column("nodes", justify="right", no_wrap=True)
     table.add_column("weights", justify="right", no_wrap=True)
@@ -59,7 +59,7 @@ def _passes(passes: Sequence[PassReport]) -> Table:
     for step in passes:
         if step.modified:
             table.add_row(
-                f" {step.step}",
+                f" {step.title}",
                 str(step.applied),
                 _nodes(step),
                 _weights(step),
@@ -96,24 +96,24 @@ def _proved(step: PassReport) -> Text:
 
 
 def _aside(report: Report) -> Iterator[Text]:
-    idle = [step.step for step in report.passes if not step.modified and not step.skipped]
+    idle = [step.title for step in report.passes if not step.modified and not step.skipped]
     if idle:
         yield Text(f"{plural(len(idle), 'pass')} found nothing to do: {', '.join(idle)}", style="dim")
     for step in report.passes:
         if step.skipped:
-            yield Text(f"{step.step} did not run: {step.skipped}", style="yellow")
+            yield Text(f"{step.title} did not run: {step.skipped}", style="yellow")
     for step in report.passes:
         outcomes = Counter(edit.outcome for edit in step.edits)
         if outcomes["refused"]:
             yield Text(
-                f"{step.step}: {plural(outcomes['refused'], 'edit')} refused by the engine", style="yellow"
+                f"{step.title}: {plural(outcomes['refused'], 'edit')} refused by the engine", style="yellow"
             )
         for edit in step.edits:
             if edit.outcome == "rolled back":
                 yield Text(f"{edit.identity} was rolled back: {edit.reason}", style="red")
         reasons = Counter(e.reason for e in step.edits if e.outcome == "applied" and e.verdict == "unproven")
         for reason, count in reasons.items():
-            yield Text(f"{step.step}: {plural(count, 'edit')} unproven: {reason}", style="yellow")
+            yield Text(f"{step.title}: {plural(count, 'edit')} unproven: {reason}", style="yellow")
 
 
 def _facts(report: Report, installed: bool) -> Table:
@@ -220,6 +220,6 @@ def print_explanation(report: Report, pass_name: str, console: Console) -> None:
     console.print()
     for step in steps:
         said = f"{plural(step.applied, 'edit')} applied, {plural(len(step.near_misses), 'near miss')}"
-        console.print(Text.assemble(" ", (step.step, "bold cyan"), f": {step.skipped or said}"))
+        console.print(Text.assemble(" ", (step.title, "bold cyan"), f": {step.skipped or said}"))
         for miss in step.near_misses:
             console.print(Padding(Text.assemble((miss.where, "bold"), "\n  ", miss.reason), (0, 0, 0, 3)))

@@ -34,6 +34,8 @@ METRICS = {
 }
 """What the metrics of comparisons are called in front of people."""
 
+_ORDER = ("passed", "not run", "inconclusive", "failed")
+
 Arrays = Mapping[str, np.ndarray]
 Model = Callable[[Arrays], Mapping[str, np.ndarray]]
 
@@ -90,6 +92,17 @@ class ClosingCheck:
         """The comparisons that do not hold, the worst first."""
         beyond = [c for c in self.comparisons if not c.holds]
         return sorted(beyond, key=lambda c: c.value / c.bound if c.bound > 0 else c.value, reverse=True)
+
+    def and_then(self, other: ClosingCheck) -> ClosingCheck:
+        """Both: as good as the worse of them."""
+        worse = max(self, other, key=lambda check: _ORDER.index(check.verdict))
+        return ClosingCheck(
+            worse.verdict,
+            self.reference,
+            worse.reason,
+            self.comparisons + other.comparisons,
+            self.seconds + other.seconds,
+        )
 
     def require(self) -> None:
         """Raise `CheckFailed` or `Inconclusive` unless the package passed."""

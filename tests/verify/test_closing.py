@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -227,3 +228,15 @@ def test_an_optional_output_that_is_there_only_once_fails() -> None:
     ]
 
     assert verdicts == ["passed", "failed", "failed"]
+
+
+@pytest.mark.parametrize("worse", ["failed", "inconclusive"])
+def test_of_two_checks_the_worse_counts_and_all_comparisons_stay(
+    worse: Literal["failed", "inconclusive"],
+) -> None:
+    one = ClosingComparison("case", "y", "scaled", 0.0, 1.0)
+    good = ClosingCheck("passed", "here", comparisons=(one,), seconds=1.0)
+    bad = ClosingCheck(worse, "there", "said", (one,), 2.0)
+    for both in (good.and_then(bad), bad.and_then(good)):
+        assert (both.verdict, both.reason, both.seconds) == (worse, "said", 3.0)
+        assert both.comparisons == (one, one)

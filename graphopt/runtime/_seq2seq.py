@@ -1,0 +1,110 @@
+"""Answers from an encoder and a decoder, on onnxruntime itself: the likeliest token, one after the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.errors import BadInput
+
+__all__ = ["AnswerRules", "EncoderDecoder", "answer"]
+
+_PAST, _PRESENT = "past_key_values.", "present."
+_TOKENS, _MASK, _SOURCE_MASK = "input_ids", "attention_mask", "encoder_attention_mask"
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class EncoderDecoder:
+    """A source, and an answer to it that is fed bit by bit.
+
+    `encoder` and `decoder` are `onnxruntime.InferenceSession`s. What the encoder gives, the decoder takes by
+    the same names; it also takes input_ids, encoder_attention_mask where there is one, and
+    past_key_values.N.key and .value [batch, heads, past, head size], and gives logits and present.N.key and
+    .value.
+    """
+
+    def __init__(self, encoder: Any, decoder: Any) -> None:
+        self._encoder, self._decoder = encoder, decoder
+        self._given = [spec.name for spec in encoder.get_outputs()]
+        self._results = [spec.name for spec in decoder.get_outputs()]
+        self._states: dict[str, Any] = {}
+
+    def start(self, feeds: dict[str, NDArray[Any]]) -> None:
+        """Take in a source, the encoder's inputs by name, and forget the answer so far."""
+        import onnxruntime as ort
+
+        values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
+        given = self._encoder.run_with_ort_values(self._given, values)
+        self._states = dict(zip(self._given, given, strict=True))
+        wanted = self._decoder.get_inputs()
+        if any(spec.name == _SOURCE_MASK for spec in wanted):
+            self._states[_SOURCE_MASK] = values[_MASK]
+        batch = len(next(iter(feeds.values())))
+        for spec in wanted:
+            if spec.name.startswith(_PAST):
+                empty = np.zeros((batch, spec.shape[1], 0, spec.shape[3]), _DTYPES[spec.type])
+                self._states[spec.name] = ort.OrtValue.ortvalue_from_numpy(empty)
+
+    def append(self, tokens: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Feed `tokens` int64[batch, S] of the answer; the logits [batch, S, vocabulary] behind each."""
+        import onnxruntime as ort
+
+        fed = self._states | {_TOKENS: ort.OrtValue.ortvalue_from_numpy(tokens)}
+        results = dict(zip(self._results, self._decoder.run_with_ort_values(self._results, fed), strict=True))
+        logits: NDArray[np.floating[Any]] = results.pop("logits").numpy()
+        self._states |= {name.replace(_PRESENT, _PAST, 1): value for name, value in results.items()}
+        return logits
+
+
+@dataclass(frozen=True)
+class AnswerRules:
+    """How an answer begins and ends, and which tokens are never in it."""
+
+    opening: tuple[int, ...]
+    ends: frozenset[int]
+    never: tuple[int, ...] = ()
+    longest: int | None = None
+
+    @classmethod
+    def of(cls, folder: Path) -> AnswerRules:
+        """What generation_config.json, or else config.json, in `folder` says. `BadInput` without a start."""
+        found: dict[str, Any] = {}
+        for name in ("config.json", "generation_config.json"):
+            if (folder / name).is_file():
+                said = json.loads((folder / name).read_text(encoding="utf-8"))
+                found |= {key: value for key, value in said.items() if value is not None}
+        first = found.get("decoder_start_token_id", found.get("bos_token_id"))
+        if first is None:
+            raise BadInput(f"{folder} does not say which token an answer begins with: decoder_start_token_id")
+        forced = found.get("forced_bos_token_id")
+        ends = found.get("eos_token_id", ())
+        never = [ids[0] for ids in found.get("bad_words_ids", ()) if len(ids) == 1]
+        return cls(
+            (first,) if forced is None else (first, forced),
+            frozenset(ends if isinstance(ends, list | tuple) else (ends,)),
+            (*never, *found.get("suppress_tokens", ())),
+            found.get("max_position_embeddings"),
+        )
+
+
+def answer(model: EncoderDecoder, rules: AnswerRules, source: list[int], count: int) -> Iterator[int]:
+    """At most `count` tokens of the answer to the text `source`, the likeliest each time, until its end."""
+    ids = np.asarray([source], np.int64)
+    model.start({_TOKENS: ids, _MASK: np.ones_like(ids)})
+    fed = np.asarray([rules.opening], np.int64)
+    if rules.longest is not None:
+        count = min(count, rules.longest - len(rules.opening))
+    for _ in range(count):
+        logits = model.append(fed)[0, -1]
+        logits[list(rules.never)] = -np.inf
+        token = int(logits.argmax())
+        if token in rules.ends:
+            return
+        yield token
+        fed = np.asarray([[token]], np.int64)
