@@ -56,7 +56,8 @@ def _examine(which: str, model_type: str, folder: Path) -> dict[str, Any]:
         trace = "".join(traceback.format_exception(error)[-3:])
         return {"outcome": "crashed", "reason": _said(error), "trace": trace[-1500:]}
     report = package.report()
-    lowering = lowering_of(load_model(package.path / "model.onnx"), which, **counts)
+    first, *more = (load_model(package.path / graph.file) for graph in package.manifest.graphs.values())
+    lowering = lowering_of(first, which if more or which != "seq2seq" else "causal", more=more, **counts)
     verdict = package.manifest.closing_check
     return {
         "outcome": "stayed" if lowering.stayed else "lowered",
@@ -87,8 +88,9 @@ def _modules_called(model: Any) -> dict[str, int]:
         elif re.search(r"Attention$|SelfAttention2$", name) and not _holds_attention(module):
             hooks.append(module.register_forward_hook(count("attentions")))
     tokens = torch.arange(5, 21)[None]  # some pool what they read three times
+    answer = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
     with torch.no_grad():
-        results = model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+        results = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), **answer)
     for hook in hooks:
         hook.remove()
     if not torch.isfinite(results[0] if isinstance(results, tuple) else results.logits).all():

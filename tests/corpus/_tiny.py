@@ -39,8 +39,24 @@ _SIZES = {name: size for size, names in _NAMES.items() for name in names.split()
 _TOKENS = {"bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 3, "cls_token_id": 1, "sep_token_id": 2}
 
 # What does not follow from names.
+_BERT = {"model_type": "bert", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+_BERT |= {"num_attention_heads": 4, "vocab_size": 256, "max_position_embeddings": 128}
+_T5GEMMA2 = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+_T5GEMMA2 |= {"num_key_value_heads": 2, "head_dim": 16, "vocab_size": 256, "sliding_window": 8}
+_T5GEMMA2 |= {"max_position_embeddings": 128, "layer_types": ["sliding_attention", "full_attention"]}
 _ROPE = {"rope_type": "default", "rope_theta": 1e4}
 _EXCEPTIONS: dict[str, dict[str, Any]] = {
+    "encoder-decoder": {"decoder": _BERT | {"is_decoder": True, "add_cross_attention": True}},
+    "nemotron3_5_transcribe_word_timestamp": {"blank_token_id": 0},
+    "t5gemma2_encoder": {
+        "text_config": _T5GEMMA2,
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+        }
+        | {"hidden_size": 64, "intermediate_size": 128},
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}},
     "dbrx": {

@@ -30,7 +30,7 @@ TASKS: dict[str, Task] = {
         dict(modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
     ),
     "seq2seq": Task(
-        None,
+        "text2text-generation",
         "AutoModelForSeq2SeqLM",
         "Sequence-to-sequence models",
         dict(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
@@ -41,6 +41,7 @@ _FIRST = """
 llama mistral qwen2 qwen3 gemma gemma2 gemma3_text phi phi3 olmo2 granite starcoder2 gpt2 gpt_neo gptj
 falcon cohere glm mixtral qwen2_moe qwen3_moe olmoe gpt_oss smollm3 gpt_neox opt bloom mpt stablelm olmo3
 codegen helium deepseek_v2 deepseek_v3 exaone4 ernie4_5 bert roberta distilbert modernbert albert
+t5 bart mt5 marian mbart pegasus m2m_100
 """
 
 

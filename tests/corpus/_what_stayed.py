@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -15,7 +15,11 @@ NORMS = (
     "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
 )
-LOWERED = {"causal": ("GroupQueryAttention",), "masked": ("Attention", "MultiHeadAttention")}
+LOWERED = {
+    "causal": ("GroupQueryAttention",),
+    "masked": ("Attention", "MultiHeadAttention"),
+    "seq2seq": ("GroupQueryAttention", "Attention", "MultiHeadAttention"),
+}
 _BETWEEN = {"Cast", "Dropout", "Where", "Reshape", "Transpose", "Slice", "Mul", "Split", "Identity"}
 _RANK_BELOW = 3
 
@@ -28,9 +32,14 @@ class Lowering:
     stayed: list[str] = field(default_factory=list)
 
 
-def lowering_of(model: ir.Model, which: str, *, attentions: int, norms: int) -> Lowering:
-    """Compare `model` with what PyTorch does: `attentions` layers of attention, `norms` calls of norms."""
-    nodes = list(model.graph.all_nodes())
+def lowering_of(
+    model: ir.Model, which: str, *, attentions: int, norms: int, more: Sequence[ir.Model] = ()
+) -> Lowering:
+    """Compare what PyTorch does, `attentions` layers of attention and `norms` calls of norms, with `model`.
+
+    `more` are further graphs of the same model.
+    """
+    nodes = [node for graph in (model, *more) for node in graph.graph.all_nodes()]
     found = Counter(node.op_type for node in nodes)
     names = (*NORMS, "Attention", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding")
     result = Lowering({name: found[name] for name in names if found[name]})

@@ -30,19 +30,21 @@ def attempts(model: Any) -> Iterator[Attempt]:
     tokens, mask = torch.ones(2, 3, dtype=torch.int64), torch.ones(2, 3, dtype=torch.int64)
     mask[0, 0] = 0
     parameters = inspect.signature(type(model).forward).parameters
+    answer = {"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {}
     for attention in ("sdpa", "eager"):
         try:
             with torch.no_grad():
-                results = model(input_ids=tokens, attention_mask=mask, use_cache=True)
+                results = model(input_ids=tokens, attention_mask=mask, use_cache=True, **answer)
             name = next(n for n in ("past_key_values", "cache_params", "state", "mems") if n in results)
             whole = torch.cat([mask, torch.ones_like(mask)], 1)
-            kwargs = {"input_ids": tokens, "attention_mask": whole, name: results[name]}
+            whole = mask if answer else whole  # the source is no longer
+            kwargs = {"input_ids": tokens, "attention_mask": whole, name: results[name], **answer}
             yield "with its cache", attention, kwargs | {"use_cache": True}
         except Exception as error:
             print(f"with its cache, {attention}: no cache: {_said(error)}")
     for attention in ("sdpa", "eager"):
         flags = {"use_cache": False} if "use_cache" in parameters else {}
-        yield "without a cache", attention, {"input_ids": tokens, "attention_mask": mask} | flags
+        yield "without a cache", attention, {"input_ids": tokens, "attention_mask": mask} | flags | answer
 
 
 def export(model: Any, attention: str, kwargs: dict[str, Any]) -> None:

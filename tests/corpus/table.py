@@ -91,11 +91,6 @@ def models(store: Store) -> Iterator[str]:
     """The sections about the maps of transformers."""
     for which, task in TASKS.items():
         yield f"## {task.title}\n"
-        if task.task is None:
-            names = ", ".join(f"`{name}`" for name in task.types)
-            yield f"graphopt has no sequence-to-sequence export yet: none of the {len(task.types)} was tried."
-            yield f"They are {names}.\n"
-            continue
         found = {t: store[f"{which}/{t}"] for t in ordered(which) if f"{which}/{t}" in store}
         yield from _counts(len(task.types), found.values())
         yield from _table(found)

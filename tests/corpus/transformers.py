@@ -1,4 +1,4 @@
-"""Every causal and masked type of transformers, tiny: `python -m tests.corpus.transformers`.
+"""Every causal, masked and seq2seq type of transformers, tiny: `python -m tests.corpus.transformers`.
 
 Each in a process of its own that may compute for 120 seconds. What cannot be exported is tried without
 graphopt too, by `tests.corpus.plain`, in the end: only what fails there as well is the exporter's. Results
