@@ -9,12 +9,14 @@ from graphopt.registry import Pack
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .fold_constants import FoldConstants
+from .fuse_experts import FuseExperts
 from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .pack_qkv import PackQkv
 from .quantize_dynamic import QuantizeDynamic
+from .quantize_experts import QuantizeExperts
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_gelu import RaiseGelu
@@ -22,8 +24,10 @@ from .raise_layer_norm import RaiseLayerNorm
 from .raise_rms_norm import RaiseRmsNorm
 from .raise_rope import RaiseRope
 from .raise_silu import RaiseSilu
+from .raise_split import RaiseSplit
 from .remove_noops import RemoveNoops
 from .simplify_shapes import SimplifyShapes
+from .smooth_activations import SmoothActivations
 from .split_heads import SplitHeads
 from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
@@ -34,12 +38,14 @@ PACK = Pack(
         CommonSubexpressions,
         DeadCode,
         FoldConstants,
+        FuseExperts,
         LastTokenHead,
         LowerAttention,
         LowerQuickGelu,
         LowerSkipNorm,
         PackQkv,
         QuantizeDynamic,
+        QuantizeExperts,
         QuantizeWeights,
         RaiseAttention,
         RaiseGelu,
@@ -47,8 +53,10 @@ PACK = Pack(
         RaiseRmsNorm,
         RaiseRope,
         RaiseSilu,
+        RaiseSplit,
         RemoveNoops,
         SimplifyShapes,
+        SmoothActivations,
         SplitHeads,
         StoreFp16,
         TieWeights,

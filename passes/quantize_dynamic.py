@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Container, Generator, Hashable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from graphopt.ir import InMemory, LazyTensor, Transposed
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
+from ._calibration import Calibration
+from ._damage import cheapest
 from ._matrices import Matrix, initializer, matches, matrix
 from ._nbits import NotFinite, in_tiles
 from ._nodes import Nodes
@@ -24,8 +26,9 @@ class QuantizeDynamic(Pass):
     Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); W float32 [K, N]
     After:  q, s, z = DynamicQuantizeLinear(x); Cast(MatMulInteger(q, W8, z)) * (s * scales[N])
     onnxruntime fuses this into one kernel at load. One scale serves a whole activation tensor, so a few large
-    entries cost all others their precision: blocks (quantize-weights) are slower and closer. Several products
-    of one x share its quantization.
+    entries cost all others their precision: blocks (quantize-weights) are slower and closer. With `damage`,
+    each product's effect on the model's output is measured; those that cost least for their size are taken
+    until the sum is used up. Several products of one x share its quantization.
     Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
     names that `exclude` matches or `include` does not; Gemm with factors or a transposed x.
     """
@@ -39,22 +42,27 @@ class QuantizeDynamic(Pass):
     class Options:
         """include and exclude are globs over weight names, separated by commas; smallest: entries below which
         a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
-        overflow.
+        overflow; damage: how much 1 - cosine of the output may grow to in all, 0 for no limit. It is
+        measured on random legal inputs, for models without a cache.
         """
 
         bits: Literal[7, 8] = 8
         include: str = "*"
         exclude: str = ""
         smallest: int = 4096
+        damage: float = 0.0
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         weights: dict[Hashable, _Rounded] = {}
         activations: dict[ir.Value, list[ir.Value]] = {}
+        chosen: Container[str] | None = None
+        if self.options.damage:
+            chosen = yield from self._measured(graph, context)
         for node in graph:
             found = matrix(node)
             if found is None:
                 continue
-            reason = found if isinstance(found, str) else self._unwanted(found)
+            reason = found if isinstance(found, str) else self._unwanted(found, chosen)
             if reason is None:
                 assert isinstance(found, Matrix)
                 try:
@@ -66,7 +74,27 @@ class QuantizeDynamic(Pass):
                     continue
             yield NearMiss(node.name or node.op_type, reason)
 
-    def _unwanted(self, found: Matrix) -> str | None:
+    def _measured(self, graph: ir.Graph, context: Context) -> Generator[NearMiss, Any, Container[str]]:
+        """The names of the weights to take."""
+        products = {
+            node: found
+            for node in graph
+            if isinstance(found := matrix(node), Matrix) and self._unwanted(found) is None
+        }
+        calibration = Calibration.of(context)
+        if isinstance(calibration, str):
+            if products:
+                yield NearMiss(next(iter(products)).name or "MatMul", calibration)
+            return ()
+        names: list[str] = context.decide(
+            self.name,
+            lambda: cheapest(products, calibration, self.options.damage),
+        )
+        return names
+
+    def _unwanted(self, found: Matrix, chosen: Container[str] | None = None) -> str | None:
+        if chosen is not None and found.name not in chosen:
+            return f"weight {found.name} would do too much damage for what it saves"
         if not matches(found.name, self.options.include) or matches(found.name, self.options.exclude):
             return f"weight {found.name} is left out by name"
         if found.size < self.options.smallest:

@@ -11,6 +11,8 @@ import onnx_ir as ir
 from graphopt.ir import const_of
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
+from ._nodes import static_dim
+
 _END = np.iinfo(np.int32).max
 
 
@@ -19,7 +21,7 @@ class RemoveNoops(Pass):
 
     Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Slice(x, everything)
             | Reshape/Expand(x to its own shape) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1)
-            | And(x, true) | Or(x, false) | Concat(x) | Dropout(x) at inference
+            | And(x, true) | Or(x, false) | Concat(x, nothing) | Dropout(x) at inference
     After:  x
     Refuses: a float Add of 0 (it turns -0.0 into 0.0); a scalar operand that broadcasts the other to a larger
     shape; shapes that are not known to be equal; a graph input that would itself become an output.
@@ -125,7 +127,9 @@ def _neutral(
 
 
 def _concat(node: ir.Node) -> ir.Value | None:
-    return _first(node) if len(node.inputs) == 1 else None
+    axis = node.attributes["axis"].as_int()
+    filled = [v for v in node.inputs if v is not None and static_dim(v, axis) != 0]
+    return filled[0] if len(filled) == 1 else None
 
 
 def _dropout(node: ir.Node) -> ir.Value | None:

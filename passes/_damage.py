@@ -1,0 +1,84 @@
+"""Which products may be computed with their activations rounded by one scale, by measured damage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir import tiles
+
+from ._calibration import Calibration
+from ._matrices import Matrix
+
+__all__ = ["cheapest"]
+
+Array = np.ndarray[Any, Any]
+_BLOCK = 128
+
+
+def cheapest(products: Mapping[ir.Node, Matrix], calibration: Calibration, budget: float) -> list[str]:
+    """Names of weights whose products, so computed, raise the damage to at most `budget`; the largest first.
+
+    The others are taken to be rounded in blocks. A product's damage is measured by putting its rounded
+    result into the model; that of blocks follows from it, damage being proportional to the noise's power
+    in each row.
+    """
+    gains: list[tuple[float, float, str]] = []
+    spent = 0.0
+    inputs = list(dict.fromkeys(found.x for found in products.values()))
+    arrays = dict(zip(inputs, calibration.values(inputs), strict=True))
+    for node, found in products.items():
+        x = arrays[found.x]
+        w = np.concatenate([tile for _, tile in tiles(found.rows)]).T
+        exact = x @ w
+        whole, blocks = _per_tensor(x) @ _per_output(w) - exact, _in_blocks(x, w) - exact
+        y = exact + whole if found.bias is None else exact + whole + _bias(found.bias)
+        damage = calibration.damage(node.outputs[0], y.astype(np.float32))
+        of_blocks = damage * min(1.0, _power(blocks, exact) / max(_power(whole, exact), 1e-30))
+        spent += of_blocks
+        gains.append(((damage - of_blocks) / found.size, damage - of_blocks, found.name))
+    chosen = []
+    for _, more, name in sorted(gains):
+        if spent + more <= budget:
+            spent += more
+            chosen.append(name)
+    return sorted(chosen)
+
+
+def _power(noise: Array, exact: Array) -> float:
+    """The noise's power relative to that of what it is in, the mean over rows."""
+    return float(((noise**2).sum(-1) / np.maximum((exact**2).sum(-1), 1e-30)).mean())
+
+
+def _bias(value: ir.Value) -> Array:
+    assert value.const_value is not None
+    return value.const_value.numpy()
+
+
+def _per_tensor(x: Array) -> Array:
+    """`x` rounded to 256 levels from its smallest to its largest entry, as DynamicQuantizeLinear does."""
+    low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
+    step = np.float32((high - low) / 255 or 1)
+    zero = np.rint(-low / step)
+    rounded: Array = (np.clip(np.rint(x / step) + zero, 0, 255) - zero) * step
+    return rounded
+
+
+def _per_output(w: Array) -> Array:
+    """`w` [K, N] rounded to 255 levels a column."""
+    step = np.maximum(np.abs(w).max(0), 1e-30) / 127
+    rounded: Array = np.rint(w / step) * step
+    return rounded
+
+
+def _in_blocks(x: Array, w: Array) -> Array:
+    """The product, x rounded by row and w by column in blocks of 128 along the axis between them."""
+    total = np.zeros((*x.shape[:-1], w.shape[1]), np.float32)
+    for start in range(0, w.shape[0], _BLOCK):
+        part, rows = w[start : start + _BLOCK], x[..., start : start + _BLOCK]
+        step = np.maximum(np.abs(rows).max(-1, keepdims=True), 1e-30) / 127
+        total += (np.rint(rows / step) * step) @ _per_output(part)
+    return total

@@ -1,0 +1,91 @@
+"""quantize-dynamic with a limit on the damage: what it measures, and what it then leaves alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphopt import registry
+from graphopt.families import Interface
+from graphopt.ir import parse
+from graphopt.pipeline import Budget, Context, PassRecord, Recipe, Step, run_recipe
+from tests.passes._compressed import normal
+
+GRAPH = """<ir_version: 10, opset_import: ["" : 23]>
+g (int64[batch,sequence] input_ids, int64[batch,sequence] attention_mask%s) => (float[batch,sequence,8] y)
+<float[16,32] table = ["location": "absent"], float[32,64] wide = ["location": "absent"],
+ float[64,8] last = ["location": "absent"], float[16,1] spikes = ["location": "absent"]>
+{
+  x = Gather(table, input_ids)
+  h = MatMul(x, wide)
+  k = Gather(spikes, input_ids)
+  s = Mul(h, k)
+  y = MatMul(s, last)
+}
+"""
+
+
+def encoder(more: str = "") -> tuple[ir.Model, Context]:
+    model = parse(GRAPH % more)
+    spikes = np.ones((16, 1), np.float32)
+    spikes[3] = 100
+    arrays = {"table": normal(16, 32), "wide": normal(32, 64, seed=1), "last": normal(64, 8, seed=2)}
+    arrays["spikes"] = spikes
+    for name, array in arrays.items():
+        model.graph.initializers[name].const_value = ir.tensor(array, name=name)
+    config = {"vocab_size": 16, "pad_token_id": 0}
+    family = registry.resolve("model family", "encoder", registry.families())()
+    return model, Context(model, domain=family.input_domain(Interface.of(model), config), config=config)
+
+
+def quantized(model: ir.Model, context: Context, **options: Any) -> PassRecord:
+    recipe = Recipe("test", "", Budget(), (Step("quantize-dynamic", {"smallest": 1, **options}),))
+    return run_recipe(model, recipe, context).records[0]
+
+
+def operators(model: ir.Model) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph)
+
+
+def test_a_product_of_which_one_token_is_much_larger_is_left_alone() -> None:
+    model, context = encoder()
+
+    record = quantized(model, context, damage=0.003)
+
+    assert context.decisions["quantize-dynamic"] == ["wide"]
+    assert operators(model)["MatMulInteger"] == 1
+    assert [miss.reason for miss in record.near_misses] == [
+        "weight last would do too much damage for what it saves"
+    ]
+
+
+@pytest.mark.parametrize(("damage", "count"), [(1e-9, 0), (1.0, 2), (0.0, 2)])
+def test_the_budget_decides_and_none_is_no_limit(damage: float, count: int) -> None:
+    model, context = encoder()
+    quantized(model, context, damage=damage)
+    assert operators(model)["MatMulInteger"] == count
+
+
+def test_a_recorded_choice_is_taken_as_it_is() -> None:
+    model, context = encoder()
+    context.decisions["quantize-dynamic"] = ["last"]
+    quantized(model, context, damage=1e-9)
+    assert operators(model)["MatMulInteger"] == 1
+
+
+def test_a_model_with_a_cache_is_left_alone() -> None:
+    model, context = encoder(', float[batch,2,past,16] "past_key_values.0.key"')
+    record = quantized(model, context, damage=1.0)
+    assert operators(model)["MatMulInteger"] == 0
+    assert "the model has a cache" in record.near_misses[0].reason
+
+
+def test_without_known_inputs_nothing_is_measured() -> None:
+    model, _ = encoder()
+    record = quantized(model, Context(model), damage=1.0)
+    assert operators(model)["MatMulInteger"] == 0
+    assert "nothing is known about legal inputs" in record.near_misses[0].reason
