@@ -24,6 +24,7 @@ from graphopt.verify._inputs import (
 )
 from graphopt.verify._kernels import Comparison, Reply, Run
 from graphopt.verify._tiles import in_tiles
+from graphopt.verify._varied import can_be_varied
 from graphopt.verify._window import Derived, Window, cut_out
 from graphopt.verify._worker import KernelWorker
 
@@ -161,6 +162,7 @@ class EditVerifier:
             runs = self._runs(window, contract, adapters)
         except Undecided as reason:
             return EditVerdict("unproven", "numeric", str(reason))
+        exprs = (w.expr for piece in (window.before, window.after) for w in piece.weights.values())
         reply = self.worker.ask(
             Comparison(
                 window.before,
@@ -170,7 +172,7 @@ class EditVerifier:
                 window.longest,
                 self.threads,
                 save,
-                free=not window.by_content,
+                free=not window.by_content and all(map(can_be_varied, exprs)),
             )
         )
         return EditVerdict(_status(reply, contract), "numeric", reply.reason, reply.value, reply.bound)

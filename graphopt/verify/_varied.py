@@ -7,7 +7,7 @@ decide: a bias that is zero there, a scale that is one.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from math import prod
 from typing import Any
 
@@ -16,18 +16,24 @@ import numpy as np
 from graphopt.ir import Expr, FileRange
 from graphopt.ir._bytes import Region, full_region
 
-__all__ = ["varied"]
+__all__ = ["can_be_varied", "varied"]
 
 _TABLE = np.random.default_rng(0).uniform(0.25, 1, 65521).astype(np.float32)
 _INSTEAD_OF_ZERO = 1e-2
+
+
+def can_be_varied(expr: Expr) -> bool:
+    """Whether `varied` reaches all that `expr` is made of: expressions of plugins may be of any kind."""
+    return is_dataclass(expr) and all(map(can_be_varied, expr.sources))
 
 
 def varied(expr: Expr) -> Expr:
     """`expr` over floating-point file ranges with other, seeded numbers of the same signs and magnitudes."""
     if isinstance(expr, FileRange):
         return _Varied(expr) if expr.dtype.is_floating_point() and expr.dtype.bitwidth >= 16 else expr
-    changed = {f.name: new for f in fields(expr) if (new := _within(old := getattr(expr, f.name))) is not old}  # type: ignore[arg-type]
-    return replace(expr, **changed) if changed else expr  # type: ignore[type-var]
+    assert is_dataclass(expr)
+    changed = {f.name: new for f in fields(expr) if (new := _within(old := getattr(expr, f.name))) is not old}
+    return replace(expr, **changed) if changed else expr
 
 
 def _within(held: Any) -> Any:
