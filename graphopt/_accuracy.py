@@ -16,7 +16,7 @@ from graphopt._texts import Text, Tokenizer, context_length, sequences
 from graphopt.errors import CheckFailed, GraphoptError
 from graphopt.evaluate import LanguageComparison, compare_language_models, reference_logits, session_logits
 from graphopt.families import Interface, TensorSpec
-from graphopt.pipeline import Adapter, adapt_feeds
+from graphopt.pipeline import Adapter, adapt_feeds, adapt_results
 
 __all__ = [
     "Arrays",
@@ -108,7 +108,7 @@ def _shapes(feeds: Arrays) -> str:
 def through(adapters: Iterable[Adapter], package: Model) -> Model:
     """`package` with the interface its source had."""
     chain = tuple(adapters)
-    return lambda feeds: package(adapt_feeds(chain, feeds))
+    return lambda feeds: adapt_results(chain, package(adapt_feeds(chain, feeds)))
 
 
 def as_logits(model: Model, interface: Interface) -> Logits:

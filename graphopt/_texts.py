@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,33 @@ class Tokenizer:
     def text(self, ids: list[int]) -> str:
         """The text that `ids` stand for, without special tokens."""
         return str(self._library.decode(ids, skip_special_tokens=True))
+
+    def opened(self, text: str) -> list[int]:
+        """Token ids of `text` after what the tokenizer opens a text with, unless it begins so itself."""
+        opening, ids = self.opening(), self.plain(text)
+        return ids if ids[: len(opening)] == opening else [*opening, *ids]
+
+    def prompt(self, text: str, context: int) -> list[int]:
+        """Token ids of a text to go on with.
+
+        `BadInput` where it is empty or leaves no room in a context of `context` tokens.
+        """
+        if not text:
+            raise BadInput("the prompt is empty")
+        tokens = self.opened(text)
+        if len(tokens) >= context:
+            raise BadInput(
+                f"the prompt has {len(tokens)} tokens, the model's context is {context}",
+                hint=f"Shorten it to at most {context - 1} tokens.",
+            )
+        return tokens
+
+    def pieces(self) -> Callable[[int], str]:
+        """What turns the tokens of a new text, one by one, into the pieces of it that they complete."""
+        from tokenizers.decoders import DecodeStream
+
+        stream = DecodeStream(skip_special_tokens=True)
+        return lambda token: stream.step(self._library, token) or ""
 
     def opening(self) -> list[int]:
         """What the model expects before a text: its beginning-of-sequence token, or nothing."""

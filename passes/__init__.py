@@ -17,6 +17,7 @@ from .lower_skip_norm import LowerSkipNorm
 from .pack_qkv import PackQkv
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
+from .quantize_kv import QuantizeKv
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_gelu import RaiseGelu
@@ -46,6 +47,7 @@ PACK = Pack(
         PackQkv,
         QuantizeDynamic,
         QuantizeExperts,
+        QuantizeKv,
         QuantizeWeights,
         RaiseAttention,
         RaiseGelu,

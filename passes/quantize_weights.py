@@ -11,12 +11,16 @@ import onnx_ir as ir
 
 from graphopt.ir import Expr, LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.targets import Target
 
 from ._matrices import Matrix, initializer, matches, matrix, table
 from ._nbits import NotFinite, quantized_tiles
 from ._nodes import MICROSOFT, Nodes
+from ._rates import BLOCKS, chosen_block, known_seconds, measured_seconds
 
 _SMALLEST_BLOCK = 16
+_USUAL = 128
+_LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
 
 
 class QuantizeWeights(Pass):
@@ -38,7 +42,9 @@ class QuantizeWeights(Pass):
 
     @dataclass(frozen=True)
     class Options:
-        """bits a weight; block_size along the reduced axis, made smaller for narrower weights;
+        """bits a weight; block_size along the reduced axis, made smaller for narrower weights; auto takes 128
+        or, for a large weight where 256 is faster by a twentieth on this machine, 256: measured, unless known
+        of such a machine, and recorded as a decision;
         accuracy_level 4 computes in int8, 0 in float32 (slower, with 8 bits by far); search tries several
         scales for each block of 4-bit weights; include and exclude are globs over weight names, separated by
         commas; smallest: entries below which a weight stays as it is; embedding: one that is tied shares the
@@ -46,7 +52,7 @@ class QuantizeWeights(Pass):
         """
 
         bits: Literal[4, 8] = 4
-        block_size: Literal[16, 32, 64, 128, 256] = 128
+        block_size: Literal[16, 32, 64, 128, 256, "auto"] = 128
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
         include: str = "*"
@@ -91,7 +97,7 @@ class QuantizeWeights(Pass):
                 reason = "the rank of its indices is unknown"
             if reason is not None:
                 yield NearMiss(where, reason)
-            elif rows.shape[1] % self._block(rows.shape[1]):
+            elif rows.shape[1] % self._block(rows, context):
                 yield NearMiss(where, f"rows of {rows.shape[1]} are no whole number of blocks")
             else:
                 yield _gathered(node, self._quantized(name, rows, made, context))
@@ -103,11 +109,27 @@ class QuantizeWeights(Pass):
             return f"weight {name} has fewer than {self.options.smallest} entries"
         return None
 
-    def _block(self, width: int) -> int:
-        block: int = self.options.block_size
+    def _block(self, rows: Expr, context: Context) -> int:
+        count, width = rows.shape
+        block: int = _USUAL
+        if self.options.block_size != "auto":
+            block = self.options.block_size
+        elif count * width >= _LARGE and width % max(BLOCKS) == 0 and context.target is not None:
+            block = self._fastest(context, context.target, count, width)
         while block > width and block > _SMALLEST_BLOCK:
             block //= 2
         return block
+
+    def _fastest(self, context: Context, target: Target, count: int, width: int) -> int:
+        """The block that weights [count, width] are multiplied fastest with."""
+        options = self.options
+        what = {"bits": options.bits, "k": width, "n": count, "level": options.accuracy_level}
+
+        def seconds() -> dict[str, float]:
+            return known_seconds(target.fingerprint(), what) or measured_seconds(what)
+
+        key = f"{self.name}: seconds of {width} x {count}, {options.bits} bits, by block size"
+        return chosen_block(context.decide(key, seconds))
 
     def _quantized(
         self, name: str, rows: Expr, made: dict[Hashable, _Quantized], context: Context
@@ -116,7 +138,7 @@ class QuantizeWeights(Pass):
         if rows.identity in made:
             return made[rows.identity]
         bits, (count, width) = self.options.bits, rows.shape
-        block = self._block(width)
+        block = self._block(rows, context)
         scales: list[np.ndarray] = []
 
         def packed() -> Iterator[np.ndarray]:

@@ -39,6 +39,7 @@ __all__ = ["command"]
     help="Draw from the likeliest tokens with this probability together.",
 )
 @click.option("--seed", type=int, help="Makes drawing repeatable.")
+@click.option("--speculate", is_flag=True, help="Draft what the text said before; the same text, faster.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="[default: what this process may use]")
 @click.option(
     "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz", help="Inputs by name, for other models."
@@ -55,6 +56,7 @@ def command(
     temperature: float,
     top_p: float,
     seed: int | None,
+    speculate: bool,
     threads: int | None,
     inputs: Path | None,
     outputs: Path | None,
@@ -75,6 +77,7 @@ def command(
         temperature=temperature,
         top_p=top_p,
         seed=seed,
+        speculate=speculate,
         threads=threads,
     )
     for piece in pieces:

@@ -74,6 +74,12 @@ class Manifest(_Frozen):
     assumptions: dict[str, str] = Field(default_factory=dict)
     closing_check: Verdict = "not run"
 
+    @property
+    def quantized_cache(self) -> bool:
+        """Whether keys and values are kept as integers, which onnxruntime-genai copies on every call."""
+        ports = self.graphs["model"].inputs if "model" in self.graphs else ()
+        return any(p.name.startswith("past_key_values.") and "int8" in p.dtype for p in ports)
+
     def write(self, folder: Path) -> None:
         """Write it as `folder`/graphopt.json."""
         (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

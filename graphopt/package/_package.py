@@ -119,26 +119,37 @@ class Package:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        speculate: bool = False,
         threads: int | None = None,
     ) -> Iterator[str]:
-        """Pieces of the answer to `prompt` as they are generated, through onnxruntime-genai.
+        """Pieces of the answer to `prompt` as they are generated.
 
         A package of an encoder and a decoder is run by onnxruntime itself, and takes the likeliest token.
         At `temperature` 0 the likeliest token is taken; else one is drawn, with `seed`, from the likeliest
         ones that together have probability `top_p`. `chat` wraps the prompt in the model's chat template.
+        `speculate` drafts what the text said before and checks several tokens a call: the same text, up to
+        near-ties; it knows no chat template. It is done in a loop of our own, and so is decoding with a
+        quantized cache; all else goes through onnxruntime-genai.
         Raises `BadInput` for an empty prompt, one longer than the context, and a package that generates no
         text.
         """
-        from graphopt.runtime import Sampling, TextModel
+        from graphopt.runtime import LoopModel, Sampling, TextModel
 
         if "decoder" in self.manifest.graphs:
-            if chat or temperature > 0:
-                raise BadInput(f"{self.path} has an encoder: it takes no chat, and only the likeliest token")
+            if chat or speculate or temperature > 0:
+                raise BadInput(
+                    f"{self.path} has an encoder: it takes no chat, no drafts, and only the likeliest token"
+                )
             return self._answer(prompt, max_new_tokens, threads)
-        model = TextModel(self.path, threads=threads)
-        text = model.chat(prompt) if chat else prompt
         sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
-        return model.generate(text, max_new_tokens=max_new_tokens, sampling=sampling)
+        if speculate and chat:
+            raise BadInput("drafts do not go with a chat template", hint="Leave out one of them.")
+        if speculate or (self.manifest.quantized_cache and not chat):
+            model = LoopModel(self.path, threads=threads, speculate=speculate)
+            return model.generate(prompt, max_new_tokens=max_new_tokens, sampling=sampling)
+        served = TextModel(self.path, threads=threads)
+        text = served.chat(prompt) if chat else prompt
+        return served.generate(text, max_new_tokens=max_new_tokens, sampling=sampling)
 
     def _answer(self, prompt: str, count: int, threads: int | None) -> Iterator[str]:
         from graphopt._texts import Tokenizer

@@ -5,7 +5,9 @@ from graphopt.pipeline._adapter import (
     AddedInput,
     DroppedInput,
     LastTokenLogits,
+    QuantizedCache,
     adapt_feeds,
+    adapt_results,
     adapter_from_json,
 )
 from graphopt.pipeline._context import Context
@@ -51,11 +53,13 @@ __all__ = [
     "PassRecord",
     "Pattern",
     "Proof",
+    "QuantizedCache",
     "Recipe",
     "RunOptions",
     "RunResult",
     "Step",
     "adapt_feeds",
+    "adapt_results",
     "adapter_from_json",
     "build_steps",
     "find",

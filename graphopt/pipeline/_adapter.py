@@ -8,7 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["Adapter", "AddedInput", "DroppedInput", "LastTokenLogits", "adapt_feeds", "adapter_from_json"]
+__all__ = [
+    "Adapter",
+    "AddedInput",
+    "DroppedInput",
+    "LastTokenLogits",
+    "QuantizedCache",
+    "adapt_feeds",
+    "adapt_results",
+    "adapter_from_json",
+]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -22,6 +31,10 @@ class Adapter:
     def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
         """New feeds from old ones."""
         raise NotImplementedError
+
+    def results(self, new: Arrays) -> dict[str, np.ndarray]:
+        """Old results from new ones."""
+        return dict(new)
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
@@ -66,7 +79,37 @@ class LastTokenLogits(Adapter):
         return {self.keep_input: np.asarray([old[self.sequence_input].shape[1]], np.int64), **old}
 
 
-_KINDS: dict[str, type[Adapter]] = {a.kind: a for a in (DroppedInput, AddedInput, LastTokenLogits)}
+@dataclass(frozen=True)
+class QuantizedCache(Adapter):
+    """Float32 caches [batch, heads, length, size] have become int8: the inputs `past`, the outputs `present`.
+
+    The integers are round(x / scale), kept within -128 and 127; `scale` is float32 [caches, heads, size].
+    """
+
+    kind: ClassVar[str] = "quantized-cache"
+    past: tuple[str, ...]
+    present: tuple[str, ...]
+    heads: int
+    scale: tuple[float, ...]
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        new = dict(old)
+        for name, scale in zip(self.past, self._scales(), strict=True):
+            new[name] = np.clip(np.rint(old[name] / scale), -128, 127).astype(np.int8)
+        return new
+
+    def results(self, new: Arrays) -> dict[str, np.ndarray]:
+        scales = zip(self.present, self._scales(), strict=True)
+        return {**new, **{name: new[name].astype(np.float32) * scale for name, scale in scales}}
+
+    def _scales(self) -> np.ndarray:
+        """They, as float32 [caches, heads, 1, size]."""
+        return np.asarray(self.scale, np.float32).reshape(len(self.past), self.heads, 1, -1)
+
+
+_KINDS: dict[str, type[Adapter]] = {
+    a.kind: a for a in (DroppedInput, AddedInput, LastTokenLogits, QuantizedCache)
+}
 
 
 def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
@@ -81,3 +124,11 @@ def adapt_feeds(adapters: Sequence[Adapter], feeds: Arrays) -> dict[str, np.ndar
     for adapter in adapters:
         new = adapter.feeds(new)
     return new
+
+
+def adapt_results(adapters: Sequence[Adapter], results: Arrays) -> dict[str, np.ndarray]:
+    """Results of the source's interface, from the package's, through every adapter from the last on."""
+    old = dict(results)
+    for adapter in reversed(adapters):
+        old = adapter.results(old)
+    return old

@@ -42,7 +42,8 @@ class Edit:
     removed node); the engine restores topological order at the end of the pass. Initializers that only
     removed nodes used go with them. An edit that changes the model's interface names the inputs it adds or
     drops and brings the `adapter` that maps old feeds to new ones. `opset` is the version of the default
-    operator set the model is at once the edit is in force, where it changes that.
+    operator set the model is at once the edit is in force, where it changes that. `unproven` says why running
+    the edit beside what it replaces decides nothing: the closing check then has to.
     """
 
     summary: str
@@ -57,6 +58,7 @@ class Edit:
     adapter: Adapter | None = None
     opset: int | None = None
     proof: Proof | None = None
+    unproven: str = ""
 
     def touches(self) -> tuple[str, ...]:
         """Names of the nodes (or, for edits of weights alone, the initializers) it takes away."""

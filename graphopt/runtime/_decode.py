@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ __all__ = ["Decoder"]
 _PAST, _PRESENT = "past_key_values.", "present."
 _TOKENS = {"input_ids", "attention_mask", "position_ids"}
 _KEEP = "logits_to_keep"
+_LOGITS = "logits"
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -31,14 +34,17 @@ class Decoder:
 
     Without `capacity` the cache grows: each call's present is bound as the next call's past. With it, one
     buffer of `capacity` positions is past and present at once, which only a graph allows whose attention
-    writes in place (GroupQueryAttention); other graphs compute nonsense from it.
+    writes in place (GroupQueryAttention); other graphs compute nonsense from it. Everything is then bound to
+    memory that exists already, and a call makes none.
+
+    `batch` texts of the same length are fed side by side.
 
     Raises `BadInput` for a graph with other inputs or a cache of unknown size.
     """
 
     def __init__(self, session: Any, *, batch: int = 1, capacity: int | None = None) -> None:
         self._session = session
-        self._batch = batch
+        self.batch = batch
         self.capacity = capacity
         inputs = session.get_inputs()
         self._inputs = {spec.name for spec in [*inputs, *session.get_overridable_initializers()]}
@@ -46,64 +52,108 @@ class Decoder:
         for spec in inputs:
             if spec.name not in _TOKENS | {_KEEP} and not spec.name.startswith(_PAST):
                 raise BadInput(f"input {spec.name!r} is not one of a causal language model's")
+        self._binding: Any = None
+        self._bound: dict[str, NDArray[Any]] = {}
+        self._ones = np.ones(batch * (capacity or 0), np.int64)
+        self._positions = np.arange(capacity or 0)
         self.reset()
 
     @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
-        (logits,) = (spec for spec in self._session.get_outputs() if spec.name == "logits")
+        (logits,) = (spec for spec in self._session.get_outputs() if spec.name == _LOGITS)
         return int(logits.shape[-1])
 
     def reset(self) -> None:
         """Forget the text so far."""
         self.length = 0
         """Tokens fed since the last reset, which is how many positions of the cache are in use."""
-        self._cache = {spec.name: self._empty(spec) for spec in self._past}
+        if self.capacity is None or self._binding is None:
+            self._cache = {spec.name: self._empty(spec) for spec in self._past}
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens of the text so far."""
+        assert 0 <= length <= self.length
+        if self.capacity is None and length < self.length:
+            self._cache = {name: _value(v.numpy()[:, :, :length]) for name, v in self._cache.items()}
+        self.length = length
+
+    def cache(self) -> dict[str, NDArray[Any]]:
+        """Copies of the text's keys and values so far, [batch, kv_heads, length, head_size], by input."""
+        return {name: value.numpy()[:, :, : self.length] for name, value in self._cache.items()}
 
     def append(self, tokens: NDArray[np.int64], *, keep: int = 1) -> NDArray[np.floating[Any]]:
         """Feed `tokens` int64[batch, S] (or [S]); the logits [batch, keep, vocabulary] of the last ones.
 
-        Raises `BadInput` where the cache's capacity is too small for them.
+        They are a view of memory that the next call writes to. Raises `BadInput` where the cache's capacity
+        is too small for the tokens.
         """
-        import onnxruntime as ort
-
-        tokens = np.atleast_2d(np.asarray(tokens, np.int64))
+        tokens = np.ascontiguousarray(np.atleast_2d(tokens), np.int64)
         total = self.length + tokens.shape[1]
         if self.capacity is not None and total > self.capacity:
             raise BadInput(f"{total} tokens do not fit in a cache of {self.capacity}")
-        binding = self._session.io_binding()
-        positions = np.arange(self.length, total, dtype=np.int64)
-        small = {
-            "input_ids": tokens,
-            "attention_mask": np.ones((self._batch, total), np.int64),
-            "position_ids": np.broadcast_to(positions, tokens.shape).copy(),
-            _KEEP: np.asarray([keep], np.int64),
-        }
-        for name, array in small.items():
-            if name in self._inputs:
-                binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array))
-        binding.bind_output("logits", "cpu")
-        for name, value in self._cache.items():
-            binding.bind_ortvalue_input(name, value)
-            if self.capacity is None:
-                binding.bind_output(_present(name), "cpu")
-            else:
-                binding.bind_ortvalue_output(_present(name), value)
-        self._session.run_with_iobinding(binding)
-        logits, *present = binding.get_outputs()
+        if self._binding is None:
+            self._binding = self._session.io_binding()
+            self._binding.bind_output(_LOGITS, "cpu")  # outputs come in the order of their first binding
+            if self.capacity is not None:
+                self._share()
+        if total > len(self._positions):
+            self._positions = np.arange(2 * total)
+            self._ones = np.ones(self.batch * 2 * total, np.int64)
+        positions = self._positions[self.length : total]
+        self._feed("input_ids", tokens)
+        self._feed("attention_mask", self._ones[: self.batch * total].reshape(self.batch, total))
+        self._feed("position_ids", np.ascontiguousarray(np.broadcast_to(positions, tokens.shape)))
+        self._feed(_KEEP, np.asarray([keep], np.int64))
+        # Anew each time: bound memory would have to fit the one position that the graph may declare.
+        self._binding.bind_output(_LOGITS, "cpu")
+        if self.capacity is None:
+            self._grow()
+        self._session.run_with_iobinding(self._binding)
+        logits, *present = self._binding.get_outputs()
         if self.capacity is None:
             self._cache = dict(zip(self._cache, present, strict=True))
+        self._result = logits
         self.length = total
-        return logits.numpy()[:, -keep:]  # type: ignore[no-any-return]
+        return self._view(logits)[:, -keep:]
+
+    def _feed(self, name: str, array: NDArray[np.int64]) -> None:
+        """Bind `array` as it lies in memory; it is kept alive until another takes its place."""
+        if name in self._inputs:
+            self._bound[name] = array
+            self._binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+
+    def _view(self, value: Any) -> NDArray[np.floating[Any]]:
+        """The array that an OrtValue on the CPU holds, where it lies: a vocabulary is too large to copy."""
+        kind, shape = np.dtype(_DTYPES[value.data_type()]), value.shape()
+        size = prod(shape) * kind.itemsize
+        memory = (ctypes.c_byte * size).from_address(value.data_ptr())
+        return np.frombuffer(memory, kind).reshape(shape)
+
+    def _share(self) -> None:
+        """Bind the cache as past and present, for good."""
+        for name, value in self._cache.items():
+            self._binding.bind_ortvalue_input(name, value)
+            self._binding.bind_ortvalue_output(_present(name), value)
+
+    def _grow(self) -> None:
+        """Bind the cache as past, and room that the runtime makes as present."""
+        for name, value in self._cache.items():
+            self._binding.bind_ortvalue_input(name, value)
+            self._binding.bind_output(_present(name), "cpu")
 
     def _empty(self, spec: Any) -> Any:
-        import onnxruntime as ort
-
         heads, size = spec.shape[1], spec.shape[3]
         if not isinstance(heads, int) or not isinstance(size, int) or spec.type not in _DTYPES:
             raise BadInput(f"the size of the cache {spec.name!r}, {spec.type}{spec.shape}, is unknown")
-        shape = (self._batch, heads, self.capacity or 0, size)
-        return ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, _DTYPES[spec.type]))
+        return _value(np.zeros((self.batch, heads, self.capacity or 0, size), _DTYPES[spec.type]))
+
+
+def _value(array: NDArray[Any]) -> Any:
+    """An OrtValue of the array's own memory."""
+    import onnxruntime as ort
+
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
 def _present(past: str) -> str:

@@ -79,8 +79,7 @@ class TextModel:
         By the tokenizers library: onnxruntime-genai leaves out a beginning-of-sequence token that
         tokenizer.json asks for in its post-processor.
         """
-        opening, ids = self._encoder.opening(), self._encoder.plain(text)
-        return ids if ids[: len(opening)] == opening else [*opening, *ids]
+        return self._encoder.opened(text)
 
     def chat(self, prompt: str) -> str:
         """`prompt` as a conversation's first message, by the model's template; `BadInput` if it has none."""
@@ -96,14 +95,7 @@ class TextModel:
 
         Raises `BadInput` for an empty prompt, and for one that leaves no room in the context.
         """
-        if not prompt:
-            raise BadInput("the prompt is empty")
-        tokens = self.encode(prompt)
-        if len(tokens) >= self.context_length:
-            raise BadInput(
-                f"the prompt has {len(tokens)} tokens, the model's context is {self.context_length}",
-                hint=f"Shorten it to at most {self.context_length - 1} tokens.",
-            )
+        tokens = self._encoder.prompt(prompt, self.context_length)
         return self._stream(
             tokens, min(len(tokens) + max_new_tokens, self.context_length), sampling or Sampling()
         )

@@ -22,6 +22,8 @@ def session_options(*, threads: int | None = None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.inter_op_num_threads = 1
+    # Kept for each set of shapes, of which decoding has a new one with every token.
+    options.enable_mem_pattern = False
     options.log_severity_level = 3
     return options
 

@@ -24,6 +24,7 @@ from graphopt.pipeline import (
     RunResult,
     Step,
     adapt_feeds,
+    adapt_results,
     run_recipe,
 )
 from graphopt.pipeline._apply import apply
@@ -204,7 +205,8 @@ def _check_contract(contract: Contract, example: Example, run: _Run) -> None:
     old, new = session(example.model()), session(run.model)
     for case in _all_cases(contract, example):
         expected = outputs(old, case.feeds)
-        got = outputs(new, adapt_feeds(run.result.adapters, case.feeds))
+        adapters = run.result.adapters
+        got = adapt_results(adapters, outputs(new, adapt_feeds(adapters, case.feeds)))
         for name, array in expected.items():
             verdict = compare(*specified(array, got[name], case.compare.get(name)), tolerance)
             if not verdict:

@@ -26,7 +26,7 @@ import onnx_ir as ir
 from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.ir import graph_hash, text
-from graphopt.pipeline import Budget, Pass, Recipe, RunResult, Step, adapt_feeds, run_recipe
+from graphopt.pipeline import Budget, Pass, Recipe, RunResult, Step, adapt_feeds, adapt_results, run_recipe
 from graphopt.testing._example import Example, header_of, specified
 from graphopt.testing._execution import outputs, session
 from graphopt.verify import Tolerance, compare, tolerance_of
@@ -72,7 +72,7 @@ class Golden(Example):
         found: dict[str, str] = {}
         for case in self.cases():
             expected = outputs(old, case.feeds)
-            got = outputs(new, adapt_feeds(result.adapters, case.feeds))
+            got = adapt_results(result.adapters, outputs(new, adapt_feeds(result.adapters, case.feeds)))
             for name, array in expected.items():
                 verdict = compare(*specified(array, got[name], case.compare.get(name)), tolerance)
                 if not verdict:

@@ -118,6 +118,8 @@ class EditVerifier:
             return EditVerdict("unproven", "structure", "another opset for nodes that stay as they are")
         if edit.proof is not None or not edit.replace:
             return EditVerdict("proven", "structure")
+        if edit.unproven:
+            return EditVerdict("unproven", "not run", edit.unproven)
         given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]
         failed: EditVerdict | None = None
         # Inputs of a window that depend on each other are free in it: a difference may be none further up.

@@ -114,12 +114,23 @@ def test_run_draws_with_a_seed(int4: Path, said: Callable[..., str]) -> None:
     assert len({draw(seed) for seed in range(1, 5)}) > 1
 
 
+def test_run_with_drafts_says_the_same(int4: Path, said: Callable[..., str]) -> None:
+    prompt = "def area(width, height):\n    return"
+
+    assert said("run", int4, prompt, "--max-new-tokens", "8", "--speculate") == said(
+        "run", int4, prompt, "--max-new-tokens", "8"
+    )
+
+
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [
         ("x = 1\n" * 600, [], "the model's context is 512"),
         ("", [], "the prompt is empty"),
         ("hello", ["--chat"], "no chat template"),
+        ("hello", ["--speculate", "--chat"], "drafts do not go with a chat template"),
+        ("", ["--speculate"], "the prompt is empty"),
+        ("x = 1\n" * 600, ["--speculate"], "the model's context is 512"),
     ],
 )
 def test_prompts_that_cannot_be_continued(

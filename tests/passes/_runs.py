@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.families import Case
-from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, adapt_feeds, run_recipe
+from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, adapt_feeds, adapt_results, run_recipe
 from graphopt.testing import outputs, session
 from tests.passes._canonical import Domain, Shape, canonical_decoder
 
@@ -40,11 +40,12 @@ class Lowered:
     def error(self, case: Case) -> float:
         """The largest difference where an output is specified, in standard deviations of that output."""
         before = outputs(self._before, case.feeds)
-        after = outputs(self._after, adapt_feeds(self.result.adapters, case.feeds))
+        after = self.run(case.feeds)
         return max(_difference(before[name], after[name], case.compare[name]) for name in before)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return outputs(self._after, adapt_feeds(self.result.adapters, feeds))
+        adapters = self.result.adapters
+        return adapt_results(adapters, outputs(self._after, adapt_feeds(adapters, feeds)))
 
 
 def _difference(expected: Array, got: Array, compared: Array) -> float:

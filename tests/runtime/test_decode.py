@@ -37,7 +37,7 @@ def fed(decoder: Decoder, sizes: list[int], tokens: Any = TOKENS) -> Any:
     """Logits [batch, S, vocabulary] of a text fed in pieces of these sizes."""
     ends = np.cumsum(sizes)
     pieces = np.split(np.atleast_2d(tokens), ends[:-1], axis=1)
-    return np.concatenate([decoder.append(p, keep=p.shape[1]) for p in pieces], axis=1)
+    return np.concatenate([decoder.append(p, keep=p.shape[1]).copy() for p in pieces], axis=1)
 
 
 @pytest.mark.parametrize("capacity", [None, 24, 40], ids=["growing", "shared", "shared-with-room"])

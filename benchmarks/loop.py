@@ -1,0 +1,216 @@
+"""The decode loop of a package: session options, length of the past, tokens a call, load time and memory.
+
+    python benchmarks/loop.py build/llama-1b-int4 --int8 build/llama-1b-int4-kv8
+    python benchmarks/loop.py build/llama-1b-int4 --only rows
+
+Variants take turns in one process, a few tokens each, so that what slows the machine slows all; a table gives
+the median and the best of the rounds, and the ratio of neighbours. Load time and memory are those of a fresh
+process, beside the time to read the package's data file (warm) and its size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.evaluate import bootstrap
+from graphopt.runtime import Decoder, default_threads, session_options
+
+PIECE = 512
+Step = Callable[[], object]
+
+
+def opened(folder: Path, *settings: str) -> Any:
+    """A session of our own options, but for some."""
+    import onnxruntime as ort
+
+    options = session_options()
+    for setting in settings:
+        match setting:
+            case "pattern":
+                options.enable_mem_pattern = True
+            case "no arena":
+                options.enable_cpu_mem_arena = False
+            case "no spinning":
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            case "initializers outside":
+                options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+            case "denormals as zero":
+                options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    return ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+def filled(session: Any, tokens: np.ndarray, past: int, room: int) -> Decoder:
+    decoder = Decoder(session, capacity=past + room)
+    while decoder.length < past:
+        decoder.append(tokens[decoder.length : min(past, decoder.length + PIECE)])
+    return decoder
+
+
+def greedy(decoder: Decoder) -> Step:
+    last = np.ones(1, np.int64)
+
+    def step() -> None:
+        last[0] = decoder.append(last)[0, -1].argmax()
+
+    return step
+
+
+def through_genai(folder: Path, tokens: np.ndarray, room: int) -> Step:
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    session = {"intra_op_num_threads": default_threads()}
+    config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
+    model = og.Model(config)
+    parameters = og.GeneratorParams(model)
+    length = len(tokens) + room
+    parameters.set_search_options(do_sample=False, max_length=length, min_length=length)
+    generator = og.Generator(model, parameters)
+    generator.append_tokens(tokens.astype(np.int32))
+    generator.generate_next_token()
+    return generator.generate_next_token
+
+
+def in_turns(steps: Mapping[str, Step], rounds: int, count: int) -> dict[str, np.ndarray]:
+    """Median seconds of `count` steps, by name and round."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name in steps if number % 2 else reversed(steps):
+            seconds = []
+            for _ in range(count):
+                started = time.perf_counter()
+                steps[name]()
+                seconds.append(time.perf_counter() - started)
+            found[name].append(float(np.median(seconds)))
+    return {name: np.asarray(values[1:]) for name, values in found.items()}  # the first round warms up
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> str:
+    found = bootstrap([np.asarray([v]) for v in above / below], lambda x: float(np.median(x)))
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def by_options(args: argparse.Namespace, tokens: np.ndarray) -> None:
+    room = (args.rounds + 1) * args.count + 2
+    variants = ["", "", "pattern", "no spinning", "no arena", "denormals as zero"]
+    steps: dict[str, Step] = {}
+    for number, setting in enumerate(variants):
+        name = setting or ("ours" if number == 0 else "ours again")
+        steps[name] = greedy(filled(opened(args.package, setting), tokens, 256, room))
+    steps["onnxruntime-genai"] = through_genai(args.package, tokens[:256], room)
+    found = in_turns(steps, args.rounds, args.count)
+    print("\n| session | best, tok/s | median, tok/s | ours is so many times as fast |\n|---|---|---|---|")
+    for name, seconds in found.items():
+        times = ratio(seconds, found["ours"])
+        print(f"| {name} | {1 / seconds.min():.1f} | {1 / np.median(seconds):.1f} | {times} |", flush=True)
+
+
+def by_past(args: argparse.Namespace, tokens: np.ndarray) -> None:
+    print("\n| cache | past | best, tok/s | median, tok/s | speed beside that at 32 |\n|---|---|---|---|---|")
+    steps: dict[str, Step] = {}
+    for name, folder in {"float32": args.package, "int8": args.int8}.items():
+        if folder is None:
+            continue
+        decoder = filled(opened(folder), tokens, 2048, 8)
+        for past in (32, 256, 2048):
+            steps[f"{name} | {past}"] = at(decoder, past)
+    found = in_turns(steps, args.rounds, args.count)
+    for name, seconds in found.items():
+        first = found[f"{name.partition(' |')[0]} | 32"]
+        rates = f"{1 / seconds.min():.1f} | {1 / np.median(seconds):.1f}"
+        print(f"| {name} | {rates} | {ratio(first, seconds)} |", flush=True)
+
+
+def at(decoder: Decoder, past: int, rows: int = 1) -> Step:
+    """A call of some tokens after `past` others; what the cache holds there does not matter."""
+    tokens = np.ones(rows, np.int64)
+
+    def step() -> None:
+        decoder.length = past
+        decoder.append(tokens, keep=rows).argmax(-1)
+
+    return step
+
+
+def by_rows(args: argparse.Namespace, tokens: np.ndarray) -> None:
+    decoder = filled(opened(args.package), tokens, 256, 16)
+    found = in_turns({str(m): at(decoder, 256, m) for m in (1, 2, 3, 4, 5, 6, 8, 12, 16)}, args.rounds, 3)
+    print("\n| tokens a call | best, ms | times one token's |\n|---|---|---|")
+    for name, seconds in found.items():
+        print(f"| {name} | {seconds.min() * 1e3:.1f} | {ratio(seconds, found['1'])} |", flush=True)
+
+
+def by_session(args: argparse.Namespace) -> None:
+    print(
+        "\n| session | load, times a read | memory, times package + cache | at its peak |\n|---|---|---|---|"
+    )
+    for setting in ("", "no arena", "initializers outside"):
+        command = [sys.executable, __file__, str(args.package), "--child", setting]
+        runs = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3)]
+        cells = " | ".join(f"{np.median([run[key] for run in runs]):.2f}" for key in ("load", "rss", "peak"))
+        print(f"| {setting or 'ours'} | {cells} |", flush=True)
+
+
+def child(folder: Path, setting: str) -> dict[str, float]:
+    """Load time over read time; memory above an empty runtime's over package and cache."""
+    import onnxruntime as ort
+
+    from graphopt.evaluate._worker import _memory
+
+    data, buffer = folder / "model.onnx.data", bytearray(1 << 24)
+    reads = []
+    for _ in range(3):
+        started = time.perf_counter()
+        with data.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+        reads.append(time.perf_counter() - started)
+    ort.SessionOptions()
+    empty = _memory()["rss"]
+    started = time.perf_counter()
+    session = opened(folder, setting)
+    load = time.perf_counter() - started
+    decoder = filled(session, np.ones(512, np.int64), 512, 32)
+    for _ in range(32):
+        decoder.append(np.ones(1, np.int64))
+    memory = _memory()
+    size = os.path.getsize(data) + sum(array.nbytes for array in decoder.cache().values())
+    return {
+        "load": load / min(reads),
+        "rss": (memory["rss"] - empty) / size,
+        "peak": (memory["peak_rss"] - empty) / size,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--int8", type=Path, help="the same model with an int8 cache")
+    parser.add_argument("--only", choices=["options", "past", "rows", "session"])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child is not None:
+        print(json.dumps(child(args.package, args.child)))
+        return
+    tokens = np.random.default_rng(0).integers(1, 4000, 2048)
+    for name, measure in {"options": by_options, "past": by_past, "rows": by_rows}.items():
+        if args.only in (None, name):
+            measure(args, tokens)
+    if args.only in (None, "session"):
+        by_session(args)
+
+
+if __name__ == "__main__":
+    main()

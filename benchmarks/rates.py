@@ -1,0 +1,58 @@
+"""Seconds of MatMulNBits by block size for one row, for the weights of a model's shape.
+
+    python benchmarks/rates.py --shape 2048x8192 --shape 8192x2048
+    python benchmarks/rates.py --keep               # and add what was found to passes/knowledge.json
+
+`quantize-weights.block_size=auto` decides by the same measurement, or by what is in that file for one of
+the same processor, instructions, threads and onnxruntime. Weights are larger than caches, and the blocks take
+turns. By default: Llama-3.2-1B's shapes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+
+from graphopt import registry
+
+LLAMA = ["2048x3072", "2048x2048", "2048x8192", "8192x2048", "2048x128256"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", action="append", metavar="KxN")
+    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--times", type=int, default=3, help="how often, the least of which counts")
+    parser.add_argument("--keep", action="store_true")
+    args = parser.parse_args()
+    rates = importlib.import_module("graphopt_passes._rates")
+    target = registry.targets()["cpu"]()
+    machine = rates.relevant(target.fingerprint())
+    print(f"{machine}\n\n| K x N | " + " | ".join(f"block {b}, ms" for b in rates.BLOCKS) + " | chosen |")
+    print("|---" * (2 + len(rates.BLOCKS)) + "|")
+    found = []
+    for shape in args.shape or LLAMA:
+        k, n = map(int, shape.split("x"))
+        what = {"bits": args.bits, "k": k, "n": n, "level": 4}
+        runs = [rates.measured_seconds(what) for _ in range(args.times)]
+        least = {block: min(run[block] for run in runs) for block in runs[0]}
+        cells = " | ".join(f"{least[str(b)] * 1e3:.3f}" for b in rates.BLOCKS)
+        print(f"| {k} x {n} | {cells} | {rates.chosen_block(least)} |", flush=True)
+        found.append(
+            {"machine": machine, "product": what, "seconds": least, "date": f"{datetime.date.today()}"}
+        )
+    if args.keep:
+        old = json.loads(rates.KNOWLEDGE.read_text(encoding="utf-8"))
+        kept = [
+            e
+            for e in old
+            if (e["machine"], e["product"]) not in [(f["machine"], f["product"]) for f in found]
+        ]
+        lines = ",\n  ".join(json.dumps(entry) for entry in [*kept, *found])
+        rates.KNOWLEDGE.write_text(f"[\n  {lines}\n]\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

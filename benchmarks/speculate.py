@@ -1,0 +1,134 @@
+"""Speculation by prompt lookup against plain decoding, on held-out code and on prose.
+
+    python benchmarks/speculate.py build/llama-1b-int4
+    python benchmarks/speculate.py build/tiny-int4 --own-words
+
+A model with random weights repeats itself, and drafts of repetition come true: no evidence. So by default
+the text is given: each excerpt's next tokens are forced, whatever the logits say, and a drafted token counts
+as right where it is the excerpt's. The model runs as it would, argmax over the vocabulary included. With
+--own-words a trained model's greedy continuation of each excerpt decides.
+
+Each excerpt is decoded plainly, with drafts, and plainly again (the control), in turn, in a process. Code is
+the embedded model's held-out text, prose the language reference that comes with Python; tokens are those of
+the package's tokenizer. Prints a table of ratios of total times, with 95 % intervals over excerpts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pydoc_data import topics
+from typing import Any
+
+import numpy as np
+
+from graphopt._texts import Tokenizer, built_in_text
+from graphopt.evaluate import bootstrap
+from graphopt.runtime import Decoder, Speculation, open_session
+
+Choice = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One excerpt: seconds for all new tokens, and calls of the model."""
+
+    plain: float
+    drafted: float
+    again: float
+    calls: int
+    same: bool
+
+
+def plainly(decoder: Decoder, prompt: Sequence[int], count: int, choose: Choice) -> tuple[list[int], float]:
+    decoder.reset()
+    made = [int(choose(decoder.append(np.asarray(prompt))[0])[-1])]
+    started = time.perf_counter()
+    while len(made) < count:
+        made.append(int(choose(decoder.append(np.asarray(made[-1:]))[0])[-1]))
+    return made, time.perf_counter() - started
+
+
+def drafted(
+    decoder: Decoder, prompt: Sequence[int], count: int, choose: Choice
+) -> tuple[list[int], float, int]:
+    decoder.reset()
+    speculation = Speculation(decoder, choose)
+    tokens = speculation.tokens(prompt, count)
+    made = [next(tokens)]
+    started = time.perf_counter()
+    made += tokens
+    return made, time.perf_counter() - started, speculation.calls
+
+
+def forced(decoder: Decoder, text: Sequence[int]) -> Choice:
+    """A choice that says what `text` says, and looks at all the logits first, as a real one does."""
+
+    def choose(logits: Any) -> Any:
+        logits.argmax(-1)
+        return np.asarray(text[decoder.length + 1 - len(logits) : decoder.length + 1])
+
+    return choose
+
+
+def measure(decoder: Decoder, text: Sequence[int], args: argparse.Namespace) -> Measured:
+    prompt, count = text[: args.prompt], args.new
+    choose = (lambda logits: logits.argmax(-1)) if args.own_words else forced(decoder, text)
+    first, plain = plainly(decoder, prompt, count, choose)
+    second, fast, calls = drafted(decoder, prompt, count, choose)
+    _, again = plainly(decoder, prompt, count, choose)
+    return Measured(plain, fast, again, calls, first == second)
+
+
+def excerpts(tokens: Sequence[int], args: argparse.Namespace) -> list[list[int]]:
+    """Evenly spread pieces of a prompt and as much again as is made."""
+    length = args.prompt + args.new
+    starts = np.linspace(0, len(tokens) - length, args.excerpts).astype(int)
+    return [list(tokens[start : start + length]) for start in starts]
+
+
+def ratio(times: Sequence[tuple[float, float]]) -> str:
+    """Of the total of the first times to the total of the second."""
+    found = bootstrap([np.asarray([pair]) for pair in times], lambda x: float(x[:, 0].sum() / x[:, 1].sum()))
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("package", type=Path)
+    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--new", type=int, default=192)
+    parser.add_argument("--excerpts", type=int, default=6)
+    parser.add_argument("--own-words", action="store_true")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    tokenizer = Tokenizer(args.package)
+    texts = {"code": built_in_text().content, "prose": "\n".join(topics.topics.values())}
+    session = open_session(args.package)
+    decoder = Decoder(session, capacity=args.prompt + args.new)
+    print("| text | tokens a call | drafts: times as fast as plain | plain again | plain tok/s | same text |")
+    print("|---|---|---|---|---|---|")
+    results = {}
+    for name, content in texts.items():
+        tokens = tokenizer.plain(content)
+        found = [measure(decoder, text, args) for text in excerpts(tokens, args)]
+        results[name] = [asdict(one) for one in found]
+        made = (args.new - 1) * len(found)
+        calls = made / sum(one.calls for one in found)
+        rate = made / sum(one.plain for one in found)
+        print(
+            f"| {name} | {calls:.2f} | {ratio([((m.plain + m.again) / 2, m.drafted) for m in found])} "
+            f"| {ratio([(m.plain, m.again) for m in found])} | {rate:.1f} "
+            f"| {sum(m.same for m in found)} of {len(found)} |",
+            flush=True,
+        )
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""quantize-kv: the cache of keys and values in 8-bit integers."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from graphopt.errors import BadInput
+from graphopt.ir import consumers, save_model
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass, QuantizedCache
+from graphopt.runtime import Decoder, open_session
+
+from ._nodes import MICROSOFT, Nodes, static_dim
+
+_SCALES = slice(12, 14)
+_INPUTS = 17
+_UNPROVEN = "scales hold for the model's own keys and values, and a piece of it is fed with others"
+
+
+class QuantizeKv(Pass):
+    """The cache of GroupQueryAttention becomes int8, with a scale for each channel of each head.
+
+    Before: GroupQueryAttention(.., past_key, past_value), the cache float32
+    After:  GroupQueryAttention(.., past_key, past_value, .., k_scale, v_scale), the cache int8
+    A quarter of the bytes, and attention over a long past has less to read. Scales come from what the model
+    itself says: it continues a few random tokens, drawing each next one, and the largest magnitude of each
+    channel is levelled to 127; anything beyond is clipped. They are decisions, replayed from a lock.
+    Refuses: a cache that is no input and output of the graph, is used elsewhere, is not float32, or is
+    quantized already; a model that cannot be run on tokens alone.
+    """
+
+    name: ClassVar[str] = "quantize-kv"
+    level: ClassVar[Level] = Level.COMPRESS
+    contract: ClassVar[Contract] = Contract.lossy("sqnr", 12.0)
+    main_graph_only: ClassVar[bool] = True
+
+    @dataclass(frozen=True)
+    class Options:
+        """texts and tokens: how many texts, each of how many tokens, the scales are taken from; margin: how
+        much larger than what was seen a value may be before it is clipped.
+        """
+
+        texts: int = 4
+        tokens: int = 64
+        margin: float = 1.1
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        found = []
+        for node in graph:
+            if node.domain != MICROSOFT or node.op_type != "GroupQueryAttention":
+                continue
+            reason = _unfit(node)
+            if reason is None:
+                found.append(node)
+            else:
+                yield NearMiss(node.name or node.op_type, reason)
+        if not found:
+            return
+        try:
+            largest = context.decide(self.name, lambda: self._largest(found, context))
+        except BadInput as error:
+            yield NearMiss(self.name, f"the model cannot be run on tokens: {error}")
+            return
+        for node in found:
+            yield _quantized(node, largest, self.options.margin)
+
+    def _largest(self, nodes: list[ir.Node], context: Context) -> dict[str, list[float]]:
+        """By cache input, the largest magnitude in each channel of each head, to three digits."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(context.model, path)
+            decoder = Decoder(open_session(path), batch=self.options.texts)
+            _continue(decoder, self.options.tokens, context.config.get("bos_token_id"))
+            cache = decoder.cache()
+        found = {}
+        for node in nodes:
+            for past, rotated in zip(node.inputs[3:5], (True, False), strict=True):
+                assert past is not None
+                assert past.name is not None
+                channels = np.abs(cache[past.name])
+                if rotated:
+                    _at_any_position(channels, node)
+                found[past.name] = [float(f"{x:.3g}") for x in channels.max((0, 2)).ravel()]
+        return found
+
+
+def _at_any_position(keys: NDArray[np.float32], node: ir.Node) -> None:
+    """Replace the magnitudes of two channels that `node` rotates into each other by that of both together.
+
+    A text that is longer than those looked at turns slow pairs to angles that were not seen.
+    """
+    half = static_dim(node.inputs[7], 1) if node.attributes.get_int("do_rotary", 0) else None
+    if half is None:
+        return
+    beside = node.attributes.get_int("rotary_interleaved", 0)
+    one, other = (
+        (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if beside else (slice(half), slice(half, 2 * half))
+    )
+    keys[..., one] = keys[..., other] = np.hypot(keys[..., one], keys[..., other])
+
+
+def _continue(decoder: Decoder, count: int, opening: Any) -> None:
+    """Feed `count` tokens: `opening` if there is one, four random ones, then what the model itself draws."""
+    rng = np.random.default_rng(0)
+    batch, vocabulary = decoder.batch, decoder.vocabulary
+    tokens = rng.integers(0, vocabulary, (batch, min(4, count)))
+    if isinstance(opening, int):
+        tokens[:, 0] = opening
+    while True:
+        logits = decoder.append(tokens)[:, -1].astype(np.float64)
+        if decoder.length >= count:
+            return
+        # The largest of logits with Gumbel noise is a draw from their softmax.
+        tokens = (logits + rng.gumbel(size=logits.shape)).argmax(-1)[:, None]
+
+
+def _unfit(node: ir.Node) -> str | None:
+    """Why the cache of a GroupQueryAttention cannot be made int8, if it cannot."""
+    if any(value is not None for value in node.inputs[_SCALES]):
+        return "its cache is quantized already"
+    past, present = node.inputs[3:5], node.outputs[1:3]
+    if len(present) != 2 or any(v is None or not v.is_graph_input() or len(v.uses()) != 1 for v in past):
+        return "its past is no input of the graph, or not its alone"
+    if any(not v.is_graph_output() or consumers(v) for v in present):
+        return "its present is no output of the graph, or used inside it"
+    if any(v is None or v.dtype != ir.DataType.FLOAT for v in past):
+        return "its cache is not float32"
+    if any(static_dim(v, 1) is None or static_dim(v, 3) is None for v in past):
+        return "the number or the size of its heads is not known"
+    return None
+
+
+def _quantized(node: ir.Node, largest: dict[str, list[float]], margin: float) -> Edit:
+    make = Nodes(node.name or "attention")
+    inputs: list[ir.Value | None] = [*node.inputs, *[None] * (_INPUTS - len(node.inputs))]
+    pasts, presents = [v for v in node.inputs[3:5] if v is not None], node.outputs[1:3]
+    heads = static_dim(pasts[0], 1)
+    assert heads is not None
+    scales = np.stack([_levels(largest[past.name or ""], margin) for past in pasts])
+    taken = [_int8(past) for past in pasts]
+    inputs[3:5] = taken
+    inputs[_SCALES] = [
+        make.constant(scale.reshape(1, heads, 1, -1), np.float32, f"{kind}_scale")
+        for kind, scale in zip("kv", scales, strict=True)
+    ]
+    results = make.many(
+        node.op_type,
+        inputs,
+        "int8",
+        [node.outputs[0], *map(_int8, presents)],
+        domain=MICROSOFT,
+        **dict(node.attributes),
+        k_quant_type="PER_CHANNEL",
+        v_quant_type="PER_CHANNEL",
+        kv_cache_bit_width=8,
+    )
+    return Edit(
+        "cache in int8",
+        remove=[node],
+        insert=make.nodes,
+        initializers=make.initializers,
+        replace=dict(zip(node.outputs, results, strict=True)),
+        add_inputs=taken,
+        drop_inputs=pasts,
+        adapter=QuantizedCache(
+            tuple(v.name or "" for v in pasts),
+            tuple(v.name or "" for v in presents),
+            heads,
+            tuple(map(float, scales.ravel())),
+        ),
+        unproven=_UNPROVEN,
+    )
+
+
+def _levels(largest: list[float], margin: float) -> NDArray[np.float32]:
+    """The scale of each channel; a channel that was always zero gets one, so that it stays zero."""
+    scales = np.asarray(largest, np.float32) * np.float32(margin / 127)
+    return np.where(scales > 0, scales, np.float32(1))
+
+
+def _int8(value: ir.Value) -> ir.Value:
+    return ir.Value(name=value.name, shape=value.shape, type=ir.TensorType(ir.DataType.INT8))

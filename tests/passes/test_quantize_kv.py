@@ -1,0 +1,116 @@
+"""An int8 cache: what it takes and gives, how far off it is, in one buffer, and where it is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphopt.pipeline import QuantizedCache, Step, adapter_from_json
+from graphopt.runtime import Decoder
+from graphopt.testing import session
+from tests.passes._canonical import GEMMA2, Domain, Shape
+from tests.passes._runs import LOWERING, Lowered
+
+SHAPE = Shape(positions=64)
+TOKENS = np.random.default_rng(0).integers(1, SHAPE.vocab, 40)
+CHAIN = ("pack-qkv", *LOWERING, "dead-code", "cse")
+
+
+@pytest.fixture(scope="module")
+def plain() -> Lowered:
+    return Lowered(SHAPE, *CHAIN)
+
+
+@pytest.fixture(scope="module")
+def quantized() -> Lowered:
+    return Lowered(SHAPE, *CHAIN, Step("quantize-kv", {"tokens": 40}))
+
+
+def noise(lowered: Lowered, name: str) -> float:
+    """The error of an output of a first prompt, root mean square over root mean square, at its worst."""
+    reference = Lowered(lowered.shape)
+    worst = 0.0
+    for case in Domain(lowered.shape).cases(np.random.default_rng(1)):
+        if not case.name.startswith("prefill"):
+            continue  # its past is random, not the model's own
+        expected, got = reference.run(case.feeds)[name], lowered.run(case.feeds)[name]
+        where = np.broadcast_to(case.compare[name], expected.shape)
+        error, size = (got - expected)[where], expected[where]
+        worst = max(worst, float(np.sqrt((error**2).mean() / (size**2).mean())))
+    return worst
+
+
+def test_every_layer_takes_and_gives_int8(quantized: Lowered) -> None:
+    opened = session(quantized.model)
+    kinds = {spec.name: spec.type for spec in [*opened.get_inputs(), *opened.get_outputs()]}
+
+    assert {kind for name, kind in kinds.items() if name.startswith(("past", "present"))} == {"tensor(int8)"}
+    assert kinds["logits"] == "tensor(float)"
+    assert sum(isinstance(a, QuantizedCache) for a in quantized.result.adapters) == SHAPE.layers
+
+
+@pytest.mark.parametrize("shape", [SHAPE, GEMMA2], ids=["llama", "gemma2"])
+def test_what_it_says_through_its_adapters_is_close(shape: Shape) -> None:
+    lowered = Lowered(shape, *CHAIN, Step("quantize-kv", {"tokens": 40}))
+
+    assert 0 < noise(lowered, "logits") < 0.05
+    assert 0 < noise(lowered, "present.0.key") < 0.05
+
+
+def test_scales_that_are_too_small_are_seen() -> None:
+    lowered = Lowered(SHAPE, *CHAIN, Step("quantize-kv", {"tokens": 40, "margin": 0.1}))
+
+    assert noise(lowered, "logits") > 0.05
+
+
+@pytest.mark.parametrize("capacity", [None, 40, 64], ids=["growing", "shared", "shared-with-room"])
+def test_decoding_with_one_buffer(plain: Lowered, quantized: Lowered, capacity: int | None) -> None:
+    exact, decoder = Decoder(session(plain.model)), Decoder(session(quantized.model), capacity=capacity)
+    pieces = np.split(TOKENS, [20, 21, 22, 30])
+    expected, got = (
+        np.concatenate([d.append(p, keep=len(p))[0].copy() for p in pieces]) for d in (exact, decoder)
+    )
+
+    assert 0 < (got - expected).std() < 0.02 * expected.std()
+    whole = Decoder(session(quantized.model)).append(TOKENS, keep=40)[0]
+    np.testing.assert_allclose(got, whole, atol=1e-4)
+
+
+def test_pairs_that_rotate_into_each_other_share_a_scale() -> None:
+    """Far beyond the texts the scales come from, slow pairs are at angles that were not seen."""
+    shape = Shape(positions=2048)
+    lowered = Lowered(shape, *CHAIN, Step("quantize-kv", {"tokens": 8}))
+    tokens = np.random.default_rng(5).integers(1, shape.vocab, 2000)
+    exact, int8 = (Decoder(session(model)) for model in (Lowered(shape, *CHAIN).model, lowered.model))
+    expected, got = exact.append(tokens), int8.append(tokens)
+    key = lowered.context.decisions["quantize-kv"]["past_key_values.0.key"]
+
+    assert key[:8] == key[8:16]
+    assert np.abs(got - expected).std() < 0.05 * expected.std()
+
+
+def test_scales_are_decisions(quantized: Lowered) -> None:
+    decided = quantized.context.decisions["quantize-kv"]
+
+    assert set(decided) == {f"past_key_values.{i}.{kind}" for i in range(2) for kind in ("key", "value")}
+    assert all(len(v) == SHAPE.kv_heads * SHAPE.head and min(v) > 0 for v in decided.values())
+
+
+def test_the_adapter_survives_json() -> None:
+    adapter = QuantizedCache(("k",), ("pk",), 2, (0.1, 0.2, 0.3, 0.4))
+    cache = np.asarray([[[[0.31, -9.0]], [[50.0, 0.0]]]], np.float32)
+    again = adapter_from_json(adapter.to_json())
+    fed: Any = again.feeds({"k": cache})["k"]
+
+    assert again == adapter
+    np.testing.assert_array_equal(fed, [[[[3, -45]], [[127, 0]]]])
+    np.testing.assert_allclose(again.results({"pk": fed})["pk"], [[[[0.3, -9.0]], [[38.1, 0.0]]]], rtol=1e-6)
+
+
+def test_it_is_not_done_twice(quantized: Lowered) -> None:
+    twice = Lowered(SHAPE, *CHAIN, Step("quantize-kv", {"tokens": 8}), Step("quantize-kv", {"tokens": 8}))
+
+    assert twice.result.records[-1].applied == 0
+    assert "its cache is quantized already" in twice.near_misses()

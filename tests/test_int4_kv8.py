@@ -1,0 +1,49 @@
+"""The embedded model with its keys and values in int8, from recipe to text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from graphopt import Package, optimize
+from graphopt.runtime import TextModel
+
+PROMPT = "def area(width, height):\n    return"
+
+
+@pytest.fixture(scope="module")
+def package(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path) -> Package:
+    def build(folder: Path) -> None:
+        optimize(tiny_coder, folder / "package", recipe="int4-kv8")
+
+    return Package.load(cached("tiny-coder-int4-kv8", build) / "package")
+
+
+def test_it_keeps_the_budget_and_its_cache_in_int8(package: Package) -> None:
+    assert package.manifest.closing_check == "passed"
+    assert package.manifest.quantized_cache
+    kinds = {p.dtype for p in package.manifest.graphs["model"].inputs if p.name.startswith("past")}
+    assert kinds == {"int8"}
+    assert {a["kind"] for a in package.manifest.adapters} == {"last-token-logits", "quantized-cache"}
+
+
+def test_edits_that_nothing_can_decide_say_so(package: Package) -> None:
+    (record,) = (p for p in package.report().passes if p.step == "quantize-kv")
+
+    assert {(e.verdict, e.how) for e in record.edits} == {("unproven", "not run")}
+    assert all("fed with others" in e.reason for e in record.edits)
+
+
+def test_it_says_what_genai_says(package: Package) -> None:
+    served = TextModel(package.path).generate(PROMPT, max_new_tokens=8)
+
+    assert package.generate(PROMPT, max_new_tokens=8) == "".join(served)
+
+
+def test_it_is_measured_in_our_loop(package: Package) -> None:
+    found = package.bench(prompt_tokens=8, new_tokens=3, rounds=1, control=False)
+
+    assert found.speed.steps.value > 0
+    assert found.speed.prefill is not None
