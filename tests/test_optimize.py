@@ -367,7 +367,7 @@ def test_wrong_destinations_are_refused_before_the_work(
         raise AssertionError("the export began")
 
     package = optimize(write(FLOATS), tmp_path / "out", recipe=recipe)
-    monkeypatch.setattr("graphopt._driver.export", never)
+    monkeypatch.setattr("graphopt._driver.export_parts", never)
 
     with pytest.raises(BadInput, match="not empty"):
         optimize(tmp_path / "net.onnx", package.path, recipe=recipe)
