@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
+from graphopt.export._widen import widen_masks
 from graphopt.families import ExportInputs
 
 __all__ = ["OPSET", "CannotTrace", "reported", "trace"]
@@ -62,6 +63,7 @@ def _export(model: Any, inputs: ExportInputs) -> ir.Model:
     shapes = _dynamic_shapes(inputs)
     config = OnnxConfig(dynamic=True, dynamic_shapes=shapes, opset_version=OPSET, optimize=False)
     program: ir.Model = OnnxExporter().export(model, dict(inputs.kwargs), config).program
+    widen_masks(program)
     return program
 
 

@@ -93,6 +93,7 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {"num_hidden_layers": 3, "block_types": ["recurrent", "recurrent", "attention"]},
     "reformer": {"axial_pos_embds_dim": [32, 32], "axial_pos_shape": [8, 16]},
     "blt": {"num_hidden_layers": 2},
+    "mobilebert": {"embedding_size": 32, "intra_bottleneck_size": 64},
     "xmod": {"default_language": "en_XX"},
     "zaya": {"num_experts_per_tok": 1},
     "esmc": {"num_key_value_heads": 4},
@@ -177,12 +178,18 @@ def write_tiny(which: str, model_type: str, folder: Path) -> Any:
     except AttributeError as error:
         raise ValueError(f"{TASKS[which].auto} builds nothing of {type(config).__name__}: {error}") from error
     randomize(model)
-    model.eval()
+    _save(model, config, folder)
+    if type(transformers.AutoConfig.from_pretrained(folder)) not in auto._model_mapping:
+        raise ValueError(f"{TASKS[which].auto} cannot load what it built: it saves {model.config.model_type}")
+    # As transformers reads it: of Youtu's tied embedding it makes the padding's row zero.
+    loaded = auto.from_pretrained(folder)
+    _save(loaded, config, folder)
+    return loaded
+
+
+def _save(model: Any, config: Any, folder: Path) -> None:
     model.save_pretrained(folder)
-    if type(config) in auto._model_mapping and type(config) is not type(model.config):
+    if type(model.config) is not type(config):
         # The text part of a larger model: its checkpoints have the configuration of the whole.
         config.architectures = model.config.architectures
         config.save_pretrained(folder)
-    if type(transformers.AutoConfig.from_pretrained(folder)) not in auto._model_mapping:
-        raise ValueError(f"{TASKS[which].auto} cannot load what it built: it saves {model.config.model_type}")
-    return model

@@ -189,6 +189,18 @@ def test_a_result_that_is_missing_is_an_error() -> None:
         rename(model, INPUTS)
 
 
+def test_a_mask_for_all_queries_alike_has_a_row_for_each() -> None:
+    def attend(module: Small, x: torch.Tensor) -> torch.Tensor:
+        heads = x[:, None]
+        hidden = (x[:, :, 0] < 0)[:, None, None, :] * -1e4
+        return torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, hidden)[:, 0]
+
+    x = np.random.default_rng(0).standard_normal((2, 5, 4)).astype(np.float32)
+    x[:, 0, 0] = 1
+    expected = attend(Small(None), torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(run(exported(attend), x), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_size_that_tracing_fixes_is_refused() -> None:
     with pytest.raises(BadInput, match="only works for one rows size of 'x': tracing fixed it at 3"):
         exported(lambda module, x: x @ module.weight if x.shape[1] == 3 else x)
