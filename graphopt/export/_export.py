@@ -80,10 +80,23 @@ def export_parts(
                 f"{source.path} is an ONNX file: its task cannot be chosen", hint="Leave --task out."
             )
         model = load_model(source.path)
+        _name_nodes(model)
         return [Exported(model, Interface.of(model), ONNX_TASK)]
     say("loading PyTorch and transformers")
     require_exporter()
     return _export_folder(source.path, task, trust_remote_code, say)
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """A name for each node without one: passes call what they make after what was there."""
+    taken = {node.name for node in model.graph.all_nodes()}
+    for number, node in enumerate(model.graph.all_nodes()):
+        if not node.name:
+            name = f"{node.op_type}_{number}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            node.name = name
 
 
 def _export_folder(folder: Path, task: str, trust_remote_code: bool, say: Progress) -> list[Exported]:

@@ -44,3 +44,13 @@ def test_it_says_what_was_in_the_way(
     explained = capsys.readouterr().out.partition(" raise-gelu: ")[2]
     assert explained
     assert all(line in explained for line in said)
+
+
+def test_nodes_without_names_are_told_apart(tmp_path: Path) -> None:
+    twice = GELU.replace("y = Mul(d, half)", "e = Mul(d, half) f = Div(e, root) g = Erf(f) h = Add(g, one)")
+    twice = twice.replace("h = Add(g, one)", "h = Add(g, one) i = Mul(e, h) y = Mul(i, half)")
+    onnx.save(parser.parse_model(twice), tmp_path / "gelu.onnx")
+    arguments = ["optimize", str(tmp_path / "gelu.onnx"), "-o", str(tmp_path / "out"), "--no-validate"]
+    assert run([*arguments, "--recipe", "lossless"]) == 0
+    made = onnx.load(tmp_path / "out" / "model.onnx")
+    assert [node.op_type for node in made.graph.node] == ["Gelu", "Gelu"]
