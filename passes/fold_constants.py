@@ -107,10 +107,6 @@ def _fold(node: ir.Node, context: Context, room: int) -> Sequence[ir.TensorProto
     if node.op_type == "Transpose":
         return _within(_transposed(node), room)
     arrays = [None if value is None else const_of(value) for value in node.inputs]
-    if (
-        node.op_type == "Range"
-    ):  # one number in a vector is a number to the runtime, but not if it is constant
-        arrays = [a.reshape(()) if a is not None and a.size == 1 else a for a in arrays]
     if any(
         v is not None and (a is None or a.dtype.kind in "OSU")
         for a, v in zip(arrays, node.inputs, strict=True)
@@ -228,6 +224,8 @@ def _result_bytes(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int
         )
         total = 0
         for result in found.values():
+            if result.WhichOneof("value") != "tensor_type":
+                return None
             shape = result.tensor_type.shape
             if not result.tensor_type.HasField("shape") or any(
                 not d.HasField("dim_value") for d in shape.dim

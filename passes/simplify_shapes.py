@@ -10,6 +10,8 @@ import onnx_ir as ir
 from graphopt.ir import const_of
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Outcome, Pass
 
+from ._nodes import Nodes
+
 
 class SimplifyShapes(Pass):
     """Reshape's computed shape becomes a constant; a Reshape or Transpose of another is merged with it.
@@ -19,6 +21,9 @@ class SimplifyShapes(Pass):
     A leading dimension equal to the input's in the same place is written 0, one more unknown is written -1.
     Before: Reshape(Reshape(x, a), b); Transpose(Transpose(x, p), q)
     After:  Reshape(x, b); Transpose(x, q after p)
+    Before: Range(a, b[1], c)
+    After:  Range(a, Squeeze(b), c): the operator is of numbers, and onnxruntime refuses vectors that it finds
+            to be constant
     Refuses: two dimensions that neither are constant nor stand where the input has the same symbol; a
     dimension of size zero.
     """
@@ -29,6 +34,9 @@ class SimplifyShapes(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
+            if node.domain == "" and node.op_type == "Range" and any(map(_is_one_in_a_vector, node.inputs)):
+                yield _of_numbers(node)
+                continue
             latest: ir.Node | None = node
             while latest is not None and (new := _simpler(latest)) is not None:
                 summary, inputs, attributes, initializers = new
@@ -48,6 +56,22 @@ class SimplifyShapes(Pass):
                     replace={latest.outputs[0]: made.outputs[0]},
                 )
                 latest = made if outcome is Outcome.APPLIED else None
+
+
+def _is_one_in_a_vector(value: ir.Value | None) -> bool:
+    return value is not None and value.shape is not None and list(value.shape) == [1]
+
+
+def _of_numbers(node: ir.Node) -> Edit:
+    make = Nodes(f"{node.outputs[0].name}/of_numbers")
+    inputs = [
+        make.op("Squeeze", [value], f"number{index}", dtype=value.dtype, shape=[])
+        if value is not None and _is_one_in_a_vector(value)
+        else value
+        for index, value in enumerate(node.inputs)
+    ]
+    made = make.op("Range", inputs, "range", like=node.outputs[0])
+    return Edit("Range of numbers", remove=[node], insert=make.nodes, replace={node.outputs[0]: made})
 
 
 _New = tuple[str, list[ir.Value | None], list[ir.Attr], list[ir.Value]]
