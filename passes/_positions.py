@@ -25,13 +25,15 @@ class Tables:
     """cos and sin [positions, rotated size], and the integer value that says which rows to take.
 
     `positions` is [batch, sequence], [1, sequence] or [sequence]; `heads_axis` says where cos and sin leave
-    room for the heads: 1 in [batch, heads, sequence, size], 2 in [batch, sequence, heads, size].
+    room for the heads: 1 in [batch, heads, sequence, size], 2 in [batch, sequence, heads, size]. With
+    `short`, the last that many rows are those for calls whose positions are all below that number.
     """
 
     cos: Array
     sin: Array
     positions: ir.Value
     heads_axis: int
+    short: int = 0
 
 
 def rotary_tables(cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Context) -> Tables | str:
@@ -39,7 +41,8 @@ def rotary_tables(cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Contex
 
     They are read off at positions 0..max_position_embeddings - 1 (or the rows of the table that the graph
     itself gathers from) and checked against the graph at random positions, small and large ones, in calls of
-    several shapes: what depends on the length of the call or on its other positions is refused.
+    several shapes. Where they are others once a position reaches original_max_position_embeddings, there are
+    two tables in one; what depends otherwise on the length of a call or on its other positions is refused.
     """
     found = _positions(cos, sin)
     if found is None:
@@ -53,12 +56,25 @@ def rotary_tables(cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Contex
     if others:
         return f"cos and sin depend on more than the positions: {others[0]}"
     try:
-        return _read(piece, positions, count)
+        read = _read(piece, positions, count)
+        short = _original_length(context)
+        if isinstance(read, str) and short is not None and short < count:
+            longer = _read(piece, positions, count, short)
+            read = read if isinstance(longer, str) else longer
+        return read
     except Exception as error:  # onnxruntime has a class for each of its errors, with no common one
         return f"cos and sin cannot be computed: {error}"
 
 
-def _read(piece: ir.Model, positions: ir.Value, count: int) -> Tables | str:
+def _original_length(context: Context) -> int | None:
+    """How long texts were before a model was made to read longer ones, where its configuration says so."""
+    scaling = context.config.get("rope_parameters") or context.config.get("rope_scaling") or {}
+    name = "original_max_position_embeddings"
+    found = context.config.get(name) or (scaling.get(name) if isinstance(scaling, dict) else None)
+    return found if isinstance(found, int) else None
+
+
+def _read(piece: ir.Model, positions: ir.Value, count: int, short: int = 0) -> Tables | str:
     shape = positions.shape
     assert shape is not None
     assert positions.dtype is not None
@@ -66,8 +82,11 @@ def _read(piece: ir.Model, positions: ir.Value, count: int) -> Tables | str:
     tables = [y.reshape(-1, y.shape[-1]) for y in run(np.arange(count)[None])]
     if any(t.shape[0] != count for t in tables):
         return "cos and sin are not one row a position"
+    if short:
+        of_short = [y.reshape(-1, y.shape[-1]) for y in run(np.arange(short)[None])]
+        tables = [np.concatenate(both) for both in zip(tables, of_short, strict=True)]
     axes: set[int] = set()
-    for ids in _calls(count):
+    for ids in _calls(count, short):
         if not run.takes(ids):
             continue
         for table, got in zip(tables, run(ids), strict=True):
@@ -76,9 +95,12 @@ def _read(piece: ir.Model, positions: ir.Value, count: int) -> Tables | str:
                 return "cos and sin are not [batch, 1, sequence, size] or [batch, sequence, 1, size]"
             if ids.shape[1] > 1:
                 axes.add(axis)
-            if not np.allclose(got.reshape(*ids.shape, -1), table[ids], rtol=0, atol=_LAST_BITS):
+            rows = ids + (count if ids.max() < short else 0)
+            if not np.allclose(got.reshape(*ids.shape, -1), table[rows], rtol=0, atol=_LAST_BITS):
                 return "a row of cos or sin is not a function of its position alone"
-    return Tables(tables[0], tables[1], positions, axes.pop()) if len(axes) == 1 else "cos and sin differ"
+    if len(axes) != 1:
+        return "cos and sin differ"
+    return Tables(tables[0], tables[1], positions, axes.pop(), short)
 
 
 @dataclass(frozen=True)
@@ -98,10 +120,13 @@ class _Run:
         return evaluate(self.piece, {self.name: fed.astype(self.dtype)})
 
 
-def _calls(count: int) -> Iterator[Array]:
-    """Positions int64[batch, sequence] below every fourth power of two up to `count`."""
+def _calls(count: int, short: int) -> Iterator[Array]:
+    """Positions int64[batch, sequence] below every fourth power of two up to `count`, and around `short`."""
     rng = np.random.default_rng(0)
     limit = 4
+    if short:
+        yield np.asarray([[0, short - 1]])
+        yield np.asarray([[0, short]])
     while True:
         limit = min(limit, count)
         for shape in _SHAPES:

@@ -41,7 +41,9 @@ class RaiseRope(Pass):
     Before: Concat(the same of x[:r], x[r:]), the first r entries of each head rotated
     After:  RotaryEmbedding(x, ..), rotary_embedding_dim = r
     Any scaling of the frequencies comes along, because the tables are read off the graph by running it.
-    Refuses: tables that are not a function of the position alone (dynamic scaling); halves or pairs of them
+    Long RoPE, with other tables once a position reaches original_max_position_embeddings, becomes one table
+    of both, and positions that are moved to its end in shorter calls.
+    Refuses: tables that depend otherwise on more than the position (dynamic scaling); halves or pairs of them
     that differ; positions that are not bounded.
     """
 
@@ -181,6 +183,8 @@ def _per_row(tables: Tables, x: ir.Value, make: Nodes) -> ir.Value:
     assert positions.shape is not None
     if positions.dtype != ir.DataType.INT64:
         positions = make.op("Cast", [positions], "int64", like=positions, dtype=ir.DataType.INT64, to=7)
+    if tables.short:
+        positions = _of_length(positions, tables, make)
     assert positions.shape is not None
     wanted = [x.shape[0], x.shape[axis]]
     if list(positions.shape) == wanted and all(isinstance(d, int) or d.value is not None for d in wanted):
@@ -191,6 +195,20 @@ def _per_row(tables: Tables, x: ir.Value, make: Nodes) -> ir.Value:
     ]
     target = make.op("Concat", sizes, "size", dtype=ir.DataType.INT64, shape=[2], axis=0)
     return make.op("Expand", [positions, target], "positions", dtype=ir.DataType.INT64, shape=wanted)
+
+
+def _of_length(positions: ir.Value, tables: Tables, make: Nodes) -> ir.Value:
+    """`positions`, moved behind the rows for long calls where all are below `tables.short`."""
+    int64 = ir.DataType.INT64
+    limit = make.constant(tables.short, np.int64, "short")
+    behind, zero = (
+        make.constant(len(tables.cos) - tables.short, np.int64, "behind"),
+        make.constant(0, np.int64, "zero"),
+    )
+    longest = make.op("ReduceMax", [positions], "longest", dtype=int64, shape=[], keepdims=0)
+    is_short = make.op("Less", [longest, limit], "is_short", dtype=ir.DataType.BOOL, shape=[])
+    offset = make.op("Where", [is_short, behind, zero], "offset", dtype=int64, shape=[])
+    return make.op("Add", [positions, offset], "rows", like=positions)
 
 
 def _raised(rotation: _Rotation, operands: _Operands) -> Edit:
