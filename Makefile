@@ -60,6 +60,7 @@ corpus: venv
 	$(BIN)/python -W ignore -m tests.corpus.backend $(CORPUS)
 	$(BIN)/python -W ignore -m tests.corpus.transformers $(CORPUS)
 	$(BIN)/python -m tests.corpus.table
+	$(BIN)/python -W ignore -m tests.corpus.graphs --check
 
 peers: venv
 	$(BIN)/python benchmarks/peers.py

@@ -1,11 +1,14 @@
-"""Exported models as text without weights: `python -m tests.corpus.graphs [MAP/TYPE...]`.
+"""Exported models as text without weights: `python -m tests.corpus.graphs [--check] [FAMILY...]`.
 
 Each file in tests/corpus/graphs is a tiny model's graph as the exporter leaves it. Its header says which
-family and configuration it is of, and how many kernels the lossless recipe makes of it.
+family and configuration it is of, how many kernels the lossless recipe makes of it, and what one of its
+layers consists of then. With --check nothing is written: it tells which files another export would change.
 """
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import json
 import re
 import sys
@@ -14,26 +17,25 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.printer
 import onnx_ir as ir
 
 from graphopt import registry
 from graphopt.export import export, resolve_source
-from graphopt.families import Interface
-from graphopt.ir import checker_problems, parse, to_proto
+from graphopt.families import InputDomain, Interface
+from graphopt.ir import checker_problems, has_data, parse, to_proto
 from graphopt.pipeline import Context, RunOptions, load_recipe, run_recipe
 from graphopt.testing._example import header_of
+from tests.corpus._layers import layer_of
 
 FOLDER = Path(__file__).parent / "graphs"
-KINDS = (
-    "causal/qwen3 causal/gemma2 causal/falcon causal/olmo2 causal/gpt_neox causal/codegen causal/mixtral "
-    "causal/opt causal/bloom causal/deepseek_v3 masked/bert masked/modernbert"
-)
 COUNTED = (
     "Attention",
     "GroupQueryAttention",
     "LayerNormalization",
+    "MoE",
     "RMSNormalization",
     "RotaryEmbedding",
     "SkipLayerNormalization",
@@ -42,48 +44,81 @@ COUNTED = (
     "ReduceMean",
 )
 _SHOWN_BYTES = 64
-_FIELDS = ("vocab_size", "pad_token_id", "sliding_window", "type_vocab_size")
+_FIELDS = ("vocab_size", "pad_token_id", "sliding_window", "type_vocab_size", "max_position_embeddings")
+_FIELDS += ("original_max_position_embeddings",)
 
 
-def lowered(model: ir.Model, header: dict[str, str]) -> dict[str, int]:
-    """Run the lossless recipe for the CPU over `model`; counts of what tells how far it is lowered."""
+def domain_of(model: ir.Model, header: dict[str, str]) -> InputDomain:
+    """The legal inputs of a graph that was read."""
+    family = registry.resolve("model family", header["family"], registry.families())()
+    return family.input_domain(Interface.of(model), json.loads(header["config"]))
+
+
+def lower(model: ir.Model, header: dict[str, str]) -> None:
+    """Run the lossless recipe for the CPU over `model`."""
     target = registry.resolve("target", "cpu", registry.targets())()
     recipe = load_recipe("lossless")
     config: dict[str, Any] = json.loads(header["config"])
-    family = registry.resolve("model family", header["family"], registry.families())()
-    domain = family.input_domain(Interface.of(model), config)
-    context = Context(model, target=target, domain=domain, config=config, task=header["task"])
+    context = Context(
+        model, target=target, domain=domain_of(model, header), config=config, task=header["task"]
+    )
     run_recipe(model, recipe.expanded(target.lowering(recipe)), context, RunOptions(verify="off"))
     problems = checker_problems(model)
     assert not problems, problems
+
+
+def census(model: ir.Model) -> dict[str, dict[str, int]]:
+    """Counts of what tells how far a lowered graph is, and of everything in its second layer."""
     found = Counter(node.op_type for node in model.graph.all_nodes())
-    return {name: found[name] for name in COUNTED if found[name]}
+    return {"lowered": {n: found[n] for n in COUNTED if found[n]}, "layer": layer_of(model.graph)}
 
 
 def read(path: Path) -> tuple[dict[str, str], ir.Model]:
-    """The header and the graph of a file."""
+    """The header and the graph of a file, its weights made up."""
     head, _, graph = path.read_text(encoding="utf-8").partition("--- graph\n")
-    return header_of(path, head), parse(graph)
+    model = parse(graph)
+    rng = np.random.default_rng(0)
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and not has_data(tensor):
+            shape = tensor.shape.numpy()
+            array = rng.standard_normal(shape) / max(1, np.prod(shape[1:])) ** 0.5
+            value.const_value = ir.tensor(array.astype(np.float32), name=value.name)
+    return header_of(path, head), model
 
 
-def write(which: str, model_type: str) -> Path:
-    """Export the tiny model of a type, and write its file."""
-    from tests.corpus._tiny import write_tiny
-    from tests.corpus._types import TASKS
+def made(name: str) -> str:
+    """The text of the file of a family, from an export of its tiny model."""
+    from tests.corpus._families import FAMILIES, task_of, write_family
 
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
-        write_tiny(which, model_type, Path(folder))
-        exported = export(resolve_source(folder), task=TASKS[which].task or "auto")
-        config = {name: v for name in _FIELDS if (v := (exported.config or {}).get(name)) is not None}
+        write_family(name, Path(folder))
+        exported = export(resolve_source(folder), task=task_of(FAMILIES[name]))
+        config = {field: v for field in _FIELDS if (v := (exported.config or {}).get(field)) is not None}
         assert exported.family is not None
         header = {"family": exported.family.name, "task": exported.task, "config": json.dumps(config)}
         graph = _text(exported.model)
-    header["lowered"] = json.dumps(lowered(parse(graph), header))
-    lines = "".join(f"{key}: {value}\n" for key, value in header.items())
-    path = FOLDER / f"{which}-{model_type}.txt"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"{lines}--- graph\n{graph}", encoding="utf-8")
-    return path
+    return "".join(f"{key}: {value}\n" for key, value in header.items()) + f"--- graph\n{graph}"
+
+
+def with_census(text: str) -> str:
+    """`text` with what becomes of it in its header."""
+    head, mark, graph = text.partition("--- graph\n")
+    head = "".join(line for line in head.splitlines(True) if not line.startswith(("lowered:", "layer:")))
+    with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
+        path = Path(folder) / "graph.txt"
+        path.write_text(text, encoding="utf-8")
+        header, model = read(path)
+        lower(model, header)
+    lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in census(model).items())
+    return head + lines + mark + graph
+
+
+def file_of(name: str) -> Path:
+    """Where the graph of a family is kept."""
+    from tests.corpus._families import FAMILIES
+
+    return FOLDER / f"{FAMILIES[name].which}-{name}.txt"
 
 
 def _text(model: ir.Model) -> str:
@@ -96,9 +131,15 @@ def _text(model: ir.Model) -> str:
         node.ClearField("name")
         node.ClearField("doc_string")
         del node.metadata_props[:]
-    for tensor in graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    for index, tensor in enumerate(graph.initializer):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
             del tensor.external_data[1:]
+        else:  # indices: made-up ones would be out of bounds
+            whole = model.graph.initializers[tensor.name].const_value
+            assert whole is not None
+            graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(whole.numpy(), tensor.name))
     for value in (*graph.input, *graph.output, *graph.value_info):
         del value.metadata_props[:]
         value.ClearField("doc_string")
@@ -108,7 +149,28 @@ def _text(model: ir.Model) -> str:
     return str(onnx.printer.to_text(proto))
 
 
+def main() -> int:
+    """Write the files, or tell which would change."""
+    from tests.corpus._families import FAMILIES
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="FAMILY")
+    parser.add_argument("--check", action="store_true", help="write nothing, show what would change")
+    parser.add_argument("--census", action="store_true", help="export nothing, count anew")
+    arguments = parser.parse_args()
+    changed = 0
+    for name in arguments.names or FAMILIES:
+        path = file_of(name)
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+        new = with_census(old if arguments.census else made(name))
+        changed += new != old
+        print(path.name, "as it was" if new == old else "changed", flush=True)
+        if new != old and arguments.check:
+            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), n=0))
+        elif not arguments.check:
+            path.write_text(new, encoding="utf-8")
+    return int(bool(changed and arguments.check))
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:] or KINDS.split():
-        made = write(*argument.split("/"))
-        print(made, read(made)[0]["lowered"], flush=True)
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The families that every release lowers in full: how a tiny model of each is made.
+
+Heads of 32 where only a part is rotated, so that the part is what the kernel takes, as in the real models.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+
+from tests._models import randomize
+from tests.corpus._tiny import tiny_config, write_tiny
+from tests.corpus._types import TASKS
+
+
+class Family(NamedTuple):
+    """A map of `_types.TASKS`, or "image"; a model type; what its tiny configuration has besides."""
+
+    which: str
+    model_type: str
+    extra: dict[str, Any]
+
+
+_WIDE = {"hidden_size": 128, "head_dim": 32}
+_LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
+_LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+_LONG = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+_LONG |= {"short_factor": [1.0 + 0.1 * i for i in range(8)], "long_factor": [2.0 + 0.3 * i for i in range(8)]}
+_LONG |= {"original_max_position_embeddings": 16}
+_IMAGE = {"image_size": 32, "patch_size": 8, "num_labels": 5}
+_VIT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+_CONVNEXT = {"hidden_sizes": [16, 32], "depths": [2, 2], "num_stages": 2, "patch_size": 4}
+
+
+def _causal(model_type: str, **extra: Any) -> Family:
+    return Family("causal", model_type, extra)
+
+
+FAMILIES: dict[str, Family] = {
+    "llama": _causal("llama"),
+    "llama3": _causal("llama", rope_parameters=_LLAMA3),
+    "mistral": _causal("mistral"),
+    "qwen2": _causal("qwen2"),
+    "qwen3": _causal("qwen3"),
+    "gemma": _causal("gemma"),
+    "gemma2": _causal("gemma2"),
+    "gemma3": _causal("gemma3_text"),
+    "phi": _causal("phi", **_WIDE),
+    "phi3": _causal("phi3"),
+    "phi4": _causal("phi3", **_WIDE, rope_parameters=_LONG, original_max_position_embeddings=16),
+    "smollm3": _causal("smollm3"),
+    "olmo2": _causal("olmo2"),
+    "granite": _causal("granite"),
+    "starcoder2": _causal("starcoder2"),
+    "gpt2": _causal("gpt2"),
+    "gpt_neox": _causal("gpt_neox"),
+    "gptj": _causal("gptj"),
+    "codegen": _causal("codegen"),
+    "falcon": _causal("falcon"),
+    "falcon-new": _causal("falcon", new_decoder_architecture=True, num_kv_heads=2),
+    "cohere": _causal("cohere"),
+    "cohere2": _causal("cohere2"),
+    "glm": _causal("glm"),
+    "glm4": _causal("glm4"),
+    "mixtral": _causal("mixtral"),
+    "qwen2_moe": _causal("qwen2_moe"),
+    "qwen3_moe": _causal("qwen3_moe"),
+    "olmoe": _causal("olmoe"),
+    "gpt_oss": _causal("gpt_oss"),
+    "opt": _causal("opt"),
+    "bloom": _causal("bloom"),
+    "deepseek_v3": _causal("deepseek_v3"),
+    "bert": Family("masked", "bert", {}),
+    "roberta": Family("masked", "roberta", {}),
+    "distilbert": Family("masked", "distilbert", {}),
+    "modernbert": Family("masked", "modernbert", {}),
+    "deberta-v2": Family("masked", "deberta-v2", {}),
+    "vit": Family("image", "vit", _VIT | _IMAGE),
+    "convnext": Family("image", "convnext", _IMAGE | _CONVNEXT),
+}
+
+
+def task_of(family: Family) -> str:
+    """What graphopt calls the task of these models."""
+    return "image-classification" if family.which == "image" else TASKS[family.which].task or "auto"
+
+
+def write_family(name: str, folder: Path) -> None:
+    """Write the tiny model of a family as a checkpoint."""
+    which, model_type, extra = FAMILIES[name]
+    if not extra:
+        write_tiny(which, model_type, folder)
+        return
+    if which == "image":
+        config = transformers.AutoConfig.for_model(model_type, **extra)
+        auto = transformers.AutoModelForImageClassification
+    else:
+        plain = tiny_config(model_type, decoder=which == "causal").to_dict()
+        config = transformers.AutoConfig.for_model(**{**plain, **extra, "model_type": model_type})
+        auto = getattr(transformers, TASKS[which].auto)
+    torch.manual_seed(0)
+    model = auto.from_config(config, dtype=torch.float32)
+    randomize(model)
+    model.eval().save_pretrained(folder)
