@@ -12,6 +12,6 @@ from .image_classifier import ImageClassifier
 from .seq2seq import Seq2Seq
 
 PACK = Pack(
-    families=(CausalLM, Encoder, ImageClassifier, Seq2Seq),
+    families=(CausalLM, Seq2Seq, Encoder, ImageClassifier),
     models={"tiny-coder": Path(__file__).parent / "tiny_coder"},
 )

@@ -36,7 +36,8 @@ class Encoder(Family):
     tasks = tuple(_CLASSES)
 
     def matches(self, config: Mapping[str, Any], task: str) -> bool:
-        return not config.get("is_encoder_decoder", False) and config.get("vocab_size") is not None
+        both = config.get("is_encoder_decoder", False) and task != "fill-mask"  # BART fills masks, too
+        return not both and config.get("vocab_size") is not None
 
     def model_class(self, task: str) -> str:
         return _CLASSES[task]

@@ -20,8 +20,10 @@ from typing import Any
 
 import torch
 
+from tests.corpus._limits import allow
 from tests.corpus._tiny import write_tiny
 
+SECONDS = 120
 Attempt = tuple[str, str, dict[str, Any]]
 
 
@@ -63,6 +65,7 @@ def main(which: str, model_type: str) -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
+    allow(SECONDS)
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         model = write_tiny(which, model_type, Path(folder))
     for way, attention, kwargs in attempts(model):

@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -34,32 +37,43 @@ def _work(which: str, model_type: str, pipe: Any) -> None:
     pipe.send(examine(which, model_type))
 
 
-def run(which: str, model_type: str) -> dict[str, Any]:
-    """Examine a type in a process of its own."""
+def examined(names: Sequence[str], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names (MAP/TYPE) with what was found out about them, each in a process of its own, `jobs` at a time."""
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    worker = context.Process(target=_work, args=(which, model_type, there))
-    worker.start()
-    there.close()
+    waiting, running = list(reversed(names)), dict[Any, tuple[str, Any]]()
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            name = waiting.pop()
+            here, there = context.Pipe(duplex=False)
+            worker = context.Process(target=_work, args=(*name.split("/"), there))
+            worker.start()
+            there.close()
+            running[here] = name, worker
+        for pipe in multiprocessing.connection.wait(list(running), HANGS) or list(running):
+            name, worker = running.pop(pipe)
+            yield name, _answer(pipe, worker)
+            worker.kill()
+            worker.join()
+
+
+def _answer(pipe: Any, worker: Any) -> dict[str, Any]:
     slow = {"outcome": "too slow", "reason": f"over {SECONDS} s"}
+    if not pipe.poll():
+        return slow
     try:
-        found: dict[str, Any] = here.recv() if here.poll(HANGS) else slow
+        found: dict[str, Any] = pipe.recv()
     except EOFError:
         worker.join()
-        found = {"outcome": "crashed", "reason": f"the process ended with {worker.exitcode}"}
         if took_too_long(worker.exitcode):
-            found = slow
-    worker.kill()
-    worker.join()
+            return slow
+        return {"outcome": "crashed", "reason": f"the process ended with {worker.exitcode}"}
     return found
 
 
-def without_graphopt(which: str, model_type: str) -> dict[str, Any]:
+def without_graphopt(name: str) -> dict[str, Any]:
     """What `tests.corpus.plain` says."""
-    command = [sys.executable, "-m", "tests.corpus.plain", which, model_type]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=lambda: allow(SECONDS)
-    )
+    command = [sys.executable, "-m", "tests.corpus.plain", *name.split("/")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if took_too_long(done.returncode):
         return {"exported": False, "said": f"over {SECONDS} s"}
     return {"exported": done.returncode == 0, "said": (done.stdout or done.stderr[-400:]).strip()}
@@ -82,6 +96,8 @@ def main() -> None:
     parser.add_argument("types", nargs="*", help="find out about these again (MAP/TYPE or TYPE)")
     parser.add_argument("--fresh", action="store_true", help="forget every stored result")
     parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--jobs", type=int, default=cores, help="so many types at a time")
     parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
     arguments = parser.parse_args()
     _load_everything()
@@ -90,17 +106,16 @@ def main() -> None:
     names = [f"{w}/{t}" for w, task in TASKS.items() if task.task for t in ordered(w)]
     wanted = [n for n in names if n in arguments.types or n.partition("/")[2] in arguments.types]
     store.forget(wanted)
-    for name in wanted or names:
-        if name not in store:
-            found = run(*name.split("/"))
-            store.add(name, found)
-            told = found.get("reason") or found.get("stayed") or ""
-            print(name, found["outcome"], found.get("seconds", ""), str(told)[:150], flush=True)
-    for name in wanted or names:
-        found = store[name]
-        if found["outcome"] in ("not exported", "too slow") and "plain" not in found:
-            store.add(name, found | {"plain": without_graphopt(*name.split("/"))})
-            print(name, "without graphopt:", store[name]["plain"]["exported"], flush=True)
+    for name, found in examined([n for n in wanted or names if n not in store], arguments.jobs):
+        store.add(name, found)
+        told = found.get("reason") or found.get("stayed") or ""
+        print(name, found["outcome"], found.get("seconds", ""), str(told)[:150], flush=True)
+    failed = [n for n in wanted or names if store[n]["outcome"] in ("not exported", "too slow")]
+    failed = [n for n in failed if "plain" not in store[n]]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for name, plain in zip(failed, pool.map(without_graphopt, failed), strict=True):
+            store.add(name, store[name] | {"plain": plain})
+            print(name, "without graphopt:", plain["exported"], flush=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def write(folder: Path, **fields: Any) -> Path:
         ("BertForSequenceClassification", "bert", "encoder", "text-classification"),
         ("DistilBertForTokenClassification", "distilbert", "encoder", "token-classification"),
         ("BertForQuestionAnswering", "bert", "encoder", "question-answering"),
+        ("BartForConditionalGeneration", "bart", "seq2seq", "text2text-generation"),
         ("ViTForImageClassification", "vit", "image-classifier", "image-classification"),
     ],
 )
@@ -63,8 +64,8 @@ def test_a_configuration_that_does_not_say_what_it_is_for(tmp_path: Path) -> Non
 
 
 def test_an_architecture_no_family_covers_is_named(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, model_type="t5", architectures=["T5ForConditionalGeneration"]))
-    with pytest.raises(BadInput, match="T5ForConditionalGeneration"):
+    config = load_config(write(tmp_path, model_type="wav2vec2", architectures=["Wav2Vec2ForCTC"]))
+    with pytest.raises(BadInput, match="Wav2Vec2ForCTC"):
         choose_family(config, "auto")
 
 
@@ -107,3 +108,8 @@ def test_fields_have_their_common_names() -> None:
         77,
     )
     assert fields["model_type"] == "gpt2"
+
+
+def test_an_encoder_decoder_fills_masks_if_it_is_asked_to(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model_type="bart", architectures=["BartForConditionalGeneration"]))
+    assert choose_family(config, "fill-mask")[0].name == "encoder"
