@@ -12,6 +12,8 @@ from .fold_constants import FoldConstants
 from .fuse_experts import FuseExperts
 from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
+from .lower_causal_conv import LowerCausalConv
+from .lower_linear_attention import LowerLinearAttention
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .pack_qkv import PackQkv
@@ -42,6 +44,8 @@ PACK = Pack(
         FuseExperts,
         LastTokenHead,
         LowerAttention,
+        LowerCausalConv,
+        LowerLinearAttention,
         LowerQuickGelu,
         LowerSkipNorm,
         PackQkv,

@@ -180,10 +180,9 @@ class _Names:
     def of(cls, graph: ir.Graph) -> _Names | None:
         shapes = {value.name: value.shape for value in graph.inputs if value.shape is not None}
         mask, ids = shapes.get("attention_mask"), shapes.get("input_ids", shapes.get("inputs_embeds"))
-        past = next(
-            (s for name, s in shapes.items() if len(s) == 4 and (name or "").startswith("past")), None
-        )
-        sequence, cached, total = (_symbol(s, axis) for s, axis in ((ids, 1), (past, 2), (mask, 1)))
+        states = (s for name, s in shapes.items() if len(s) == 4 and (name or "").startswith("past"))
+        cached = next(filter(None, (_symbol(state, 2) for state in states)), None)
+        sequence, total = _symbol(ids, 1), _symbol(mask, 1)
         if sequence is None or cached is None or len({sequence, cached, total}) < 3:
             return None
         return cls(sequence, cached, total)

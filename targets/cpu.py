@@ -19,7 +19,14 @@ from graphopt.targets import CompileReport, Target, Unsupported
 
 from ._kernels import CpuCapabilities
 
-_LOWERING = ("last-token-head", "lower-attention", "lower-skip-norm", "lower-quick-gelu")
+_LOWERING = (
+    "last-token-head",
+    "lower-attention",
+    "lower-linear-attention",
+    "lower-causal-conv",
+    "lower-skip-norm",
+    "lower-quick-gelu",
+)
 _ISA = (
     "avx2",
     "avx512f",

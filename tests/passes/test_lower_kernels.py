@@ -250,3 +250,82 @@ def test_norms_of_queries_and_keys_cannot_go_inside() -> None:
     ones = np.ones(SIZE, np.float32)
     with pytest.raises(Exception, match="q_norm_weight"):
         gqa({**Call(1, 6, 0).feeds, "q_norm_weight": ones, "k_norm_weight": ones}, do_rotary=1)
+
+
+def _recurrence(call: dict[str, Array]) -> tuple[Array, Array]:
+    """Linear attention token by token in float64: results [batch, sequence, heads, size] and the state."""
+    state, results = call["state"].astype(np.float64), []
+    for t in range(call["query"].shape[1]):
+        now = {name: array[:, t].astype(np.float64) for name, array in call.items() if name != "state"}
+        if "decay" in now:
+            decay = np.exp(now["decay"])
+            state = state * (decay[..., None] if decay.ndim == 3 else decay[..., None, None])
+        value = now["value"]
+        if "beta" in now:
+            value = (value - np.einsum("bhkv,bhk->bhv", state, now["key"])) * now["beta"][..., None]
+        state = state + now["key"][..., None] * value[..., None, :]
+        results.append(np.einsum("bhkv,bhk->bhv", state, now["query"]))
+    return np.stack(results, 1), state
+
+
+@pytest.mark.parametrize("sequence", [1, 5])
+@pytest.mark.parametrize("by_key", [False, True], ids=["decay-by-head", "decay-by-key"])
+@pytest.mark.parametrize("rule", ["linear", "gated", "delta", "gated_delta"])
+def test_linear_attention_goes_on_from_a_state(rule: str, by_key: bool, sequence: int) -> None:
+    rng, (batch, heads, key, value) = np.random.default_rng(0), (2, 3, 8, 4)
+    call = {
+        "query": (heads, key),
+        "key": (heads, key),
+        "value": (heads, value),
+        "decay": (heads,),
+        "beta": (heads,),
+    }
+    if by_key:
+        call["decay"] = (heads, key)
+    wanted = [n for n in call if (n != "decay" or "gated" in rule) and (n != "beta" or "delta" in rule)]
+    drawn = {n: rng.standard_normal((batch, sequence, *call[n])).astype(np.float32) / 2 for n in wanted}
+    drawn |= {"state": rng.standard_normal((batch, heads, key, value)).astype(np.float32)}
+    if "decay" in drawn:
+        drawn["decay"] = -np.abs(drawn["decay"])
+    names = [n if n in drawn else "" for n in ("query", "key", "value", "state", "decay", "beta")]
+    node = helper.make_node(
+        "LinearAttention", names, ["y", "present"], domain="com.microsoft",
+        q_num_heads=heads, kv_num_heads=heads, update_rule=rule, scale=1.0,
+    )  # fmt: skip
+    feeds = {n: a if n == "state" else a.reshape(batch, sequence, -1) for n, a in drawn.items()}
+
+    y, present = _run(node, feeds)
+
+    results, state = _recurrence(drawn)
+    np.testing.assert_allclose(y, results.reshape(batch, sequence, -1), atol=1e-5)
+    np.testing.assert_allclose(present, state, atol=1e-5)
+
+
+@pytest.mark.parametrize("sequence", [1, 2, 5])
+def test_a_causal_convolution_goes_on_from_a_state_one_shorter_than_its_kernel(sequence: int) -> None:
+    rng, (batch, channels, size) = np.random.default_rng(0), (2, 6, 4)
+    feeds = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in {
+            "x": (batch, channels, sequence),
+            "weight": (channels, 1, size),
+            "bias": (channels,),
+            "state": (batch, channels, size - 1),
+        }.items()
+    }
+    node = helper.make_node(
+        "CausalConvWithState",
+        list(feeds),
+        ["y", "present"],
+        domain="com.microsoft",
+        ndim=1,
+        activation="silu",
+    )
+
+    y, present = _run(node, feeds)
+
+    whole = np.concatenate([feeds["state"], feeds["x"]], -1)
+    taps = np.stack([whole[..., t : t + size] for t in range(sequence)], 2)
+    made = (taps * feeds["weight"]).sum(-1) + feeds["bias"][:, None]
+    np.testing.assert_allclose(y, made / (1 + np.exp(-made)), atol=1e-5)
+    np.testing.assert_array_equal(present, whole[..., -(size - 1) :])
