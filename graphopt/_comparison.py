@@ -149,7 +149,8 @@ def compare_with_source(
         text = built_in_text()
         logits = as_logits(reference, exported.interface)
         measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
-        cases = on_text(cases, Tokenizer(folder).plain(text.content[:CHARACTERS]), reference)
+        tokens = Tokenizer(folder).plain(text.content[:CHARACTERS])
+        cases = on_text(cases, tokens, reference, exported.interface)
     check = closing_check(
         reference,
         package,

@@ -201,8 +201,13 @@ def _port(value: ir.Value) -> Port:
 
 def _shares_memory(model: ir.Model) -> bool:
     """Whether a cache of fixed size can stand for past and present: nothing but attention kernels that take
-    one looks at the past."""
-    past = [value for value in model.graph.inputs if (value.name or "").startswith("past_key_values.")]
+    one looks at a past that grows. A state that does not grow is no cache."""
+    past = [
+        value
+        for value in model.graph.inputs
+        if (value.name or "").startswith("past_key_values.")
+        if not all(isinstance(dim, int) for dim in (value.shape or (None, None))[1:])
+    ]
     return bool(past) and all(
         user.op_type == "GroupQueryAttention" and index in (3, 4)
         for value in past

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt._accuracy import Model
-from graphopt.families import Case
+from graphopt.families import Case, Interface
 
 __all__ = ["on_text"]
 
@@ -19,10 +20,13 @@ PAST, PRESENT = "past_key_values.", "present."
 Tokens = NDArray[np.int64]
 
 
-def on_text(cases: Iterable[Case], tokens: Sequence[int], reference: Model) -> Iterator[Case]:
+def on_text(
+    cases: Iterable[Case], tokens: Sequence[int], reference: Model, interface: Interface
+) -> Iterator[Case]:
     """Each case of a causal language model several times, with consecutive `tokens` for its random ones.
 
-    Keys and values of its past are those that `reference` computes for the text before.
+    The states of its past are those that `reference`, which has this `interface`, computes for the text
+    before.
     """
     text = np.asarray(tokens, np.int64)
     start = 0
@@ -38,12 +42,12 @@ def on_text(cases: Iterable[Case], tokens: Sequence[int], reference: Model) -> I
             width = feeds["input_ids"].shape[1]
             ids = filled[:, -width:]
             feeds["input_ids"] = np.where(mask[:, -width:] != 0, ids, feeds["input_ids"])
-            feeds |= _past(feeds, filled[:, :-width], mask[:, :-width], reference)
+            feeds |= _past(feeds, filled[:, :-width], mask[:, :-width], reference, interface)
             yield replace(case, feeds=feeds)
 
 
 def _past(
-    feeds: Mapping[str, np.ndarray], ids: Tokens, mask: Tokens, reference: Model
+    feeds: Mapping[str, np.ndarray], ids: Tokens, mask: Tokens, reference: Model, interface: Interface
 ) -> dict[str, np.ndarray]:
     if not ids.shape[1]:
         return {}
@@ -51,6 +55,15 @@ def _past(
     earlier |= {"input_ids": ids, "attention_mask": mask}
     if "position_ids" in feeds:
         earlier["position_ids"] = np.maximum(mask.cumsum(1) - 1, 0) * mask
-    empty = {n: a[:, :, :0] for n, a in feeds.items() if n.startswith(PAST)}
+    empty = {
+        spec.name: np.zeros(
+            [
+                0 if dim == "past" else size
+                for dim, size in zip(spec.dims, feeds[spec.name].shape, strict=True)
+            ],
+            spec.dtype,
+        )
+        for spec in interface.matching(re.escape(PAST) + ".*")
+    }
     results = reference({**earlier, **empty})
     return {name: np.asarray(results[name.replace(PAST, PRESENT)]) for name in empty}

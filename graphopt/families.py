@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -174,6 +175,13 @@ class Part(ABC):
     @abstractmethod
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
         """A sample call of `model`, a `PreTrainedModel` on the meta device. Every mask in it has a zero."""
+
+    def tracing(self, model: Any) -> AbstractContextManager[None]:
+        """What holds while `model` is called by `export_inputs` and traced: code in a form that can be.
+
+        It computes what the model computes; the closing check compares with the model as it is.
+        """
+        return nullcontext()
 
     @abstractmethod
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:

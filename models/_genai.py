@@ -9,6 +9,8 @@ from typing import Any
 
 from graphopt.families import PackageContext, TensorSpec
 
+from ._state import with_states
+
 _SEARCH = (
     "do_sample",
     "temperature",
@@ -19,6 +21,12 @@ _SEARCH = (
     "length_penalty",
 )
 _PAST = r"past_key_values\.\d+\.(key|value)"
+_FIXED = {"conv_state": "conv", "recurrent_state": "recurrent"}
+"""States of one size at any length, and what the settings call them."""
+_LEFT = (
+    "onnxruntime-genai pads batches on the right, where this model's state runs over the padding: "
+    "give it prompts of one length"
+)
 
 
 def write_genai_config(
@@ -29,7 +37,16 @@ def write_genai_config(
     Model type "decoder" stands for any decoder-only model: genai refuses families it does not name. Token
     ids and search defaults come from the source's generation_config.json, else its config.json.
     """
-    past = context.interface.matching(_PAST)
+    past, states = context.interface.matching(_PAST), with_states(context.interface)
+    unknown = {state.kind for state in states} - {"key", "value", *_FIXED}
+    if unknown or not past:
+        what = (
+            f"it takes no {', '.join(sorted(unknown))}"
+            if unknown
+            else "it needs a layer with keys and values"
+        )
+        return [f"onnxruntime-genai cannot run this model: {what}"]
+    fixed = {kind: name for kind, name in _FIXED.items() if any(state.kind == kind for state in states)}
     sizes = {(spec.dims[1], spec.dims[3]) for spec in past}
     if len(sizes) != 1:
         return ["onnxruntime-genai cannot run this model: its layers have caches of different sizes"]
@@ -46,16 +63,18 @@ def write_genai_config(
             "decoder": {
                 "filename": context.file,
                 "hidden_size": config["hidden_size"],
-                "num_hidden_layers": len(past) // 2,
+                "num_hidden_layers": 1 + max(state.layer for state in states),
                 "num_attention_heads": config["num_attention_heads"],
                 "num_key_value_heads": heads,
                 "head_size": head_size,
                 "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
-                "inputs": _inputs(context),
+                "inputs": _inputs(context)
+                | {f"past_{name}_names": f"past_key_values.%d.{kind}" for kind, name in fixed.items()},
                 "outputs": {
                     "logits": "logits",
                     "present_key_names": "present.%d.key",
                     "present_value_names": "present.%d.value",
+                    **{f"present_{name}_names": f"present.%d.{kind}" for kind, name in fixed.items()},
                 },
             },
         },
@@ -67,7 +86,7 @@ def write_genai_config(
     }
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (staging / "genai_config.json").write_text(text, encoding="utf-8")
-    return []
+    return [_LEFT] if fixed else []
 
 
 def context_length_of(config: Mapping[str, Any]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.families import Case, InputDomain, Interface, Padding
+from graphopt.families import Case, InputDomain, Interface, Padding, TensorSpec
 
 EDGE = 7
 _SHORT_WINDOW = 256
@@ -39,10 +39,21 @@ def mask_of(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
 class DecoderDomain(TokenDomain):
     """A decoder's calls: a mask over past and new positions, positions counting its ones, any keys, values.
 
-    Batches of equal length, or padded on one side; a past that holds padding keeps holding it.
+    Batches of equal length, or padded on one side; a past that holds padding keeps holding it. A state of one
+    size at any length is zero where there is no past, and padding is on the left: a token behind it would
+    go on from a state that has run over the padding.
     """
 
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        return (case for case in self._all_cases(rng) if self._is_legal(case))
+
+    def edges(self, rng: np.random.Generator) -> Iterator[Case]:
+        return (case for case in self._all_edges(rng) if self._is_legal(case))
+
+    def _is_legal(self, case: Case) -> bool:
+        return case.padding != "right" or not any(map(_is_fixed, self.interface.inputs))
+
+    def _all_cases(self, rng: np.random.Generator) -> Iterator[Case]:
         yield self.case(rng, "prefill", [7])
         yield self.case(rng, "prefill-long", [25])
         yield self.case(rng, "prefill-batch", [6, 6, 6])
@@ -55,7 +66,7 @@ class DecoderDomain(TokenDomain):
         yield self.case(rng, "decode-left-padded", [1, 1, 1], past=[4, 13, 7], padding="left")
         yield self.case(rng, "decode-right-padded", [1, 1, 1], past=[4, 13, 7], padding="right")
 
-    def edges(self, rng: np.random.Generator) -> Iterator[Case]:
+    def _all_edges(self, rng: np.random.Generator) -> Iterator[Case]:
         lengths = list(range(1, EDGE + 1))
         yield self.case(rng, "every-left-padding", lengths, padding="left")
         yield self.case(rng, "every-right-padding", lengths, padding="right")
@@ -104,12 +115,28 @@ class DecoderDomain(TokenDomain):
                 feeds[spec.name] = made[spec.name]
             else:
                 shape = [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
-                feeds[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
-        compare = {
-            spec.name: new[:, :, None] != 0 if spec.name == "logits" else mask[:, None, :, None] != 0
-            for spec in self.interface.outputs
-        }
+                values = rng.standard_normal(shape)
+                feeds[spec.name] = (values if max(past) or not _is_fixed(spec) else values * 0).astype(
+                    spec.dtype
+                )
+        compare = {spec.name: self._specified(spec, new, mask) for spec in self.interface.outputs}
         return Case(name, feeds, compare, padding)
+
+    def _specified(self, output: TensorSpec, new: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Which places of `output` are: rows of real tokens, positions of real tokens, a fixed state."""
+        if output.name == "logits":
+            return np.asarray(new[:, :, None] != 0)
+        before = self.interface.input(output.name.replace("present.", "past_key_values.", 1))
+        if before is None or _is_fixed(before):
+            return np.ones([1] * len(output.dims), bool)
+        shape = [1] * len(before.dims)
+        shape[0], shape[before.dims.index("past")] = mask.shape
+        return np.asarray(mask != 0).reshape(shape)
+
+
+def _is_fixed(spec: TensorSpec) -> bool:
+    """Whether this is a state of one size at any length."""
+    return spec.name.startswith("past_key_values.") and "past" not in spec.dims
 
 
 class EncoderDomain(TokenDomain):

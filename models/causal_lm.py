@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
-from ._caches import PAST, PRESENT, Sizes, filled, on_meta, sizes_of, state_names, tensors_of
+from ._caches import on_meta
 from ._files import copy_tokenizer
 from ._genai import context_length_of, write_genai_config
+from ._recurrence import any_length, keeps_one_more, restarts
+from ._state import State, cache_argument, filled_cache, read, states_of, with_states
 from ._text_domain import DecoderDomain
 from ._tokenizer import write_tokenizer
 
 # Different sizes on every axis, so that torch cannot take one for another.
 BATCH, SEQUENCE, PAST_LENGTH = 2, 3, 5
-# What transformers caches a layer in; a dummy stands for a layer that uses another's.
-_KEYS_AND_VALUES = frozenset({"DynamicLayer", "DynamicSlidingWindowLayer", "DummyLayer"})
 
 
 # A language model that also listens is sequence-to-sequence to transformers; on text it is like others.
@@ -30,12 +30,14 @@ _CLASSES = {"text-generation": "AutoModelForCausalLM", "text2text-generation": "
 
 
 class CausalLM(Family):
-    """Decoder-only language models whose state is keys and values.
+    """Decoder-only language models: attention, recurrent layers, convolutions, in any mixture.
 
     The graph takes `input_ids` and `position_ids` int64[batch, sequence], `attention_mask` int64[batch,
-    total] and `past_key_values.N.key/value` float32[batch, heads, past, head size]; it gives `logits`
-    float32[batch, sequence, vocabulary] and `present.N.key/value`, the past followed by the new positions.
-    Caches of sliding-window layers hold every position too, so that one graph is right at any length.
+    total] and its layers' states; it gives `logits` float32[batch, sequence, vocabulary] and the new states.
+    `past_key_values.N.key/value` are float32[batch, heads, past, head size], `present.N.key/value` the past
+    followed by the new positions. Caches of sliding-window layers hold every position too, so that one graph
+    is right at any length. `past_key_values.N.conv_state/recurrent_state` have one size at any length; they
+    are zero before the first token, and a batch is padded on the left or not at all.
     """
 
     name = "causal-lm"
@@ -49,7 +51,6 @@ class CausalLM(Family):
 
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
         import torch
-        from transformers import DynamicCache
 
         def tokens(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=model.device)
@@ -64,14 +65,21 @@ class CausalLM(Family):
         if "position_ids" in inspect.signature(type(model).forward).parameters:
             kwargs["position_ids"] = tokens(BATCH, SEQUENCE)
             dims["position_ids"] = ("batch", "sequence")
-        states, outputs = [], ["logits"]
-        for index, sizes in enumerate(_cache_sizes(model)):
-            for kind, (heads, head_size) in zip(("key", "value"), sizes, strict=True):
-                dims[PAST.format(index, kind)] = ("batch", heads, "past", head_size)
-                outputs.append(PRESENT.format(index, kind))
-            states.append(tuple(torch.zeros(BATCH, h, PAST_LENGTH, d, device=model.device) for h, d in sizes))
-        kwargs |= {"past_key_values": DynamicCache(states), "use_cache": True}
-        return ExportInputs(kwargs, dims, tuple(outputs), derived={"total": "past + sequence"})
+        with on_meta(model):
+            states = states_of(model)
+        dims |= {state.past: state.dims for state in states}
+        sizes = {"batch": BATCH, "past": PAST_LENGTH}
+        tensors = [
+            torch.zeros([sizes[d] if isinstance(d, str) else d for d in state.dims], device=model.device)
+            for state in states
+        ]
+        kwargs[cache_argument(model)] = filled_cache(model, states, tensors)
+        kwargs["use_cache"] = True
+        outputs = ("logits", *(state.present for state in states))
+        return ExportInputs(kwargs, dims, outputs, derived={"total": "past + sequence"})
+
+    def tracing(self, model: Any) -> AbstractContextManager[None]:
+        return any_length(model)
 
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return DecoderDomain(interface, config)
@@ -80,65 +88,50 @@ class CausalLM(Family):
         self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
     ) -> Reference:
         return _CausalReference(
-            load_torch_model(source_dir, self.model_class(task), trust_remote_code=trust_remote_code)
+            load_torch_model(source_dir, self.model_class(task), trust_remote_code=trust_remote_code),
+            with_states(interface),
         )
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
     ) -> list[str]:
-        refused = write_genai_config(source_dir, config, staging, context)
-        if refused:
-            copy_tokenizer(source_dir, staging)
-            return refused
-        return write_tokenizer(source_dir, staging, context_length_of(config))
-
-
-def _cache_sizes(model: Any) -> Sizes:
-    """Heads and head size of the keys and of the values of every layer, as a forward pass makes them."""
-    import torch
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
-    _check_state(model)
-    cache = DynamicCache()
-    tokens = torch.zeros(1, 2, dtype=torch.int64, device=model.device)
-    with torch.no_grad(), on_meta(model):
-        model(input_ids=tokens, attention_mask=torch.ones_like(tokens), past_key_values=cache, use_cache=True)
-    layers = [layer for layer in cache.layers if type(layer) is DynamicLayer and layer.is_initialized]
-    if len(layers) != len(cache.layers) or not layers:
-        raise _other_state(model)
-    return sizes_of(cache)
-
-
-def _check_state(model: Any) -> None:
-    """Refuse a model whose configuration says that its layers keep more than keys and values."""
-    from transformers import DynamicCache
-
-    try:
-        kinds = {type(layer).__name__ for layer in DynamicCache(config=model.config).layers}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return  # it does not say: a forward pass will
-    if kinds - _KEYS_AND_VALUES:
-        raise _other_state(model)
-
-
-def _other_state(model: Any) -> BadInput:
-    return BadInput(
-        f"{type(model).__name__} keeps another state than keys and values; graphopt cannot export it"
-    )
+        notes = write_genai_config(source_dir, config, staging, context)
+        if (staging / "genai_config.json").is_file():
+            return notes + write_tokenizer(source_dir, staging, context_length_of(config))
+        copy_tokenizer(source_dir, staging)
+        return notes
 
 
 class _CausalReference(Reference):
-    def __init__(self, model: Any) -> None:
+    """The model with its own cache: an empty one where the call has no past."""
+
+    def __init__(self, model: Any, states: Sequence[State]) -> None:
         self._model = model
+        self._states = states
+        self._one_by_one, self._one_more = restarts(model), keeps_one_more(model)
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         import torch
 
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
-        cache = filled(PAST, tensors)
-        inputs = {name: tensor for name, tensor in tensors.items() if not name.startswith("past_key_values.")}
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in feeds.items()}
+        held = [tensors.pop(state.past) for state in self._states]
+        new = tensors["input_ids"].shape[1]
+        past = tensors["attention_mask"].shape[1] - new
+        states, values = (self._states, held) if past else ([], [])
+        cache = filled_cache(self._model, states, values, one_more=self._one_more)
+        step = 1 if past and self._one_by_one else new
+        logits = [self._logits(tensors, cache, slice(at, at + step), past) for at in range(0, new, step)]
+        results = {"logits": torch.cat(logits, 1).numpy()}
+        return results | {state.present: read(cache, state).numpy().copy() for state in self._states}
+
+    def _logits(self, tensors: Mapping[str, Any], cache: Any, part: slice, past: int) -> Any:
+        """Of the new tokens in `part`; where no state grows the mask is of them alone."""
+        import torch
+
+        start = 0 if any("past" in state.dims for state in self._states) else past + part.start
+        given = {
+            name: tensor[:, start : past + part.stop] if name == "attention_mask" else tensor[:, part]
+            for name, tensor in tensors.items()
+        }
         with torch.no_grad():
-            logits = self._model(**inputs, past_key_values=cache, use_cache=True).logits
-        names = state_names(PRESENT, len(cache.layers))
-        return {n: t.numpy() for n, t in zip(("logits", *names), (logits, *tensors_of(cache)), strict=True)}
+            return self._model(**given, **{cache_argument(self._model): cache}, use_cache=True).logits

@@ -22,7 +22,6 @@ from ._kernels import CpuCapabilities
 _LOWERING = (
     "last-token-head",
     "lower-attention",
-    "lower-linear-attention",
     "lower-causal-conv",
     "lower-skip-norm",
     "lower-quick-gelu",

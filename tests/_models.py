@@ -75,6 +75,36 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+# Decoders whose layers carry another state than keys and values, or one beside them.
+_SSM = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_n_groups": 2}
+STATEFUL: dict[str, Kind] = {
+    "lfm2": Kind("lfm2", "AutoModelForCausalLM", _DECODER | {"layer_types": ["conv", "full_attention"]}),
+    "qwen3_5": Kind(
+        "qwen3_5_text",
+        "AutoModelForCausalLM",
+        _DECODER
+        | {"layer_types": ["linear_attention", "full_attention"], "head_dim": 16}
+        | {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        | {"linear_key_head_dim": 8, "linear_value_head_dim": 16},
+    ),
+    "falcon_h1": Kind("falcon_h1", "AutoModelForCausalLM", _DECODER | _SSM | {"num_hidden_layers": 1}),
+    "mamba": Kind(
+        "mamba",
+        "AutoModelForCausalLM",
+        {"vocab_size": 4096, "hidden_size": 32, "state_size": 4, "num_hidden_layers": 2, "time_step_rank": 2}
+        | {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0},
+    ),
+    "deepseek_v32": Kind(
+        "deepseek_v32",
+        "AutoModelForCausalLM",
+        _DECODER
+        | {"num_hidden_layers": 1, "num_key_value_heads": 4, "mlp_layer_types": ["dense"]}
+        | {"q_lora_rank": 32, "kv_lora_rank": 16, "head_dim": 16, "qk_rope_head_dim": 16}
+        | {"qk_nope_head_dim": 16, "v_head_dim": 16}
+        | {"index_topk": 64, "index_head_dim": 32, "index_n_heads": 2},
+    ),
+}
+
 
 _PAIR = {"vocab_size": 4096, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1}
 _LAYERS = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 128, "decoder_ffn_dim": 128}
@@ -106,7 +136,7 @@ def write_model(
     kind: str, folder: Path, *, dtype: str = "float32", shard: str = "5GB", **config: Any
 ) -> None:
     """Write `config.json`, safetensors of at most `shard` each, and for text the tokenizer of tiny-coder."""
-    model_type, auto, defaults = (KINDS | SEQ2SEQ)[kind]
+    model_type, auto, defaults = (KINDS | SEQ2SEQ | STATEFUL)[kind]
     made = transformers.AutoConfig.for_model(model_type, **(defaults | config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

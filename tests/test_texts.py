@@ -13,7 +13,7 @@ from tokenizers import models, pre_tokenizers, processors
 from graphopt import BadInput
 from graphopt._text_cases import REPEATS, on_text
 from graphopt._texts import Text, Tokenizer, built_in_text, context_length, read_text, sequences
-from graphopt.families import Case
+from graphopt.families import Case, Interface, TensorSpec
 
 
 @pytest.fixture
@@ -86,6 +86,15 @@ def padded() -> Case:
     )
 
 
+INTERFACE = Interface(
+    (
+        TensorSpec("input_ids", "int64", ("batch", "sequence")),
+        TensorSpec("past_key_values.0.key", "float32", ("batch", 1, "past", 4)),
+    ),
+    (),
+)
+
+
 def test_cases_are_filled_with_consecutive_text_and_the_past_of_the_reference() -> None:
     asked: list[Mapping[str, np.ndarray]] = []
 
@@ -95,7 +104,7 @@ def test_cases_are_filled_with_consecutive_text_and_the_past_of_the_reference() 
             "present.0.key": np.repeat(feeds["input_ids"][:, None, :, None], 4, axis=3).astype(np.float32)
         }
 
-    first, *others = on_text([padded()], range(10, 40), reference)
+    first, *others = on_text([padded()], range(10, 40), reference, INTERFACE)
 
     assert len(others) == REPEATS - 1
     assert first.feeds["input_ids"].tolist() == [[12, 13], [17, 18]]
@@ -109,8 +118,23 @@ def test_cases_are_filled_with_consecutive_text_and_the_past_of_the_reference() 
 def test_text_wraps_around_and_padding_keeps_its_tokens() -> None:
     case = padded()
     case.feeds["attention_mask"][0, 4] = 0  # type: ignore[index]
-    first, *_ = on_text(
-        [case], [7, 8, 9], lambda feeds: {"present.0.key": np.zeros((2, 1, 3, 4), np.float32)}
-    )
+    results = {"present.0.key": np.zeros((2, 1, 3, 4), np.float32)}
+    first, *_ = on_text([case], [7, 8, 9], lambda feeds: results, INTERFACE)
 
     assert first.feeds["input_ids"].tolist() == [[9, 99], [7, 8]]
+
+
+def test_a_state_of_one_size_is_zero_before_the_text_and_then_the_references() -> None:
+    case, state = padded(), TensorSpec("past_key_values.0.conv_state", "float32", ("batch", 3, 2))
+    case.feeds[state.name] = np.ones((2, 3, 2), np.float32)  # type: ignore[index]
+    asked: list[Mapping[str, np.ndarray]] = []
+
+    def reference(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked.append(feeds)
+        return {"present.0.conv_state": np.full((2, 3, 2), 5.0, np.float32)}
+
+    first, *_ = on_text([case], range(10, 40), reference, Interface((state,), ()))
+
+    assert asked[0][state.name].shape == (2, 3, 2)
+    assert not asked[0][state.name].any()
+    assert (first.feeds[state.name] == 5.0).all()

@@ -146,8 +146,9 @@ def _weightless(
 
 
 def _traced(part: Part, network: Any, task: str) -> ir.Model:
-    with quiet(), reported(type(network).__name__):
-        inputs = part.export_inputs(network, task)
-    model = trace(network, inputs)
+    with part.tracing(network):
+        with quiet(), reported(type(network).__name__):
+            inputs = part.export_inputs(network, task)
+        model = trace(network, inputs)
     rename(model, inputs)
     return model

@@ -74,6 +74,8 @@ class Decoder:
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens of the text so far."""
         assert 0 <= length <= self.length
+        if length < self.length and any(all(isinstance(d, int) for d in x.shape[1:]) for x in self._past):
+            raise BadInput("a state that does not grow cannot be rewound")
         if self.capacity is None and length < self.length:
             self._cache = {name: _value(v.numpy()[:, :, :length]) for name, v in self._cache.items()}
         self.length = length
@@ -143,10 +145,13 @@ class Decoder:
             self._binding.bind_output(_present(name), "cpu")
 
     def _empty(self, spec: Any) -> Any:
-        heads, size = spec.shape[1], spec.shape[3]
-        if not isinstance(heads, int) or not isinstance(size, int) or spec.type not in _DTYPES:
+        unknown = sum(not isinstance(dim, int) for dim in spec.shape[1:])
+        if unknown > 1 or spec.type not in _DTYPES:
             raise BadInput(f"the size of the cache {spec.name!r}, {spec.type}{spec.shape}, is unknown")
-        return _value(np.zeros((self.batch, heads, self.capacity or 0, size), _DTYPES[spec.type]))
+        if not unknown and self.capacity is not None:
+            raise BadInput(f"{spec.name!r} does not grow: it cannot be past and present at once")
+        sizes = [dim if isinstance(dim, int) else self.capacity or 0 for dim in spec.shape[1:]]
+        return _value(np.zeros((self.batch, *sizes), _DTYPES[spec.type]))
 
 
 def _value(array: NDArray[Any]) -> Any:

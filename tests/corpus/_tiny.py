@@ -85,7 +85,9 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     | {"indexer_budget": 8, "indexer_compress_ratio": 2, "indexer_kv_heads": 1}
     | {"indexer_n_heads": 2, "indexer_head_dim": 16},
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 16},
-    "granitemoehybrid": {"layer_types": ["attention", "attention"]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]}
+    | {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2, "mamba_d_state": 8},
     "hunyuan_v1_dense": {"head_dim": 16},
     "mamba2": {"head_dim": 16, "num_heads": 8, "expand": 2},

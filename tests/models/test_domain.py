@@ -81,6 +81,40 @@ def test_a_decoders_calls_take_every_way() -> None:
     assert made["decode-right-padded"].feeds["attention_mask"][0].tolist() == [1] * 4 + [0] * 9 + [1]
 
 
+STATEFUL = Interface(
+    (
+        *DECODER.inputs,
+        TensorSpec("past_key_values.1.recurrent_state", "float32", ("batch", 2, 4, 3)),
+        TensorSpec("past_key_values.2.indexer_key", "float32", ("batch", "past", 5)),
+    ),
+    (
+        *DECODER.outputs,
+        TensorSpec("present.1.recurrent_state", "float32", ("batch", 2, 4, 3)),
+        TensorSpec("present.2.indexer_key", "float32", ("batch", "total", 5)),
+    ),
+)
+
+
+@pytest.mark.parametrize("case", cases("causal-lm", STATEFUL), ids=lambda case: case.name)
+def test_a_state_of_one_size(case: Case) -> None:
+    state, mask = case.feeds["past_key_values.1.recurrent_state"], case.feeds["attention_mask"]
+    assert state.shape == (len(mask), 2, 4, 3)
+    assert case.padding != "right"
+    assert state.any() == (mask.shape[1] > case.feeds["input_ids"].shape[1])
+    assert np.broadcast_to(case.compare["present.1.recurrent_state"], state.shape).all()
+    keys = case.compare["present.2.indexer_key"]
+    assert keys.shape == (*mask.shape, 1)
+    assert (keys[..., 0] == (mask == 1)).all()
+
+
+def test_the_calls_with_such_a_state_are_the_others_without_right_padding() -> None:
+    names = {case.name for case in cases("causal-lm", DECODER)}
+    assert names - {c.name for c in cases("causal-lm", STATEFUL)} == {
+        "prefill-right-padded",
+        "decode-right-padded",
+    }
+
+
 def test_an_input_the_graph_lacks_is_not_fed() -> None:
     alibi = Interface(tuple(s for s in DECODER.inputs if s.name != "position_ids"), DECODER.outputs)
     assert all(case.feeds.keys() == {s.name for s in alibi.inputs} for case in cases("causal-lm", alibi))

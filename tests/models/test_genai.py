@@ -12,13 +12,13 @@ import numpy as np
 import onnxruntime_genai as genai
 import pytest
 import tokenizers
-import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from graphopt.export import load_torch_model
 from graphopt.families import Interface, PackageContext, TensorSpec
 from graphopt.registry import families
+from tests._models import STATEFUL
 from tests.export._exports import Built, build
+from tests.models._generation import expected, generate
 
 TEXT = "def add(a, b):\n    return a + b\n\nclass Größe:\n    '''The 世界 of 12345 things.'''\n" * 3
 
@@ -35,32 +35,11 @@ def package(built: Built, folder: Path) -> list[str]:
     return built.family.package_files(built.source, built.config, folder, PackageContext(built.interface))
 
 
-def generate(model: Any, prompts: np.ndarray, new_tokens: int) -> list[list[int]]:
-    parameters = genai.GeneratorParams(model)
-    parameters.set_search_options(
-        batch_size=len(prompts), max_length=prompts.shape[1] + new_tokens, do_sample=False
-    )
-    generator = genai.Generator(model, parameters)
-    generator.append_tokens(prompts.astype(np.int32))
-    while not generator.is_done():
-        generator.generate_next_token()
-    return [list(generator.get_sequence(row))[prompts.shape[1] :] for row in range(len(prompts))]
-
-
-def expected(source: Path, prompt: np.ndarray, new_tokens: int) -> list[int]:
-    """PyTorch's greedy continuation, recomputed from scratch for every token."""
-    network = load_torch_model(source, "AutoModelForCausalLM")
-    ids = torch.from_numpy(prompt.astype(np.int64))[None]
-    with torch.no_grad():
-        for _ in range(new_tokens):
-            ids = torch.cat([ids, network(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)], dim=1)
-    return ids[0, len(prompt) :].tolist()
-
-
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2", "qwen3"])
 def test_genai_generates_what_pytorch_does(kind: str, made: Callable[[str], Built], tmp_path: Path) -> None:
     built = made(kind)
-    assert package(built, tmp_path) == []
+    notes = package(built, tmp_path)
+    assert ["prompts of one length" in note for note in notes] == [True] * (kind in STATEFUL)
     prompt = np.random.default_rng(0).integers(5, 4000, 11)
     (tokens,) = generate(genai.Model(str(tmp_path)), prompt[None], 12)
     assert tokens == expected(built.source, prompt, 12)
@@ -135,6 +114,22 @@ def test_generation_settings_come_from_the_source(tiny_model: Callable[..., Path
 def test_what_genai_cannot_run_is_said(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     notes = write(tiny_model("llama"), tmp_path / "out", context("input_ids", heads=(2, 4)))
     assert notes == ["onnxruntime-genai cannot run this model: its layers have caches of different sizes"]
+    assert not (tmp_path / "out" / "genai_config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (TensorSpec("past_key_values.0.recurrent_state", "float32", ("batch", 4, 8)), "keys and values"),
+        (TensorSpec("past_key_values.0.indexer_key", "float32", ("batch", "past", 8)), "no indexer_key"),
+    ],
+)
+def test_a_state_that_genai_has_no_name_for_is_said(
+    state: TensorSpec, said: str, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = PackageContext(Interface((state,), ()))
+    (note,) = write(tiny_model("llama"), tmp_path / "out", made)
+    assert said in note
     assert not (tmp_path / "out" / "genai_config.json").exists()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from graphopt import BadInput
 from graphopt.evaluate import session_logits
+from graphopt.ir import parse
 from graphopt.runtime import Decoder, TextModel, open_session
 from graphopt.testing import session
 from tests.passes._canonical import canonical_decoder
@@ -112,6 +113,39 @@ def test_a_full_cache(opened: Any) -> None:
 
 def test_vocabulary(opened: Any) -> None:
     assert Decoder(opened).vocabulary == SHAPE.vocab
+
+
+SUMMING = """<ir_version: 10, opset_import: ["" : 23]>
+g (int64[B,S] input_ids, float[B,1] "past_key_values.0.recurrent_state") =>
+  (float[B,S,1] logits, float[B,1] "present.0.recurrent_state")
+<int64[1] one = {1}, int64[1] two = {2}, int64 axis = {1}>
+{
+  tokens = Cast <to = 1> (input_ids)
+  total = ReduceSum <keepdims = 0> (tokens, one)
+  column = Unsqueeze(total, one)
+  "present.0.recurrent_state" = Add("past_key_values.0.recurrent_state", column)
+  sums = CumSum(tokens, axis)
+  all = Add(sums, "past_key_values.0.recurrent_state")
+  logits = Unsqueeze(all, two)
+}
+"""
+
+
+def test_a_state_of_one_size_goes_from_call_to_call() -> None:
+    decoder = Decoder(session(parse(SUMMING)))
+
+    for _ in range(2):
+        assert fed(decoder, [3, 1, 2], np.arange(6)[None])[0, :, 0].tolist() == [0, 1, 3, 6, 10, 15]
+        decoder.reset()
+
+
+def test_a_state_of_one_size_is_neither_shared_nor_rewound() -> None:
+    with pytest.raises(BadInput, match="cannot be past and present at once"):
+        Decoder(session(parse(SUMMING)), capacity=40)
+    decoder = Decoder(session(parse(SUMMING)))
+    decoder.append(np.arange(3))
+    with pytest.raises(BadInput, match="cannot be rewound"):
+        decoder.rewind(1)
 
 
 @dataclass

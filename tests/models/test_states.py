@@ -1,0 +1,131 @@
+"""Decoders that carry more than keys and values: their exports agree with PyTorch in every legal call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+
+from graphopt import BadInput
+from graphopt.export._skeleton import build_skeleton
+from graphopt.ir import load_model
+from graphopt.registry import families
+from graphopt.runtime import Decoder
+from graphopt.testing import session
+from tests._models import STATEFUL
+from tests.export._exports import TOLERANCE, Built, build, worst_difference
+
+CASES = {
+    *("prefill", "prefill-long", "prefill-batch", "prefill-left-padded", "chunk", "chunk-left-padded"),
+    *("decode", "decode-batch", "decode-left-padded"),
+}
+RECURRENT = [kind for kind in STATEFUL if kind != "deepseek_v32"]
+STATES: dict[str, dict[str, tuple[int | str, ...]]] = {
+    "lfm2": {"0.conv_state": (64, 2), "1.key": (2, "past", 16), "1.value": (2, "past", 16)},
+    "qwen3_5": {
+        "0.conv_state": (96, 3),
+        "0.recurrent_state": (4, 8, 16),
+        "1.key": (2, "past", 16),
+        "1.value": (2, "past", 16),
+    },
+    "falcon_h1": {
+        "0.key": (2, "past", 16),
+        "0.value": (2, "past", 16),
+        "0.conv_state": (96, 3),
+        "0.recurrent_state": (4, 16, 8),
+    },
+    "mamba": {
+        f"{n}.{kind}": (64, size)
+        for n in (0, 1)
+        for kind, size in (("conv_state", 3), ("recurrent_state", 4))
+    },
+    "deepseek_v32": {"0.key": (1, "past", 16), "0.value": (1, "past", 16), "0.indexer_key": ("past", 32)},
+}
+
+
+@pytest.fixture
+def made(cached: Callable[..., Path], tiny_model: Callable[..., Path]) -> Callable[[str], Built]:
+    return lambda kind: build(cached, tiny_model(kind), kind)
+
+
+@pytest.mark.parametrize("kind", STATEFUL)
+def test_export_agrees_with_pytorch_in_every_legal_call(kind: str, made: Callable[[str], Built]) -> None:
+    built = made(kind)
+    reference = built.family.reference(built.source, built.task, built.interface)
+    cases = built.cases()
+
+    differences = {
+        name: worst_difference(built.run(case.feeds), reference(case.feeds), case)
+        for name, case in cases.items()
+    }
+
+    assert {name: d for name, d in differences.items() if d > TOLERANCE} == {}
+    assert cases.keys() >= CASES
+
+
+@pytest.mark.parametrize("kind", STATEFUL)
+def test_the_states_are_named_and_sized(kind: str, made: Callable[[str], Built]) -> None:
+    interface = made(kind).interface
+    assert {spec.name: spec.dims for spec in interface.matching("past.*")} == {
+        f"past_key_values.{name}": ("batch", *dims) for name, dims in STATES[kind].items()
+    }
+    assert {spec.name for spec in interface.outputs} == {"logits"} | {f"present.{n}" for n in STATES[kind]}
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_pieces_add_up(kind: str, made: Callable[[str], Built]) -> None:
+    """The graph's own results fed back: 5 tokens, a chunk of 4, then single ones, against one call of 12."""
+    built = made(kind)
+    tokens = built.cases()["prefill-long"].feeds["input_ids"][:, :12]
+    decoder = Decoder(session(load_model(built.file)))
+
+    def fed(*sizes: int) -> Any:
+        decoder.reset()
+        pieces = np.split(tokens, np.cumsum(sizes)[:-1], axis=1)
+        return np.concatenate([decoder.append(piece, keep=piece.shape[1]) for piece in pieces], axis=1)
+
+    assert np.abs(fed(5, 4, 1, 1, 1) - fed(12)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("case", ["chunk", "decode-batch"])
+def test_the_comparison_fails_when_a_state_is_dropped(
+    kind: str, case: str, made: Callable[[str], Built]
+) -> None:
+    built = made(kind)
+    reference = built.family.reference(built.source, built.task, built.interface)
+    call = built.cases()[case]
+    states = [spec for spec in built.interface.matching("past.*") if "past" not in spec.dims]
+    for spec in states:
+        dropped = dict(call.feeds) | {spec.name: np.zeros_like(call.feeds[spec.name])}
+        assert worst_difference(built.run(dropped), reference(call.feeds), call) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_the_comparison_fails_when_padding_runs_into_a_state(kind: str, made: Callable[[str], Built]) -> None:
+    built = made(kind)
+    reference = built.family.reference(built.source, built.task, built.interface)
+    call = built.cases()["prefill-left-padded"]
+    unmasked = dict(call.feeds) | {"attention_mask": np.ones_like(call.feeds["attention_mask"])}
+    assert worst_difference(built.run(unmasked), reference(call.feeds), call) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config", "reason"),
+    [
+        ("rwkv", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 64}, "takes no cache"),
+    ],
+)
+def test_a_state_outside_of_the_cache_is_refused(
+    model_type: str, config: dict[str, Any], reason: str
+) -> None:
+    made = transformers.AutoConfig.for_model(model_type, **config)
+    model = build_skeleton(transformers.AutoModelForCausalLM, made).model
+    family = families()["causal-lm"]()
+
+    with family.tracing(model), pytest.raises(BadInput, match=reason):
+        family.export_inputs(model, "text-generation")
