@@ -130,7 +130,7 @@ def _sizes(model: Any, given: Tensors) -> tuple[Sizes, Sizes, tuple[int, ...]]:
     start = torch.zeros(BATCH, 1, dtype=torch.int64, device=model.device)
     cache = _empty()
     with torch.no_grad(), on_meta(model):
-        results = model(**inputs, decoder_input_ids=start, past_key_values=cache, use_cache=False)
+        results = model(**inputs, decoder_input_ids=start, past_key_values=cache)
     own, cross = cache.self_attention_cache, cache.cross_attention_cache
     if not cross.layers or len(cross.layers) != len(own.layers):
         raise BadInput(
@@ -145,7 +145,7 @@ def _empty() -> Any:
     return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
 
-# `use_cache=False` below: a cache that is given is used, and old code does not cut the tokens to the last.
+# `use_cache` is not said: some encoders refuse True, and Whisper's decoder drops the cache at False.
 
 
 def _encode(forward: Callable[..., Any], **tensors: Any) -> tuple[Any, ...]:
@@ -155,7 +155,7 @@ def _encode(forward: Callable[..., Any], **tensors: Any) -> tuple[Any, ...]:
     first = next(iter(tensors.values()))
     start = torch.zeros((first.shape[0], 1), dtype=torch.int64, device=first.device)
     cache = _empty()
-    forward(**tensors, decoder_input_ids=start, past_key_values=cache, use_cache=False)
+    forward(**tensors, decoder_input_ids=start, past_key_values=cache)
     return tuple(tensors_of(cache.cross_attention_cache))
 
 
@@ -177,7 +177,6 @@ def _decode(forward: Callable[..., Any], width: int = 1, **tensors: Any) -> tupl
         decoder_input_ids=tensors[TOKENS],
         encoder_outputs=Unread(last_hidden_state=unread),
         past_key_values=cache,
-        use_cache=False,
         **({MASK: tensors[SOURCE_MASK]} if SOURCE_MASK in tensors else {}),
     )
     return (results.logits, *tensors_of(cache.self_attention_cache))

@@ -93,7 +93,8 @@ def models(store: Store) -> Iterator[str]:
         yield f"## {task.title}\n"
         found = {t: store[f"{which}/{t}"] for t in ordered(which) if f"{which}/{t}" in store}
         yield from _counts(len(task.types), found.values())
-        yield from _table(found)
+        if found:
+            yield from _table(found)
 
 
 def _counts(total: int, found: Iterable[Result]) -> Iterator[str]:

