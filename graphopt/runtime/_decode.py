@@ -17,6 +17,7 @@ _PAST, _PRESENT = "past_key_values.", "present."
 _TOKENS = {"input_ids", "attention_mask", "position_ids"}
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"
+_LONG = 32
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -53,6 +54,7 @@ class Decoder:
             if spec.name not in _TOKENS | {_KEEP} and not spec.name.startswith(_PAST):
                 raise BadInput(f"input {spec.name!r} is not one of a causal language model's")
         self._binding: Any = None
+        self._after_long: Any = None
         self._bound: dict[str, NDArray[Any]] = {}
         self._ones = np.ones(batch * (capacity or 0), np.int64)
         self._positions = np.arange(capacity or 0)
@@ -96,6 +98,7 @@ class Decoder:
             raise BadInput(f"{total} tokens do not fit in a cache of {self.capacity}")
         if self._binding is None:
             self._binding = self._session.io_binding()
+            self._after_long = _giving_back(self._session)
             self._binding.bind_output(_LOGITS, "cpu")  # outputs come in the order of their first binding
             if self.capacity is not None:
                 self._share()
@@ -111,7 +114,7 @@ class Decoder:
         self._binding.bind_output(_LOGITS, "cpu")
         if self.capacity is None:
             self._grow()
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, self._after_long if tokens.shape[1] > _LONG else None)
         logits, *present = self._binding.get_outputs()
         if self.capacity is None:
             self._cache = dict(zip(self._cache, present, strict=True))
@@ -152,6 +155,17 @@ class Decoder:
             raise BadInput(f"{spec.name!r} does not grow: it cannot be past and present at once")
         sizes = [dim if isinstance(dim, int) else self.capacity or 0 for dim in spec.shape[1:]]
         return _value(np.zeros((self.batch, *sizes), _DTYPES[spec.type]))
+
+
+def _giving_back(session: Any) -> Any:
+    """Options of a run after which the runtime keeps no memory that only long runs need, if it keeps any."""
+    import onnxruntime as ort
+
+    if not session.get_session_options().enable_cpu_mem_arena:
+        return None
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _value(array: NDArray[Any]) -> Any:

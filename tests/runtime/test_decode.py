@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import onnxruntime_genai as genai
 import pytest
 
 from graphopt import BadInput
 from graphopt.evaluate import session_logits
-from graphopt.ir import parse
-from graphopt.runtime import Decoder, TextModel, open_session
+from graphopt.ir import parse, to_proto
+from graphopt.runtime import Decoder, TextModel, open_session, session_options
 from graphopt.testing import session
 from tests.passes._canonical import canonical_decoder
 from tests.passes._runs import Lowered
@@ -48,6 +49,19 @@ def test_pieces_add_up(opened: Any, expected: Any, sizes: list[int], capacity: i
 
     np.testing.assert_allclose(fed(decoder, sizes)[0], expected, atol=1e-4, rtol=0)
     assert decoder.length == 24
+
+
+@pytest.mark.parametrize("arena", [True, False])
+def test_a_long_prompt_with_and_without_an_arena_to_give_back(lowered: Lowered, arena: bool) -> None:
+    options = session_options(threads=1)
+    options.enable_cpu_mem_arena = arena
+    decoder = Decoder(ort.InferenceSession(to_proto(lowered.model).SerializeToString(), options), capacity=64)
+    tokens = np.random.default_rng(1).integers(1, SHAPE.vocab, 48)
+    pieces = fed(decoder, [40, 8], tokens)
+
+    np.testing.assert_allclose(
+        pieces[0], session_logits(session(canonical_decoder(SHAPE)))(tokens), atol=1e-4, rtol=0
+    )
 
 
 def test_a_graph_without_lowering_and_without_a_choice_of_logits(expected: Any) -> None:
