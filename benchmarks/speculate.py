@@ -2,11 +2,13 @@
 
     python benchmarks/speculate.py build/llama-1b-int4
     python benchmarks/speculate.py build/tiny-int4 --own-words
+    python benchmarks/speculate.py build/llama-1b-int4 --costs 1,1.28,1.69,1.98,2.27,2.64
 
 A model with random weights repeats itself, and drafts of repetition come true: no evidence. So by default
 the text is given: each excerpt's next tokens are forced, whatever the logits say, and a drafted token counts
 as right where it is the excerpt's. The model runs as it would, argmax over the vocabulary included. With
---own-words a trained model's greedy continuation of each excerpt decides.
+--own-words a trained model's greedy continuation of each excerpt decides. With --costs no model runs: calls
+of 1, 2, ... tokens take what is given (`benchmarks/loop.py --only rows` measures it), only drafts are real.
 
 Each excerpt is decoded plainly, with drafts, and plainly again (the control), in turn, in a process. Code is
 the embedded model's held-out text, prose the language reference that comes with Python; tokens are those of
@@ -18,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pydoc_data import topics
@@ -29,6 +31,7 @@ import numpy as np
 from graphopt._texts import Tokenizer, built_in_text
 from graphopt.evaluate import bootstrap
 from graphopt.runtime import Decoder, Speculation, open_session
+from graphopt.runtime._speculate import Costs
 
 Choice = Callable[[Any], Any]
 
@@ -84,6 +87,51 @@ def measure(decoder: Decoder, text: Sequence[int], args: argparse.Namespace) -> 
     return Measured(plain, fast, again, calls, first == second)
 
 
+class Pretended:
+    """What `Speculation` needs of a `Decoder`, without a model."""
+
+    def __init__(self) -> None:
+        self.length = 0
+
+    def append(self, tokens: Any, *, keep: int) -> Any:
+        self.length += len(tokens)
+        return np.empty((1, keep, 1))
+
+    def rewind(self, length: int) -> None:
+        self.length = length
+
+
+class Given(Costs):
+    """Costs that are what they were said to be; `spent` is their sum."""
+
+    def __init__(self, costs: Sequence[float]) -> None:
+        super().__init__()
+        self._given, self.spent = list(costs), 0.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        self.spent += self._given[tokens - 1]
+
+    def relative(self, count: int) -> list[float]:
+        return self._given[:count]
+
+
+def pretended(text: Sequence[int], args: argparse.Namespace) -> tuple[float, float, int]:
+    """Tokens made after the first, what the calls that made them cost, and how many calls that was."""
+    decoder: Any = Pretended()
+    speculation = Speculation(decoder, forced(decoder, text), longest=len(args.costs) - 1)
+    speculation._costs = costs = Given(args.costs)
+    made = len(list(speculation.tokens(text[: args.prompt], args.new))) - 1
+    return made, costs.spent, speculation.calls
+
+
+def at_costs(texts: Mapping[str, str], tokenizer: Tokenizer, args: argparse.Namespace) -> None:
+    print("| text | tokens a call | drafts: times as fast as plain |\n|---|---|---|")
+    for name, content in texts.items():
+        found = [pretended(text, args) for text in excerpts(tokenizer.plain(content), args)]
+        calls = sum(m for m, _, _ in found) / sum(c for _, _, c in found)
+        print(f"| {name} | {calls:.2f} | {ratio([(m, spent) for m, spent, _ in found])} |")
+
+
 def excerpts(tokens: Sequence[int], args: argparse.Namespace) -> list[list[int]]:
     """Evenly spread pieces of a prompt and as much again as is made."""
     length = args.prompt + args.new
@@ -104,10 +152,14 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=192)
     parser.add_argument("--excerpts", type=int, default=6)
     parser.add_argument("--own-words", action="store_true")
+    parser.add_argument("--costs", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     tokenizer = Tokenizer(args.package)
     texts = {"code": built_in_text().content, "prose": "\n".join(topics.topics.values())}
+    if args.costs:
+        at_costs(texts, tokenizer, args)
+        return
     session = open_session(args.package)
     decoder = Decoder(session, capacity=args.prompt + args.new)
     print("| text | tokens a call | drafts: times as fast as plain | plain again | plain tok/s | same text |")

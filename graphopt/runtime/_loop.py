@@ -56,7 +56,7 @@ class LoopModel:
         limit = min(max_new_tokens, self.context_length - len(tokens))
         decoder = Decoder(self._session, capacity=len(tokens) + limit if self._shared else None)
         choose = chooser(sampling or Sampling(), lambda: decoder.length)
-        found = Speculation(decoder, choose, draft=self._speculate)
+        found = Speculation(decoder, choose) if self._speculate else Speculation(decoder, choose, longest=0)
         return self._pieces(found.tokens(tokens, limit))
 
     def _pieces(self, tokens: Iterator[int]) -> Iterator[str]:

@@ -129,12 +129,14 @@ class Speculation:
 
     `choose` picks tokens int64[S] from logits [S, vocabulary]; the likeliest ones if not given. The text is
     what plain decoding with `choose` gives, but where two tokens are as likely but for rounding: kernels sum
-    in another order for several rows than for one. Without `draft` every call makes one token.
+    in another order for several rows than for one. A draft has `longest` tokens at most.
     """
 
-    def __init__(self, decoder: Decoder, choose: Choice | None = None, *, draft: bool = True) -> None:
+    def __init__(
+        self, decoder: Decoder, choose: Choice | None = None, *, longest: int = _LONGEST_DRAFT
+    ) -> None:
         self._decoder = decoder
-        self._longest = _LONGEST_DRAFT if draft else 0
+        self._longest = longest
         self._choose = choose or (lambda logits: logits.argmax(-1))
         self._lookup = PromptLookup()
         self._costs = Costs()
