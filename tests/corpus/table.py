@@ -32,7 +32,7 @@ MODELS = {
     "stayed": "exported, equal to PyTorch, not fully lowered",
     "differs": "stopped by a check, ours to fix",
     "crashed": "crashed, ours to fix",
-    "too slow": "not done in 120 s",
+    "too slow": "not done in 120 s of processor time",
     "ours": "graphopt cannot export it, the exporter alone can",
     "exporter": "the exporter cannot: a script without graphopt fails too",
     "untried": "graphopt cannot export it; the exporter alone was not tried yet",
@@ -154,6 +154,10 @@ def write() -> None:
         ", ".join(f"{name} {version(name)}" for name in libraries)
         + f"; {machine['processor']}, {machine['cores']} cores.\n",
     ]
+    lines.append(
+        "Models are built tiny from their configuration classes, with seeded random weights, each in a "
+        "process of its own.\n"
+    )
     if old:
         lines.append(f"{old} of the results below are of an earlier state of the code.\n")
     lines += [*backend(stores[0]), *models(stores[1])]
