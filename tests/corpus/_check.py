@@ -47,6 +47,8 @@ def check(case: Case, variation: str, stage: Callable[[str], None]) -> Result:
         try:
             after = _optimized(model, Path(folder), calls)
         except GraphoptError as error:
+            if said := _unloadable(Path(folder) / "model.onnx"):
+                return {"outcome": "runtime: cannot run", "reason": said}
             kind = "refused" if error.exit_code == 2 else "crashed"
             return {"outcome": kind, "reason": _said(error)}
         except Exception as error:
@@ -76,6 +78,15 @@ def _optimized(model: onnx.ModelProto, folder: Path, calls: Sequence[dict[str, A
     target.compile(exported.model, folder / "after.onnx")
     session = target.session(folder / "after.onnx", threads=1)
     return [_run(session, feeds) for feeds in calls]
+
+
+def _unloadable(original: Path) -> str:
+    """Why the runtime cannot load the original with its own optimizations, as it loads packages."""
+    try:
+        resolve("target", "cpu", targets())().session(original, threads=1)
+    except Exception as error:
+        return _said(error)
+    return ""
 
 
 def _session(content: bytes) -> ort.InferenceSession:
