@@ -78,8 +78,9 @@ _EXCEPTIONS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_moe": {"head_dim": 16},
     "zamba": {"num_hidden_layers": 6, "attn_layer_period": 3, "attn_layer_offset": 2}
     | {"attention_head_dim": 32, "layer_types": None, "layers_block_type": None},
-    "zamba2": {"num_hidden_layers": 8, "layer_types": None, "layers_block_type": None},
-    "xlstm": {"num_heads": 4, "chunk_size": 8, "qk_dim_factor": 0.5},
+    "zamba2": {"num_hidden_layers": 4, "layer_types": None}
+    | {"layers_block_type": ["linear_attention", "hybrid"] * 2},
+    "xlstm": {"num_heads": 4, "chunk_size": 16, "qk_dim_factor": 1.0},
     "qwen4_exp_text": {"ple_layer_ids": [], "linear_num_key_heads": 2, "linear_num_value_heads": 4}
     | {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "hc_lowrank": 16}
     | {"indexer_budget": 8, "indexer_compress_ratio": 2, "indexer_kv_heads": 1}
