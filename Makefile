@@ -15,7 +15,7 @@ help:
 	@echo "make test         every test, on two processes"
 	@echo "make fuzz         thousands of damaged models, other ones each time"
 	@echo "make check        lint, format, types, import contract"
-	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (about two hours)"
+	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (about an hour on 2 cores)"
 	@echo "make bench        all three of the next; each goes on where it was stopped"
 	@echo "make bench-decode   text generation beside llama.cpp, genai's builder, transformers, torch (ten hours, 60 GB)"
 	@echo "make bench-encoder  encoders beside torch, onnxruntime, OpenVINO (three hours)"
