@@ -83,7 +83,7 @@ def _modules_called(model: Any) -> dict[str, int]:
     hooks = []
     for module in model.modules():
         name = type(module).__name__
-        if re.search(r"(Layer|RMS|L2)Norm|Norm$", name) and not list(module.children()):
+        if re.search(r"(Layer|RMS|L2)Norm|(?<!^No)Norm$", name) and not list(module.children()):
             hooks.append(module.register_forward_hook(count("norms")))
         elif re.search(r"Attention$|SelfAttention2$", name) and not _holds_attention(module):
             hooks.append(module.register_forward_hook(count("attentions")))
