@@ -11,7 +11,20 @@ from graphopt.ir import const_of, producer
 
 from ._spelling import leak, misfit, number, only_user, sides
 
-__all__ = ["Core", "following", "mean_of_squares", "not_over_last_axis", "ones_like", "removable", "root"]
+__all__ = [
+    "TO_QUOTIENT",
+    "Core",
+    "following",
+    "mean_of_squares",
+    "not_over_last_axis",
+    "ones_like",
+    "removable",
+    "root",
+    "squared",
+]
+
+TO_QUOTIENT = (("Add",), ("Sqrt", "Pow"), ("Div", "Mul"))
+"""What follows a mean of squares, up to what is divided by its root."""
 
 
 @dataclass
@@ -65,6 +78,12 @@ def mean_of_squares(value: ir.Value, x: ir.Value, named: str) -> tuple[float, li
             return reason
         return epsilon, [add, mean, node]
     return None
+
+
+def squared(mean: ir.Node) -> ir.Value | None:
+    """x where `mean` is a ReduceMean of x^2, or of another power of it."""
+    square = _square(mean.inputs[0]) if mean.op_type == "ReduceMean" else None
+    return square[0] if square is not None else None
 
 
 def _square(value: ir.Value | None) -> tuple[ir.Value, float, ir.Node] | None:

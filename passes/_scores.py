@@ -14,7 +14,16 @@ from ._nodes import Nodes
 from ._sampling import run_from, sample_of
 from ._spelling import number, only_user, scaled, sides
 
-__all__ = ["Mask", "Scores", "combined_mask", "keys_before_turning", "read_scores", "unscaled"]
+__all__ = [
+    "Mask",
+    "Scores",
+    "combined_mask",
+    "is_computed",
+    "keys_before_turning",
+    "leads_to_product",
+    "read_scores",
+    "unscaled",
+]
 
 _ON_THE_WAY = ("Add", "Div", "Mul", "Tanh", "Where")
 
@@ -91,7 +100,7 @@ def _masked(value: ir.Value, factor: float) -> tuple[Mask, ir.Value] | None:
     """The last mask put on scores, and the scores before it."""
     add = producer(value, "Add")
     if add is not None:
-        found = [(scores, mask) for scores, mask in sides(add) if _leads_to_product(scores)]
+        found = [(scores, mask) for scores, mask in sides(add) if leads_to_product(scores)]
         return (Mask(found[0][1], "add", factor), found[0][0]) if len(found) == 1 else None
     where = producer(value, "Where")
     condition, then, otherwise = where.inputs if where is not None else (None, None, None)
@@ -104,15 +113,22 @@ def _masked(value: ir.Value, factor: float) -> tuple[Mask, ir.Value] | None:
     return None
 
 
-def _leads_to_product(value: ir.Value | None, longest: int = 8) -> bool:
-    """Whether `value` is a product of matrices, perhaps scaled, capped and masked."""
+def is_computed(product: ir.Node) -> bool:
+    """Whether neither factor of a MatMul is a weight."""
+    return all(value is not None and value.const_value is None for value in product.inputs)
+
+
+def leads_to_product(value: ir.Value | None, longest: int = 8, *, computed: bool = False) -> bool:
+    """Whether `value` is a product of matrices (`computed` ones), perhaps scaled, capped and masked."""
     node = value.producer() if value is not None else None
     if node is None or node.domain != "" or not longest:
         return False
     if node.op_type == "MatMul":
-        return True
+        return not computed or is_computed(node)
     floats = (v for v in node.inputs if v is not None and v.dtype != ir.DataType.BOOL)
-    return node.op_type in _ON_THE_WAY and any(_leads_to_product(v, longest - 1) for v in floats)
+    return node.op_type in _ON_THE_WAY and any(
+        leads_to_product(v, longest - 1, computed=computed) for v in floats
+    )
 
 
 def combined_mask(masks: list[Mask], like: ir.Value, make: Nodes) -> ir.Value | None:

@@ -11,6 +11,7 @@ from graphopt.ir import consumers, is_output, producer, scalar_of
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
 from ._nodes import MICROSOFT, Nodes
+from ._trail import Trail
 
 
 class LowerQuickGelu(Pass):
@@ -26,12 +27,14 @@ class LowerQuickGelu(Pass):
     contract: ClassVar[Contract] = Contract.reassociates()
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
             if node.op_type != "Mul" or node.domain != "" or len(node.inputs) != 2:
                 continue
             gated = _gated(node.inputs[0], node.inputs[1]) or _gated(node.inputs[1], node.inputs[0])
             if gated is None:
                 continue
+            told.add(node)
             reason = _unfit(gated)
             if reason is not None:
                 yield NearMiss(node.name or "Mul", reason)
@@ -56,6 +59,25 @@ class LowerQuickGelu(Pass):
                 insert=make.nodes,
                 replace={node.outputs[0]: y},
             )
+        yield from _TRAIL.left(graph, told)
+
+
+def _is_anchor(node: ir.Node) -> bool:
+    """A Sigmoid of x, or of something made of x in one step, where x goes into another product too."""
+    x = node.inputs[0] if node.op_type == "Sigmoid" else None
+    made = x.producer() if x is not None else None
+    near = [v for v in (x, *(made.inputs if made is not None else ())) if v is not None]
+    return any(
+        user.op_type in ("Div", "Mul") and user is not made
+        for value in near
+        if value.const_value is None
+        for user in consumers(value)
+    )
+
+
+_TRAIL = Trail(
+    _is_anchor, (("Mul",),), "the sigmoid is not of what it is multiplied with, nor of a number times it"
+)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from graphopt.ir import is_output, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._nodes import MICROSOFT, Nodes
+from ._trail import Trail
 
 _KERNELS = {
     "RMSNormalization": "SkipSimplifiedLayerNormalization",
@@ -35,17 +36,39 @@ class LowerSkipNorm(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(17, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
             if node.op_type not in _KERNELS or node.domain != "":
                 continue
             add = producer(node.inputs[0], "Add")
             if add is None:
                 continue
+            told.add(node)
             reason = _unfit(node, add)
             if reason is not None:
                 yield NearMiss(node.name or node.op_type, reason)
                 continue
             yield _fused(node, add)
+        yield from _TRAIL.left(graph, told)
+
+
+_BETWEEN = ("Cast", "Dropout", "Identity", "Mul")
+
+
+def _is_anchor(node: ir.Node) -> bool:
+    """A norm of a sum that something was done to, or of what is nearly a sum."""
+    value = node.inputs[0] if node.op_type in _KERNELS else None
+    for _ in range(3):
+        made = value.producer() if value is not None else None
+        if made is None or made.domain != "":
+            return False
+        if made.op_type in ("Add", "Sub", "Sum"):
+            return True
+        value = made.inputs[0] if made.op_type in _BETWEEN else None
+    return False
+
+
+_TRAIL = Trail(_is_anchor, (("Add",),), backwards=True)
 
 
 def _unfit(node: ir.Node, add: ir.Node) -> str | None:

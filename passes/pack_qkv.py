@@ -49,6 +49,13 @@ class PackQkv(Pass):
                 continue
             found = [_projection(value) for value in node.inputs[:3]]
             projections = [p for p in found if p is not None]
+            if 0 < len(projections) < len(found):
+                which = ("queries", "keys", "values")[found.index(None)]
+                yield NearMiss(
+                    node.name or "Attention",
+                    f"{which} are not made by a product, a constant added perhaps",
+                )
+                continue
             if len({p.matmul for p in projections}) < 3:
                 continue  # packed already, or not made by three projections at all
             reason = _unfit(projections)

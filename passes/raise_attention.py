@@ -12,8 +12,9 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 
 from ._masks import Ancestors, fitted, forbids, masks_whole_rows, same_dim
 from ._nodes import Nodes, orphans, static_dim
-from ._scores import combined_mask, keys_before_turning, read_scores, unscaled
+from ._scores import combined_mask, is_computed, keys_before_turning, leads_to_product, read_scores, unscaled
 from ._spelling import number, only_user
+from ._trail import Trail
 
 
 class RaiseAttention(Pass):
@@ -37,15 +38,36 @@ class RaiseAttention(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         ancestors = Ancestors()
+        told: set[ir.Node] = set()
         for node in graph:
             if node.domain != "" or node.op_type not in ("Attention", "MatMul"):
                 continue
             found = _operator(node) if node.op_type == "Attention" else _decomposed(node, context)
             if found is None:
                 continue
+            told.add(node)
             edit = found if isinstance(found, str) else _raised(found, ancestors, context)
             if edit is not None:
                 yield NearMiss(node.name or node.op_type, edit) if isinstance(edit, str) else edit
+        yield from _TRAIL.left(graph, told)
+
+
+def _is_anchor(node: ir.Node) -> bool:
+    """A Softmax before or behind a product of two computed values, and not one that only chooses."""
+    if node.op_type != "Softmax":
+        return False
+    return leads_to_product(node.inputs[0], computed=True) or any(
+        user.op_type == "MatMul" and user.domain == "" and is_computed(user)
+        for user, _ in node.outputs[0].uses()
+    )
+
+
+_TRAIL = Trail(
+    _is_anchor,
+    (("MatMul",),),
+    "the weights are not the left factor, or a Where does more to them than to make NaN zero",
+    over=("IsNaN", "Where"),
+)
 
 
 @dataclass
@@ -65,13 +87,15 @@ class _Attention:
         return self.node.op_type == "Attention"
 
 
-def _operator(node: ir.Node) -> _Attention | None:
+def _operator(node: ir.Node) -> _Attention | str | None:
     """An Attention without a cache, with its heads set apart, of which only the result is used."""
     if len(node.inputs) > 4 or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
     q, k, v, mask = (*node.inputs, None)[:4]
-    if q is None or k is None or v is None or len(q.shape or ()) != 4:
+    if q is None or k is None or v is None:
         return None
+    if len(q.shape or ()) != 4:
+        return "its heads are not set apart: queries are not [batch, heads, positions, size]"
     return _Attention(node, q, k, v, mask, dict(node.attributes), Nodes(f"{node.name}/attention"))
 
 
@@ -79,8 +103,10 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     """MatMul(softmax(scores), V)."""
     weights, v = node.inputs
     softmax = _softmax(weights)
-    if softmax is None or softmax.inputs[0] is None or v is None or len(node.outputs[0].shape or ()) != 4:
+    if softmax is None or softmax.inputs[0] is None or v is None or not _is_anchor(softmax):
         return None
+    if len(node.outputs[0].shape or ()) != 4:
+        return "the result is not known to be [batch, heads, positions, size]"
     if softmax.attributes.get_int("axis", -1) not in (-1, 3):
         return "the softmax is not over the keys"
     if weights is None or only_user(weights) is None:

@@ -12,6 +12,7 @@ from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._spelling import leak, misfit, number, only_user, scaled, sides
+from ._trail import Trail
 
 
 class RaiseGelu(Pass):
@@ -31,12 +32,13 @@ class RaiseGelu(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(20, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
-            if (node.op_type, node.domain) == ("Erf", "") and (astray := _astray(node)) is not None:
-                yield NearMiss(node.name or "Erf", astray)
             if node.op_type != "Mul" or node.domain != "":
                 continue
             found = _gelu(node)
+            if found is not None:
+                told.add(node)
             if isinstance(found, str):
                 yield NearMiss(node.name or "Mul", found)
             elif found is not None:
@@ -44,6 +46,7 @@ class RaiseGelu(Pass):
                 attributes = {"approximate": found.approximate}
                 y = tape.op("Gelu", [found.x], attributes, name=f"{node.name}/gelu")
                 yield Edit("Gelu", remove=found.nodes, insert=tape.nodes, replace={node.outputs[0]: y})
+        yield from _TRAIL.left(graph, told)
 
 
 @dataclass
@@ -66,7 +69,7 @@ def _gelu(product: ir.Node) -> _Gelu | str | None:
         return "1 + erf(..) is not multiplied with one value and a number" if whole else None
     x = rest[0]
     argument = _erf_argument(inner, x) if inner.op_type == "Erf" else _tanh_argument(inner, x)
-    if argument is None or isinstance(argument, str):
+    if isinstance(argument, str):
         return argument
     nodes = list(dict.fromkeys([*factors.nodes, add, inner, *argument]))
     reason = misfit("the addend", one, 1) or misfit("the factor", factors.constant, 0.5) or leak(nodes)
@@ -110,35 +113,44 @@ def _gate(value: ir.Value) -> tuple[ir.Node, ir.Node, float] | None:
     return None
 
 
-def _astray(erf: ir.Node) -> str | None:
-    """How what is made of an Erf differs from a product with 1 + Erf."""
-    for user, _ in erf.outputs[0].uses():
-        if _gate(user.outputs[0]) is None:
-            return f"erf(..) goes into {user.op_type}, not into a sum with a number"
-        for factor, _ in user.outputs[0].uses():
-            if factor.op_type != "Mul":
-                return f"1 + erf(..) goes into {factor.op_type}, not into a product"
-    return None
+def _is_anchor(node: ir.Node) -> bool:
+    """An Erf, or the Tanh of a product with a sum, as that of x and its cube is."""
+    if node.op_type == "Erf":
+        return True
+    product = producer(node.inputs[0], "Mul") if node.op_type == "Tanh" else None
+    return product is not None and any(
+        value is not None and (producer(value, "Add") or producer(value, "Mul")) for value in product.inputs
+    )
 
 
-def _erf_argument(erf: ir.Node, x: ir.Value) -> list[ir.Node] | str | None:
+_TRAIL = Trail(
+    _is_anchor,
+    (("Add",), ("Mul",)),
+    "its sum is not with a number, or not multiplied with one value and a number",
+)
+
+
+def _erf_argument(erf: ir.Node, x: ir.Value) -> list[ir.Node] | str:
     found = scaled(erf.inputs[0])
     if found is None or found[1] is not x:
         return f"erf is not of a number times {x.name!r}, which it is multiplied with"
     return misfit("the factor inside erf", found[0], math.sqrt(0.5), "1 / sqrt(2)") or [found[2]]
 
 
-def _tanh_argument(tanh: ir.Node, x: ir.Value) -> list[ir.Node] | str | None:
+_NO_CUBE = "what tanh is taken of is not a number times x + 0.044715 x^3"
+
+
+def _tanh_argument(tanh: ir.Node, x: ir.Value) -> list[ir.Node] | str:
     product = producer(tanh.inputs[0], "Mul")
     if product is None:
-        return None
+        return _NO_CUBE
     outer = _Factors.of(product)
     if outer.constant is None or len(outer.values) > 2:
-        return None
+        return _NO_CUBE
     rest = [v for v in outer.values if v is not x]
     inner = _cubic(rest[0], x, times_x=len(outer.values) == 2) if len(rest) == 1 else None
     if inner is None:
-        return None
+        return _NO_CUBE
     factor, nodes = inner
     return (
         misfit("the factor inside tanh", outer.constant, math.sqrt(2 / math.pi), "sqrt(2 / pi)")

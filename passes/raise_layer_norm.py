@@ -9,8 +9,19 @@ import onnx_ir as ir
 from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-from ._norms import Core, following, mean_of_squares, not_over_last_axis, ones_like, removable, root
+from ._norms import (
+    TO_QUOTIENT,
+    Core,
+    following,
+    mean_of_squares,
+    not_over_last_axis,
+    ones_like,
+    removable,
+    root,
+    squared,
+)
 from ._spelling import number, sides
+from ._trail import Trail
 
 
 class RaiseLayerNorm(Pass):
@@ -29,12 +40,15 @@ class RaiseLayerNorm(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(18, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
             core = _normalized(node)
             if core is None:
                 continue
+            told.add(node)
             found = core if isinstance(core, str) else _raised(core)
             yield NearMiss(node.name or node.op_type, found) if isinstance(found, str) else found
+        yield from _TRAIL.left(graph, told)
 
 
 def _normalized(node: ir.Node) -> Core | str | None:
@@ -60,6 +74,14 @@ def _normalized(node: ir.Node) -> Core | str | None:
         nodes = [node, *divisor[1], *tail[1], *found[1], sub, mean]
         return Core(x, found[0], nodes, node.outputs[0])
     return None
+
+
+_TRAIL = Trail(
+    lambda node: producer(squared(node), "Sub") is not None,
+    TO_QUOTIENT,
+    "the root of the mean of squares does not divide what is squared",
+    over=("Reciprocal",),
+)
 
 
 def _inverted(value: ir.Value) -> tuple[ir.Value | None, list[ir.Node]] | None:

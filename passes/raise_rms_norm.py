@@ -9,8 +9,9 @@ import onnx_ir as ir
 from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-from ._norms import Core, following, mean_of_squares, ones_like, removable, root
+from ._norms import TO_QUOTIENT, Core, following, mean_of_squares, ones_like, removable, root, squared
 from ._spelling import number, only_user, sides
+from ._trail import Trail
 
 
 class RaiseRmsNorm(Pass):
@@ -33,12 +34,15 @@ class RaiseRmsNorm(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(23, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
             core = _normalized(node)
             if core is None:
                 continue
+            told.add(node)
             found = core if isinstance(core, str) else _raised(core)
             yield NearMiss(node.name or node.op_type, found) if isinstance(found, str) else found
+        yield from _TRAIL.left(graph, told)
 
 
 def _normalized(node: ir.Node) -> Core | str | None:
@@ -63,6 +67,19 @@ def _is_centred(x: ir.Value) -> bool:
     sub = producer(x, "Sub")
     mean = producer(sub.inputs[1], "ReduceMean") if sub is not None else None
     return sub is not None and mean is not None and mean.inputs[0] is sub.inputs[0]
+
+
+def _is_anchor(node: ir.Node) -> bool:
+    x = squared(node)
+    return x is not None and not _is_centred(x)
+
+
+_TRAIL = Trail(
+    _is_anchor,
+    TO_QUOTIENT,
+    "the root of the mean of squares does not divide what is squared",
+    over=("Reciprocal",),
+)
 
 
 def _inverse_root(value: ir.Value) -> tuple[ir.Value, list[ir.Node]] | None:

@@ -15,6 +15,7 @@ from ._nodes import Nodes, orphans, static_dim
 from ._positions import Tables, rotary_tables
 from ._sampling import run_from, sample_of
 from ._spelling import only_user, sides
+from ._trail import Trail
 
 _LAYOUT = (
     "Concat",
@@ -55,15 +56,39 @@ class RaiseRope(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         shared = _Shared(graph, context)
+        told: set[ir.Node] = set()
         for node in graph:
             rotation = _rotation(node) if node.op_type == "Add" and node.domain == "" else None
             if rotation is None:
                 continue
+            told.add(node)
             operands = shared.operands(rotation)
             if isinstance(operands, str):
                 yield NearMiss(node.name or "Add", operands)
             elif (yield _raised(rotation, operands)) is Outcome.APPLIED:
                 shared.keep(rotation, operands)
+        yield from _TRAIL.left(graph, told)
+
+
+_TRAIL = Trail(
+    lambda node: node.op_type == "Neg" and any(_is_part(value) for value in node.inputs),
+    (("Concat",), ("Mul",), ("Add",)),
+    "what sin multiplies does not turn halves or pairs of x, or x is not of four axes and known size",
+    over=tuple(name for name in _LAYOUT if name != "Concat"),
+    least=1,
+)
+
+
+def _is_part(value: ir.Value | None) -> bool:
+    """Whether `value` is some entries of another: cut out, perhaps moved."""
+    for _ in range(3):
+        node = value.producer() if value is not None else None
+        if node is None or node.domain != "":
+            return False
+        if node.op_type in ("Gather", "Slice", "Split"):
+            return True
+        value = node.inputs[0] if node.op_type in _LAYOUT else None
+    return False
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from graphopt.ir import producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
 from ._spelling import leak, misfit, number, sides
+from ._trail import Trail
 
 
 class RaiseSilu(Pass):
@@ -26,6 +27,7 @@ class RaiseSilu(Pass):
     contract: ClassVar[Contract] = Contract.reassociates()
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
             if node.domain != "" or node.op_type not in ("Div", "Reciprocal"):
                 continue
@@ -37,6 +39,7 @@ class RaiseSilu(Pass):
             is_sigmoid = dividend is None or number(dividend, x) == 1.0
             if not is_sigmoid and dividend is not x:
                 continue
+            told.add(node)
             nodes = [node, *inner]
             reason = misfit("the addend", one, 1) or leak(nodes)
             if reason is not None:
@@ -49,6 +52,15 @@ class RaiseSilu(Pass):
                 y = tape.op("Mul", [x, y], name=f"{node.name}/silu")
             summary = "Sigmoid" if is_sigmoid else "SiLU"
             yield Edit(summary, remove=nodes, insert=tape.nodes, replace={node.outputs[0]: y})
+        yield from _TRAIL.left(graph, told)
+
+
+_TRAIL = Trail(
+    lambda node: node.op_type == "Exp" and producer(node.inputs[0], "Neg") is not None,
+    (("Add",), ("Div", "Reciprocal")),
+    "what is divided is neither 1 nor x of 1 + exp(-x), or no number is added",
+    least=1,
+)
 
 
 def _exponential(value: ir.Value | None) -> tuple[ir.Value, float, list[ir.Node]] | None:

@@ -13,6 +13,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 from ._masks import same_dim
 from ._nodes import Nodes, orphans
 from ._spelling import number, only_user
+from ._trail import Trail
 
 _BETWEEN = ("MatMul", "Add", "Mul", "Div")
 
@@ -33,10 +34,12 @@ class SplitHeads(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(13, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        told: set[ir.Node] = set()
         for node in graph:
             merged = _merged(node)
             if merged is None:
                 continue
+            told.add(node)
             split = _Split(node.outputs[0], Nodes(f"{node.name}/heads"))
             try:
                 made = split.value(merged)
@@ -52,6 +55,28 @@ class SplitHeads(Pass):
                 replace={node.outputs[0]: made},
                 before=node,
             )
+        yield from _TRAIL.left(graph, told)
+
+
+def _is_anchor(node: ir.Node) -> bool:
+    """A product of which a factor was [a, b, m, n] before a Reshape made three axes of it."""
+    if node.op_type != "MatMul" or len(node.outputs[0].shape or ()) != 3:
+        return False
+    for value in node.inputs:
+        turn = producer(value, "Transpose")
+        reshape = producer(turn.inputs[0] if turn is not None else value, "Reshape")
+        before = reshape.inputs[0] if reshape is not None else None
+        if before is not None and len(before.shape or ()) == 4:
+            return True
+    return False
+
+
+_TRAIL = Trail(
+    _is_anchor,
+    (("Reshape",),),
+    "the Reshape does not set [batch, heads, m, n] apart, or its sizes are not known",
+    over=(*_BETWEEN, "Softmax", "Transpose"),
+)
 
 
 class _Stays(Exception):

@@ -28,8 +28,8 @@ g (float[N,8] x) => (float[N,8] y)
     ("change", "said"),
     [
         (("half = {0.5}", "half = {0.49}"), ["0 edits applied, 1 near miss", "the factor is 0.49, not 0.5"]),
-        (("Add(b, one)", "Sub(b, one)"), ["1 near miss", "erf(..) goes into Sub, not into a sum with a"]),
-        (("d = Mul(x, c)", "d = Div(c, x)"), ["1 near miss", "1 + erf(..) goes into Div, not into a prod"]),
+        (("Add(b, one)", "Sub(b, one)"), ["1 near miss", "Erf, then Sub where Add is looked for"]),
+        (("d = Mul(x, c)", "d = Div(c, x)"), ["1 near miss", "Erf -> Add, then Div where Mul is looked"]),
         (("Mul(d, half)", "Mul(d, x)"), ["1 near miss", "1 + erf(..) is not multiplied with one value"]),
         (("Div(x, root)", "Div(root, x)"), ["1 near miss", "erf is not of a number times 'x'"]),
         (("", ""), ["1 edit applied, 0 near misses"]),
