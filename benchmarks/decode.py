@@ -112,8 +112,9 @@ def speed(recipes: Sequence[Recipe], args: argparse.Namespace, damage: dict[str,
         {"shape": shape, "prompt": prompt, "new": NEW, "batch": batch}
         for shape, batch, prompt in itertools.product(args.shape, args.batch, args.prompt)
     ]
-    kept, in_time, whole = Rounds(args.work / "decode.jsonl"), deadline(args.minutes), True
+    kept, whole = Rounds(args.work / "decode.jsonl"), True
     everyone = [(cell, cell_peers(recipes, cell, args)) for cell in cells]
+    in_time = deadline(args.minutes)  # making does not count
     wanted = [args.rounds or rounds_of(cell["shape"], cell["batch"]) for cell in cells]
     for number in range(max(wanted)):
         for (cell, them), count in zip(everyone, wanted, strict=True):
