@@ -115,6 +115,7 @@ _GGUF = (HERE / "_gguf.py",)
 GRAPHOPT = Recipe("graphopt int4", "graphopt", "_graphopt_worker.py", graphopt("int4"), uses=OURS)
 RECIPES = (
     GRAPHOPT,
+    Recipe("graphopt, int8 cache", "graphopt-kv8", "_graphopt_worker.py", graphopt("int4-kv8"), uses=OURS),
     Recipe("llama.cpp Q4_0", "gguf", _LLAMA, gguf, "Q4_0.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("llama.cpp Q4_K_M", "gguf", _LLAMA, gguf, "Q4_K_M.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("genai builder, defaults", "builder", _GENAI, builder(), alone=True),

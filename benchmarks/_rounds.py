@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -91,17 +92,30 @@ class Rounds:
 
 
 def run(peer: Peer) -> dict[str, Any]:
-    """What the peer's process printed; `{"error": its last words}` where it failed."""
-    started = time.perf_counter()
+    """What the peer's process printed, and the share of all processors that others used meanwhile ("others").
+
+    `{"error": its last words}` where it failed.
+    """
+    started, before = time.perf_counter(), _busy()
     done = subprocess.run(peer.command, capture_output=True, text=True, check=False)
+    seconds, used = time.perf_counter() - started, _busy() - before
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         result: dict[str, Any] = {"error": words[-1]}
     else:
         result = json.loads(done.stdout.splitlines()[-1])
+        result["others"] = min(1.0, max(0.0, used / seconds / (os.cpu_count() or 1)))
     short = {k: round(v, 2) for k, v in result.items() if isinstance(v, float)} or result
-    print(f"{peer.name}: {short} ({time.perf_counter() - started:.0f} s)", file=sys.stderr, flush=True)
+    print(f"{peer.name}: {short} ({seconds:.0f} s)", file=sys.stderr, flush=True)
     return result
+
+
+def _busy() -> float:
+    """Seconds of processor time that everyone but this process's finished children has used so far."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    idle = fields[3] + fields[4]
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (sum(fields[:8]) - idle) / os.sysconf("SC_CLK_TCK") - children.ru_utime - children.ru_stime
 
 
 def deadline(minutes: float | None) -> Callable[[], bool]:
@@ -175,7 +189,11 @@ def versions(rounds: Iterable[Round]) -> dict[str, str]:
 
 
 def footer(rounds: Sequence[Round]) -> str:
-    """When, on what and with which versions."""
+    """When, on what and with which versions, and how much of the processors others took meanwhile."""
     days = sorted({r.when[:10] for r in rounds})
     libraries = ", ".join(f"{name} {version}" for name, version in versions(rounds).items())
-    return f"Measured {' to '.join(dict.fromkeys([days[0], days[-1]]))} on {machine()}. {libraries}."
+    others = [result["others"] for r in rounds for result in r.results.values() if "others" in result]
+    return (
+        f"Measured {' to '.join(dict.fromkeys([days[0], days[-1]]))} on {machine()}. {libraries}. Other "
+        f"processes took {np.median(others):.0%} of the processors meanwhile (at most {max(others):.0%})."
+    )
