@@ -16,7 +16,6 @@ from _rounds import Peer, stamp
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 OURS = tuple(ROOT / name for name in ("graphopt", "passes", "targets", "models"))
-BLOCK = 128
 
 Command = Callable[[Path, Path], list[str]]
 
@@ -110,6 +109,13 @@ def exported(source: Path, folder: Path) -> list[str]:
     return [sys.executable, str(HERE / "_transformers_export.py"), str(source), str(folder)]
 
 
+def tuned(block: int) -> Recipe:
+    """The builder's package with blocks of this size, a pruned head, and as many threads as graphopt takes."""
+    size = f"block_size={block}"
+    name, slug = f"genai builder, tuned, block {block}", f"builder-{block}"
+    return Recipe(name, slug, _GENAI, builder(size, "prune_lm_head=1"), whole=builder(size))
+
+
 _GENAI, _LLAMA = "_genai_worker.py", "_llama_worker.py"
 _GGUF = (HERE / "_gguf.py",)
 GRAPHOPT = Recipe("graphopt int4", "graphopt", "_graphopt_worker.py", graphopt("int4"), uses=OURS)
@@ -119,20 +125,7 @@ RECIPES = (
     Recipe("llama.cpp Q4_0", "gguf", _LLAMA, gguf, "Q4_0.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("llama.cpp Q4_K_M", "gguf", _LLAMA, gguf, "Q4_K_M.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("genai builder, defaults", "builder", _GENAI, builder(), alone=True),
-    Recipe(
-        "genai builder, tuned, block 32",
-        "builder-32",
-        _GENAI,
-        builder("prune_lm_head=1"),
-        whole=builder(),
-    ),
-    Recipe(
-        f"genai builder, tuned, block {BLOCK}",
-        f"builder-{BLOCK}",
-        _GENAI,
-        builder(f"block_size={BLOCK}", "prune_lm_head=1"),
-        whole=builder(f"block_size={BLOCK}"),
-    ),
+    *(tuned(block) for block in (32, 128, 256)),
     Recipe("transformers exporter, fp32", "transformers", "_transformers_worker.py", exported),
     Recipe("torch eager, bf16", "torch", "_torch_worker.py"),
 )

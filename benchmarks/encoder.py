@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import peers
 from _recipes import HERE, OURS, Recipe, graphopt
-from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, run, stamp, table
+from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, stamp, table
 
 from graphopt._texts import Tokenizer, built_in_text
 from graphopt.runtime import default_threads
@@ -78,8 +79,7 @@ def minilm(folder: Path) -> Path:
 def bert(folder: Path) -> Path:
     out = folder / "bert-base"
     if not (out / "model.safetensors").is_file():
-        result = run(Peer("bert-base", (sys.executable, MAKE, "checkpoint", str(out))))
-        assert "error" not in result, result
+        subprocess.run([sys.executable, MAKE, "checkpoint", str(out)], check=True)
     return out
 
 
@@ -112,9 +112,8 @@ def damage(made: dict[str, Path], recipes: Sequence[Recipe], work: Path) -> dict
     for recipe in (*recipes, Recipe("reference", "torch", "torch")):
         out = work / "states.npy"
         words = command(recipe, made.get(recipe.name, made["reference"]), "--inputs", str(TEXTS))
-        result = run(Peer(recipe.name, (*words, "--outputs", str(out))))
-        if "error" not in result:
-            pooled[recipe.name] = (np.load(out) * mask).sum(1) / mask.sum(1)
+        subprocess.run([*words, "--outputs", str(out)], check=True)
+        pooled[recipe.name] = (np.load(out) * mask).sum(1) / mask.sum(1)
     reference = pooled.pop("reference")
     return {name: float(cosines(reference, vectors).min()) for name, vectors in pooled.items()}
 
