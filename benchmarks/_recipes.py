@@ -110,7 +110,7 @@ def exported(source: Path, folder: Path) -> list[str]:
 
 
 def tuned(block: int) -> Recipe:
-    """The builder's package with blocks of this size, a pruned head, and as many threads as graphopt takes."""
+    """The builder's package with blocks of this size and a pruned head, with graphopt's threads."""
     size = f"block_size={block}"
     name, slug = f"genai builder, tuned, block {block}", f"builder-{block}"
     return Recipe(name, slug, _GENAI, builder(size, "prune_lm_head=1"), whole=builder(size))
