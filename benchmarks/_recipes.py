@@ -25,8 +25,8 @@ class Recipe:
     """`make` gives the command that makes a folder from a checkpoint; without it the checkpoint is run.
 
     `slug` names the folder, `file` what in it is run, by the script `worker` in `python`. `alone`: with the
-    engine's own number of threads. `uses`: sources whose change means to make it anew. `whole` is `make`
-    with the logits of every position, for those that drop them.
+    engine's own number of threads. `uses`: sources whose change means to make it anew. `whole` makes
+    what accuracy is measured on, where that is another: with the logits of every position, say.
     """
 
     name: str
@@ -118,10 +118,19 @@ def tuned(block: int) -> Recipe:
 
 _GENAI, _LLAMA = "_genai_worker.py", "_llama_worker.py"
 _GGUF = (HERE / "_gguf.py",)
-GRAPHOPT = Recipe("graphopt int4", "graphopt", "_graphopt_worker.py", graphopt("int4"), uses=OURS)
+# What tiny-coder loses is measured at the largest blocks that a larger model may get.
+_LARGEST = "quantize-weights.block_size=256"
+
+
+def ours(name: str, recipe: str) -> Recipe:
+    whole = graphopt(recipe, _LARGEST)
+    return Recipe(name, recipe, "_graphopt_worker.py", graphopt(recipe), uses=OURS, whole=whole)
+
+
+GRAPHOPT = ours("graphopt int4", "int4")
 RECIPES = (
     GRAPHOPT,
-    Recipe("graphopt, int8 cache", "graphopt-kv8", "_graphopt_worker.py", graphopt("int4-kv8"), uses=OURS),
+    ours("graphopt, int8 cache", "int4-kv8"),
     Recipe("llama.cpp Q4_0", "gguf", _LLAMA, gguf, "Q4_0.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("llama.cpp Q4_K_M", "gguf", _LLAMA, gguf, "Q4_K_M.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("genai builder, defaults", "builder", _GENAI, builder(), alone=True),
