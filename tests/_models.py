@@ -101,7 +101,7 @@ STATEFUL: dict[str, Kind] = {
         | {"num_hidden_layers": 1, "num_key_value_heads": 4, "mlp_layer_types": ["dense"]}
         | {"q_lora_rank": 32, "kv_lora_rank": 16, "head_dim": 16, "qk_rope_head_dim": 16}
         | {"qk_nope_head_dim": 16, "v_head_dim": 16}
-        | {"index_topk": 64, "index_head_dim": 32, "index_n_heads": 2},
+        | {"index_topk": 6, "index_head_dim": 32, "index_n_heads": 2},
     ),
 }
 
