@@ -47,7 +47,7 @@ test: venv
 	$(BIN)/python -m pytest -n 2
 
 fuzz: venv
-	FUZZ=5000 $(BIN)/python -m pytest -n 2 tests/hostile/test_fuzz.py
+	FUZZ=5000 $(BIN)/python -m pytest -n 2 tests/hostile/test_fuzz.py tests/hostile/test_packages.py
 
 check: venv
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,10 +10,11 @@ import onnx
 from google.protobuf.message import Message
 from hypothesis import strategies as st
 
-__all__ = ["Seeds", "changed_bytes", "changed_messages"]
+__all__ = ["Seeds", "changed_bytes", "changed_json", "changed_messages"]
 
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 _INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 7, 16, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
+_VALUES = (None, True, -1, 2**63, 1e308, float("nan"), "", "../../etc", "\x00", [], {}, [[]], {"x": None})
 _TEXTS = ("", "x", "y", "\x00", "../net.data", "é" * 300, "If", "Loop", "Constant", "com.microsoft")
 
 
@@ -104,3 +106,26 @@ def _other(field: Any, draw: st.DrawFn) -> object:
             return draw(st.sampled_from([i for i in _INTEGERS if i >= 0]))
         case _:
             return draw(st.sampled_from(_INTEGERS))
+
+
+@st.composite
+def changed_json(draw: st.DrawFn, seeds: Seeds) -> bytes:
+    """A file that is still JSON, with a few of its values removed, or of another kind."""
+    whole = json.loads(draw(st.sampled_from(seeds)))
+    for _ in range(draw(st.integers(1, 3))):
+        places = list(_places(whole))
+        if places:
+            holder, key = draw(st.sampled_from(places))
+            if draw(st.booleans()):
+                holder[key] = draw(st.sampled_from(_VALUES))
+            else:
+                del holder[key]
+    return json.dumps(whole).encode()
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Each entry of each list and object inside `value`: what holds it, and where."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield value, key
+        yield from _places(inner)
