@@ -35,6 +35,8 @@ test_string_concat test_swish test_tfidfvectorizer_tf_batch_onlybigrams_skip0 te
 test_AvgPool1d test_operator_reduced_mean_keepdim test_affine_grid_3d test_affine_grid_2d_expanded test_if_opt
 test_sequence_map_add_2_sequences_expanded
 """
+# onnxruntime cannot load the original: its own optimizations break it.
+UNLOADABLE = {("test_affine_grid_2d_expanded", "inputs constant")}
 GRAPHS = sorted(FOLDER.glob("*.txt"))
 
 
@@ -42,7 +44,8 @@ GRAPHS = sorted(FOLDER.glob("*.txt"))
 def test_a_backend_case_is_equal_in_every_variation(name: str) -> None:
     case = read(name)
     found = {variation: check(case, variation, lambda stage: None) for variation in VARIATIONS}
-    assert {v: f for v, f in found.items() if f["outcome"] not in ("equal", "unsuited")} == {}
+    expected = {v: "runtime: cannot run" if (name, v) in UNLOADABLE else "equal" for v in VARIATIONS}
+    assert {v: f for v, f in found.items() if f["outcome"] not in (expected[v], "unsuited")} == {}
 
 
 def test_a_wrong_result_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,30 +97,6 @@ def test_a_pickled_checkpoint_is_refused_with_the_command_that_converts_it(
             attempt()
 
 
-_MAMBA = {"vocab_size": 32, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
-_HYBRID = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2} | {
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "layer_types": ["conv", "full_attention"],
-    "pad_token_id": 0,
-}
-
-
-@pytest.mark.parametrize(("name", "config"), [("Mamba", _MAMBA), ("Lfm2", _HYBRID)])
-def test_a_state_that_is_not_keys_and_values_is_refused(
-    name: str, config: dict[str, Any], tmp_path: Path
-) -> None:
-    import transformers
-
-    from graphopt.export import quiet
-
-    made = getattr(transformers, f"{name}Config")(**config)
-    with quiet():
-        transformers.AutoModelForCausalLM.from_config(made).save_pretrained(tmp_path)
-    with pytest.raises(BadInput, match=f"{name}ForCausalLM keeps another state than keys and values"):
-        export(resolve_source(tmp_path))
-
-
 def test_an_onnx_file_is_taken_as_it_is(tmp_path: Path) -> None:
     x = ir.Value(name="x", shape=ir.Shape(["n", 2]), type=ir.TensorType(ir.DataType.FLOAT))
     node = ir.node("Relu", [x])
