@@ -1,6 +1,6 @@
 """Text generation on a CPU: graphopt int4 beside llama.cpp, genai's builder, transformers and torch.
 
-    python benchmarks/decode.py                                         # everything: a day
+    python benchmarks/decode.py                                         # everything: ten hours or more
     python benchmarks/decode.py --shape llama-3.2-1b --prompt 256 --batch 1
     python benchmarks/decode.py --only damage
     python benchmarks/decode.py --only make --shape llama-3.2-1b        # what making them costs
