@@ -53,6 +53,8 @@ class QuantizeKv(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         found = []
         for node in graph:
+            if (node.domain, node.op_type) == ("", "Attention") and any(node.inputs[4:6]):
+                yield NearMiss(node.name or node.op_type, "only GroupQueryAttention takes a cache in int8")
             if node.domain != MICROSOFT or node.op_type != "GroupQueryAttention":
                 continue
             reason = _unfit(node)

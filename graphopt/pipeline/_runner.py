@@ -86,12 +86,21 @@ class Mismatch(CheckFailed):
     """An edit that does not keep what its pass promises; it was not applied."""
 
     def __init__(
-        self, record: PassRecord, identity: str, summary: str, verdict: EditVerdict, folder: Path | None
+        self,
+        record: PassRecord,
+        identity: str,
+        summary: str,
+        verdict: EditVerdict,
+        folder: Path | None,
+        guessed: bool,
     ) -> None:
+        hints = [f"To see it again: python reproduce.py in {folder}"] if folder and folder.is_dir() else []
+        if guessed:
+            hints.append("Its inputs are guesses; if none such are legal, say which are: --inputs FILE.npz")
         super().__init__(
             f"pass {record.step!r} ({record.contract}) changes results by edit {identity} ({summary}): "
             f"{verdict.reason}",
-            hint=f"To see it again: python reproduce.py in {folder}" if folder and folder.is_dir() else None,
+            hint="\n  ".join(hints) or None,
         )
         self.identity = identity
 
@@ -351,7 +360,7 @@ class _PassRun:
         )
         self.record.check_seconds += time.perf_counter() - started
         if verdict.status == "failed" and self.options.on_mismatch == "stop":
-            raise Mismatch(self.record, identity, edit.summary, verdict, folder)
+            raise Mismatch(self.record, identity, edit.summary, verdict, folder, verifier.guesses)
         return verdict
 
 

@@ -34,12 +34,13 @@ class Untouched:
         self._model = model
         self._nodes = {node: _Node(_makes(node), tuple(node.inputs)) for node in _all_nodes(model)}
         self._weights = {value: _held(value) for value in _all_weights(model)}
-        self._interface = _interface(model)
+        self._subgraphs = tuple(model.graph.subgraphs())  # finding them takes a walk over every node
+        self._interface = _interface(model, self._subgraphs)
         self._users: dict[ir.Node, None] = {}
 
     def before(self, edit: Edit) -> None:
         """To be called right before `edit` is applied."""
-        self._check_interface()
+        self._check_interface(self._subgraphs)
         self._users = {user: None for old in edit.replace for user, _ in old.uses()}
 
     def after(self, edit: Edit) -> None:
@@ -61,11 +62,13 @@ class Untouched:
         inner = (v for graph in _held_graphs(edit.insert) for v in graph.initializers.values())
         for value in (*edit.initializers, *inner):
             self._weights[value] = _held(value)
-        self._interface = _interface(self._model)
+        if any(True for _ in _held_graphs((*edit.remove, *edit.insert))):
+            self._subgraphs = tuple(self._model.graph.subgraphs())
+        self._interface = _interface(self._model, self._subgraphs)
 
     def check(self) -> None:
         """To be called when the pass is over."""
-        self._check_interface()
+        self._check_interface(self._model.graph.subgraphs())
         present = dict.fromkeys(_all_nodes(self._model))
         for node in present:
             known = self._nodes.get(node)
@@ -87,8 +90,8 @@ class Untouched:
         if value is not None and value.graph is None:
             self._weights.pop(value, None)
 
-    def _check_interface(self) -> None:
-        found = _interface(self._model)
+    def _check_interface(self, subgraphs: Iterable[ir.Graph]) -> None:
+        found = _interface(self._model, subgraphs)
         if found != self._interface:
             raise ValueError("inputs, outputs or opsets were changed")
 
@@ -141,9 +144,9 @@ def _held(value: ir.Value) -> Hashable:
     return expr.identity
 
 
-def _interface(model: ir.Model) -> tuple[object, ...]:
+def _interface(model: ir.Model, subgraphs: Iterable[ir.Graph]) -> tuple[object, ...]:
     graph = model.graph
     ends = [(*graph.inputs,), (*graph.outputs,)]
     declared = [(v.name, str(v.type), str(v.shape)) for end in ends for v in end]
-    inner = [(*g.inputs, None, *g.outputs) for g in graph.subgraphs()]
+    inner = {g: (*g.inputs, None, *g.outputs) for g in subgraphs}
     return (ends, declared, inner, dict(graph.opset_imports), set(model.functions))

@@ -16,6 +16,7 @@ from graphopt.verify._inputs import (
     Undecided,
     beyond,
     feeds_of,
+    independent,
     integer_bounds,
     legal_bindings,
     longer_bindings,
@@ -38,7 +39,7 @@ Status = Literal["proven", "within budget", "unproven", "failed"]
 
 _SEED = 0
 _FLAGS = 2
-_DEEPEST = 3
+_DEEPEST = 6
 _CALLS = 4
 
 
@@ -79,6 +80,11 @@ class EditVerifier:
             self._bindings = legal_bindings(self.domain, self.interface, _SEED)
         self._long: dict[int, list[Binding]] = {}
         self._longest = max((s for b in self._bindings or () for s in b.sizes.values()), default=0)
+
+    @property
+    def guesses(self) -> bool:
+        """Whether nothing says which inputs are legal."""
+        return self._bindings is None and not self.arrays
 
     def __enter__(self) -> EditVerifier:
         self.worker.start()
@@ -201,9 +207,9 @@ class EditVerifier:
         is_lossy = contract.kind == "lossy"
         bindings, special = self._bindings, 0
         if bindings is None:
-            names = {d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str)}
+            names = independent(d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str))
             length = beyond(window.constants)
-            bindings = unknown_bindings(sorted(names), self.arrays, self.sizes, length)
+            bindings = unknown_bindings(names, self.arrays, self.sizes, length)
             special = min(1, len(bindings) - 1)  # several rows, so that one can spoil another
         else:
             known = bindings[0].feeds

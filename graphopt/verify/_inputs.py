@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ __all__ = [
     "Undecided",
     "beyond",
     "feeds_of",
+    "independent",
     "integer_bounds",
     "legal_bindings",
     "longer_bindings",
@@ -119,12 +120,25 @@ def unknown_bindings(
     return made
 
 
+def independent(dims: Iterable[str]) -> list[str]:
+    """Those of `dims` that do not follow from others of them, as `batch*sequence` does from both."""
+    names = set(dims)
+    return sorted(name for name in names if not _symbols(name) <= names - {name})
+
+
+def _symbols(dim: str) -> frozenset[str]:
+    try:
+        return ir.SymbolicDim(dim).free_symbols()
+    except ValueError:  # a name that is no formula
+        return frozenset([dim])
+
+
 def integer_bounds(leaves: Sequence[Leaf], binding: Binding) -> list[int]:
     """Bounds of free integers worth trying: each size that they may choose among, and what needs 64 bits.
 
     Not every one is legal everywhere; the original says so.
     """
-    sizes = {binding.sizes.get(d) if isinstance(d, str) else d for leaf in leaves for d in leaf.dims or ()}
+    sizes = {_size(d, binding.sizes) for leaf in leaves for d in leaf.dims or ()}
     return [*sorted(s for s in sizes if s is not None and s > _FLAGS)[:_AXES], _WIDE]
 
 
@@ -168,11 +182,21 @@ def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
         raise Undecided("the rank of one of its values is unknown")
     shape = []
     for dim in leaf.dims:
-        size = sizes.get(dim) if isinstance(dim, str) else dim
+        size = _size(dim, sizes)
         if size is None:
             raise Undecided(f"a size of one of its values is unknown{f' ({dim})' if dim else ''}")
         shape.append(size)
     return tuple(shape)
+
+
+def _size(dim: Dim, sizes: Mapping[str, int]) -> int | None:
+    """What `dim` is at these sizes: a number, one of them, or a formula of several."""
+    if not isinstance(dim, str):
+        return dim
+    if dim in sizes or not _symbols(dim) <= sizes.keys():
+        return sizes.get(dim)
+    found = ir.SymbolicDim(dim).evaluate(sizes)
+    return found if isinstance(found, int) and found >= 0 else None
 
 
 def _free(

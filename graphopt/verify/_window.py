@@ -309,7 +309,7 @@ def _told_apart(weights: Sequence[ir.Value]) -> None:
 
 
 def _anonymous(graph: ir.Graph) -> None:
-    """Inner values by number, without shapes: the piece runs at several, and equal pieces look equal."""
+    """Inner values by number, without sizes: the piece runs at several, and equal pieces look equal."""
     for number, node in enumerate(graph.all_nodes()):
         node.name, node.doc_string = f"n{number}", None
         node.metadata_props.clear()
@@ -319,7 +319,7 @@ def _anonymous(graph: ir.Graph) -> None:
             value.shape = value.type = None
             value.metadata_props.clear()
     for value in graph.inputs:
-        value.shape = None
+        value.shape = None if value.shape is None else ir.Shape([None] * len(value.shape))
         value.metadata_props.clear()
 
 
