@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
 
-from graphopt.ir import consumers
+from graphopt.ir import LazyTensor, Reshaped, consumers, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
 from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
 from ._heads import packed_source, rows, same_rotation
 from ._mask_meaning import MaskParts, mask_parts
 from ._nodes import MICROSOFT, Nodes, orphans, static_dim, swaps_heads
+from ._sinks import Factor
 
 _ASSUMPTION = (
     "batches are unpadded or padded on the right, each chunk by itself; others fail, with query_seqlens "
@@ -31,7 +32,7 @@ class LowerAttention(Pass):
             where one value holds all three; rotation inside; a sliding window as local_window_size
     Padding becomes a bias made once for all layers (`mode = "masked"`: right for padding anywhere), or
     is taken to be on the right (`mode = "dense"`: other batches are refused at run time). What else is added
-    to scores, as ALiBi's slopes, is added to that bias, in either mode.
+    to scores, as ALiBi's slopes, is added to that bias, in either mode. A sink goes inside.
     Rotation stays outside where the kernel cannot do it: a size, or a rotated part of it, that is not a
     multiple of 16; q and k rotated differently.
     Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that
@@ -85,6 +86,11 @@ class _Attention:
     size: int
     mask: MaskParts
     padding: ir.Value | None  # attention_mask int64[batch, total], where the mask depends on it
+    factor: Factor | None  # of a sink
+
+    @property
+    def result(self) -> ir.Value:
+        return (self.node if self.factor is None else self.factor.nodes[-1]).outputs[0]
 
     @property
     def is_padded_alone(self) -> bool:
@@ -106,8 +112,12 @@ class _Attention:
             return f"the kernel needs a head size that is a multiple of 8, not {size}"
         if query.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             return f"the kernel does not take {query.dtype}"
-        if len(node.outputs) > 3 and (node.outputs[3].uses() or node.outputs[3].is_graph_output()):
+        factor = Factor.of(node)
+        scores = node.outputs[3:4]
+        if factor is None and any(value.uses() or value.is_graph_output() for value in scores):
             return "its scores are used"
+        if factor is not None and static_dim(factor.sink, 1) != heads:
+            return "it has another number of sinks than of heads"
         if node.attributes.get_int("is_causal", 0):
             return "is_causal beside a cache aligns the first query with the first key"
         if mask is None:
@@ -123,7 +133,7 @@ class _Attention:
             if padding is None:
                 return "its mask knows padding, and there is no input attention_mask"
         past = (past_key, past_value)
-        return cls(node, query, key, value, past, heads, key_heads, size, parts, padding)
+        return cls(node, query, key, value, past, heads, key_heads, size, parts, padding, factor)
 
 
 class _Shared:
@@ -201,27 +211,29 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
         lengths.total,
         *tables,
         bias,
-        *[None] * 5,
+        _sink(attention, make),
+        *[None] * 4,
         lengths.queries,
     ]
-    after = _rows_after(node)
+    result = attention.result
+    after = _rows_after(result)
     like = [after.outputs[0] if after is not None else None, *node.outputs[1:3]]
     outputs = make.many(
         "GroupQueryAttention",
         inputs,
         "gqa",
-        [node.outputs[0] if like[0] is None else like[0], *like[1:]],
+        [result if like[0] is None else like[0], *like[1:]],
         domain=MICROSOFT,
         **attributes,
     )
     replace = dict(zip(node.outputs[1:3], outputs[1:], strict=True))
-    removed = [node]
+    removed = [node, *(attention.factor.nodes if attention.factor is not None else ())]
     if after is not None:
         transpose = after.inputs[0].producer() if after.inputs[0] is not None else None
         removed += [n for n in (transpose, after) if n is not None]
         replace[after.outputs[0]] = outputs[0]
     else:
-        replace[node.outputs[0]] = _heads_of(outputs[0], attention, make)
+        replace[result] = _heads_of(outputs[0], attention, make)
     used = {value for new in make.nodes for value in new.inputs if value is not None}
     return Edit(
         f"GroupQueryAttention, {'packed' if packed is not None else 'separate'} q, k and v, "
@@ -232,6 +244,15 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
         replace=replace,
         before=node,
     )
+
+
+def _sink(attention: _Attention, make: Nodes) -> ir.Value | None:
+    """[heads]"""
+    if attention.factor is None:
+        return None
+    sink = attention.factor.sink
+    assert sink.const_value is not None
+    return make.weight(LazyTensor(Reshaped(lazy(sink.const_value), (attention.heads,))), f"{sink.name}/heads")
 
 
 def _attributes(attention: _Attention) -> dict[str, Any]:
@@ -258,9 +279,8 @@ def _unrotated(attention: _Attention) -> tuple[ir.Value, ir.Value, ir.Node | Non
     return query, key, pair[0]
 
 
-def _rows_after(node: ir.Node) -> ir.Node | None:
-    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses `node`."""
-    y = node.outputs[0]
+def _rows_after(y: ir.Value) -> ir.Node | None:
+    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses `y`."""
     users = consumers(y)
     if y.is_graph_output() or len(users) != 1 or not swaps_heads(users[0]):
         return None
@@ -277,7 +297,7 @@ def _rows_after(node: ir.Node) -> ir.Node | None:
 
 def _heads_of(value: ir.Value, attention: _Attention, make: Nodes) -> ir.Value:
     """`value` [batch, sequence, heads * size] as [batch, heads, sequence, size]."""
-    y = attention.node.outputs[0]
+    y = attention.result
     target = make.constant([0, 0, attention.heads, attention.size], "int64", "heads")
     batch, sequence = (None, None) if y.shape is None else (y.shape[0], y.shape[2])
     value.shape = ir.Shape([batch, sequence, attention.heads * attention.size])

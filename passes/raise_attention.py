@@ -13,6 +13,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 from ._masks import Ancestors, fitted, forbids, masks_whole_rows, same_dim
 from ._nodes import Nodes, orphans, static_dim
 from ._scores import combined_mask, is_computed, keys_before_turning, leads_to_product, read_scores, unscaled
+from ._sinks import MASKED, Sunk, with_factor
 from ._spelling import number, only_user
 from ._trail import Trail
 
@@ -24,6 +25,8 @@ class RaiseAttention(Pass):
             the scale on scores, q or K, or its root on both; masks added, or put in by Where;
             K = Concat(past_key, k) and V = Concat(past_value, v), each head repeated for its queries
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
+    With an attention sink, softmax([scores, sink]) without its last, y is multiplied with
+    Sigmoid(ReduceLogSumExp(scores) - sink), the scores being one more result.
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
     Refuses: a softmax over another axis; weights or scores used elsewhere; batches or heads that are not
     known to agree; a mask of unknown shape, or made from the keys that the cache would take in; scores that
@@ -81,6 +84,7 @@ class _Attention:
     mask: ir.Value | None
     attributes: dict[str, Any]
     make: Nodes
+    sink: ir.Value | None = None
 
     @property
     def is_operator(self) -> bool:
@@ -102,8 +106,11 @@ def _operator(node: ir.Node) -> _Attention | str | None:
 def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     """MatMul(softmax(scores), V)."""
     weights, v = node.inputs
-    softmax = _softmax(weights)
-    if softmax is None or softmax.inputs[0] is None or v is None or not _is_anchor(softmax):
+    sunk = Sunk.of(weights)
+    softmax = sunk.softmax if sunk is not None else _softmax(weights)
+    if softmax is None or softmax.inputs[0] is None or v is None:
+        return None
+    if sunk is None and not _is_anchor(softmax):
         return None
     if len(node.outputs[0].shape or ()) != 4:
         return "the result is not known to be [batch, heads, positions, size]"
@@ -111,9 +118,11 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
         return "the softmax is not over the keys"
     if weights is None or only_user(weights) is None:
         return "the attention weights are used elsewhere"
-    scores = read_scores(softmax.inputs[0])
+    scores = read_scores(softmax.inputs[0] if sunk is None else sunk.scores)
     if scores is None or isinstance(scores, str):
         return scores
+    if sunk is not None and scores.softcap:
+        return "it has a sink, and caps scores"
     added = [mask.value for mask in scores.masks if mask.kind == "add"]
     if len(added) < len(scores.masks) and not any(forbids(value, context) for value in added):
         return "a Where hides scores, even such as are no numbers, and nothing that is added does"
@@ -126,7 +135,7 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     attributes: dict[str, Any] = {"scale": scores.scale * for_k}
     if scores.softcap:
         attributes["softcap"] = scores.softcap
-    return _Attention(node, scores.q, k, v, mask, attributes, make)
+    return _Attention(node, scores.q, k, v, mask, attributes, make, sunk.sink if sunk is not None else None)
 
 
 def _softmax(weights: ir.Value | None) -> ir.Node | None:
@@ -168,7 +177,7 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
         removed += concats
     while inputs[-1] is None:
         inputs.pop()
-    made = found.make.many("Attention", inputs, "attention", like, **found.attributes)
+    made = _made(found, inputs, like)
     used = {v for node in found.make.nodes for v in node.inputs if v is not None}
     return Edit(
         "Attention",
@@ -178,6 +187,19 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
         replace={old: new for old, new in zip(like, made, strict=True) if old is not None},
         before=end,
     )
+
+
+def _made(found: _Attention, inputs: list[ir.Value | None], like: list[ir.Value | None]) -> list[ir.Value]:
+    """The operator's results, like the values given."""
+    if found.sink is None:
+        return found.make.many("Attention", inputs, "attention", like, **found.attributes)
+    y = like[0]
+    assert y is not None
+    scores = ir.Value(type=ir.TensorType(y.dtype or ir.DataType.FLOAT))
+    outputs = [*like, *[None] * (3 - len(like)), scores]
+    attributes = found.attributes | {"qk_matmul_output_mode": MASKED}
+    made = found.make.many("Attention", inputs, "attention", outputs, **attributes)
+    return [with_factor(made, found.sink, y, found.make), *made[1 : len(like)]]
 
 
 @dataclass(frozen=True)
