@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.families import PackageContext, TensorSpec
+from graphopt.runtime import GenerationConfig
 
 from ._state import with_states
 
@@ -51,7 +52,7 @@ def write_genai_config(
     if len(sizes) != 1:
         return ["onnxruntime-genai cannot run this model: its layers have caches of different sizes"]
     ((heads, head_size),) = sizes
-    generation = _read(source / "generation_config.json")
+    generation = GenerationConfig.of(source, "generation_config.json").model_dump()
     ids = _token_ids(config, generation)
     context_length = context_length_of(config)
     settings = {
@@ -113,7 +114,3 @@ def _token_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> dict
     if ids["pad_token_id"] is None or ids["pad_token_id"] < 0:
         ids["pad_token_id"] = first_end
     return {key: value for key, value in ids.items() if value is not None}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

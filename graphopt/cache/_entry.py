@@ -24,10 +24,11 @@ class Damaged(Exception):
 class Header(BaseModel):
     """entry.json. `files` are digests of the entry's own files, `scratch` the least sizes of its weights'.
 
-    `sources` are the files that weights are read from, outside the entry, as they were.
+    `sources` are the files that weights are read from, outside the entry, as they were. `seal` is the digest
+    of everything else here.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     key: str
     source: str
     step: str
@@ -36,9 +37,11 @@ class Header(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)
     scratch: dict[str, int] = Field(default_factory=dict)
     sources: dict[str, FileState] = Field(default_factory=dict)
+    seal: str = ""
 
     def write(self, folder: Path) -> None:
-        """Write it into `folder`, with the digests of `files` that lie there."""
+        """Seal it and write it into `folder`."""
+        self.seal = self._digest()
         (folder / HEADER).write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     @classmethod
@@ -48,9 +51,12 @@ class Header(BaseModel):
             found = cls.model_validate_json((folder / HEADER).read_bytes())
         except (OSError, ValidationError) as error:
             raise Damaged(str(error)) from error
-        if found.key != folder.name:
-            raise Damaged(f"{folder} holds {found.key}")
+        if found.key != folder.name or found.seal != found._digest():
+            raise Damaged(f"{folder / HEADER} has changed")
         return found
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"seal"}).encode()).hexdigest()
 
     def contents(self, folder: Path) -> dict[str, bytes]:
         """The entry's own files, read and compared with their digests. Raises `Damaged`.

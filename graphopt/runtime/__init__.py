@@ -2,6 +2,7 @@
 
 from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Sampling, TextModel
+from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._loop import LoopModel
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
@@ -13,6 +14,7 @@ __all__ = [
     "AnswerRules",
     "Decoder",
     "EncoderDecoder",
+    "GenerationConfig",
     "LoopModel",
     "Sampling",
     "Speculation",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.errors import BadInput
+from graphopt.runtime._given import GenaiConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
@@ -69,8 +70,7 @@ class TextModel:
             self._tokenizer = og.Tokenizer(self._model)
         except RuntimeError as error:
             raise BadInput(f"onnxruntime-genai cannot load {self.folder}: {error}") from error
-        described = json.loads((self.folder / _CONFIG).read_text(encoding="utf-8"))["model"]
-        self.context_length: int = int(described["context_length"])
+        self.context_length = GenaiConfig.of(self.folder, _CONFIG).model.context_length
         """Tokens of prompt and answer together that the model was trained for."""
 
     def encode(self, text: str) -> list[int]:

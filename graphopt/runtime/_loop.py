@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from graphopt.errors import BadInput
 from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Sampling
+from graphopt.runtime._given import GenaiConfig
 from graphopt.runtime._session import open_session
 from graphopt.runtime._speculate import Speculation
 
@@ -35,12 +35,11 @@ class LoopModel:
         folder = Path(folder)
         if not (folder / _CONFIG).is_file():
             raise BadInput(f"{folder} does not generate text: it has no {_CONFIG}")
-        described = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-        model = described["model"]
-        self.context_length: int = int(model["context_length"])
-        self._shared: bool = described["search"].get("past_present_share_buffer", False)
-        ends = model.get("eos_token_id", [])
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends])
+        described = GenaiConfig.of(folder, _CONFIG)
+        self.context_length = described.model.context_length
+        self._shared = described.search.past_present_share_buffer
+        ends = described.model.eos_token_id
+        self._ends = frozenset(() if ends is None else ends if isinstance(ends, list) else (ends,))
         self._speculate = speculate
         self._tokenizer = Tokenizer(folder)
         self._session = open_session(folder, threads=threads)

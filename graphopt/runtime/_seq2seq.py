@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
+from graphopt.runtime._given import GenerationConfig
 
 __all__ = ["AnswerRules", "EncoderDecoder", "answer"]
 
@@ -74,22 +74,17 @@ class AnswerRules:
     @classmethod
     def of(cls, folder: Path) -> AnswerRules:
         """What generation_config.json, or else config.json, in `folder` says. `BadInput` without a start."""
-        found: dict[str, Any] = {}
-        for name in ("config.json", "generation_config.json"):
-            if (folder / name).is_file():
-                said = json.loads((folder / name).read_text(encoding="utf-8"))
-                found |= {key: value for key, value in said.items() if value is not None}
-        first = found.get("decoder_start_token_id", found.get("bos_token_id"))
+        said = GenerationConfig.of(folder, "config.json", "generation_config.json")
+        first = said.bos_token_id if said.decoder_start_token_id is None else said.decoder_start_token_id
         if first is None:
             raise BadInput(f"{folder} does not say which token an answer begins with: decoder_start_token_id")
-        forced = found.get("forced_bos_token_id")
-        ends = found.get("eos_token_id", ())
-        never = [ids[0] for ids in found.get("bad_words_ids", ()) if len(ids) == 1]
+        forced, ends = said.forced_bos_token_id, said.eos_token_id
+        never = [ids[0] for ids in said.bad_words_ids if len(ids) == 1]
         return cls(
             (first,) if forced is None else (first, forced),
-            frozenset(ends if isinstance(ends, list | tuple) else (ends,)),
-            (*never, *found.get("suppress_tokens", ())),
-            found.get("max_position_embeddings"),
+            frozenset(() if ends is None else ends if isinstance(ends, list) else (ends,)),
+            (*never, *said.suppress_tokens),
+            said.max_position_embeddings,
         )
 
 
@@ -102,7 +97,7 @@ def answer(model: EncoderDecoder, rules: AnswerRules, source: list[int], count: 
         count = min(count, rules.longest - len(rules.opening))
     for _ in range(count):
         logits = model.append(fed)[0, -1]
-        logits[list(rules.never)] = -np.inf
+        logits[[token for token in rules.never if 0 <= token < len(logits)]] = -np.inf
         token = int(logits.argmax())
         if token in rules.ends:
             return

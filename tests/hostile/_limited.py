@@ -7,9 +7,10 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 __all__ = ["MEMORY", "SECONDS", "Outcome", "run_limited"]
 
@@ -31,11 +32,16 @@ class Outcome:
 
 
 def run_limited(
-    arguments: Sequence[str], folder: Path, *, memory: int = MEMORY, seconds: float = SECONDS
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    memory: int = MEMORY,
+    seconds: float = SECONDS,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
-    """Run the command line in `folder` with limited memory and time."""
+    """Run the command line in `folder` with limited memory and time, in this `environment`."""
     said = [folder.parent / f"{folder.name}.{stream}" for stream in ("out", "err")]
-    process = _context.Process(target=_run, args=(list(arguments), folder, said, memory))
+    process = _context.Process(target=_run, args=(list(arguments), folder, said, memory, dict(environment)))
     process.start()
     process.join(seconds)
     code = process.exitcode
@@ -47,7 +53,10 @@ def run_limited(
     return Outcome(code, out, err)
 
 
-def _run(arguments: list[str], folder: Path, said: list[Path], memory: int) -> None:
+def _run(
+    arguments: list[str], folder: Path, said: list[Path], memory: int, environment: dict[str, str]
+) -> None:
+    os.environ.update(environment)
     for stream, path in zip((1, 2), said, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(folder)
