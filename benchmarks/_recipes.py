@@ -122,14 +122,19 @@ _GGUF = (HERE / "_gguf.py",)
 _LARGEST = "quantize-weights.block_size=256"
 
 
-def ours(name: str, recipe: str) -> Recipe:
-    whole = graphopt(recipe, _LARGEST)
-    return Recipe(name, recipe, "_graphopt_worker.py", graphopt(recipe), uses=OURS, whole=whole)
+def ours(name: str, recipe: str, block: int = 0) -> Recipe:
+    """A recipe of graphopt's, with blocks of one size or of what it chooses."""
+    slug, settings = recipe, list[str]()
+    if block:
+        slug, settings = f"{recipe}-{block}", [f"quantize-weights.block_size={block}"]
+    whole = graphopt(recipe, *(settings or [_LARGEST]))
+    return Recipe(name, slug, "_graphopt_worker.py", graphopt(recipe, *settings), uses=OURS, whole=whole)
 
 
 GRAPHOPT = ours("graphopt int4", "int4")
 RECIPES = (
     GRAPHOPT,
+    *(ours(f"graphopt int4, block {block}", "int4", block) for block in (128, 256)),
     ours("graphopt, int8 cache", "int4-kv8"),
     Recipe("llama.cpp Q4_0", "gguf", _LLAMA, gguf, "Q4_0.gguf", peers.python("llama"), uses=_GGUF),
     Recipe("llama.cpp Q4_K_M", "gguf", _LLAMA, gguf, "Q4_K_M.gguf", peers.python("llama"), uses=_GGUF),
