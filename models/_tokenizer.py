@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from graphopt.errors import BadInput
 from graphopt.export import quiet
 
 from ._files import copy_tokenizer
@@ -38,7 +39,7 @@ def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[st
     `tokenizer_class` is the first of the source's own and the usual ones with which genai gives, for some
     probing texts, the ids that the tokenizers library gives without special tokens: genai adds those only if
     asked, and then as `add_bos_token` and `add_eos_token` say. The chat template is put inside
-    tokenizer_config.json. `staging` must hold genai_config.json.
+    tokenizer_config.json. `staging` must hold genai_config.json. Raises `BadInput` for damaged files.
     """
     copy_tokenizer(source, staging)
     file, path = staging / "tokenizer.json", staging / "tokenizer_config.json"
@@ -46,16 +47,21 @@ def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[st
         _convert(source, staging)
     if not file.is_file():
         return ["no tokenizer was found in the source: the package generates from token ids only"]
-    ours = Tokenizer.from_file(str(file))
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        ours = Tokenizer.from_file(str(file))
+        before, after = _adds(ours)
+    except Exception as error:  # the library raises no narrower one
+        raise BadInput(f"{source / file.name} is not a tokenizer: {error}") from error
+    settings = _settings(path) if path.is_file() else {}
     # Transformers writes 1e30 for "no limit", which genai cannot read as a whole number.
-    settings["model_max_length"] = min(
-        int(settings.get("model_max_length") or context_length), context_length
+    longest = settings.get("model_max_length")
+    settings["model_max_length"] = int(
+        min(longest or context_length, context_length) if isinstance(longest, int | float) else context_length
     )
-    settings["add_bos_token"], settings["add_eos_token"] = _adds(ours)
+    settings["add_bos_token"], settings["add_eos_token"] = before, after
     template = staging / "chat_template.jinja"
     if template.is_file():
-        settings.setdefault("chat_template", template.read_text(encoding="utf-8"))
+        settings.setdefault("chat_template", template.read_text(encoding="utf-8", errors="replace"))
     own = settings.get("tokenizer_class")
     for name in dict.fromkeys((own, *_CLASSES) if own else _CLASSES):
         path.write_text(_json(settings | {"tokenizer_class": name}), encoding="utf-8")
@@ -63,6 +69,16 @@ def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[st
             return []
     path.write_text(_json(settings), encoding="utf-8")
     return ["onnxruntime-genai does not tokenize as this model's tokenizer does: give it token ids"]
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadInput(f"{path.name} is damaged: {error}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path.name} is damaged: it holds no settings by name")
+    return found
 
 
 def _adds(tokenizer: Tokenizer) -> tuple[bool, bool]:

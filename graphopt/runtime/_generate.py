@@ -93,7 +93,8 @@ class TextModel:
     ) -> Iterator[str]:
         """Pieces of the answer to `prompt` as they come, until its end, `max_new_tokens` or a full context.
 
-        Raises `BadInput` for an empty prompt, and for one that leaves no room in the context.
+        Raises `BadInput` for an empty prompt, for one that leaves no room in the context, and where
+        onnxruntime-genai fails.
         """
         tokens = self._encoder.prompt(prompt, self.context_length)
         return self._stream(
@@ -101,16 +102,19 @@ class TextModel:
         )
 
     def _stream(self, tokens: list[int], length: int, sampling: Sampling) -> Iterator[str]:
-        parameters = self._og.GeneratorParams(self._model)
-        parameters.set_search_options(max_length=length, **sampling.options())
-        generator = self._og.Generator(self._model, parameters)
-        generator.append_tokens(tokens)
-        stream = self._tokenizer.create_stream()
-        while not generator.is_done():
-            generator.generate_next_token()
-            piece = stream.decode(generator.get_next_tokens()[0])
-            if piece:
-                yield piece
+        try:
+            parameters = self._og.GeneratorParams(self._model)
+            parameters.set_search_options(max_length=length, **sampling.options())
+            generator = self._og.Generator(self._model, parameters)
+            generator.append_tokens(tokens)
+            stream = self._tokenizer.create_stream()
+            while not generator.is_done():
+                generator.generate_next_token()
+                piece = stream.decode(generator.get_next_tokens()[0])
+                if piece:
+                    yield piece
+        except RuntimeError as error:
+            raise BadInput(f"onnxruntime-genai cannot run {self.folder}: {error}") from error
 
 
 def _has_template(folder: Path) -> bool:
