@@ -20,7 +20,7 @@ from tests.hostile._limited import Outcome, run_limited
 from tests.hostile._mutations import Seeds, changed_bytes, changed_json
 from tests.hostile.test_packages import MODEL
 
-EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 15
+EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 6
 
 
 def ask(folder: Path, cache: str, *arguments: str) -> Outcome:

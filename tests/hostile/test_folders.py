@@ -59,13 +59,13 @@ def test_a_whole_package_speaks(package: Path) -> None:
     assert (done.code, "Traceback" in done.err) == (0, False), done.err
 
 
-@settings(MANY, max_examples=20 * TIMES)
+@settings(MANY, max_examples=8 * TIMES)
 @given(st.data())
 def test_damaged_packages_speak_or_say_why_not(package: Path, data: st.DataObject) -> None:
     answer(package, data, *SAY)
 
 
-@settings(MANY, max_examples=4 * TIMES)
+@settings(MANY, max_examples=2 * TIMES)
 @given(st.data())
 def test_damaged_checkpoints_are_exported_or_refused(
     tiny_model: Callable[..., Path], data: st.DataObject

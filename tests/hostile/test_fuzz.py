@@ -75,7 +75,7 @@ def test_changed_messages_are_read_or_refused(data: bytes) -> None:
     read(data)
 
 
-@settings(MANY, max_examples=EXAMPLES // 5)
+@settings(MANY, max_examples=EXAMPLES // 10)
 @given(changed_messages(MODELS), st.sampled_from(sorted(COMMANDS)))
 def test_commands_never_fail_by_a_bug(data: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as place:

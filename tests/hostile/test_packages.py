@@ -22,7 +22,7 @@ import graphopt
 from tests.hostile._limited import run_limited
 from tests.hostile._mutations import Seeds, changed_bytes, changed_json
 
-EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 20
+EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 10
 MODEL = """<ir_version: 10, opset_import: ["" : 23]>
 g (float[N,8] x) => (float[N,8] y) <float one = {1.0}> { a = Sigmoid(x) b = Mul(a, x) y = Add(b, one) }"""
 RECIPE = 'description = "Two passes."\n[[pass]]\nname = "cse"\n[[pass]]\nname = "raise-silu"\n'
