@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import Message
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-__all__ = ["Seeds", "changed_bytes", "changed_json", "changed_messages"]
+__all__ = ["ALWAYS", "Seeds", "changed_bytes", "changed_json", "changed_messages", "damage"]
+
+ALWAYS = settings(
+    derandomize="FUZZ" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+"""The same examples in every run, and others where $FUZZ is set."""
 
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 _INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 7, 16, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
@@ -129,3 +140,11 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     for key, inner in items:
         yield value, key
         yield from _places(inner)
+
+
+def damage(path: Path, data: st.DataObject) -> None:
+    """Change the file at `path`: its bytes, or, where it is JSON, what it says."""
+    changes: list[Callable[[Seeds], st.SearchStrategy[bytes]]] = [changed_bytes]
+    if path.suffix in (".json", ".lock"):
+        changes.append(changed_json)
+    path.write_bytes(data.draw(data.draw(st.sampled_from(changes))(Seeds([path.read_bytes()]))))

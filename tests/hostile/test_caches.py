@@ -12,12 +12,12 @@ from pathlib import Path
 
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import parser
 
 from tests.hostile._limited import Outcome, run_limited
-from tests.hostile._mutations import Seeds, changed_bytes, changed_json
+from tests.hostile._mutations import ALWAYS, damage
 from tests.hostile.test_packages import MODEL
 
 EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 6
@@ -53,13 +53,7 @@ def test_a_whole_cache_is_used(whole: tuple[Path, bytes]) -> None:
     assert [step["step"] for step in report["passes"] if not step["cached"]] == []
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize="FUZZ" not in os.environ,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(ALWAYS, max_examples=EXAMPLES)
 @given(st.data())
 def test_what_is_damaged_is_made_anew(whole: tuple[Path, bytes], data: st.DataObject) -> None:
     folder, made = whole
@@ -67,8 +61,7 @@ def test_what_is_damaged_is_made_anew(whole: tuple[Path, bytes], data: st.DataOb
     shutil.copytree(folder / "cache", folder / "damaged")
     files = sorted(path for path in (folder / "damaged").rglob("*") if path.is_file())
     for path in data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=4, unique=True)):
-        kinds = [changed_bytes, changed_json] if path.suffix == ".json" else [changed_bytes]
-        path.write_bytes(data.draw(data.draw(st.sampled_from(kinds))(Seeds([path.read_bytes()]))))
+        damage(path, data)
     assert ask(folder, "damaged", "cache", "list").code == 0
     assert optimize(folder, "damaged") == made
     assert ask(folder, "damaged", "cache", "clear").code == 0

@@ -12,23 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphopt
 from tests.hostile._limited import run_limited
-from tests.hostile._mutations import Seeds, changed_bytes, changed_json
+from tests.hostile._mutations import ALWAYS, damage
 
 TIMES = int(os.environ.get("FUZZ", "0")) // 500 or 1
 MEMORY = 24 << 30
 """Bytes of address space: torch takes ten, of which little is used."""
 SAY = ("run", "folder", "def f", "--max-new-tokens", "2")
-MANY = settings(
-    derandomize="FUZZ" not in os.environ,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +39,7 @@ def answer(whole: Path, data: st.DataObject, *arguments: str) -> None:
         shutil.copytree(whole, folder)
         texts = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".jinja", ".lock"))
         path = data.draw(st.sampled_from(texts))
-        changes: list[Callable[[Seeds], st.SearchStrategy[bytes]]] = [changed_bytes]
-        if path.suffix in (".json", ".lock"):
-            changes.append(changed_json)
-        path.write_bytes(data.draw(data.draw(st.sampled_from(changes))(Seeds([path.read_bytes()]))))
+        damage(path, data)
         done = run_limited(arguments, folder.parent, memory=MEMORY)
         assert done.code in (0, 1, 2, 3), f"{path.name}: {done.code}\n{done.out}\n{done.err}"
         assert "Traceback" not in done.err
@@ -59,13 +50,13 @@ def test_a_whole_package_speaks(package: Path) -> None:
     assert (done.code, "Traceback" in done.err) == (0, False), done.err
 
 
-@settings(MANY, max_examples=8 * TIMES)
+@settings(ALWAYS, max_examples=8 * TIMES)
 @given(st.data())
 def test_damaged_packages_speak_or_say_why_not(package: Path, data: st.DataObject) -> None:
     answer(package, data, *SAY)
 
 
-@settings(MANY, max_examples=2 * TIMES)
+@settings(ALWAYS, max_examples=2 * TIMES)
 @given(st.data())
 def test_damaged_checkpoints_are_exported_or_refused(
     tiny_model: Callable[..., Path], data: st.DataObject

@@ -10,14 +10,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.errors import BadInput
 from graphopt.ir import load_model, save_model, to_proto
 from graphopt.testing._example import corpus
 from tests.hostile._limited import run_limited
-from tests.hostile._mutations import Seeds, changed_bytes, changed_messages
+from tests.hostile._mutations import ALWAYS, Seeds, changed_bytes, changed_messages
 from tests.hostile.files import LEGAL, serialized
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -39,13 +39,7 @@ COMMANDS = {
     "inspect": (),
     "optimize": ("-o", "out", "--recipe", "lossless", "--quiet"),
 }
-MANY = settings(
-    max_examples=EXAMPLES,
-    derandomize="FUZZ" not in os.environ,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+MANY = settings(ALWAYS, max_examples=EXAMPLES)
 
 
 def read(data: bytes) -> None:
@@ -75,7 +69,7 @@ def test_changed_messages_are_read_or_refused(data: bytes) -> None:
     read(data)
 
 
-@settings(MANY, max_examples=EXAMPLES // 10)
+@settings(MANY, max_examples=EXAMPLES // (5 if "FUZZ" in os.environ else 10))
 @given(changed_messages(MODELS), st.sampled_from(sorted(COMMANDS)))
 def test_commands_never_fail_by_a_bug(data: bytes, name: str) -> None:
     with tempfile.TemporaryDirectory() as place:

@@ -8,19 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import parser
 
 import graphopt
 from tests.hostile._limited import run_limited
-from tests.hostile._mutations import Seeds, changed_bytes, changed_json
+from tests.hostile._mutations import ALWAYS, damage
 
 EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 10
 MODEL = """<ir_version: 10, opset_import: ["" : 23]>
@@ -38,13 +37,6 @@ COMMANDS = {
 }
 # The package writes no text; the sizes of its inputs are not known, so that its comparison decides nothing.
 WHOLE = {"say": 2, "locked": 3}
-MANY = settings(
-    max_examples=EXAMPLES,
-    derandomize="FUZZ" not in os.environ,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +73,12 @@ def test_a_whole_package_is_read(command: str, whole: Path, tmp_path: Path) -> N
     assert answers(command, tmp_path / "folder") == WHOLE.get(command, 0)
 
 
-@MANY
+@settings(ALWAYS, max_examples=EXAMPLES)
 @given(st.data(), st.sampled_from(sorted(COMMANDS)))
 def test_damaged_packages_are_read_or_refused(whole: Path, data: st.DataObject, command: str) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "folder"
         shutil.copytree(whole, folder)
         path = data.draw(st.sampled_from(files_of(command, folder)))
-        changes: list[Callable[[Seeds], st.SearchStrategy[bytes]]] = [changed_bytes]
-        if path.suffix in (".json", ".lock"):
-            changes.append(changed_json)
-        path.write_bytes(data.draw(data.draw(st.sampled_from(changes))(Seeds([path.read_bytes()]))))
+        damage(path, data)
         answers(command, folder)
