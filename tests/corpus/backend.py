@@ -1,6 +1,6 @@
 """Every case of the onnx package's backend suite, in every variation: `python -m tests.corpus.backend`.
 
-Cases run in a worker process that is started anew where one kills it. Results go to
+Cases run in worker processes, each started anew where a case kills it. Results go to
 build/corpus/backend.jsonl; those of the same code and versions are taken from there.
 """
 
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,35 +38,57 @@ def _work(names: list[Name], pipe: Any) -> None:
         pipe.send(found)
 
 
-def run(names: list[Name]) -> Iterator[tuple[Name, dict[str, str]]]:
+class _Worker:
+    """A process that checks its share of the cases, and is started anew where one ends it."""
+
+    def __init__(self, names: Sequence[Name]) -> None:
+        self.left = list(names)
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("fork")
+        self.pipe, there = context.Pipe(duplex=False)
+        self._process = context.Process(target=_work, args=(self.left, there))
+        self._process.start()
+        there.close()
+        self._stage = "reading"
+
+    def heard(self, hangs: bool) -> Iterator[tuple[Name, dict[str, str]]]:
+        """What it has to say, if it does not hang."""
+        try:
+            said = None if hangs else self.pipe.recv()
+        except EOFError:
+            said = None
+        if isinstance(said, str):
+            self._stage = said
+        elif said is not None:
+            yield self.left.pop(0), said
+        else:
+            found = {"outcome": "crashed", "reason": f"the process died or hung in {self._stage}"}
+            if self._stage == "the original":
+                found["outcome"] = "runtime: cannot run"
+            yield self.left.pop(0), found
+        if self.left and said is None:
+            self.stop()
+            self._start()
+
+    def stop(self) -> None:
+        """Have it run no longer."""
+        self._process.kill()
+        self._process.join()
+
+
+def run(names: Sequence[Name], jobs: int) -> Iterator[tuple[Name, dict[str, str]]]:
     """Check all of them. What ends its worker is `crashed`, or the runtime's own if the original did."""
     node_cases(), data_cases()
-    left = list(names)
-    while left:
-        here, there = multiprocessing.get_context("fork").Pipe(duplex=False)
-        worker = multiprocessing.get_context("fork").Process(target=_work, args=(left, there))
-        worker.start()
-        there.close()
-        stage = "reading"
-        while left:
-            try:
-                said = here.recv() if here.poll(HANGS) else None
-            except EOFError:
-                said = None
-            if said is None:
-                worker.kill()
-                worker.join()
-                found = {"outcome": "crashed", "reason": f"the process died or hung in {stage}"}
-                if stage == "the original":
-                    found["outcome"] = "runtime: cannot run"
-                yield left.pop(0), found
-                break
-            if isinstance(said, str):
-                stage = said
-            else:
-                yield left.pop(0), said
-        worker.kill()
-        worker.join()
+    running = [_Worker(share) for i in range(jobs) if (share := names[i::jobs])]
+    while running:
+        ready = multiprocessing.connection.wait([w.pipe for w in running], HANGS)
+        for worker in [w for w in running if w.pipe in ready or not ready]:
+            yield from worker.heard(hangs=not ready)
+            if not worker.left:
+                worker.stop()
+                running.remove(worker)
 
 
 def main() -> None:
@@ -78,6 +101,8 @@ def main() -> None:
     parser.add_argument(
         "--form", choices=list(VARIATIONS), action="append", help="check in these forms again"
     )
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--jobs", type=int, default=cores, help="so many cases at a time")
     arguments = parser.parse_args()
     store = Store("backend", fresh=arguments.fresh, any_code=arguments.any_code)
     store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
@@ -87,7 +112,7 @@ def main() -> None:
     names = [(case, variation) for case in cases for variation in VARIATIONS]
     if not arguments.cases:
         names = [n for n in names if "/".join(n) not in store]
-    for done, (name, found) in enumerate(run(names)):
+    for done, (name, found) in enumerate(run(names, arguments.jobs)):
         store.add("/".join(name), found)
         if arguments.cases:
             print(*name, found)
