@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,14 +14,13 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.ir import consumers, save_model
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass, QuantizedCache
+from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Pass, QuantizedCache
 from graphopt.runtime import Decoder, open_session
 
 from ._nodes import MICROSOFT, Nodes, static_dim
 
 _SCALES = slice(12, 14)
 _INPUTS = 17
-_UNPROVEN = "scales hold for the model's own keys and values, and a piece of it is fed with others"
 
 
 class QuantizeKv(Pass):
@@ -37,7 +37,7 @@ class QuantizeKv(Pass):
 
     name: ClassVar[str] = "quantize-kv"
     level: ClassVar[Level] = Level.COMPRESS
-    contract: ClassVar[Contract] = Contract.lossy("sqnr", 12.0)
+    contract: ClassVar[Contract] = Contract.lossy("sqnr", 30.0)
     main_graph_only: ClassVar[bool] = True
 
     @dataclass(frozen=True)
@@ -97,14 +97,18 @@ def _at_any_position(keys: NDArray[np.float32], node: ir.Node) -> None:
 
     A text that is longer than those looked at turns slow pairs to angles that were not seen.
     """
+    one, other = _rotated(node)
+    keys[..., one] = keys[..., other] = np.hypot(keys[..., one], keys[..., other])
+
+
+def _rotated(node: ir.Node) -> tuple[slice, slice]:
+    """Which channels of a key `node` rotates into which others."""
     half = static_dim(node.inputs[7], 1) if node.attributes.get_int("do_rotary", 0) else None
     if half is None:
-        return
-    beside = node.attributes.get_int("rotary_interleaved", 0)
-    one, other = (
-        (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if beside else (slice(half), slice(half, 2 * half))
-    )
-    keys[..., one] = keys[..., other] = np.hypot(keys[..., one], keys[..., other])
+        return slice(0), slice(0)
+    if node.attributes.get_int("rotary_interleaved", 0):
+        return slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    return slice(half), slice(half, 2 * half)
 
 
 def _continue(decoder: Decoder, count: int, opening: Any) -> None:
@@ -144,11 +148,11 @@ def _quantized(node: ir.Node, largest: dict[str, list[float]], margin: float) ->
     pasts, presents = [v for v in node.inputs[3:5] if v is not None], node.outputs[1:3]
     heads = static_dim(pasts[0], 1)
     assert heads is not None
-    scales = np.stack([_levels(largest[past.name or ""], margin) for past in pasts])
+    scales = np.stack([_levels(largest[past.name or ""], margin) for past in pasts]).reshape(2, heads, -1)
     taken = [_int8(past) for past in pasts]
     inputs[3:5] = taken
     inputs[_SCALES] = [
-        make.constant(scale.reshape(1, heads, 1, -1), np.float32, f"{kind}_scale")
+        make.constant(scale[None, :, None, :], np.float32, f"{kind}_scale")
         for kind, scale in zip("kv", scales, strict=True)
     ]
     results = make.many(
@@ -176,8 +180,46 @@ def _quantized(node: ir.Node, largest: dict[str, list[float]], margin: float) ->
             heads,
             tuple(map(float, scales.ravel())),
         ),
-        unproven=_UNPROVEN,
+        bridge=lambda: _in_float(node, results, taken, scales),
     )
+
+
+def _in_float(
+    node: ir.Node, results: Sequence[ir.Value], taken: Sequence[ir.Value], scales: NDArray[np.float32]
+) -> Bridge:
+    """The int8 form from float caches to float caches, on values that its scales are made for."""
+    make = Nodes(f"{node.name or 'attention'}/check")
+    pasts = [past for past in node.inputs[3:5] if past is not None]
+    feeds, dequantized = {}, {}
+    for past, present, inner, outer, scale in zip(
+        pasts, node.outputs[1:3], taken, results[1:3], scales, strict=True
+    ):
+        by = make.constant(scale[:, None, :], np.float32, "scale")
+        levels = make.op("Round", [make.op("Div", [past, by], "levels", like=past)], "rounded", like=past)
+        lowest, highest = (make.constant(x, np.float32, "limit") for x in (-128, 127))
+        kept = make.op("Clip", [levels, lowest, highest], "kept", like=past)
+        feeds[inner] = make.op("Cast", [kept], "integers", like=inner, to=ir.DataType.INT8)
+        numbers = make.op("Cast", [outer], "numbers", like=present, to=ir.DataType.FLOAT)
+        dequantized[present] = make.op("Mul", [numbers, by], "present", like=present)
+    return Bridge(make.nodes, feeds, dequantized, dict(_within(node, pasts, scales * np.float32(127))))
+
+
+def _within(
+    node: ir.Node, pasts: Sequence[ir.Value], most: NDArray[np.float32]
+) -> Iterator[tuple[ir.Value, NDArray[np.float32]]]:
+    """The values that `node` takes, with how large they may be for caches of at most `most` to hold them."""
+    yield from zip(pasts, most[:, :, None, :], strict=True)
+    keys, values = most.copy()
+    for channels in _rotated(node):  # at 45 degrees a pair is as long as both together
+        keys[:, channels] /= np.float32(np.sqrt(2))
+    query, key, value = node.inputs[:3]
+    if key is not None and value is not None:
+        yield key, keys.ravel()
+        yield value, values.ravel()
+    elif query is not None:
+        heads = node.attributes.get_int("num_heads", 0)
+        free = np.full(heads * keys.shape[1], np.inf, np.float32)
+        yield query, np.concatenate([free, keys.ravel(), values.ravel()])
 
 
 def _levels(largest: list[float], margin: float) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from graphopt.pipeline._adapter import (
 )
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
-from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
+from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof
 from graphopt.pipeline._match import Match, Pattern, find
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
@@ -33,6 +33,7 @@ from graphopt.pipeline._runner import (
 __all__ = [
     "Adapter",
     "AddedInput",
+    "Bridge",
     "Budget",
     "ChangedBeside",
     "Context",

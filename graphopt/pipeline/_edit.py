@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from graphopt.pipeline._adapter import Adapter
 
-__all__ = ["Edit", "NearMiss", "Outcome", "Proof"]
+__all__ = ["Bridge", "Edit", "NearMiss", "Outcome", "Proof"]
 
 
 class Outcome(enum.Enum):
@@ -33,6 +34,22 @@ class Proof(enum.Enum):
     PASS_THROUGH = "pass-through"
 
 
+@dataclass(frozen=True, eq=False)
+class Bridge:
+    """Makes an edit comparable that changes what inputs and outputs of the model hold.
+
+    `nodes`, off-graph and never applied, do what the edit's adapter does: `feeds` maps inputs that the edit
+    adds to values made of old ones, and `results` old values to what the edit's own are turned into.
+    `within` limits the claim: largest magnitudes of old values, as arrays that broadcast to them, infinite
+    where any number will do.
+    """
+
+    nodes: Sequence[ir.Node]
+    feeds: Mapping[ir.Value, ir.Value]
+    results: Mapping[ir.Value, ir.Value]
+    within: Mapping[ir.Value, NDArray[Any]] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Edit:
     """Replace the nodes `remove` by the off-graph nodes `insert`.
@@ -42,8 +59,9 @@ class Edit:
     removed node); the engine restores topological order at the end of the pass. Initializers that only
     removed nodes used go with them. An edit that changes the model's interface names the inputs it adds or
     drops and brings the `adapter` that maps old feeds to new ones. `opset` is the version of the default
-    operator set the model is at once the edit is in force, where it changes that. `unproven` says why running
-    the edit beside what it replaces decides nothing: the closing check then has to.
+    operator set the model is at once the edit is in force, where it changes that. `bridge` makes what it
+    takes to compare an edit with what it replaces where inputs and outputs hold other types then. `unproven`
+    says why running it beside what it replaces decides nothing: the closing check then has to.
     """
 
     summary: str
@@ -58,6 +76,7 @@ class Edit:
     adapter: Adapter | None = None
     opset: int | None = None
     proof: Proof | None = None
+    bridge: Callable[[], Bridge] | None = None
     unproven: str = ""
 
     def touches(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.verify._bridge import bridged
 from graphopt.verify._inputs import (
     VARIANTS,
     Binding,
@@ -126,12 +127,28 @@ class EditVerifier:
             return EditVerdict("proven", "structure")
         if edit.unproven:
             return EditVerdict("unproven", "not run", edit.unproven)
+        with bridged(edit) as (edit, within):
+            verdict = self._compared(model, edit, within, contract, adapters, reads_since, save)
+        if within and verdict.status in ("proven", "within budget"):
+            return replace(verdict, reason="for values within the range that the edit states")
+        return verdict
+
+    def _compared(
+        self,
+        model: ir.Model,
+        edit: Edit,
+        within: Mapping[ir.Value, np.ndarray],
+        contract: Contract,
+        adapters: Sequence[Adapter],
+        reads_since: int,
+        save: Path | None,
+    ) -> EditVerdict:
         given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]
         failed: EditVerdict | None = None
         # Inputs of a window that depend on each other are free in it: a difference may be none further up.
         for depth in range(_DEEPEST + 1):
             try:
-                window = cut_out(model, edit, self._derived, depth=depth, reads_since=reads_since)
+                window = cut_out(model, edit, self._derived, within, depth=depth, reads_since=reads_since)
             except ValueError as error:
                 return failed or EditVerdict("unproven", "numeric", str(error))
             key = f"{window.key} {contract} {given}"

@@ -213,6 +213,10 @@ def _free(
             numbers[:1] = 0  # of a mask, a row that sees nothing
         return numbers.astype(kind)
     values = rng.standard_normal(shape)
+    if leaf.within is not None:
+        most = leaf.within.array()
+        bounded = np.isfinite(most)
+        return np.where(bounded, rng.uniform(-1, 1, shape) * np.where(bounded, most, 0), values).astype(kind)
     if variant == "zeros":
         values[...] = 0
     if variant == "small":

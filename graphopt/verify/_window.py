@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import (
@@ -44,7 +46,7 @@ class Leaf:
     """A value that a window takes from outside: `name` in its models, `source` if an integral graph input.
 
     `dims` are sizes and names of what varies; None where the rank is unknown. Integers are `below` a bound
-    if there is one, because they choose among as many rows.
+    if there is one, because they choose among as many rows. Floats stay `within` magnitudes if there are any.
     """
 
     name: str
@@ -52,6 +54,22 @@ class Leaf:
     dtype: ir.DataType
     dims: tuple[Dim, ...] | None
     below: int | None = None
+    within: Within | None = None
+
+
+@dataclass(frozen=True)
+class Within:
+    """Largest magnitudes, row by row, of an array of this shape that broadcasts to the values it is for."""
+
+    shape: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Within:
+        return cls(array.shape, tuple(map(float, array.reshape(-1))))
+
+    def array(self) -> np.ndarray:
+        return np.asarray(self.values).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -140,9 +158,18 @@ def _subgraphs(node: ir.Node) -> Iterator[ir.Attr]:
     return (a for a in node.attributes.values() if a.type in kinds)
 
 
-def cut_out(model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, reads_since: int = 0) -> Window:
+def cut_out(
+    model: ir.Model,
+    edit: Edit,
+    derived: Derived,
+    within: Mapping[ir.Value, np.ndarray] = MappingProxyType({}),
+    *,
+    depth: int = 0,
+    reads_since: int = 0,
+) -> Window:
     """The window of `edit`, with `depth` layers of the nodes before it; the graph is left as it is.
 
+    Leaves among the values of `within` are fed with no larger magnitudes.
     The edit may depend on what weights hold that were read since `reads_since` (a time of `read_clock`):
     windows with others are not alike. Raises `ValueError` where a part of it cannot stand alone.
     """
@@ -157,7 +184,7 @@ def cut_out(model: ir.Model, edit: Edit, derived: Derived, *, depth: int = 0, re
         _piece(model, cone, outputs, names, opsets | ({"": edit.opset} if side and edit.opset else {}))
         for side, (cone, outputs) in enumerate(((before, old), (after, new)))
     ]
-    described = tuple(_leaf(value, name, edit.add_inputs) for value, name in names.items())
+    described = tuple(_leaf(value, name, edit, within) for value, name in names.items())
     outputs = tuple(_dims(a) or _dims(b) for a, b in edit.replace.items())
     sizes = _sizes((*leaves, *before.weights, *after.weights))
     known = _Known(reads_since)
@@ -373,13 +400,14 @@ def _turning(node: ir.Node, weight: ir.Value) -> None:
     node.attributes["transB"] = ir.AttrInt64("transB", 1)
 
 
-def _leaf(value: ir.Value, name: str, added: Sequence[ir.Value]) -> Leaf:
+def _leaf(value: ir.Value, name: str, edit: Edit, within: Mapping[ir.Value, np.ndarray]) -> Leaf:
     if value.dtype is None:
         raise ValueError(f"the type of {value.name!r} is unknown")
     # Floats are free, wherever they come from: caches of two layers are the same to a kernel.
-    is_source = (value.is_graph_input() or value in added) and not value.dtype.is_floating_point()
+    is_source = (value.is_graph_input() or value in edit.add_inputs) and not value.dtype.is_floating_point()
     source = value.name if is_source else None
-    return Leaf(name, source, value.dtype, _dims(value))
+    limit = Within.of(within[value]) if value in within else None
+    return Leaf(name, source, value.dtype, _dims(value), within=limit)
 
 
 def _dims(value: ir.Value) -> tuple[Dim, ...] | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+from graphopt_passes.quantize_kv import QuantizeKv
 
-from graphopt.pipeline import QuantizedCache, Step, adapter_from_json
+from graphopt.families import Interface
+from graphopt.pipeline import Edit, QuantizedCache, Step, adapter_from_json
 from graphopt.runtime import Decoder
 from graphopt.testing import session
-from tests.passes._canonical import GEMMA2, Domain, Shape
+from graphopt.verify import EditVerifier
+from tests.passes._canonical import GEMMA2, Domain, Shape, canonical_decoder
 from tests.passes._runs import LOWERING, Lowered
 
 SHAPE = Shape(positions=64)
@@ -107,6 +112,66 @@ def test_the_adapter_survives_json() -> None:
     assert again == adapter
     np.testing.assert_array_equal(fed, [[[[3, -45]], [[127, 0]]]])
     np.testing.assert_allclose(again.results({"pk": fed})["pk"], [[[[0.3, -9.0]], [[38.1, 0.0]]]], rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def lowered() -> Iterator[tuple[Lowered, EditVerifier]]:
+    made = Lowered(SHAPE, *CHAIN)
+    with EditVerifier(Interface.of(canonical_decoder(SHAPE)), Domain(SHAPE)) as verifier:
+        yield made, verifier
+
+
+def swap_scales(edit: Edit) -> None:
+    attention = edit.insert[-1]
+    keys, values = attention.inputs[12:14]
+    attention.replace_input_with(12, values)
+    attention.replace_input_with(13, keys)
+
+
+def one_scale_short(edit: Edit) -> None:
+    tensor = edit.initializers[0].const_value
+    assert tensor is not None
+    scale = tensor.numpy().copy()
+    scale.flat[-1] *= 4
+    edit.initializers[0].const_value = ir.tensor(scale)
+
+
+def swap_caches(edit: Edit) -> None:
+    attention = edit.insert[-1]
+    keys, values = attention.inputs[3:5]
+    attention.replace_input_with(3, values)
+    attention.replace_input_with(4, keys)
+
+
+def scale_scores_otherwise(edit: Edit) -> None:
+    edit.insert[-1].attributes["scale"] = ir.AttrFloat32("scale", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("plant", "status"),
+    [
+        (lambda edit: None, "within budget"),
+        (swap_scales, "failed"),
+        (one_scale_short, "failed"),
+        (swap_caches, "failed"),
+        (scale_scores_otherwise, "failed"),
+    ],
+    ids=["right", "scales-swapped", "one-scale-wrong", "caches-swapped", "other-scale-of-scores"],
+)
+def test_an_edit_is_run_beside_the_float_cache(
+    lowered: tuple[Lowered, EditVerifier], plant: Callable[[Edit], None], status: str
+) -> None:
+    made, verifier = lowered
+    edit, *_ = (e for e in QuantizeKv().edits(made.model.graph, made.context) if isinstance(e, Edit))
+    plant(edit)
+    uses = {value: value.uses() for value in made.model.graph.inputs}
+    taken = list(edit.insert[-1].inputs)
+
+    found = verifier.check(made.model, edit, QuantizeKv.contract, made.result.adapters)
+
+    assert found.status == status, found
+    assert list(edit.insert[-1].inputs) == taken
+    assert {value: value.uses() for value in made.model.graph.inputs} == uses
 
 
 def test_it_is_not_done_twice(quantized: Lowered) -> None:
