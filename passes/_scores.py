@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import producer
+from graphopt.ir import const_of, producer
 
 from ._masks import FORBIDDING, same_dim
 from ._nodes import Nodes
@@ -17,6 +18,7 @@ from ._spelling import number, only_user, scaled, sides
 __all__ = [
     "Mask",
     "Scores",
+    "before_levelling",
     "combined_mask",
     "is_computed",
     "keys_before_turning",
@@ -50,13 +52,27 @@ class Scores:
     masks: list[Mask] = field(default_factory=list)
 
 
-def read_scores(value: ir.Value) -> Scores | str | None:
-    """The scores whose softmax is taken, `value`; why not, where they nearly are."""
+def before_levelling(softmax: ir.Node) -> tuple[ir.Value, tuple[ir.Node, ...]]:
+    """What `softmax` is of, and its users: y where it reads y - max(y), the softmax of which is the same."""
+    x = softmax.inputs[0]
+    assert x is not None
+    sub = producer(x, "Sub")
+    largest = producer(sub.inputs[1], "ReduceMax") if sub is not None else None
+    if sub is None or largest is None or largest.inputs[0] is not sub.inputs[0] or sub.inputs[0] is None:
+        return x, (softmax,)
+    axes = const_of(largest.inputs[1]) if len(largest.inputs) > 1 else None
+    last = axes is not None and axes.reshape(-1).tolist() in ([-1], [3])
+    keeps: int = largest.attributes.get_int("keepdims", 1)
+    return (sub.inputs[0], (sub, largest)) if last and keeps else (x, (softmax,))
+
+
+def read_scores(value: ir.Value, users: Collection[ir.Node]) -> Scores | str | None:
+    """The scores that `users` take the softmax of, `value`; why not, where they nearly are."""
     masks: list[Mask] = []
     factor, softcap = 1.0, 0.0
+    if value.is_graph_output() or not {user for user, _ in value.uses()} <= {*users}:
+        return f"the scores are used elsewhere: {value.name}"
     while (matmul := producer(value, "MatMul")) is None:
-        if only_user(value) is None:
-            return f"the scores are used elsewhere: {value.name}"
         cap, step, mask = _softcap(value), scaled(value), _masked(value, factor)
         if cap is not None and not softcap and factor == 1.0:
             softcap, factor, value = cap
@@ -68,8 +84,8 @@ def read_scores(value: ir.Value) -> Scores | str | None:
         else:
             node = value.producer()
             return f"{node.op_type if node else 'an input'} where scores or a mask are looked for"
-    if only_user(value) is None:
-        return f"the scores are used elsewhere: {value.name}"
+        if only_user(value) is None:
+            return f"the scores are used elsewhere: {value.name}"
     q, turned_k = matmul.inputs
     if q is None or turned_k is None:
         return None

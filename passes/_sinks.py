@@ -7,12 +7,14 @@ attention with a sink is attention, and a factor for each query (Xiao et al. 202
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
+from graphopt.ir import LazyTensor, Reshaped, const_of, lazy, producer
 
 from ._nodes import Nodes, static_dim
+from ._scores import before_levelling
 from ._spelling import only_user, sides
 
 __all__ = ["MASKED", "Factor", "Sunk", "with_factor"]
@@ -23,30 +25,49 @@ MASKED = 2  # of qk_matmul_output_mode: the scores with the mask added, in eithe
 
 @dataclass(frozen=True)
 class Sunk:
-    """Weights that are softmax([scores, sink]) without the sink's; `sink` is a constant [1, heads, 1, 1]."""
+    """Attention with a sink, in either spelling: `end` makes its result, `users` are all that read `scores`.
+
+    `sink` is a constant [1, heads, 1, 1] or [1, heads, 1].
+    """
 
     softmax: ir.Node
     scores: ir.Value
+    users: tuple[ir.Node, ...]
     sink: ir.Value
+    end: ir.Node
 
     @classmethod
-    def of(cls, weights: ir.Value | None) -> Sunk | None:
-        cut = producer(weights, "Slice")
+    def of(cls, product: ir.Node) -> Sunk | None:
+        """The one whose weights `product` multiplies with values."""
+        return cls._cut(product) or cls._gated(product)
+
+    @classmethod
+    def _cut(cls, product: ir.Node) -> Sunk | None:
+        """softmax([scores, sink]) without its last entry."""
+        cut = producer(product.inputs[0], "Slice")
         softmax = producer(cut.inputs[0], "Softmax") if cut is not None and _drops_last(cut) else None
         if softmax is None or softmax.inputs[0] is None or only_user(softmax.outputs[0]) is None:
             return None
-        concat = producer(_before_levelling(softmax.inputs[0]), "Concat")
+        concat = producer(before_levelling(softmax)[0], "Concat")
         if concat is None or len(concat.inputs) != 2 or concat.attributes.get_int("axis") not in (-1, 3):
             return None
         scores, sink = concat.inputs
         expand = producer(sink, "Expand")
         sink = expand.inputs[0] if expand is not None else sink
-        if scores is None or sink is None or sink.const_value is None:
+        if scores is None or sink is None or not _is_sink(sink, 4):
             return None
-        shape = [static_dim(sink, axis) for axis in range(len(sink.shape or ()))]
-        return (
-            cls(softmax, scores, sink) if len(shape) == 4 and shape[::2] == [1, 1] and shape[3] == 1 else None
-        )
+        return cls(softmax, scores, (concat,), sink, product)
+
+    @classmethod
+    def _gated(cls, product: ir.Node) -> Sunk | None:
+        """softmax(scores) V * sigmoid(logsumexp(scores) - sink)."""
+        softmax = producer(product.inputs[0], "Softmax")
+        gate = _Gate.on(product.outputs[0])
+        if softmax is None or gate is None:
+            return None
+        scores, users = before_levelling(softmax)
+        total, *_, end = gate.nodes
+        return cls(softmax, scores, (*users, total), gate.sink, end) if gate.scores is scores else None
 
 
 def _drops_last(cut: ir.Node) -> bool:
@@ -57,16 +78,50 @@ def _drops_last(cut: ir.Node) -> bool:
     return (starts, ends, steps) == ([0], [-1], [1]) and axes in ([-1], [3])
 
 
-def _before_levelling(x: ir.Value) -> ir.Value:
-    """y where `x` is y - max(y), which a softmax does not see; else `x`."""
-    sub = producer(x, "Sub")
-    largest = producer(sub.inputs[1], "ReduceMax") if sub is not None else None
-    if sub is None or largest is None or largest.inputs[0] is not sub.inputs[0] or sub.inputs[0] is None:
-        return x
-    axes = const_of(largest.inputs[1]) if len(largest.inputs) > 1 else None
-    last = axes is not None and axes.reshape(-1).tolist() in ([-1], [3])
-    keeps: int = largest.attributes.get_int("keepdims", 1)
-    return sub.inputs[0] if last and keeps else x
+def _is_sink(value: ir.Value, rank: int) -> bool:
+    """Whether `value` is a constant [1, heads, 1, ..]."""
+    shape = [static_dim(value, axis) for axis in range(len(value.shape or ()))]
+    return value.const_value is not None and len(shape) == rank and {shape[0], *shape[2:]} == {1}
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """y * sigmoid(logsumexp(scores) - sink); `nodes` make it and nothing else, the last one applies it."""
+
+    scores: ir.Value
+    sink: ir.Value
+    nodes: tuple[ir.Node, ...]
+
+    @classmethod
+    def on(cls, y: ir.Value) -> _Gate | None:
+        """The one that is the only use of `y`."""
+        product = only_user(y)
+        if product is None or product.op_type != "Mul" or product.domain != "":
+            return None
+        factor = next((other for x, other in sides(product) if x is y), None)
+        wide = producer(factor, "Unsqueeze")
+        gate = producer(factor if wide is None else wide.inputs[0], "Sigmoid")
+        gap = producer(gate.inputs[0], "Sub") if gate is not None else None
+        total = producer(gap.inputs[0], "ReduceLogSumExp") if gap is not None else None
+        if gate is None or gap is None or total is None:
+            return None
+        scores, sink = total.inputs[0], gap.inputs[1]
+        nodes = [node for node in (total, gap, gate, wide, product) if node is not None]
+        alone = all(only_user(node.outputs[0]) is after for node, after in pairwise(nodes))
+        keeps = bool(total.attributes.get_int("keepdims", 1))
+        if not alone or not _last_axis(total) or keeps is not (wide is None):
+            return None
+        if wide is not None and not _last_axis(wide):
+            return None
+        if scores is None or sink is None or not _is_sink(sink, 4 if keeps else 3):
+            return None
+        return cls(scores, sink, tuple(nodes))
+
+
+def _last_axis(node: ir.Node) -> bool:
+    """Whether the axes that are the second input of `node` are the last of four."""
+    axes = const_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    return axes is not None and axes.reshape(-1).tolist() in ([-1], [3])
 
 
 @dataclass(frozen=True)
@@ -79,33 +134,20 @@ class Factor:
     @classmethod
     def of(cls, attention: ir.Node) -> Factor | None:
         """The one that is on the result of `attention`, which has no other use, nor have its scores."""
-        y, scores = attention.outputs[0], (*attention.outputs, *[None] * 4)[_SCORES]
-        if scores is None or attention.attributes.get_int("qk_matmul_output_mode", 0) != MASKED:
+        scores = (*attention.outputs, *[None] * 4)[_SCORES]
+        gate = _Gate.on(attention.outputs[0])
+        if scores is None or gate is None or gate.scores is not scores:
             return None
-        nodes: list[ir.Node] = []
-        value: ir.Value = scores
-        for op_type in ("ReduceLogSumExp", "Sub", "Sigmoid", "Mul"):
-            node = only_user(value)
-            if node is None or node.op_type != op_type or node.domain != "":
-                return None
-            nodes.append(node)
-            value = node.outputs[0]
-        total, gap, gate, product = nodes
-        sink = gap.inputs[1]
-        if gap.inputs[0] is not total.outputs[0] or sink is None or sink.const_value is None:
-            return None
-        axes = const_of(total.inputs[1]) if len(total.inputs) > 1 else None
-        over_keys = axes is not None and axes.reshape(-1).tolist() in ([-1], [3])
-        if not over_keys or not total.attributes.get_int("keepdims", 1) or only_user(y) is not product:
-            return None
-        if not any(x is y and factor is gate.outputs[0] for x, factor in sides(product)):
-            return None
-        return cls(sink, tuple(nodes))
+        masked = attention.attributes.get_int("qk_matmul_output_mode", 0) == MASKED
+        return cls(gate.sink, gate.nodes) if masked and only_user(scores) is gate.nodes[0] else None
 
 
 def with_factor(made: list[ir.Value], sink: ir.Value, like: ir.Value, make: Nodes) -> ir.Value:
     """The result of an Attention whose outputs are `made`, the scores among them, with its sink."""
     y, scores = made[0], made[_SCORES]
+    if sink.shape is not None and len(sink.shape) == 3 and sink.const_value is not None:
+        wide = Reshaped(lazy(sink.const_value), (*sink.shape.numpy(), 1))
+        sink = make.weight(LazyTensor(wide), f"{make.base}/sink")
     rows = None if like.shape is None else [*like.shape[:3], 1]
     last = make.constant([-1], "int64", "last")
     total = make.op("ReduceLogSumExp", [scores, last], "total", dtype=y.dtype, shape=rows, keepdims=1)

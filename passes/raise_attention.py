@@ -12,7 +12,15 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 
 from ._masks import Ancestors, fitted, forbids, masks_whole_rows, same_dim
 from ._nodes import Nodes, orphans, static_dim
-from ._scores import combined_mask, is_computed, keys_before_turning, leads_to_product, read_scores, unscaled
+from ._scores import (
+    before_levelling,
+    combined_mask,
+    is_computed,
+    keys_before_turning,
+    leads_to_product,
+    read_scores,
+    unscaled,
+)
 from ._sinks import MASKED, Sunk, with_factor
 from ._spelling import number, only_user
 from ._trail import Trail
@@ -26,7 +34,8 @@ class RaiseAttention(Pass):
             K = Concat(past_key, k) and V = Concat(past_value, v), each head repeated for its queries
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
     With an attention sink, softmax([scores, sink]) without its last, y is multiplied with
-    Sigmoid(ReduceLogSumExp(scores) - sink), the scores being one more result.
+    Sigmoid(ReduceLogSumExp(scores) - sink), the scores being one more result; so where that is the spelling.
+    What levels a row, scores - max(scores), goes with its softmax.
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
     Refuses: a softmax over another axis; weights or scores used elsewhere; batches or heads that are not
     known to agree; a mask of unknown shape, or made from the keys that the cache would take in; scores that
@@ -106,7 +115,7 @@ def _operator(node: ir.Node) -> _Attention | str | None:
 def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     """MatMul(softmax(scores), V)."""
     weights, v = node.inputs
-    sunk = Sunk.of(weights)
+    sunk = Sunk.of(node)
     softmax = sunk.softmax if sunk is not None else _softmax(weights)
     if softmax is None or softmax.inputs[0] is None or v is None:
         return None
@@ -118,7 +127,7 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
         return "the softmax is not over the keys"
     if weights is None or only_user(weights) is None:
         return "the attention weights are used elsewhere"
-    scores = read_scores(softmax.inputs[0] if sunk is None else sunk.scores)
+    scores = read_scores(*(before_levelling(softmax) if sunk is None else (sunk.scores, sunk.users)))
     if scores is None or isinstance(scores, str):
         return scores
     if sunk is not None and scores.softcap:
@@ -135,7 +144,8 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     attributes: dict[str, Any] = {"scale": scores.scale * for_k}
     if scores.softcap:
         attributes["softcap"] = scores.softcap
-    return _Attention(node, scores.q, k, v, mask, attributes, make, sunk.sink if sunk is not None else None)
+    end, sink = (node, None) if sunk is None else (sunk.end, sunk.sink)
+    return _Attention(end, scores.q, k, v, mask, attributes, make, sink)
 
 
 def _softmax(weights: ir.Value | None) -> ir.Node | None:
