@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_MOVING = {"Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Shape", "Slice", "Split"}
+_MOVING |= {"Squeeze", "Tile", "Transpose", "Unsqueeze"}
+_SHOWN = 4
+
 
 @click.command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
@@ -51,9 +55,28 @@ def _describe(model: ir.Model) -> dict[str, Any]:
         "outputs": [_port(v) for v in model.graph.outputs],
         "nodes": len(nodes),
         "operators": dict(sorted(census.items(), key=lambda item: (-item[1], item[0]))),
+        "moves": _moves(model),
         "weight_bytes": weight_bytes(model),
         "weight_bytes_by_dtype": dict(weights.most_common()),
     }
+
+
+def _moves(model: ir.Model) -> dict[str, Any]:
+    """Nodes that move data and compute nothing: of activations, by operator their names; else their counts.
+
+    Masks, lengths and positions follow from integer inputs and shapes, and are small.
+    """
+    from graphopt.verify._window import Derived
+
+    derived, activations, control = Derived(), dict[str, list[str]](), Counter[str]()
+    for node in model.graph.all_nodes():
+        if node.domain or node.op_type not in _MOVING:
+            continue
+        if derived(node.outputs[0]):
+            control[node.op_type] += 1
+        else:
+            activations.setdefault(node.op_type, []).append(node.name or node.op_type)
+    return {"of_activations": activations, "of_masks_lengths_positions": dict(control.most_common())}
 
 
 def _port(value: ir.Value) -> dict[str, Any]:
@@ -80,6 +103,20 @@ def _rendered(name: str, one: dict[str, Any]) -> RenderableType:
         _interface(one),
         Text(),
         _census(one["operators"].items()),
+        Text(),
+        Text.assemble(("moves of data", "bold"), f" that compute nothing\n{_moved(one['moves'])}"),
+    )
+
+
+def _moved(moves: dict[str, Any]) -> str:
+    control = [f"{count} {op}" for op, count in moves["of_masks_lengths_positions"].items()]
+    activations = [
+        f"{len(names)} {op} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+        for op, names in moves["of_activations"].items()
+    ]
+    return (
+        f"  of activations: {', '.join(activations) or 'none'}\n"
+        f"  of masks, lengths and positions: {', '.join(control) or 'none'}"
     )
 
 

@@ -15,6 +15,7 @@ from onnx import parser
 
 from graphopt import Package, optimize
 from graphopt.cli._main import run
+from graphopt.ir import parse, save_model
 
 BOTH = """
 <ir_version: 10, opset_import: ["" : 23]>
@@ -312,6 +313,27 @@ def test_inspect_counts_operators_and_collapses_the_cache(int4: Path, said: Call
     data = json.loads(said("inspect", int4, "--json", "-"))["model.onnx"]
     assert data["operators"]["com.microsoft::GroupQueryAttention"] == 6
     assert data["weight_bytes"] < 6e6
+
+
+def test_inspect_names_what_moves_activations(int4: Path, said: Callable[..., str], tmp_path: Path) -> None:
+    moves = json.loads(said("inspect", int4, "--json", "-"))["model.onnx"]["moves"]
+    assert list(moves["of_activations"]) == ["Reshape"]  # of the rows of the embedding, once a call
+    assert sum(moves["of_masks_lengths_positions"].values()) > 5
+
+    save_model(
+        parse(
+            """<ir_version: 10, opset_import: ["" : 23]>
+            g (float[N,4] x, int64[2] shape) => (float[A,B] y)
+            { turned = Transpose(x) half = Cast<to = 6>(shape)
+              whole = Cast<to = 7>(half) y = Reshape(turned, whole) }
+            """
+        ),
+        tmp_path / "moving.onnx",
+    )
+    text = " ".join(said("inspect", tmp_path / "moving.onnx").split())
+    assert "of activations: 1 Transpose" in text
+    assert "1 Reshape" in text
+    assert "of masks, lengths and positions: 2 Cast" in text
 
 
 def test_lists(said: Callable[..., str]) -> None:
