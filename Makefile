@@ -10,10 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCE ?= tiny-coder
 KILLS ?= 50
 
+# What `make fuzz` damages.
+FUZZED := caches folders fuzz packages plugins settings
+
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
 	@echo "make test         every test, on two processes"
-	@echo "make fuzz         thousands of damaged models, other ones each time"
+	@echo "make fuzz         thousands of damaged models, packages, caches, plugins, other ones each time"
 	@echo "make check        lint, format, types, import contract"
 	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (an hour or more on 2 cores)"
 	@echo "make bench        all three of the next; each goes on where it was stopped"
@@ -47,7 +50,7 @@ test: venv
 	$(BIN)/python -m pytest -n 2
 
 fuzz: venv
-	FUZZ=5000 $(BIN)/python -m pytest -n 2 tests/hostile/test_fuzz.py tests/hostile/test_packages.py
+	FUZZ=5000 $(BIN)/python -m pytest -n 2 $(addprefix tests/hostile/test_,$(addsuffix .py,$(FUZZED)))
 
 check: venv
 	$(BIN)/ruff check .

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from graphopt._settings import read_toml
 from graphopt.errors import BadInput
 
 __all__ = ["BUILT_IN", "CONFIG", "Allowed"]
@@ -39,12 +39,11 @@ class Allowed:
         """What `[plugins] allow = [...]` of `folder`/graphopt.toml says; `BadInput` where it is wrong."""
         path = folder / CONFIG
         try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-            plugins = _Plugins.model_validate(content.get("plugins", {}))
+            plugins = _Plugins.model_validate(read_toml(path).get("plugins", {}))
         except FileNotFoundError:
             return cls()
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path} is not TOML: {error}") from error
+        except IsADirectoryError:
+            raise BadInput(f"{path} is a folder: it would be a file of settings") from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in ("plugins", *first["loc"]))

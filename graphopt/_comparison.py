@@ -12,6 +12,7 @@ import numpy as np
 
 from graphopt._accuracy import Model, as_logits, measure_language, runtime_errors_as, session_model, through
 from graphopt._arrays import read_arrays
+from graphopt._settings import is_count
 from graphopt._text_cases import on_text
 from graphopt._texts import Text, Tokenizer, built_in_text
 from graphopt.errors import BadInput
@@ -105,8 +106,8 @@ class Bindings:
 
 def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
     name, _, values = text.partition("=")
-    parts = values.split(",")
-    if not name or not all(part.strip().isdigit() for part in parts):
+    parts = [part.strip() for part in values.split(",")]
+    if not name or not all(map(is_count, parts)):
         raise BadInput(f"--dim {text!r} is not of the form NAME=SIZE[,SIZE...]")
     return name.strip(), tuple(int(part) for part in parts)
 

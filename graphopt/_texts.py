@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt import registry
+from graphopt._settings import read_json
 from graphopt.errors import BadInput, EnvironmentProblem
 
 __all__ = ["Text", "Tokenizer", "built_in_text", "context_length", "read_text", "sequences"]
@@ -127,7 +127,6 @@ def sequences(text: Text, tokenizer: Tokenizer, *, tokens: int, context: int | N
 def context_length(folder: Path) -> int | None:
     """The longest text, in tokens, that the text-generation package at `folder` was made for, if it says."""
     try:
-        described = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
-        return int(described["model"]["context_length"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(read_json(folder / "genai_config.json")["model"]["context_length"])
+    except (BadInput, OSError, ValueError, KeyError, TypeError):
         return None

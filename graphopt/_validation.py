@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from graphopt import registry
 from graphopt._accuracy import Arrays, Logits, Model, as_logits, measure_language, session_model
 from graphopt._comparison import Bindings
+from graphopt._settings import read_json
 from graphopt._texts import Text, Tokenizer, built_in_text, read_text
 from graphopt.errors import BadInput
 from graphopt.evaluate import EncoderComparison, LanguageComparison, compare_encoders, session_logits
@@ -76,7 +76,7 @@ def domain_of(package: Package) -> InputDomain | None:
     config = package.path / "config.json"
     if package.manifest.family is None or not config.is_file():
         return None
-    return package.family().input_domain(package.interface(), json.loads(config.read_text(encoding="utf-8")))
+    return package.family().input_domain(package.interface(), read_json(config))
 
 
 def _warnings(reference: str | Path, data: Path | None) -> list[str]:

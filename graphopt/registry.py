@@ -11,14 +11,16 @@ import contextlib
 import difflib
 import functools
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphopt._allowed import BUILT_IN, Allowed
-from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt._usable import fault
+from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
 
 if TYPE_CHECKING:
     from graphopt.families import Family
@@ -97,7 +99,9 @@ class _Found:
     left_out: tuple[LeftOut, ...]
 
 
+PLUGIN_HINT = "Tell its author, or leave plugins out with --no-plugins."
 _switched: list[Allowed] = []
+_plugins: dict[str, PackOrigin] = {}
 
 
 @contextlib.contextmanager
@@ -123,11 +127,13 @@ def _packs(group: str) -> _Found:
 def _load_group(group: str, allowed: Allowed) -> _Found:
     packs: list[tuple[PackOrigin, Pack]] = []
     left_out: list[LeftOut] = []
-    for point in sorted(entry_points(group=group), key=lambda p: p.value):
+    for point in sorted(_entry_points(group), key=lambda p: p.value):
         origin = _origin(group, point)
         if origin.distribution not in allowed:
             left_out.append(LeftOut(origin, allowed.reason))
             continue
+        if origin.distribution != BUILT_IN:
+            _plugins[origin.module.partition(".")[0]] = origin
         try:
             packs.append((origin, _load(point)))
         except _Broken as error:
@@ -140,28 +146,44 @@ def _load_group(group: str, allowed: Allowed) -> _Found:
     return _Found(tuple(packs), tuple(left_out))
 
 
+def _entry_points(group: str) -> Iterable[EntryPoint]:
+    try:
+        return entry_points(group=group)
+    except Exception:
+        return _readable_entry_points(group)
+
+
+def _readable_entry_points(group: str) -> Iterator[EntryPoint]:
+    """Entry points of every distribution but those, of anyone's, whose files are damaged."""
+    seen = set()
+    for distribution in distributions():
+        try:
+            name, points = distribution.name, distribution.entry_points
+        except Exception as error:
+            print(f"warning: an installed distribution is left out: {error}", file=sys.stderr)
+            continue
+        if name not in seen:
+            seen.add(name)
+            yield from points.select(group=group)
+
+
 def _origin(group: str, point: EntryPoint) -> PackOrigin:
     dist = point.dist
-    name, version = (dist.name, dist.version) if dist else ("?", "?")
-    return PackOrigin(group, point.name, name, version, point.module)
+    name, version = (dist.name or "?", dist.version or "?") if dist else ("?", "?")
+    return PackOrigin(group, point.name, name, version, point.value.partition(":")[0])
 
 
 def _load(point: EntryPoint) -> Pack:
     try:
         pack = point.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _Broken(f"cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(pack, Pack):
         raise _Broken(f"{point.value} is not a graphopt.registry.Pack")
-    for needed, classes in (
-        (("name", "level", "contract"), pack.passes),
-        (("name",), pack.targets),
-        (("name", "tasks"), pack.families),
-    ):
-        for cls in classes:
-            for attribute in needed:
-                if not hasattr(cls, attribute):
-                    raise _Broken(f"{cls.__qualname__} in {point.value} has no {attribute!r}")
+    if (wrong := fault(pack)) is not None:
+        raise _Broken(f"{point.value}: {wrong}")
     return pack
 
 
@@ -173,6 +195,34 @@ def origins() -> tuple[PackOrigin, ...]:
 def left_out() -> tuple[LeftOut, ...]:
     """Every plugin that is installed and not in use."""
     return tuple(plugin for group in GROUPS for plugin in _packs(group).left_out)
+
+
+def plugin_of(module: str) -> PackOrigin | None:
+    """The plugin that the imported `module` belongs to, if one was met so far."""
+    return _plugins.get(module.partition(".")[0])
+
+
+@contextlib.contextmanager
+def answerable(cls: type) -> Iterator[None]:
+    """Within the block, what a plugin's class does is under way: `EnvironmentProblem` for what goes wrong."""
+    try:
+        yield
+    except (GraphoptError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        origin = plugin_of(cls.__module__)
+        if origin is None:
+            raise
+        raise EnvironmentProblem(failure(origin, error), hint=PLUGIN_HINT) from error
+
+
+def failure(origin: PackOrigin, error: BaseException) -> str:
+    """What to say of an `error` that a plugin is to blame for, with the line of it that failed."""
+    where = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if plugin_of(frame.f_globals.get("__name__", "")) == origin:
+            where = f" ({frame.f_code.co_filename}, line {line})"
+    return f"plugin {origin.entry_point!r} of {origin} failed: {type(error).__name__}: {error}{where}"
 
 
 def distribution_packs(distribution: str) -> tuple[Pack, ...]:

@@ -74,7 +74,7 @@ def write_tokenizer(source: Path, staging: Path, context_length: int) -> list[st
 def _settings(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path.name} is damaged: {error}") from error
     if not isinstance(found, dict):
         raise BadInput(f"{path.name} is damaged: it holds no settings by name")

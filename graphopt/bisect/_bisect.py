@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt import registry
 from graphopt._comparison import Bindings
 from graphopt._driver import DEFAULT_RECIPES, configured
+from graphopt._settings import read_json
 from graphopt.bisect._search import Verdict, first_bad, minimal
 from graphopt.bisect._trial import Choice, Except, Only, Trial, Trier
 from graphopt.cache._keys import export_key
@@ -99,7 +101,7 @@ def bisect(
 
 @dataclass
 class _Memory:
-    """Verdicts of trials, written down as they come."""
+    """Verdicts of trials, written down as they come, with a seal that tells the search `key` and damage."""
 
     path: Path
     key: str
@@ -107,17 +109,20 @@ class _Memory:
 
     @classmethod
     def of(cls, path: Path, asked: Sequence[Any]) -> _Memory:
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
-        if path.is_file():
-            held = json.loads(path.read_text(encoding="utf-8"))
-            if held["asked"] == key:
-                return cls(path, key, held["verdicts"])
-        return cls(path, key)
+        """What the file at `path` says of the same search; nothing where it is another's, or damaged."""
+        key = _digest(asked)
+        try:
+            held = read_json(path)
+        except (FileNotFoundError, BadInput):
+            return cls(path, key)
+        verdicts: dict[str, Any] = held.get("verdicts", {})
+        return cls(path, key, verdicts if held.get("seal") == _digest([key, verdicts]) else {})
 
     def keep(self, name: str, trial: Trial) -> None:
         self.verdicts[name] = [trial.verdict, [[step, vars(record)] for step, record in trial.applied]]
         partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps({"asked": self.key, "verdicts": self.verdicts}), encoding="utf-8")
+        seal = _digest([self.key, self.verdicts])
+        partial.write_text(json.dumps({"seal": seal, "verdicts": self.verdicts}), encoding="utf-8")
         partial.replace(self.path)
 
     def get(self, name: str) -> Trial | None:
@@ -136,6 +141,7 @@ class _Search:
     known: int = 0
 
     def run(self) -> Bisection:
+        shutil.rmtree(self.trier.reproducers(), ignore_errors=True)  # it may be another search's
         whole = self.tried(Except())
         if whole.verdict == "skip":
             raise BadInput("the check cannot judge the whole recipe's package")
@@ -247,6 +253,10 @@ class _Strict(EditVerifier):
 
     def check(self, model: Any, edit: Any, contract: Contract, *more: Any, **options: Any) -> Any:
         return super().check(model, edit, Contract.exact(), *more, **options)
+
+
+def _digest(said: Any) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 def _culprit(edit: tuple[str, EditRecord]) -> Culprit:

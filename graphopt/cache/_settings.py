@@ -17,7 +17,10 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def cache_folder() -> Path:
     """$GRAPHOPT_CACHE, else graphopt in $XDG_CACHE_HOME, else ~/.cache/graphopt."""
     if chosen := os.environ.get("GRAPHOPT_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        try:
+            return Path(chosen).expanduser().absolute()
+        except RuntimeError as error:
+            raise BadInput(f"GRAPHOPT_CACHE={chosen!r} names no folder: {error}") from error
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "graphopt"
 
@@ -27,7 +30,7 @@ def cache_size() -> int:
     text = os.environ.get("GRAPHOPT_CACHE_SIZE")
     if not text:
         return _DEFAULT
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGT]?)B?", text.strip().upper())
     if match is None:
         raise BadInput(f"GRAPHOPT_CACHE_SIZE={text!r} is not a size", hint='Write it as "20GB" or in bytes.')
     return int(float(match[1]) * _UNITS[match[2]])

@@ -84,6 +84,8 @@ def command(
 
 
 def _show(found: Bisection) -> None:
+    from rich.text import Text
+
     out = console()
     tried = f"{found.trials} packages tried" + (f", {found.known} known before" if found.known else "")
     if found.culprit is None:
@@ -91,7 +93,7 @@ def _show(found: Bisection) -> None:
         return
     if found.promise:
         out.print("The package passes for good, but one of its edits does not keep what its pass promises:")
-    out.print(f"[bold]{found.culprit.step}[/bold]: {_line(found.culprit)}")
+    out.print(Text.assemble((found.culprit.step, "bold"), f": {_line(found.culprit)}"))
     for other in found.together:
         out.print(f"  does harm only together with {other.step}: {_line(other)}")
     for other in found.candidates:

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from graphopt.cli._printable import printable
 
 __all__ = ["Say", "console", "json_option", "quiet_option", "working", "write_json"]
 
@@ -34,9 +38,20 @@ json_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress and no summary, only errors.")
 
 
+class _Plain(Console):
+    """A console on which names out of files are only text: no markup, and nothing a terminal would obey."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
 def console() -> Console:
     """The console for results. Not coloured where stdout is not a terminal; then as wide as a line needs."""
-    return Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    return _Plain(width=None if sys.stdout.isatty() else 100)
 
 
 @contextlib.contextmanager
@@ -48,7 +63,7 @@ def working(quiet: bool) -> Iterator[Say]:
     if quiet:
         yield lambda text: None
         return
-    errors = Console(stderr=True, highlight=False)
+    errors = _Plain(stderr=True)
     if not errors.is_terminal:
         said: list[str] = []
 
@@ -56,12 +71,12 @@ def working(quiet: bool) -> Iterator[Say]:
             phase = text.partition(":")[0]
             if phase not in said:
                 said.append(phase)
-                click.echo(f"{phase} …", err=True)
+                click.echo(f"{printable(phase)} …", err=True)
 
         yield line
         return
     with errors.status("starting …", spinner="dots") as status:
-        yield lambda text: status.update(f"{text} …")
+        yield lambda text: status.update(Text(f"{text} …"))
 
 
 def write_json(file: str | None, data: Any) -> None:

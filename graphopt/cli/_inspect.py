@@ -122,7 +122,6 @@ def _moved(moves: dict[str, Any]) -> str:
 
 def _interface(one: dict[str, Any]) -> RenderableType:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
@@ -132,7 +131,7 @@ def _interface(one: dict[str, Any]) -> RenderableType:
     table.add_column("shape", overflow="fold")
     for side in ("inputs", "outputs"):
         for name, port in _collapsed(one[side]):
-            table.add_row(side[:-1], name, port["dtype"] or "?", escape(_shape(port["shape"])))
+            table.add_row(side[:-1], name, port["dtype"] or "?", _shape(port["shape"]))
     return table
 
 

@@ -20,7 +20,8 @@ from typing import NoReturn
 import click
 
 from graphopt.cli._group import LazyGroup
-from graphopt.errors import EnvironmentProblem, GraphoptError
+from graphopt.cli._printable import printable
+from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
 
 __all__ = ["cli", "main"]
 
@@ -28,6 +29,8 @@ BUG = 5
 INTERRUPTED = 130
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_SUCH_PLACE = {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
+_SHOWN = 200
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -77,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     warnings.simplefilter("ignore" if "GRAPHOPT_WARNINGS" not in os.environ else "default")
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with _terminable():
         try:
-            code = cli.main(arguments, prog_name="graphopt", standalone_mode=False)
+            _require_text(given)
+            code = cli.main(given, prog_name="graphopt", standalone_mode=False)
             return code if isinstance(code, int) else 0
         except click.exceptions.Exit as end:
             return end.exit_code
@@ -100,8 +105,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return _environment(error)
         except MemoryError:
             return _failed("out of memory", None, EnvironmentProblem.exit_code)
-        except Exception:
-            return _bug()
+        except Exception as error:
+            return _bug(error)
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raise `UsageError` for bytes that are no text: onnxruntime opens no file of such a name."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"{argument!r} is not UTF-8") from None
 
 
 def _keep_nearest(error: click.UsageError) -> None:
@@ -111,9 +125,9 @@ def _keep_nearest(error: click.UsageError) -> None:
 
 
 def _failed(message: str, hint: str | None, code: int) -> int:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {printable(message)}", err=True)
     if hint:
-        click.echo(f"  {hint}", err=True)
+        click.echo(f"  {printable(hint)}", err=True)
     return code
 
 
@@ -124,11 +138,20 @@ def _environment(error: OSError) -> int:
         )
     if error.errno in _FORBIDDEN:
         return _failed(str(error), None, EnvironmentProblem.exit_code)
-    return _bug()
+    if error.errno in _NO_SUCH_PLACE:
+        return _failed(f"{error.strerror}: {str(error.filename)[:_SHOWN]}", None, BadInput.exit_code)
+    return _bug(error)
 
 
-def _bug() -> int:
-    traceback.print_exc()
+def _bug(error: Exception) -> int:
+    from graphopt import registry
+
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    for name in (frame.f_globals.get("__name__", "") for frame in frames):
+        if (origin := registry.plugin_of(name)) is not None:
+            said = registry.failure(origin, error)
+            return _failed(said, registry.PLUGIN_HINT, EnvironmentProblem.exit_code)
+    traceback.print_exception(error)
     click.echo(
         "\nThis is a bug in graphopt. Please report it with the lines above, the command and the output of "
         "`graphopt targets doctor`.",

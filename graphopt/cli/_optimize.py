@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
 from graphopt.cli._plugins import no_plugins_option
+from graphopt.cli._printable import printable
 from graphopt.errors import Inconclusive
 
 __all__ = ["command"]
@@ -156,7 +157,7 @@ def command(
     report = package.report()
     show(report, installed=True)
     if report.closing.verdict == "inconclusive":
-        click.echo(f"inconclusive: {report.closing.reason}", err=True)
+        click.echo(printable(f"inconclusive: {report.closing.reason}"), err=True)
         ctx.exit(Inconclusive.exit_code)
 
 

@@ -10,6 +10,7 @@ from graphopt.cli import _check
 from graphopt.cli._console import console
 from graphopt.cli._new import new_command
 from graphopt.cli._plugins import no_plugins_option, print_left_out
+from graphopt.errors import BadInput
 
 __all__ = ["command"]
 
@@ -48,7 +49,11 @@ def list_() -> None:
     recipes.add_column("budget", no_wrap=True)
     recipes.add_column("what it is for")
     for name in registry.recipes():
-        recipe = load_recipe(name)
+        try:
+            recipe = load_recipe(name)
+        except BadInput as error:
+            recipes.add_row(name, "?", "?", error.message, style="yellow")
+            continue
         budget = "\n".join(f"{k} {v}" for k, v in recipe.budget.model_dump().items() if v is not None)
         recipes.add_row(name, str(len(recipe.steps)), budget or "lossless", recipe.description)
     console().print()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._plugins import no_plugins_option
+from graphopt.cli._printable import printable
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def command(
         threads=threads,
     )
     for piece in pieces:
-        click.echo(piece, nl=False)
+        click.echo(printable(piece) if sys.stdout.isatty() else piece, nl=False)
     click.echo()
 
 
@@ -102,5 +103,5 @@ def _run_on_arrays(package: Package, inputs: Path, outputs: Path, threads: int |
     results = package.run(read_arrays(inputs), threads=threads)
     np.savez(outputs, **results)
     for name, array in results.items():
-        click.echo(f"{name}  {array.dtype}{list(array.shape)}")
+        click.echo(f"{printable(name)}  {array.dtype}{list(array.shape)}")
     click.echo(f"{plural(len(results), 'output')} written to {outputs}", err=True)

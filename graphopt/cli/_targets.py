@@ -87,8 +87,9 @@ def doctor(ctx: click.Context) -> None:
     for name, check in _checks().items():
         try:
             mark, said = ("✓", "green"), check()
-        except GraphoptError as error:
-            mark, said = ("✗", "red"), str(error)
+        except Exception as error:
+            expected = isinstance(error, GraphoptError)
+            mark, said = ("✗", "red"), str(error) if expected else f"{type(error).__name__}: {error}"
             problems += 1
         out.print(Text.assemble((f" {mark[0]} ", mark[1]), (name, "bold"), f"  {said}"))
     ctx.exit(EnvironmentProblem.exit_code if problems else 0)
@@ -131,5 +132,5 @@ def _print_facts(facts: Mapping[str, str]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for key, value in facts.items():
-        table.add_row(key, value)
+        table.add_row(str(key), str(value))
     console().print(table)

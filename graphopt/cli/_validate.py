@@ -9,6 +9,7 @@ import click
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
 from graphopt.cli._plugins import no_plugins_option
+from graphopt.cli._printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,7 +61,7 @@ def command(
         say(f"comparing {package} with {reference}")
         found = loaded.validate(reference, data=data, tokens=tokens, trust_remote_code=trust_remote_code)
     for warning in found.warnings:
-        click.echo(f"{click.style('note:', fg='yellow')} {warning}", err=True)
+        click.echo(f"{click.style('note:', fg='yellow')} {printable(warning)}", err=True)
     write_json(json_file, found.to_json())
     if not quiet and json_file != "-":
         _print(found)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphopt._arrays import read_arrays
+from graphopt._settings import read_json
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.package import MANIFEST, read_manifest
 from graphopt.runtime import Decoder, check_installation, default_threads, open_session
@@ -55,7 +56,7 @@ def _generated(folder: Path, prompt: int, new: int, threads: int | None) -> dict
     check_installation("onnxruntime_genai")
     import onnxruntime_genai as og
 
-    described = json.loads((folder / _GENAI).read_text(encoding="utf-8"))["model"]
+    described = read_json(folder / _GENAI)["model"]
     context = int(described["context_length"])
     new = min(new, context - prompt - 1)
     if new < 1:

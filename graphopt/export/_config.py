@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
@@ -15,6 +17,16 @@ from graphopt.families import Family
 __all__ = ["architecture_of", "as_dict", "choose_family", "load_config"]
 
 
+class _Said(BaseModel):
+    """What transformers takes from config.json as it stands."""
+
+    model_config = ConfigDict(strict=True, protected_namespaces=())
+    architectures: list[str] | None = None
+    auto_map: dict[str, Any] | None = None
+    model_type: str | None = None
+    quantization_config: dict[str, Any] | None = None
+
+
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of the model in `folder`.
 
@@ -22,8 +34,9 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     code run (unless `trust_remote_code`), and weights that are already quantized.
     """
     raw = read_config_json(folder)
-    if "quantization_config" in raw:
-        method = raw["quantization_config"].get("quant_method", "unknown")
+    said = _said(raw, folder / "config.json")
+    if said.quantization_config is not None:
+        method = said.quantization_config.get("quant_method", "unknown")
         raise BadInput(
             f"{folder} holds weights that are already quantized ({method})",
             hint="Start from the unquantized model: graphopt quantizes it for the target itself.",
@@ -47,6 +60,15 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
             else f"transformers {transformers.__version__} does not know architecture "
             f"{architecture or raw.get('model_type') or 'without a model_type'} ({folder})"
         ) from error
+
+
+def _said(raw: Mapping[str, Any], path: Path) -> _Said:
+    try:
+        return _Said.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path}: {where}: {first['msg']}") from error
 
 
 def _architecture(raw: Mapping[str, Any]) -> str | None:

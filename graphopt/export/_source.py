@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from graphopt import registry
+from graphopt._settings import read_json
 from graphopt.errors import BadInput, EnvironmentProblem
 
 __all__ = ["Source", "resolve_source"]
@@ -75,14 +75,7 @@ def _advice(folder: Path) -> str:
 
 def read_config_json(folder: Path) -> dict[str, Any]:
     """The raw `config.json` of a folder; `BadInput` if it is not a JSON object."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise BadInput(f"{path} does not hold a JSON object")
-    return config
+    return read_json(folder / "config.json")
 
 
 def _download(name: str, trust_remote_code: bool) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from graphopt._settings import read_json
 from graphopt.errors import BadInput
 
 __all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "PortList", "TargetInfo", "Verdict", "read_manifest"]
@@ -89,12 +89,10 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the package at `folder`. `BadInput` where there is none or it cannot be understood."""
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise _not_a_package(folder) from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is not JSON: {error}", hint="Make the package again.") from error
-    if isinstance(data, dict) and isinstance(data.get("version"), int) and data["version"] > VERSION:
+    if isinstance(data.get("version"), int) and data["version"] > VERSION:
         raise BadInput(
             f"{path} has version {data['version']}; this graphopt reads version {VERSION}",
             hint="Upgrade graphopt, or make the package again.",

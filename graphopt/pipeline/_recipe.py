@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphopt import registry
+from graphopt._settings import is_count, read_toml
 from graphopt.errors import BadInput
 
 __all__ = ["Budget", "Recipe", "Step", "load_recipe", "with_options"]
@@ -77,9 +77,7 @@ def load_recipe(name: str) -> Recipe:
     else:
         path = registry.resolve("recipe", name, registry.recipes())
     try:
-        parsed = _RecipeFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"recipe {path}: not TOML: {error}") from error
+        parsed = _RecipeFile.model_validate(read_toml(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -105,7 +103,7 @@ def with_options(recipe: Recipe, settings: Iterable[str]) -> Recipe:
                 hint=f"It uses: {', '.join(dict.fromkeys(step.name for step in steps))}.",
             )
         if number:
-            if not number.isdigit() or not 1 <= int(number) <= len(hits):
+            if not is_count(number) or not 1 <= int(number) <= len(hits):
                 raise BadInput(f"--set {text!r}: recipe {recipe.name!r} uses {name!r} {len(hits)} time(s)")
             hits = [hits[int(number) - 1]]
         for index in hits:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from graphopt import registry
+from graphopt._settings import is_count
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.ir import graph_hash, infer_types, read_clock, stored_bytes
 from graphopt.pipeline._adapter import Adapter
@@ -208,7 +209,9 @@ def run_recipe(
         limit = stop_edit if index == len(steps) - 1 else None
         record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
         result.records.append(record)
-        settled = _PassRun(model, instance, context, options, limit, result.adapters, record).run(settled)
+        run = _PassRun(model, instance, context, options, limit, result.adapters, record)
+        with registry.answerable(type(instance)):
+            settled = run.run(settled)
         if options.done and limit is None:
             options.done(index)
     return result
@@ -240,7 +243,7 @@ def _stop_point(text: str | None) -> tuple[str | None, int | None]:
     if text is None:
         return None, None
     step, _, edit = text.partition(":")
-    if edit and not edit.isdigit():
+    if edit and not is_count(edit):
         raise BadInput(f"--stop-after {text!r} is not of the form PASS[#N][:EDIT]")
     return step.removesuffix("#1"), int(edit) if edit else None
 
@@ -295,6 +298,8 @@ class _PassRun:
 
     def _over(self, graph: ir.Graph) -> None:
         generator = self.instance.edits(graph, self.context)
+        if not isinstance(generator, Generator):
+            raise CheckFailed(f"pass {self.record.step!r}: its edits are no generator: {generator!r:.80}")
         outcome: Outcome | None = None
         while not self._is_over():
             try:
@@ -304,8 +309,10 @@ class _PassRun:
             if isinstance(proposal, NearMiss):
                 self.record.near_misses.append(proposal)
                 outcome = None
-            else:
+            elif isinstance(proposal, Edit):
                 outcome = self._commit(graph, proposal)
+            else:
+                raise CheckFailed(f"pass {self.record.step!r} proposes what is no edit: {proposal!r:.80}")
 
     def _commit(self, graph: ir.Graph, edit: Edit) -> Outcome:
         step, number = self.record.step, len(self.record.edits) + 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from graphopt._settings import read_json
 from graphopt.errors import BadInput
 from graphopt.runtime._given import GenaiConfig
 from graphopt.runtime._installation import check_installation
@@ -121,7 +122,6 @@ def _has_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     try:
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
+    except (OSError, BadInput):
         return False
-    return bool(config.get("chat_template"))

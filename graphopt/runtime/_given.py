@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, ValidationError
 
+from graphopt._settings import read_json
 from graphopt.errors import BadInput
 
 __all__ = ["GenaiConfig", "GenerationConfig"]
@@ -29,11 +29,7 @@ class _Given(BaseModel):
         for path in (folder / name for name in names):
             if not path.is_file():
                 continue
-            try:
-                said = json.loads(path.read_bytes())
-                found |= {key: value for key, value in said.items() if value is not None}
-            except (ValueError, AttributeError, RecursionError) as error:
-                raise BadInput(f"{path} is no JSON object: {error}") from error
+            found |= {key: value for key, value in read_json(path).items() if value is not None}
         try:
             return cls.model_validate(found)
         except ValidationError as error:

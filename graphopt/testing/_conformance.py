@@ -87,6 +87,7 @@ def check_pass(
             hint="Install its distribution first: pip install -e .",
         )
     found = Conformance(cls.name)
+    examples = [golden for golden in examples if _is_readable(found, golden)]
     _check_goldens(found, examples)
     changed = _check_each(cls, found, [*examples, *corpus()])
     _check_generated(cls, found, changed, generated)
@@ -96,6 +97,17 @@ def check_pass(
         said = f"it changed none of {found.graphs} graphs; give it examples that it changes"
         found.problems.append(Problem("applies", "all", said, ""))
     return found
+
+
+def _is_readable(found: Conformance, golden: Golden) -> bool:
+    """Whether its graph and its header can be read, which is a problem where they cannot."""
+    try:
+        golden.model(), golden.options(found.name), next(golden.cases(), None)
+    except Exception as error:
+        said = f"it cannot be read: {type(error).__name__}: {error}"
+        found.problems.append(Problem("examples", str(golden), said, golden.before))
+        return False
+    return True
 
 
 def _check_goldens(found: Conformance, examples: Sequence[Golden]) -> None:

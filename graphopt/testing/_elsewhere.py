@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from graphopt import registry
-from graphopt.errors import GraphoptError
+from graphopt.errors import CheckFailed
 from graphopt.pipeline import Pass
 from graphopt.testing._example import Example, corpus
 from graphopt.testing._promises import result_hash
@@ -49,16 +51,20 @@ def _graphs(distribution: str, cls: type[Pass]) -> Sequence[Example]:
 
 
 def _ask(distribution: str, seed: str) -> dict[str, list[str]]:
-    done = subprocess.run(
-        [sys.executable, "-m", "graphopt.testing._elsewhere", distribution],
-        env=os.environ | {"PYTHONHASHSEED": seed},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise GraphoptError(f"running the passes of {distribution} in another process failed:\n{done.stderr}")
-    answer: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "answer.json")  # stdout is the passes' to print to
+        done = subprocess.run(
+            [sys.executable, "-m", "graphopt.testing._elsewhere", distribution, path],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode or not path.is_file():
+            last = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+            raise CheckFailed(f"running the passes of {distribution} in another process failed: {last}")
+        answer: dict[str, list[str]] = json.loads(path.read_bytes())
     return answer
 
 
@@ -70,4 +76,4 @@ def _answer(distribution: str) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_answer(sys.argv[1])))
+    Path(sys.argv[2]).write_text(json.dumps(_answer(sys.argv[1])), encoding="utf-8")

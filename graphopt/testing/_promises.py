@@ -78,17 +78,21 @@ def check(cls: type[Pass], example: Example) -> bool:
 
     True if it changed the graph.
     """
-    step = Step(cls.name, example.options(cls.name))
+    try:
+        return _check(cls, Step(cls.name, example.options(cls.name)), example)
+    except Broken:
+        raise
+    except ChangedBeside as error:
+        raise Broken("proposes", example, str(error)) from error
+    except Exception as error:
+        raise Broken("completes", example, f"{type(error).__name__}: {error}") from error
 
+
+def _check(cls: type[Pass], step: Step, example: Example) -> bool:
     def broken(promise: str, said: str) -> Broken:
         return Broken(promise, example, said)
 
-    try:
-        first = _run(step, example.model(), example)
-    except ChangedBeside as error:
-        raise broken("proposes", str(error)) from error
-    except Exception as error:
-        raise broken("completes", f"{type(error).__name__}: {error}") from error
+    first = _run(step, example.model(), example)
     if first.record.skipped:
         return False
     second = _run(step, example.model(), example)

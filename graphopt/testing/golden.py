@@ -47,7 +47,10 @@ class Golden(Example):
     @classmethod
     def read(cls, path: Path) -> Golden:
         """The golden file at `path`; `BadInput` where it is none."""
-        parts = _PARTS.fullmatch(path.read_text(encoding="utf-8"))
+        try:
+            parts = _PARTS.fullmatch(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path} is not UTF-8: {error}") from error
         if parts is None:
             raise BadInput(f"{path} has no `--- before` and then `--- after` or `--- refuses`")
         head, before, kind, expected = parts.groups()

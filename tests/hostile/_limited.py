@@ -38,10 +38,16 @@ def run_limited(
     memory: int = MEMORY,
     seconds: float = SECONDS,
     environment: Mapping[str, str] = MappingProxyType({}),
+    site: Path | None = None,
 ) -> Outcome:
-    """Run the command line in `folder` with limited memory and time, in this `environment`."""
+    """Run the command line in `folder` with limited memory and time, in this `environment`.
+
+    What lies in `site` is as good as installed.
+    """
     said = [folder.parent / f"{folder.name}.{stream}" for stream in ("out", "err")]
-    process = _context.Process(target=_run, args=(list(arguments), folder, said, memory, dict(environment)))
+    process = _context.Process(
+        target=_run, args=(list(arguments), folder, said, memory, dict(environment), site)
+    )
     process.start()
     process.join(seconds)
     code = process.exitcode
@@ -54,7 +60,12 @@ def run_limited(
 
 
 def _run(
-    arguments: list[str], folder: Path, said: list[Path], memory: int, environment: dict[str, str]
+    arguments: list[str],
+    folder: Path,
+    said: list[Path],
+    memory: int,
+    environment: dict[str, str],
+    site: Path | None,
 ) -> None:
     os.environ.update(environment)
     for stream, path in zip((1, 2), said, strict=True):
@@ -63,8 +74,14 @@ def _run(
     resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from graphopt import registry
     from graphopt.cli._main import run
 
+    if site is not None:
+        sys.path.insert(0, str(site))
+        os.environ["PYTHONPATH"] = str(site)
+        registry._load_group.cache_clear()
+    registry._configured.cache_clear()  # the folder is another
     code = run(arguments)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -26,6 +26,9 @@ ALWAYS = settings(
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
 _INTEGERS = (-(2**63), -(2**31), -1, 0, 1, 2, 7, 16, 2**31 - 1, 2**31, 2**62, 2**63 - 1)
 _VALUES = (None, True, -1, 2**63, 1e308, float("nan"), "", "../../etc", "\x00", [], {}, [[]], {"x": None})
+_OTHERS = st.sampled_from(
+    (b"", b"[]", b"[" * 100_000, b"1" * 5000, b'{"a": %s}' % (b"1" * 5000), b"\xef\xbb\xbf{}")
+)
 _TEXTS = ("", "x", "y", "\x00", "../net.data", "é" * 300, "If", "Loop", "Constant", "com.microsoft")
 
 
@@ -143,8 +146,8 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def damage(path: Path, data: st.DataObject) -> None:
-    """Change the file at `path`: its bytes, or, where it is JSON, what it says."""
-    changes: list[Callable[[Seeds], st.SearchStrategy[bytes]]] = [changed_bytes]
+    """Change the file at `path`: its bytes, all of it, or, where it is JSON, what it says."""
+    changes: list[Callable[[Seeds], st.SearchStrategy[bytes]]] = [changed_bytes, lambda _: _OTHERS]
     if path.suffix in (".json", ".lock"):
         changes.append(changed_json)
     path.write_bytes(data.draw(data.draw(st.sampled_from(changes))(Seeds([path.read_bytes()]))))
