@@ -21,7 +21,7 @@ class RemoveNoops(Pass):
 
     Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Slice(x, everything)
             | Reshape/Expand(x to its own shape) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1)
-            | And(x, true) | Or(x, false) | Concat(x, nothing) | Dropout(x) at inference
+            | And(x, true) | Or(x, false) | Concat(x, nothing) | Pad(x, by 0) | Dropout(x) at inference
     After:  x
     Refuses: a float Add of 0 (it turns -0.0 into 0.0); a scalar operand that broadcasts the other to a larger
     shape; shapes that are not known to be equal; a graph input that would itself become an output.
@@ -132,6 +132,11 @@ def _concat(node: ir.Node) -> ir.Value | None:
     return filled[0] if len(filled) == 1 else None
 
 
+def _pad(node: ir.Node) -> ir.Value | None:
+    pads = const_of(_second(node))
+    return _first(node) if pads is not None and not pads.any() else None
+
+
 def _dropout(node: ir.Node) -> ir.Value | None:
     if len(node.inputs) > 2 and node.inputs[2] is not None:
         training = const_of(node.inputs[2])
@@ -155,5 +160,6 @@ _RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
     "And": _neutral(1, commutes=True),
     "Or": _neutral(0, commutes=True),
     "Concat": _concat,
+    "Pad": _pad,
     "Dropout": _dropout,
 }

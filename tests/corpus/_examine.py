@@ -40,21 +40,21 @@ def _examine(which: str, model_type: str, folder: Path) -> dict[str, Any]:
         model = write_tiny(which, model_type, folder / "model")
         counts = _modules_called(model)
     except Exception as error:
-        return {"outcome": "not built", "reason": _said(error)}
+        return {"outcome": "not built", "reason": _said(error, folder)}
     del model
     try:
         package = graphopt.optimize(
             folder / "model", folder / "package", recipe="lossless", task=TASKS[which].task or "auto"
         )
     except Rejected as error:
-        return {"outcome": "differs", "reason": _said(error)} | _measured(error.report)
+        return {"outcome": "differs", "reason": _said(error, folder)} | _measured(error.report)
     except CheckFailed as error:
-        return {"outcome": "differs", "reason": _said(error)}
+        return {"outcome": "differs", "reason": _said(error, folder)}
     except BadInput as error:
-        return {"outcome": "not exported", "reason": _said(error)}
+        return {"outcome": "not exported", "reason": _said(error, folder)}
     except (GraphoptError, Exception) as error:
         trace = "".join(traceback.format_exception(error)[-3:])
-        return {"outcome": "crashed", "reason": _said(error), "trace": trace[-1500:]}
+        return {"outcome": "crashed", "reason": _said(error, folder), "trace": trace[-1500:]}
     report = package.report()
     first, *more = (load_model(package.path / graph.file) for graph in package.manifest.graphs.values())
     lowering = lowering_of(first, which if more or which != "seq2seq" else "causal", more=more, **counts)
@@ -120,5 +120,7 @@ def _reasons(report: Report) -> list[str]:
     return list(dict.fromkeys(said))[:6]
 
 
-def _said(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:600]
+def _said(error: BaseException, folder: Path) -> str:
+    """What `error` says, of files in `folder` no more than their names in it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text.replace(f"{folder}/", "")[:600]

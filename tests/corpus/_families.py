@@ -33,6 +33,7 @@ _LONG |= {"original_max_position_embeddings": 16}
 _IMAGE = {"image_size": 32, "patch_size": 8, "num_labels": 5}
 _VIT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 _CONVNEXT = {"hidden_sizes": [16, 32], "depths": [2, 2], "num_stages": 2, "patch_size": 4}
+_SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "patch_size": 4}
 
 
 def _causal(model_type: str, **extra: Any) -> Family:
@@ -80,6 +81,7 @@ FAMILIES: dict[str, Family] = {
     "deberta-v2": Family("masked", "deberta-v2", {}),
     "vit": Family("image", "vit", _VIT | _IMAGE),
     "convnext": Family("image", "convnext", _IMAGE | _CONVNEXT),
+    "swin": Family("image", "swin", _IMAGE | _SWIN),
 }
 
 

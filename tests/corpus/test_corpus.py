@@ -15,6 +15,7 @@ from graphopt.ir import to_proto
 from tests.corpus import _check
 from tests.corpus._cases import Case, read
 from tests.corpus._check import _session, check
+from tests.corpus._examine import _said
 from tests.corpus._families import FAMILIES
 from tests.corpus._variations import CONDITION, VARIATIONS, Unsuited
 from tests.corpus._what_stayed import lowering_of
@@ -106,6 +107,11 @@ def test_an_exported_model_is_lowered_as_far_as_before_and_gives_the_same(path: 
 
 def test_every_family_has_its_graph() -> None:
     assert {path.name for path in GRAPHS} == {file_of(name).name for name in FAMILIES}
+
+
+def test_a_reason_names_no_temporary_folder(tmp_path: Path) -> None:
+    error = ValueError(f"Nothing was installed:\n {tmp_path}/package is as it was")
+    assert _said(error, tmp_path) == "ValueError: Nothing was installed: package is as it was"
 
 
 def test_what_is_left_of_attention_and_norms_is_seen() -> None:
