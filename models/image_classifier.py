@@ -1,21 +1,17 @@
-"""Image classifiers."""
+"""Image classifiers, and encoders of images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from graphopt.export import load_torch_model
-from graphopt.families import Case, ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
+from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
 from ._files import copy_config, copy_processor
+from ._image_domain import ImageDomain, sample_images
 from ._reference import PlainReference
-
-BATCH = 2
-_USUAL_SIZE = 224
 
 
 class ImageClassifier(Family):
@@ -35,15 +31,10 @@ class ImageClassifier(Family):
         return "AutoModelForImageClassification"
 
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
-        import torch
-
-        height, width = _image_size(model.config)
-        channels = int(getattr(model.config, "num_channels", 3))
-        pixels = torch.zeros(BATCH, channels, height, width, device=model.device)
-        return ExportInputs({"pixel_values": pixels}, {"pixel_values": ("batch", channels, height, width)})
+        return sample_images(model)
 
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
-        return _Images(interface)
+        return ImageDomain(interface)
 
     def reference(
         self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
@@ -59,19 +50,17 @@ class ImageClassifier(Family):
         return []
 
 
-def _image_size(config: Any) -> tuple[int, int]:
-    size = getattr(config, "image_size", None) or _USUAL_SIZE
-    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+class ImageEncoder(ImageClassifier):
+    """Encoders of images: the vision towers of CLIP and SigLIP, and classifiers' models without a head.
 
+    The graph takes what a classifier's does; it gives what the model gives, under the same names, in float32.
+    """
 
-class _Images(InputDomain):
-    def __init__(self, interface: Interface) -> None:
-        self.interface = interface
+    name = "image-encoder"
+    tasks = ("feature-extraction",)
 
-    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
-        for name, batch in (("one", 1), ("batch", 3)):
-            (spec,) = self.interface.inputs
-            shape = [batch if isinstance(d, str) else int(d or 0) for d in spec.dims]
-            feeds = {spec.name: rng.standard_normal(shape).astype(np.float32)}
-            compare = {out.name: np.ones([1] * len(out.dims), np.bool_) for out in self.interface.outputs}
-            yield Case(name, feeds, compare)
+    def matches(self, config: Mapping[str, Any], task: str) -> bool:
+        return config.get("vocab_size") is None and config.get("num_channels") is not None
+
+    def model_class(self, task: str) -> str:
+        return "AutoModel"

@@ -29,6 +29,7 @@ _DECODER = _SIZES | {
 }
 _ENCODER = _SIZES | {"pad_token_id": 0, "type_vocab_size": 2}
 _IMAGE = {k: v for k, v in _SIZES.items() if k not in ("vocab_size", "max_position_embeddings")}
+_IMAGE |= {"image_size": 32, "patch_size": 8}
 
 
 class Kind(NamedTuple):
@@ -71,7 +72,14 @@ KINDS: dict[str, Kind] = {
     "vit": Kind(
         "vit",
         "AutoModelForImageClassification",
-        _IMAGE | {"image_size": 32, "patch_size": 8, "num_labels": 5},
+        _IMAGE | {"num_labels": 5},
+    ),
+    "clip-vision": Kind("clip_vision_model", "AutoModel", _IMAGE),
+    "clip": Kind(
+        "clip",
+        "AutoModelForZeroShotImageClassification",
+        {"text_config": _SIZES | {"pad_token_id": 0, "eos_token_id": 3}, "vision_config": _IMAGE}
+        | {"projection_dim": 32},
     ),
 }
 

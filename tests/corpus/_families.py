@@ -17,13 +17,17 @@ from tests.corpus._types import TASKS
 
 
 class Family(NamedTuple):
-    """A map of `_types.TASKS`, or "image"; a model type; what its tiny configuration has besides."""
+    """A key of `_types.TASKS` or `_IMAGE_TASKS`; a model type; what its tiny configuration has besides."""
 
     which: str
     model_type: str
     extra: dict[str, Any]
 
 
+_IMAGE_TASKS = {
+    "image": ("image-classification", "AutoModelForImageClassification"),
+    "image-text": ("zero-shot-image-classification", "AutoModelForZeroShotImageClassification"),
+}
 _WIDE = {"hidden_size": 128, "head_dim": 32}
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 _LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
@@ -34,6 +38,8 @@ _IMAGE = {"image_size": 32, "patch_size": 8, "num_labels": 5}
 _VIT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 _CONVNEXT = {"hidden_sizes": [16, 32], "depths": [2, 2], "num_stages": 2, "patch_size": 4}
 _SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "patch_size": 4}
+_TEXT = {**_VIT, "vocab_size": 256, "max_position_embeddings": 32, "pad_token_id": 0, "eos_token_id": 2}
+_CLIP = {"text_config": _TEXT, "vision_config": _VIT | _IMAGE, "projection_dim": 32}
 
 
 def _causal(model_type: str, **extra: Any) -> Family:
@@ -82,12 +88,15 @@ FAMILIES: dict[str, Family] = {
     "vit": Family("image", "vit", _VIT | _IMAGE),
     "convnext": Family("image", "convnext", _IMAGE | _CONVNEXT),
     "swin": Family("image", "swin", _IMAGE | _SWIN),
+    "clip": Family("image-text", "clip", _CLIP),
 }
 
 
 def task_of(family: Family) -> str:
     """What graphopt calls the task of these models."""
-    return "image-classification" if family.which == "image" else TASKS[family.which].task or "auto"
+    return (
+        _IMAGE_TASKS[family.which][0] if family.which in _IMAGE_TASKS else TASKS[family.which].task or "auto"
+    )
 
 
 def write_family(name: str, folder: Path) -> None:
@@ -96,9 +105,9 @@ def write_family(name: str, folder: Path) -> None:
     if not extra:
         write_tiny(which, model_type, folder)
         return
-    if which == "image":
+    if which in _IMAGE_TASKS:
         config = transformers.AutoConfig.for_model(model_type, **extra)
-        auto = transformers.AutoModelForImageClassification
+        auto = getattr(transformers, _IMAGE_TASKS[which][1])
     else:
         plain = tiny_config(model_type, decoder=which == "causal").to_dict()
         config = transformers.AutoConfig.for_model(**{**plain, **extra, "model_type": model_type})

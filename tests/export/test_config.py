@@ -30,6 +30,11 @@ def write(folder: Path, **fields: Any) -> Path:
         ("BertForQuestionAnswering", "bert", "encoder", "question-answering"),
         ("BartForConditionalGeneration", "bart", "seq2seq", "text2text-generation"),
         ("ViTForImageClassification", "vit", "image-classifier", "image-classification"),
+        ("CLIPForImageClassification", "clip", "image-classifier", "image-classification"),
+        ("ViTModel", "vit", "image-encoder", "feature-extraction"),
+        ("CLIPVisionModel", "clip_vision_model", "image-encoder", "feature-extraction"),
+        ("CLIPTextModel", "clip_text_model", "encoder", "feature-extraction"),
+        ("CLIPModel", "clip", "image-text", "zero-shot-image-classification"),
     ],
 )
 def test_the_architecture_tells_the_task(

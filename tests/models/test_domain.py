@@ -146,3 +146,32 @@ def test_calls_depend_on_the_generator_alone(family: str, interface: Interface) 
 
     assert all(np.array_equal(a, b) for a, b in zip(feeds(1), feeds(1), strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(feeds(1), feeds(2), strict=True))
+
+
+PAIRS = Interface(
+    (
+        TensorSpec("pixel_values", "float32", ("images", 3, 4, 6)),
+        TensorSpec("input_ids", "int64", ("texts", "sequence")),
+        TensorSpec("attention_mask", "int64", ("texts", "sequence")),
+    ),
+    (TensorSpec("logits_per_image", "float32", ("images", "texts")),),
+)
+
+
+@pytest.mark.parametrize("end", [3, 2])
+def test_texts_beside_images_end_where_they_are_read(end: int) -> None:
+    domain = registry.families()["image-text"]().input_domain(
+        PAIRS, {"vocab_size": 11, "pad_token_id": PAD, "eos_token_id": end, "max_position_embeddings": 16}
+    )
+    rng = np.random.default_rng(0)
+    made = [*domain.cases(rng), *domain.edges(rng), *domain.longer(rng, 16)]
+    assert not list(domain.longer(rng, 17))
+    for case in made:
+        ids, mask = case.feeds["input_ids"], case.feeds["attention_mask"]
+        assert (np.diff(mask, axis=1) <= 0).all()
+        assert (ids[mask == 0] == PAD).all()
+        last = ids[np.arange(len(ids)), mask.sum(axis=1) - 1]
+        assert (last == (end if end != 2 else 10)).all()  # 2 stands for the largest token
+        assert case.feeds["pixel_values"].shape[1:] == (3, 4, 6)
+        assert case.compare["logits_per_image"].all()
+    assert {len(case.feeds["pixel_values"]) for case in made} == {1, 2, 3}
