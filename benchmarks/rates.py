@@ -1,4 +1,4 @@
-"""Seconds of MatMulNBits by block size for one row, for the weights of a model's shape.
+"""Seconds of MatMulNBits by block size, one token written and one read, for the weights of a model's shape.
 
     python benchmarks/rates.py --shape 2048x8192 --shape 8192x2048
     python benchmarks/rates.py --keep               # and add what was found to passes/knowledge.json

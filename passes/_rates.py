@@ -1,4 +1,4 @@
-"""Which block size MatMulNBits is fastest with on this machine, for one row and one size of weight."""
+"""Which block size MatMulNBits is fastest with on this machine, for one size of weight."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ KNOWLEDGE = Path(__file__).with_name("knowledge.json")
 
 _WORTH = 1.05
 _BYTES = 96 << 20  # of weights in a session: more than processors cache, so that they come from memory
-_ROUNDS = 25
+_PROMPT = 64
+_SECONDS, _ROUNDS = 0.6, 3
 _MACHINE = ("processor", "instructions", "threads", "onnxruntime")
 
 
@@ -52,31 +53,39 @@ def known_seconds(machine: Mapping[str, str], what: Mapping[str, int]) -> dict[s
 
 
 def measured_seconds(what: Mapping[str, int]) -> dict[str, float]:
-    """Seconds by block size of one row times [k, n]: the least of many runs in turn.
+    """Seconds by block size that [k, n] takes to write a token and to read one of a prompt, both together.
 
+    So one row from memory, and one of many that are multiplied at a time, each the least of runs in turn.
     `what` is {"bits", "k", "n", "level"}, the last being the accuracy level.
     """
+    copies = max(1, _BYTES // (what["k"] * what["n"] * what["bits"] // 8))
+    written = _least(what, rows=1, copies=copies)
+    read = _least(what, rows=_PROMPT, copies=1)
+    return {str(block): float(f"{written[block] + read[block]:.3g}") for block in BLOCKS}
+
+
+def _least(what: Mapping[str, int], *, rows: int, copies: int) -> dict[int, float]:
+    """Seconds a row and weight by block size, where so many rows meet so many weights."""
     import onnxruntime as ort
 
-    sessions = {}
-    for block in BLOCKS:
-        copies = max(1, _BYTES // (what["k"] * what["n"] * what["bits"] // 8))
-        proto = to_proto(_products(what, block, copies)).SerializeToString()
-        sessions[block] = copies, ort.InferenceSession(proto, session_options())
-    x = {"x": np.ones((1, what["k"]), np.float32)}
-    least = dict.fromkeys(map(str, BLOCKS), float("inf"))
-    for _ in range(_ROUNDS):
-        for block, (copies, session) in sessions.items():
+    protos = {b: to_proto(_products(what, b, rows, copies)).SerializeToString() for b in BLOCKS}
+    sessions = {block: ort.InferenceSession(proto, session_options()) for block, proto in protos.items()}
+    x = {"x": np.random.default_rng(0).standard_normal((rows, what["k"]), np.float32)}
+    least = dict.fromkeys(BLOCKS, float("inf"))
+    rounds, begun = 0, time.perf_counter()
+    while rounds < _ROUNDS or time.perf_counter() - begun < _SECONDS:
+        rounds += 1
+        for block, session in sessions.items():
             started = time.perf_counter()
             session.run(["y"], x)
-            least[str(block)] = min(least[str(block)], (time.perf_counter() - started) / copies)
-    return {block: float(f"{seconds:.3g}") for block, seconds in least.items()}
+            least[block] = min(least[block], (time.perf_counter() - started) / (copies * rows))
+    return least
 
 
-def _products(what: Mapping[str, int], block: int, copies: int) -> ir.Model:
-    """x float32[1, k] times as many weights [k, n], the results added up."""
+def _products(what: Mapping[str, int], block: int, rows: int, copies: int) -> ir.Model:
+    """x float32[rows, k] times as many weights [k, n], the results added up."""
     k, n, bits = what["k"], what["n"], what["bits"]
-    x = ir.Value(name="x", shape=ir.Shape([1, k]), type=ir.TensorType(ir.DataType.FLOAT))
+    x = ir.Value(name="x", shape=ir.Shape([rows, k]), type=ir.TensorType(ir.DataType.FLOAT))
     tape = ir.tape.Tape()
     attributes: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": block}
     results: Sequence[ir.Value] = [
@@ -93,7 +102,7 @@ def _products(what: Mapping[str, int], block: int, copies: int) -> ir.Model:
         for i in range(copies)
     ]
     y = tape.op("Sum", results)
-    y.name, y.shape, y.type = "y", ir.Shape([1, n]), ir.TensorType(ir.DataType.FLOAT)
+    y.name, y.shape, y.type = "y", ir.Shape([rows, n]), ir.TensorType(ir.DataType.FLOAT)
     imports = {"": 23, "com.microsoft": 1}
     graph = ir.Graph(
         [x], [y], nodes=tape.nodes, initializers=tape.initializers, opset_imports=imports, name="g"

@@ -43,8 +43,8 @@ class QuantizeWeights(Pass):
     @dataclass(frozen=True)
     class Options:
         """bits a weight; block_size along the reduced axis, made smaller for narrower weights; auto takes 128
-        or, for a large weight where 256 is faster by a twentieth on this machine, 256: measured, unless known
-        of such a machine, and recorded as a decision;
+        or, for a large weight where 256 is faster by a twentieth on this machine, 256: measured, one token
+        written and one read, unless known of such a machine, and recorded as a decision;
         accuracy_level 4 computes in int8, 0 in float32 (slower, with 8 bits by far); search tries several
         scales for each block of 4-bit weights; include and exclude are globs over weight names, separated by
         commas; smallest: entries below which a weight stays as it is; embedding: one that is tied shares the
@@ -121,7 +121,7 @@ class QuantizeWeights(Pass):
         return block
 
     def _fastest(self, context: Context, target: Target, count: int, width: int) -> int:
-        """The block that weights [count, width] are multiplied fastest with."""
+        """The block that text is read and written fastest with, by these weights [count, width]."""
         options = self.options
         what = {"bits": options.bits, "k": width, "n": count, "level": options.accuracy_level}
 

@@ -113,6 +113,7 @@ def test_every_known_entry_names_its_evidence() -> None:
 
 def test_measuring_runs_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RATES, "_BYTES", 1 << 13)
+    monkeypatch.setattr(RATES, "_SECONDS", 0)
     found = RATES.measured_seconds({"bits": 4, "k": 512, "n": 24, "level": 4})
 
     assert set(found) == {"128", "256"}
