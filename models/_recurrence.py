@@ -89,11 +89,14 @@ def _update_recurrent_state(self: Any, recurrent_states: Any, state_idx: int = 0
     return recurrent_states
 
 
-def _padding_mask(module: Any, seen: Any) -> Form:
+def _padding_mask(module: Any, seen: dict[str, Any]) -> Form:
     def mask(
         config: Any, inputs_embeds: Any, attention_mask: Any, past_key_values: Any = None, **_: Any
     ) -> Any:
-        return None if attention_mask is None else _latest(attention_mask, inputs_embeds.shape[1])
+        if attention_mask is None:
+            return None
+        seen["past"] = attention_mask.shape[1] - inputs_embeds.shape[1]
+        return _latest(attention_mask, inputs_embeds.shape[1])
 
     return mask
 
@@ -148,7 +151,7 @@ def _delta_rule(module: Any, seen: Any) -> Form:
     return attend
 
 
-def _state_space(module: Any, seen: Any) -> Form:
+def _state_space(module: Any, seen: dict[str, Any]) -> Form:
     def attend(
         hidden_states: Any,
         dt: Any,
@@ -164,14 +167,19 @@ def _state_space(module: Any, seen: Any) -> Form:
         return_final_states: bool = False,
         **_: Any,
     ) -> Any:
-        """Mamba 2: hidden_states [B, S, heads, P], dt [B, S, heads], B and C [B, S, groups, N]."""
+        """Mamba 2: hidden_states [B, S, heads, P], dt [B, S, heads], B and C [B, S, groups, N].
+
+        Limits of dt do not hold for one token after a past: in transformers its form, and the kernel of
+        mamba_ssm that it stands for, have none.
+        """
         import torch
 
         heads = hidden_states.shape[2]
         dt = dt if dt_bias is None else dt + dt_bias
         dt = torch.nn.functional.softplus(dt) if dt_softplus else dt
         if tuple(dt_limit) != (0.0, float("inf")):
-            dt = torch.clamp(dt, *dt_limit)
+            new, past = (torch.full((), n, device=dt.device) for n in (dt.shape[1], seen["past"]))
+            dt = torch.where((new == 1) & (past > 0), dt, torch.clamp(dt, *dt_limit))
         state = None if initial_states is None else initial_states.transpose(2, 3)
         key, query = _repeated(B, heads), _repeated(C, heads)
         made, state = _attend(query, key, hidden_states * dt[..., None], A * dt, state)

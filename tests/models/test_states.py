@@ -94,6 +94,23 @@ def test_an_indexer_drops_positions(made: Callable[[str], Built], tiny_model: Ca
     assert worst_difference(built.run(call.feeds), reference(call.feeds), call) > 100 * TOLERANCE
 
 
+def test_limits_of_a_time_step_hold_where_transformers_holds_them(
+    cached: Callable[..., Path], tiny_model: Callable[..., Path]
+) -> None:
+    """Everywhere but for one token after a past: there transformers itself differs from its other form."""
+    built = build(cached, tiny_model("falcon_h1", time_step_limit=[0.7, 0.8]), "falcon_h1-limited")
+    reference = built.family.reference(built.source, built.task, built.interface)
+    unlimited = built.family.reference(tiny_model("falcon_h1"), built.task, built.interface)
+    domain: Any = built.family.input_domain(built.interface, built.config)
+    one_token = domain.case(np.random.default_rng(0), "one-token", [1])
+
+    for case in (*built.cases().values(), one_token):
+        results = built.run(case.feeds)
+        assert worst_difference(results, reference(case.feeds), case) < TOLERANCE, case.name
+        difference = worst_difference(results, unlimited(case.feeds), case)
+        assert (difference < TOLERANCE) is case.name.startswith("decode"), case.name
+
+
 @pytest.mark.parametrize("kind", STATEFUL)
 def test_the_states_are_named_and_sized(kind: str, made: Callable[[str], Built]) -> None:
     interface = made(kind).interface
