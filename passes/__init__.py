@@ -16,6 +16,7 @@ from .lower_causal_conv import LowerCausalConv
 from .lower_linear_attention import LowerLinearAttention
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
+from .merge_heads import MergeHeads
 from .pack_qkv import PackQkv
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
@@ -48,6 +49,7 @@ PACK = Pack(
         LowerLinearAttention,
         LowerQuickGelu,
         LowerSkipNorm,
+        MergeHeads,
         PackQkv,
         QuantizeDynamic,
         QuantizeExperts,

@@ -7,11 +7,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
+from graphopt.ir import const_of, consumers, producer
 
 from ._nodes import Nodes, static_dim, swaps_heads
 
-__all__ = ["packed_source", "rows", "same_rotation"]
+__all__ = ["packed_source", "rows", "rows_after", "same_rotation"]
 
 
 def rows(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
@@ -77,6 +77,22 @@ def _sets_heads_apart(reshape: ir.Node, value: ir.Value, heads: int) -> bool:
 
 def _same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
     return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
+
+
+def rows_after(y: ir.Value) -> ir.Node | None:
+    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses `y`."""
+    users = consumers(y)
+    if y.is_graph_output() or len(users) != 1 or not swaps_heads(users[0]):
+        return None
+    turned = users[0].outputs[0]
+    after = consumers(turned)
+    if turned.is_graph_output() or len(after) != 1 or after[0].op_type != "Reshape" or after[0].domain != "":
+        return None
+    result = after[0].outputs[0]
+    heads, size = static_dim(y, 1), static_dim(y, 3)
+    if result.shape is None or len(result.shape) != 3 or heads is None or size is None:
+        return None
+    return after[0] if static_dim(result, 2) == heads * size else None
 
 
 def same_rotation(query: ir.Value, key: ir.Value) -> tuple[ir.Node, ir.Node] | None:

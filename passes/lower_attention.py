@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
 
-from graphopt.ir import LazyTensor, Reshaped, consumers, lazy
+from graphopt.ir import LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
 from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
-from ._heads import packed_source, rows, same_rotation
+from ._heads import packed_source, rows, rows_after, same_rotation
 from ._mask_meaning import MaskParts, mask_parts
-from ._nodes import MICROSOFT, Nodes, orphans, static_dim, swaps_heads
+from ._nodes import MICROSOFT, Nodes, orphans, static_dim
 from ._sinks import Factor
 
 _ASSUMPTION = (
@@ -216,7 +216,7 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
         lengths.queries,
     ]
     result = attention.result
-    after = _rows_after(result)
+    after = rows_after(result)
     like = [after.outputs[0] if after is not None else None, *node.outputs[1:3]]
     outputs = make.many(
         "GroupQueryAttention",
@@ -277,22 +277,6 @@ def _unrotated(attention: _Attention) -> tuple[ir.Value, ir.Value, ir.Node | Non
     if half is None or half % 8 or query is None or key is None:
         return attention.query, attention.key, None
     return query, key, pair[0]
-
-
-def _rows_after(y: ir.Value) -> ir.Node | None:
-    """The Reshape to [batch, sequence, heads * size] behind the one Transpose that uses `y`."""
-    users = consumers(y)
-    if y.is_graph_output() or len(users) != 1 or not swaps_heads(users[0]):
-        return None
-    turned = users[0].outputs[0]
-    after = consumers(turned)
-    if turned.is_graph_output() or len(after) != 1 or after[0].op_type != "Reshape" or after[0].domain != "":
-        return None
-    result = after[0].outputs[0]
-    heads, size = static_dim(y, 1), static_dim(y, 3)
-    if result.shape is None or len(result.shape) != 3 or heads is None or size is None:
-        return None
-    return after[0] if static_dim(result, 2) == heads * size else None
 
 
 def _heads_of(value: ir.Value, attention: _Attention, make: Nodes) -> ir.Value:

@@ -1,4 +1,4 @@
-"""lower-skip-norm: a residual addition and the norm after it become one kernel."""
+"""lower-skip-norm: a residual addition and the norm after it, as they are fastest."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, O
 from ._nodes import MICROSOFT, Nodes
 from ._trail import Trail
 
-_KERNELS = {
-    "RMSNormalization": "SkipSimplifiedLayerNormalization",
-    "LayerNormalization": "SkipLayerNormalization",
-}
+_NORMS = ("RMSNormalization", "LayerNormalization")
+_KERNEL = "SkipSimplifiedLayerNormalization"
 _EPSILON = 1e-5  # the standard operators' default; that of the kernels is 1e-12
 
 
 class LowerSkipNorm(Pass):
-    """Add followed by a norm over the last axis becomes Skip(Simplified)LayerNormalization.
+    """Add followed by a norm over the last axis: one kernel, or kept from becoming a slow one.
 
     Before: s = Add(a, b); y = RMSNormalization(s, w)      (s may have other uses: it is the residual)
     After:  y, _, _, s = SkipSimplifiedLayerNormalization(a, b, w), epsilon set
-    LayerNormalization, with its bias, becomes SkipLayerNormalization. A norm without an addition stays: the
-    standard operator has a kernel.
+    Before: s = Add(a, b); y = LayerNormalization(s, w, bias)
+    After:  s = Sum(a, b); y = LayerNormalization(s, w, bias)
+    onnxruntime would fuse the second Add itself, into a kernel that takes two to four times as long as the
+    two (docs/decisions/encoders.md); it does not know Sum. A norm without an addition stays.
     Refuses: an addition that may broadcast; values that are not [batch, sequence, hidden]; a norm over more
     axes than the last; a mean or deviation that is used.
     """
@@ -38,8 +38,11 @@ class LowerSkipNorm(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         told: set[ir.Node] = set()
         for node in graph:
-            if node.op_type not in _KERNELS or node.domain != "":
+            if node.op_type not in _NORMS or node.domain != "":
                 continue
+            layer_norm = node.op_type == "LayerNormalization"
+            if layer_norm and producer(node.inputs[0], "Sum") is not None:
+                told.add(node)
             add = producer(node.inputs[0], "Add")
             if add is None:
                 continue
@@ -48,7 +51,7 @@ class LowerSkipNorm(Pass):
             if reason is not None:
                 yield NearMiss(node.name or node.op_type, reason)
                 continue
-            yield _fused(node, add)
+            yield _kept_apart(add) if layer_norm else _fused(node, add)
         yield from _TRAIL.left(graph, told)
 
 
@@ -57,7 +60,7 @@ _BETWEEN = ("Cast", "Dropout", "Identity", "Mul")
 
 def _is_anchor(node: ir.Node) -> bool:
     """A norm of a sum that something was done to, or of what is nearly a sum."""
-    value = node.inputs[0] if node.op_type in _KERNELS else None
+    value = node.inputs[0] if node.op_type in _NORMS else None
     for _ in range(3):
         made = value.producer() if value is not None else None
         if made is None or made.domain != "":
@@ -93,13 +96,24 @@ def _same_shape(a: ir.Shape | None, b: ir.Shape | None) -> bool:
     )
 
 
+def _kept_apart(add: ir.Node) -> Edit:
+    make, old = Nodes(add.name or "add"), add.outputs[0]
+    total = make.op("Sum", add.inputs, "sum", like=old)
+    return Edit(
+        "Sum, so that the norm is not fused",
+        remove=[add],
+        insert=make.nodes,
+        replace={old: total},
+        before=add,
+    )
+
+
 def _fused(node: ir.Node, add: ir.Node) -> Edit:
     make = Nodes(node.name or "norm")
-    kernel = _KERNELS[node.op_type]
     residual = add.outputs[0]
     kept = is_output(residual) or any(user is not node for user, _ in residual.uses())
     outputs = make.many(
-        kernel,
+        _KERNEL,
         [*add.inputs, *node.inputs[1:]],
         "skip",
         [node.outputs[0], None, None, residual] if kept else [node.outputs[0]],
@@ -107,7 +121,7 @@ def _fused(node: ir.Node, add: ir.Node) -> Edit:
         epsilon=node.attributes.get_float("epsilon", _EPSILON),
     )
     return Edit(
-        f"{kernel}{', with the residual' if kept else ''}",
+        f"{_KERNEL}{', with the residual' if kept else ''}",
         remove=[add, node],
         insert=make.nodes,
         replace={node.outputs[0]: outputs[0], **({residual: outputs[3]} if kept else {})},

@@ -22,6 +22,7 @@ from ._kernels import CpuCapabilities
 _LOWERING = (
     "last-token-head",
     "lower-attention",
+    "merge-heads",
     "lower-causal-conv",
     "lower-skip-norm",
     "lower-quick-gelu",

@@ -15,7 +15,7 @@ DECODERS = {
     "llama": {"GroupQueryAttention": 2, "SkipSimplifiedLayerNormalization": 4, "QuickGelu": 2},
     "qwen3": {"GroupQueryAttention": 2, "SkipSimplifiedLayerNormalization": 4, "QuickGelu": 2},
     "gemma2": {"GroupQueryAttention": 2, "Gelu": 2},
-    "gpt2": {"GroupQueryAttention": 2, "SkipLayerNormalization": 5, "Gelu": 2},
+    "gpt2": {"GroupQueryAttention": 2, "LayerNormalization": 5, "Sum": 5, "Gelu": 2},
     "mistral": {"GroupQueryAttention": 2, "SkipSimplifiedLayerNormalization": 4, "QuickGelu": 2},
 }
 ENCODERS = {"bert": 2, "roberta": 2, "distilbert": 2, "vit": 2, "clip-vision": 2, "clip": 4}
