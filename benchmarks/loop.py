@@ -5,7 +5,7 @@
 
 Variants take turns in one process, a few tokens each, so that what slows the machine slows all; a table gives
 the median and the best of the rounds, and the ratio of neighbours. Load time and memory are those of a fresh
-process, beside the time to read the package's data file (warm) and its size.
+process, beside the time to read the package's data file into memory (warm) and its size.
 """
 
 from __future__ import annotations
@@ -164,26 +164,27 @@ def by_session(args: argparse.Namespace) -> None:
     print(
         "\n| session | load, times a read | memory, times package + cache | at its peak |\n|---|---|---|---|"
     )
-    for setting in ("", "no arena", "initializers outside"):
-        command = [sys.executable, __file__, str(args.package), "--child", setting]
+    variants = [(args.package, setting) for setting in ("", "no arena", "initializers outside")]
+    if args.prepacked is not None:
+        variants.append((args.prepacked, "prepacked"))
+    for folder, setting in variants:
+        command = [sys.executable, __file__, str(args.package), "--child", setting, "--of", str(folder)]
         runs = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3)]
         cells = " | ".join(f"{np.median([run[key] for run in runs]):.2f}" for key in ("load", "rss", "peak"))
         print(f"| {setting or 'ours'} | {cells} |", flush=True)
 
 
-def child(folder: Path, setting: str) -> dict[str, float]:
-    """Load time over read time; memory above an empty runtime's over package and cache."""
+def child(plain: Path, folder: Path, setting: str) -> dict[str, float]:
+    """Load time of `folder` over read time of `plain`; memory above an empty runtime's over `plain`'s."""
     import onnxruntime as ort
 
     from graphopt.evaluate._worker import _memory
 
-    data, buffer = folder / "model.onnx.data", bytearray(1 << 24)
+    data = plain / "model.onnx.data"
     reads = []
     for _ in range(3):
         started = time.perf_counter()
-        with data.open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
+        np.fromfile(data, np.uint8)
         reads.append(time.perf_counter() - started)
     ort.SessionOptions()
     empty = _memory()["rss"]
@@ -209,10 +210,12 @@ def main() -> None:
     parser.add_argument("--only", choices=["options", "past", "rows", "session"])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--prepacked", type=Path, help="its copy by `graphopt prepack`")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child is not None:
-        print(json.dumps(child(args.package, args.child)))
+        print(json.dumps(child(args.package, args.of, args.child)))
         return
     tokens = np.random.default_rng(0).integers(1, 4000, 2048)
     for name, measure in {"options": by_options, "past": by_past, "rows": by_rows}.items():

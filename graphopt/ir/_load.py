@@ -35,6 +35,7 @@ def load_model(path: str | Path) -> ir.Model:
         _modernize(proto)
         admit(path, proto)
         _forget_negative_sizes(proto)
+        _forget_layouts(proto)
         model = ir.from_proto(proto)
         for owner, name, tensor in _tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
@@ -95,6 +96,16 @@ def _forget_negative_sizes(proto: onnx.ModelProto) -> None:
             for dim in value.type.tensor_type.shape.dim:
                 if dim.dim_value < 0:
                     dim.ClearField("dim_value")
+
+
+def _forget_layouts(proto: onnx.ModelProto) -> None:
+    """Weights that onnxruntime stored a second time, as its kernels want them, are no part of the model."""
+    for graph in graph_protos(proto.graph):
+        for tensor in graph.initializer:
+            kept = [e for e in tensor.external_data if not e.key.startswith("prepacked_")]
+            if len(kept) < len(tensor.external_data):
+                del tensor.external_data[:]
+                tensor.external_data.extend(kept)
 
 
 def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.TensorProtocol]]:

@@ -10,6 +10,7 @@ from graphopt.package._manifest import (
     read_manifest,
 )
 from graphopt.package._package import Package
+from graphopt.package._prepack import Prepacked, prepack
 from graphopt.package._staging import Staging, check_destination, staged
 
 __all__ = [
@@ -19,9 +20,11 @@ __all__ = [
     "Package",
     "Port",
     "PortList",
+    "Prepacked",
     "Staging",
     "TargetInfo",
     "check_destination",
+    "prepack",
     "read_manifest",
     "staged",
 ]
