@@ -17,6 +17,7 @@ from .lower_linear_attention import LowerLinearAttention
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
+from .order_heads import OrderHeads
 from .pack_qkv import PackQkv
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
@@ -50,6 +51,7 @@ PACK = Pack(
         LowerQuickGelu,
         LowerSkipNorm,
         MergeHeads,
+        OrderHeads,
         PackQkv,
         QuantizeDynamic,
         QuantizeExperts,

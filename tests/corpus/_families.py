@@ -31,6 +31,7 @@ _IMAGE_TASKS = {
 _WIDE = {"hidden_size": 128, "head_dim": 32}
 _LLAMA3 = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0}
 _LLAMA3 |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+_HALF = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 _LONG = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 _LONG |= {"short_factor": [1.0 + 0.1 * i for i in range(8)], "long_factor": [2.0 + 0.3 * i for i in range(8)]}
 _LONG |= {"original_max_position_embeddings": 16}
@@ -63,7 +64,7 @@ FAMILIES: dict[str, Family] = {
     "granite": _causal("granite"),
     "starcoder2": _causal("starcoder2"),
     "gpt2": _causal("gpt2"),
-    "gpt_neox": _causal("gpt_neox"),
+    "gpt_neox": _causal("gpt_neox", hidden_size=128, rope_parameters=_HALF),
     "gptj": _causal("gptj"),
     "codegen": _causal("codegen"),
     "falcon": _causal("falcon"),
