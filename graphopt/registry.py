@@ -168,8 +168,11 @@ def _readable_entry_points(group: str) -> Iterator[EntryPoint]:
 
 
 def _origin(group: str, point: EntryPoint) -> PackOrigin:
-    dist = point.dist
-    name, version = (dist.name or "?", dist.version or "?") if dist else ("?", "?")
+    try:
+        named = (point.dist.name, point.dist.version) if point.dist else (None, None)
+    except Exception:  # its metadata are damaged
+        named = (None, None)
+    name, version = (text or "?" for text in named)
     return PackOrigin(group, point.name, name, version, point.value.partition(":")[0])
 
 

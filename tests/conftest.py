@@ -37,6 +37,15 @@ def own_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def forked_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that runs kernels starts as a fork; tests/verify/test_worker.py has the real one."""
+    from graphopt.verify import KernelWorker
+    from tests import _forked
+
+    monkeypatch.setattr(KernelWorker, "start", _forked.start)
+
+
 @pytest.fixture(scope="session")
 def cached() -> Callable[[str, Callable[[Path], None]], Path]:
     """`cached(name, build)` is a folder that `build(folder)` filled, once for each state of the source.

@@ -22,6 +22,7 @@ from tests.hostile._mutations import ALWAYS, damage
 TIMES = int(os.environ.get("FUZZ", "0")) // 500 or 1
 MEMORY = 24 << 30
 """Bytes of address space: torch takes ten, of which little is used."""
+SECONDS = 120
 SAY = ("run", "folder", "def f", "--max-new-tokens", "2")
 
 
@@ -40,13 +41,13 @@ def answer(whole: Path, data: st.DataObject, *arguments: str) -> None:
         texts = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".jinja", ".lock"))
         path = data.draw(st.sampled_from(texts))
         damage(path, data)
-        done = run_limited(arguments, folder.parent, memory=MEMORY)
+        done = run_limited(arguments, folder.parent, memory=MEMORY, seconds=SECONDS)
         assert done.code in (0, 1, 2, 3), f"{path.name}: {done.code}\n{done.out}\n{done.err}"
         assert "Traceback" not in done.err
 
 
 def test_a_whole_package_speaks(package: Path) -> None:
-    done = run_limited(SAY, package.parent, memory=MEMORY)
+    done = run_limited(SAY, package.parent, memory=MEMORY, seconds=SECONDS)
     assert (done.code, "Traceback" in done.err) == (0, False), done.err
 
 

@@ -66,6 +66,11 @@ class Poison(Expr):
 
 
 @pytest.fixture(autouse=True)
+def forked_kernels() -> None:
+    """The process starts as it does for users."""
+
+
+@pytest.fixture(autouse=True)
 def both_know_the_poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "graphopt_poison.py").write_text(POISON)
     monkeypatch.syspath_prepend(str(tmp_path))
