@@ -91,14 +91,7 @@ class DecoderDomain(TokenDomain):
             TOKENS: self._tokens(rng, np.ones((batch, tokens), np.int64)),
             f"encoder_{MASK}": mask_of(lengths, max(lengths), padding),
         }
-        sizes = {"batch": batch, "past": past, "source": max(lengths)}
-        feeds = {}
-        for spec in self.interface.inputs:
-            if spec.name in made:
-                feeds[spec.name] = made[spec.name]
-            else:
-                shape = [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
-                feeds[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
+        feeds = self._feeds(rng, made, {"batch": batch, "past": past, "source": max(lengths)})
         compare = {spec.name: np.ones([1] * len(spec.dims), np.bool_) for spec in self.interface.outputs}
         return Case(name, feeds, compare, padding)
 

@@ -29,6 +29,19 @@ class TokenDomain(InputDomain):
         drawn += drawn >= self._pad
         return np.where(mask != 0, drawn, self._pad).astype(np.int64)
 
+    def _feeds(
+        self, rng: np.random.Generator, made: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+    ) -> dict[str, np.ndarray]:
+        """What is `made` of the inputs, and normal numbers for the others; `sizes` are of dimensions."""
+        feeds = {}
+        for spec in self.interface.inputs:
+            if spec.name in made:
+                feeds[spec.name] = made[spec.name]
+            else:
+                shape = [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
+                feeds[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
+        return feeds
+
 
 def mask_of(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
     """int64[len(lengths), width]: row i has `lengths[i]` ones, at the left end if padded right."""
@@ -108,17 +121,10 @@ class DecoderDomain(TokenDomain):
             "attention_mask": mask,
             "position_ids": positions[:, max(past) :].copy(),
         }
-        sizes = {"batch": len(lengths), "past": max(past)}
-        feeds = {}
-        for spec in self.interface.inputs:
-            if spec.name in made:
-                feeds[spec.name] = made[spec.name]
-            else:
-                shape = [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
-                values = rng.standard_normal(shape)
-                feeds[spec.name] = (values if max(past) or not _is_fixed(spec) else values * 0).astype(
-                    spec.dtype
-                )
+        feeds = self._feeds(rng, made, {"batch": len(lengths), "past": max(past)})
+        if not max(past):
+            fixed = (spec.name for spec in self.interface.inputs if _is_fixed(spec))
+            feeds |= {name: np.zeros_like(feeds[name]) for name in fixed}
         compare = {spec.name: self._specified(spec, new, mask) for spec in self.interface.outputs}
         return Case(name, feeds, compare, padding)
 

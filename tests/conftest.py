@@ -18,6 +18,7 @@ os.environ["GRAPHOPT_CACHE_SIZE"] = "0"
 
 import functools
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,48 @@ def cached() -> Callable[[str, Callable[[Path], None]], Path]:
 def tiny_coder() -> Path:
     """The folder of the embedded model. Read it, never write to it."""
     return ROOT / "models" / "tiny_coder"
+
+
+@pytest.fixture(scope="session")
+def tiny_coder_at(
+    cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path
+) -> Callable[[str], Path]:
+    """`tiny_coder_at(recipe)` is the embedded model's package by that recipe. Read it, never write to it."""
+
+    def package(recipe: str) -> Path:
+        def build(folder: Path) -> None:
+            from graphopt import optimize
+
+            optimize(tiny_coder, folder / "package", recipe=recipe)
+
+        return cached(f"tiny-coder-{recipe}", build) / "package"
+
+    return package
+
+
+@pytest.fixture
+def exported(
+    cached: Callable[[str, Callable[[Path], None]], Path], own_cache: Path
+) -> Callable[[Path], Path]:
+    """`exported(source)` is `source`, and what an earlier run keeps of its export is in the test's cache."""
+
+    def exported(source: Path) -> Path:
+        from graphopt.cache import RunCache, Store
+        from graphopt.cache._keys import export_key
+        from graphopt.export import export_parts, resolve_source
+
+        found = resolve_source(str(source))
+        key = export_key(found, "auto")
+        assert key is not None
+
+        def build(folder: Path) -> None:
+            RunCache(Store(folder, 1 << 40), found, key, {}).keep_exported(export_parts(found))
+
+        for entry in cached(f"exported-{key[:16]}", build).iterdir():
+            shutil.copytree(entry, own_cache / entry.name, dirs_exist_ok=True)
+        return source
+
+    return exported
 
 
 @pytest.fixture(scope="session")

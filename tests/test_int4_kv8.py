@@ -7,18 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from graphopt import Package, optimize
+from graphopt import Package
 from graphopt.runtime import TextModel
 
 PROMPT = "def area(width, height):\n    return"
 
 
 @pytest.fixture(scope="module")
-def package(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path) -> Package:
-    def build(folder: Path) -> None:
-        optimize(tiny_coder, folder / "package", recipe="int4-kv8")
-
-    return Package.load(cached("tiny-coder-int4-kv8", build) / "package")
+def package(tiny_coder_at: Callable[[str], Path]) -> Package:
+    return Package.load(tiny_coder_at("int4-kv8"))
 
 
 def test_it_keeps_the_budget_and_its_cache_in_int8(package: Package) -> None:

@@ -95,7 +95,7 @@ def bisect(
         found, exported, platform, chosen, folder, check, Bindings.parse(inputs, dims), trust_remote_code
     )
     data = inputs and digest_of(Path(inputs))
-    asked = [export_key(found, task, {}), repr(chosen), check, data, list(dims), versions(), repr(packs())]
+    asked = [export_key(found, task), repr(chosen), check, data, list(dims), versions(), repr(packs())]
     return _Search(trier, _Memory.of(folder / STATE, asked), say).run()
 
 

@@ -29,8 +29,8 @@ _SMALL = 1 << 20
 _READ_BY_EXPORT = ("*.json", "*.safetensors")
 
 
-def export_key(source: Source, task: str, shaping: Mapping[str, Any]) -> str | None:
-    """The key of `source` as exported for `task`; `shaping` is whatever else tells runs apart.
+def export_key(source: Source, task: str) -> str | None:
+    """The key of `source` as exported for `task`.
 
     Small files count by content, large ones by path, size, time of modification and inode: weights are not
     read. Besides, versions count, graphopt's own code and that of every pack of model families. None where
@@ -48,7 +48,6 @@ def export_key(source: Source, task: str, shaping: Mapping[str, Any]) -> str | N
         versions(),
         code_digest(Path(__file__).parent.parent),
         families,
-        shaping,
     )
 
 

@@ -44,22 +44,25 @@ T = TypeVar("T")
 class RunCache:
     """The cache as a run of `source` sees it. What cannot be read or written is a warning, and not there."""
 
-    def __init__(self, store: Store, source: Source, key: str) -> None:
-        self.source, self.key = source, key
+    def __init__(self, store: Store, source: Source, key: str, shaping: Mapping[str, Any]) -> None:
+        self.source, self.key, self.shaping = source, key, shaping
         self._store = store
         self._warned = False
 
     @classmethod
     def open(cls, source: Source, task: str, shaping: Mapping[str, Any]) -> RunCache | None:
-        """The cache that the environment names; None where it is switched off or the run has no key."""
+        """The cache that the environment names; None where it is switched off or the run has no key.
+
+        `shaping` is what tells runs apart after the export.
+        """
         size = cache_size()
         if not size:
             return None
         try:
-            key = export_key(source, task, shaping)
+            key = export_key(source, task)
         except OSError:  # the export says better what is wrong
             return None
-        return None if key is None else cls(Store(cache_folder(), size), source, key)
+        return None if key is None else cls(Store(cache_folder(), size), source, key, shaping)
 
     def exported(self) -> list[Exported] | None:
         """The source as it was exported before, if it was: every graph of it."""
@@ -89,7 +92,8 @@ class RunCache:
         spill: Path,
     ) -> StepCache:
         """States of the `exported` graph after each of `steps`; scratch files lie in `spill`."""
-        keys = step_keys(model_key(self.key, exported.model, exported.role), steps, target, checks)
+        base = model_key(self.key, exported.model, exported.role)
+        keys = step_keys(base, steps, target, {"checks": checks, "run": self.shaping})
         return StepCache(self, [name for name, _ in steps], keys, spill)
 
     def passed(self, key: str, spill: Path) -> Passed | None:

@@ -58,10 +58,8 @@ def export(
     source: Source, *, task: str = "auto", trust_remote_code: bool = False, progress: Progress | None = None
 ) -> Exported:
     """Make `source` one graph: `export_parts`, and `BadInput` for a model that is several."""
-    made = export_parts(source, task=task, trust_remote_code=trust_remote_code, progress=progress)
-    if len(made) > 1:
-        raise BadInput(f"{source.name} is several graphs: {', '.join(part.role for part in made)}")
-    return made[0]
+    (made,) = _exported(source, task, trust_remote_code, progress, several=False)
+    return made
 
 
 def export_parts(
@@ -73,6 +71,12 @@ def export_parts(
     float32. Raises `BadInput` for a model that is damaged, incomplete or cannot be traced,
     `EnvironmentProblem` where torch or transformers is missing or too old.
     """
+    return _exported(source, task, trust_remote_code, progress, several=True)
+
+
+def _exported(
+    source: Source, task: str, trust_remote_code: bool, progress: Progress | None, *, several: bool
+) -> list[Exported]:
     say = progress or (lambda text: None)
     if source.kind == "onnx":
         if task not in ("auto", ONNX_TASK):
@@ -84,7 +88,7 @@ def export_parts(
         return [Exported(model, Interface.of(model), ONNX_TASK)]
     say("loading PyTorch and transformers")
     require_exporter()
-    return _export_folder(source.path, task, trust_remote_code, say)
+    return _export_folder(source, task, trust_remote_code, say, several)
 
 
 def _name_nodes(model: ir.Model) -> None:
@@ -99,11 +103,16 @@ def _name_nodes(model: ir.Model) -> None:
             node.name = name
 
 
-def _export_folder(folder: Path, task: str, trust_remote_code: bool, say: Progress) -> list[Exported]:
+def _export_folder(
+    source: Source, task: str, trust_remote_code: bool, say: Progress, several: bool
+) -> list[Exported]:
+    folder = source.path
     checkpoint = SafetensorsIndex(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     family, task = choose_family(config, task)
     parts = family.parts(task)
+    if len(parts) > 1 and not several:
+        raise BadInput(f"{source.name} is several graphs: {', '.join(parts)}")
     notes: list[str] = []
     try:
         models = _weightless(family, parts, task, config, checkpoint, trust_remote_code, say)

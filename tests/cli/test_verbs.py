@@ -28,13 +28,9 @@ net (float[batch, 4] x, float[batch, 4] z) => (float[batch, 4] y, float[batch, 4
 
 
 @pytest.fixture(scope="module")
-def int4(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path) -> Path:
+def int4(tiny_coder_at: Callable[[str], Path]) -> Path:
     """tiny-coder at int4."""
-
-    def build(folder: Path) -> None:
-        optimize(tiny_coder, folder / "package", recipe="int4")
-
-    return cached("tiny-coder-int4", build) / "package"
+    return tiny_coder_at("int4")
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,14 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture
-def made(cached: Callable[..., Path], tiny_model: Callable[..., Path]) -> Callable[[str], Package]:
+def made(
+    cached: Callable[..., Path], exported: Callable[[Path], Path], tiny_model: Callable[..., Path]
+) -> Callable[[str], Package]:
     """The lossless package of a kind, made once."""
 
     def package(kind: str) -> Package:
         def build(folder: Path) -> None:
-            graphopt.optimize(tiny_model(kind), folder / "package", recipe="lossless", cache=False)
+            graphopt.optimize(exported(tiny_model(kind)), folder / "package", recipe="lossless")
 
         return Package.load(cached(f"seq2seq-{kind}", build) / "package")
 
@@ -135,8 +137,10 @@ def test_a_model_of_several_graphs_is_not_exported_as_one(tiny_model: Callable[.
         export(resolve_source(tiny_model("bart")))
 
 
-def test_a_run_continues_and_a_lock_is_followed(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
-    source = tiny_model("bart")
+def test_a_run_continues_and_a_lock_is_followed(
+    exported: Callable[[Path], Path], tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = exported(tiny_model("bart"))
     first = graphopt.optimize(source, tmp_path / "first", recipe="lossless", verify="off", validate=False)
     again = graphopt.optimize(source, tmp_path / "again", recipe="lossless", verify="off", validate=False)
     report = again.report()

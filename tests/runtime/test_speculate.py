@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphopt import optimize
 from graphopt._texts import Tokenizer
 from graphopt.runtime import Decoder, LoopModel, Sampling, Speculation, TextModel, open_session
 from graphopt.runtime._loop import chooser
@@ -55,14 +54,10 @@ def test_the_text_is_the_greedy_one(decoder: Decoder) -> None:
 
 
 def test_a_trained_model_says_the_same_up_to_near_ties(
-    cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path
+    tiny_coder_at: Callable[[str], Path], tiny_coder: Path
 ) -> None:
     """In fewer calls; and where the two texts part, both tokens were all but equally likely."""
-
-    def build(folder: Path) -> None:
-        optimize(tiny_coder, folder / "package", recipe="int4")
-
-    package = cached("tiny-coder-int4", build) / "package"
+    package = tiny_coder_at("int4")
     decoder = Decoder(open_session(package), capacity=512)
     text = (tiny_coder / "heldout.txt").read_text(encoding="utf-8")
     prompt = Tokenizer(package).plain(text[:2000])[:256]

@@ -12,9 +12,10 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.families import Case, InputDomain, Interface
-from graphopt.ir import FileRange, InMemory, LazyTensor, infer_types, parse, read_clock
+from graphopt.ir import InMemory, LazyTensor, infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit, Proof
 from graphopt.verify import EditVerifier
+from tests.verify._planted import Build, instead, node, with_stored
 
 EXACT, ALIKE = Contract.exact(), Contract.reassociates()
 
@@ -48,27 +49,7 @@ def verifier() -> Iterator[EditVerifier]:
         yield made
 
 
-def node(model: ir.Model, output: str) -> ir.Node:
-    return next(n for n in model.graph if n.outputs[0].name == output)
-
-
-def instead(
-    model: ir.Model, output: str, build: Callable[[ir.tape.Tape, ir.Node], ir.Value], **more: object
-) -> Edit:
-    """An edit that puts what `build` makes in the place of the node that makes `output`."""
-    old, tape = node(model, output), ir.tape.Tape()
-    new = build(tape, old)
-    return Edit(
-        "planted",
-        remove=[old],
-        insert=tape.nodes,
-        initializers=tape.initializers,
-        replace={old.outputs[0]: new},
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def doubled(factor: float) -> Callable[[ir.tape.Tape, ir.Node], ir.Value]:
+def doubled(factor: float) -> Build:
     def build(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
         scale = tape.initializer(ir.tensor(np.float32(factor)), "factor")
         return tape.op("Mul", [old.inputs[0], scale])
@@ -189,18 +170,10 @@ g (float[N,40] x, float[40,40] w1, float[40,40] w2, float[40,40] w3) => (float[N
 @pytest.fixture
 def stored(tmp_path: Path) -> ir.Model:
     weights = np.random.default_rng(0).standard_normal((3, 40, 40)).astype(np.float32)
-    (tmp_path / "weights.bin").write_bytes(weights.tobytes())
-    made = parse(LAYERS)
-    for index in range(3):
-        value = made.graph.inputs.pop(1)
-        place = FileRange(tmp_path / "weights.bin", index * 6400, 6400, ir.DataType.FLOAT, (40, 40))
-        value.const_value = LazyTensor(place)
-        made.graph.register_initializer(value)
-    infer_types(made)
-    return made
+    return with_stored(LAYERS, weights, tmp_path / "weights.bin")
 
 
-def with_weight(array: np.ndarray) -> Callable[[ir.tape.Tape, ir.Node], ir.Value]:
+def with_weight(array: np.ndarray) -> Build:
     def build(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
         return tape.op("MatMul", [old.inputs[0], tape.initializer(LazyTensor(InMemory(array)), "new")])
 

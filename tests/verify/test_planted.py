@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,34 +10,20 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.families import Case, InputDomain, Interface
-from graphopt.ir import FileRange, LazyTensor, infer_types, parse, read_clock
+from graphopt.ir import infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit
 from graphopt.pipeline._apply import apply
 from graphopt.verify import EditVerifier
+from tests.verify._planted import Build, instead, with_stored
 
 EXACT, ALIKE = Contract.exact(), Contract.reassociates()
 HEAD = '<ir_version: 10, opset_import: ["" : 23]>\n'
-Build = Callable[[ir.tape.Tape, ir.Node], ir.Value]
 
 
 @pytest.fixture(scope="module")
 def verifier() -> Iterator[EditVerifier]:
     with EditVerifier() as made:
         yield made
-
-
-def instead(model: ir.Model, output: str, build: Build) -> Edit:
-    """An edit that puts what `build` makes in the place of the node that makes `output`."""
-    old = next(node for node in model.graph if node.outputs[0].name == output)
-    tape = ir.tape.Tape()
-    new = build(tape, old)
-    return Edit(
-        "planted",
-        remove=[old],
-        insert=tape.nodes,
-        initializers=tape.initializers,
-        replace={old.outputs[0]: new},
-    )
 
 
 def number(tape: ir.tape.Tape, value: object, dtype: object = np.int64) -> ir.Value:
@@ -148,15 +134,7 @@ g (float[N,128] x, float[128] b1, float[128] b2) => (float[N,128] y)
 def stored(tmp_path: Path) -> ir.Model:
     """Two layers of which the first has a bias of zeros, in a file."""
     biases = np.stack([np.zeros(128), np.arange(128)]).astype(np.float32)
-    (tmp_path / "biases.bin").write_bytes(biases.tobytes())
-    made = parse(HEAD + LAYERS)
-    for index in range(2):
-        value = made.graph.inputs.pop(1)
-        place = FileRange(tmp_path / "biases.bin", index * 512, 512, ir.DataType.FLOAT, (128,))
-        value.const_value = LazyTensor(place)
-        made.graph.register_initializer(value)
-    infer_types(made)
-    return made
+    return with_stored(HEAD + LAYERS, biases, tmp_path / "biases.bin")
 
 
 def test_the_first_layer_does_not_decide_for_the_others(stored: ir.Model, verifier: EditVerifier) -> None:

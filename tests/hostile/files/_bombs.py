@@ -223,9 +223,9 @@ def many_constants_just_below_the_limit() -> Built:
 
 @bomb
 def a_very_long_chain() -> Built:
-    nodes = [make_node("Neg", [f"v{i}"], [f"v{i + 1}"]) for i in range(4_000)]
+    nodes = [make_node("Neg", [f"v{i}"], [f"v{i + 1}"]) for i in range(2_000)]
     nodes.insert(0, make_node("Identity", ["x"], ["v0"]))
-    nodes.append(make_node("Identity", ["v4000"], ["y"]))
+    nodes.append(make_node("Identity", ["v2000"], ["y"]))
     return net(*nodes)
 
 
