@@ -1,4 +1,4 @@
-"""Which products may be computed with their activations rounded by one scale, by measured damage."""
+"""Which products may be computed with activations rounded coarsely, by measured damage."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ Array = np.ndarray[Any, Any]
 _BLOCK = 128
 
 
-def cheapest(products: Mapping[ir.Node, Matrix], calibration: Calibration, budget: float) -> list[str]:
-    """Names of weights whose products, so computed, raise the damage to at most `budget`; the largest first.
+def cheapest(
+    products: Mapping[ir.Node, Matrix], calibration: Calibration, scale: str, budget: float
+) -> list[str]:
+    """Names of weights whose products, so computed, raise the damage to at most `budget`.
 
-    The others are taken to be rounded in blocks. A product's damage is measured by putting its rounded
-    result into the model; that of blocks follows from it, damage being proportional to the noise's power
-    in each row.
+    Those that cost least for their size come first. An activation has one scale for each `scale`, "tensor" or
+    "row"; products that are not chosen are taken to be rounded in blocks. A product's damage is measured by
+    putting its rounded result into the model; that of blocks follows from it, damage being proportional to
+    the noise's power in each row.
     """
     gains: list[tuple[float, float, str]] = []
     spent = 0.0
@@ -34,10 +37,10 @@ def cheapest(products: Mapping[ir.Node, Matrix], calibration: Calibration, budge
         x = arrays[found.x]
         w = np.concatenate([tile for _, tile in tiles(found.rows)]).T
         exact = x @ w
-        whole, blocks = _per_tensor(x) @ _per_output(w) - exact, _in_blocks(x, w) - exact
-        y = exact + whole if found.bias is None else exact + whole + _bias(found.bias)
+        coarse, blocks = _ROUNDED[scale](x) @ _per_output(w) - exact, _in_blocks(x, w) - exact
+        y = exact + coarse if found.bias is None else exact + coarse + _bias(found.bias)
         damage = calibration.damage(node.outputs[0], y.astype(np.float32))
-        of_blocks = damage * min(1.0, _power(blocks, exact) / max(_power(whole, exact), 1e-30))
+        of_blocks = damage * min(1.0, _power(blocks, exact) / max(_power(coarse, exact), 1e-30))
         spent += of_blocks
         gains.append(((damage - of_blocks) / found.size, damage - of_blocks, found.name))
     chosen = []
@@ -65,6 +68,16 @@ def _per_tensor(x: Array) -> Array:
     zero = np.rint(-low / step)
     rounded: Array = (np.clip(np.rint(x / step) + zero, 0, 255) - zero) * step
     return rounded
+
+
+def _per_row(x: Array) -> Array:
+    """`x` rounded so, each row divided by its largest entry meanwhile."""
+    sizes = np.maximum(np.abs(x).max(-1, keepdims=True), 1e-30)
+    rounded: Array = _per_tensor(x / sizes) * sizes
+    return rounded
+
+
+_ROUNDED = {"tensor": _per_tensor, "row": _per_row}
 
 
 def _per_output(w: Array) -> Array:

@@ -19,18 +19,24 @@ from ._matrices import Matrix, initializer, matches, matrix
 from ._nbits import NotFinite, in_tiles
 from ._nodes import Nodes
 
+_TINY = 1e-30  # rows of zeros are divided by this
+_ROWS_OPSET = 18  # ReduceMax takes its axes as an input
+
 
 class QuantizeDynamic(Pass):
     """MatMul by a constant becomes MatMulInteger: W rounded with a scale for each output, x at run time.
 
     Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); W float32 [K, N]
     After:  q, s, z = DynamicQuantizeLinear(x); Cast(MatMulInteger(q, W8, z)) * (s * scales[N])
+        or, with `scale = "row"`, the same of x / r times r, r the largest entry of each row of x
     onnxruntime fuses this into one kernel at load. One scale serves a whole activation tensor, so a few large
-    entries cost all others their precision: blocks (quantize-weights) are slower and closer. With `damage`,
-    each product's effect on the model's output is measured; those that cost least for their size are taken
-    until the sum is used up. Several products of one x share its quantization.
+    entries cost all others their precision; a scale for each row takes two more passes over x. Blocks
+    (quantize-weights) are slower and closer than both. With `damage`, each product's effect on the model's
+    output is measured; those that cost least for their size are taken until the sum is used up. Several
+    products of one x share its quantization.
     Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
-    names that `exclude` matches or `include` does not; Gemm with factors or a transposed x.
+    names that `exclude` matches or `include` does not; Gemm with factors or a transposed x; a scale for each
+    row before opset 18.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
@@ -42,11 +48,13 @@ class QuantizeDynamic(Pass):
     class Options:
         """include and exclude are globs over weight names, separated by commas; smallest: entries below which
         a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
-        overflow; damage: how much 1 - cosine of the output may grow to in all, 0 for no limit. It is
-        measured on random legal inputs, for models without a cache.
+        overflow; scale: what has one, a whole activation or each row of it; damage: how much 1 - cosine of
+        the output may grow to in all, the rest being rounded in blocks; 0 for no limit. It is measured on
+        random legal inputs, for models without a cache.
         """
 
         bits: Literal[7, 8] = 8
+        scale: Literal["tensor", "row"] = "tensor"
         include: str = "*"
         exclude: str = ""
         smallest: int = 4096
@@ -54,7 +62,7 @@ class QuantizeDynamic(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         weights: dict[Hashable, _Rounded] = {}
-        activations: dict[ir.Value, list[ir.Value]] = {}
+        activations: dict[ir.Value, _Activation] = {}
         chosen: Container[str] | None = None
         if self.options.damage:
             chosen = yield from self._measured(graph, context)
@@ -62,7 +70,7 @@ class QuantizeDynamic(Pass):
             found = matrix(node)
             if found is None:
                 continue
-            reason = found if isinstance(found, str) else self._unwanted(found, chosen)
+            reason = found if isinstance(found, str) else self._unwanted(found, context, chosen)
             if reason is None:
                 assert isinstance(found, Matrix)
                 try:
@@ -70,7 +78,7 @@ class QuantizeDynamic(Pass):
                 except NotFinite:
                     reason = f"weight {found.name} has entries that are not finite"
                 else:
-                    yield _multiplied(node, found, rounded, activations)
+                    yield _multiplied(node, found, rounded, self.options.scale, activations)
                     continue
             yield NearMiss(node.name or node.op_type, reason)
 
@@ -79,20 +87,23 @@ class QuantizeDynamic(Pass):
         products = {
             node: found
             for node in graph
-            if isinstance(found := matrix(node), Matrix) and self._unwanted(found) is None
+            if isinstance(found := matrix(node), Matrix) and self._unwanted(found, context) is None
         }
         calibration = Calibration.of(context)
         if isinstance(calibration, str):
             if products:
                 yield NearMiss(next(iter(products)).name or "MatMul", calibration)
             return ()
+
         names: list[str] = context.decide(
             self.name,
-            lambda: cheapest(products, calibration, self.options.damage),
+            lambda: cheapest(products, calibration, self.options.scale, self.options.damage),
         )
         return names
 
-    def _unwanted(self, found: Matrix, chosen: Container[str] | None = None) -> str | None:
+    def _unwanted(self, found: Matrix, context: Context, chosen: Container[str] | None = None) -> str | None:
+        if self.options.scale == "row" and context.opset < _ROWS_OPSET:
+            return f"a scale for each row needs opset {_ROWS_OPSET}"
         if chosen is not None and found.name not in chosen:
             return f"weight {found.name} would do too much damage for what it saves"
         if not matches(found.name, self.options.include) or matches(found.name, self.options.exclude):
@@ -142,26 +153,53 @@ def _round(rows: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], N
     return np.rint(rows * inverse[:, None]).astype(np.int8), scales
 
 
+@dataclass(frozen=True)
+class _Activation:
+    """x in integers: uint8 values, their scale and zero point; what each row was divided by, if it was."""
+
+    values: ir.Value
+    scale: ir.Value
+    zero: ir.Value
+    sizes: ir.Value | None
+
+
+def _quantized(x: ir.Value, scale: str, new: Nodes) -> _Activation:
+    sizes = None
+    if scale == "row":
+        axis = new.constant([-1], np.int64, "last")
+        entries = new.op("Abs", [x], "entries", like=x)
+        largest = new.op("ReduceMax", [entries, axis], "largest", dtype=x.dtype)
+        sizes = new.op("Max", [largest, new.constant(_TINY, np.float32, "tiny")], "sizes", dtype=x.dtype)
+        x = new.op("Div", [x, sizes], "even", like=x)
+    like = [ir.Value(type=ir.TensorType(t)) for t in (ir.DataType.UINT8, ir.DataType.FLOAT)]
+    values, step, zero = new.many("DynamicQuantizeLinear", [x], "quantized", [like[0], like[1], like[0]])
+    return _Activation(values, step, zero, sizes)
+
+
 def _multiplied(
-    node: ir.Node, found: Matrix, rounded: _Rounded, activations: dict[ir.Value, list[ir.Value]]
+    node: ir.Node,
+    found: Matrix,
+    rounded: _Rounded,
+    scale: str,
+    activations: dict[ir.Value, _Activation],
 ) -> Edit:
     new, old = Nodes(node.name or "MatMul"), node.outputs[0]
     if found.x not in activations:
-        like = [ir.Value(type=ir.TensorType(t)) for t in (ir.DataType.UINT8, ir.DataType.FLOAT)]
-        kinds = [like[0], like[1], like[0]]
-        activations[found.x] = new.many("DynamicQuantizeLinear", [found.x], "quantized", kinds)
-    values, scale, zero = activations[found.x]
-    total = new.op("MatMulInteger", [values, rounded.weight, zero], "integer", dtype=ir.DataType.INT32)
+        activations[found.x] = _quantized(found.x, scale, new)
+    x = activations[found.x]
+    total = new.op("MatMulInteger", [x.values, rounded.weight, x.zero], "integer", dtype=ir.DataType.INT32)
     wide = new.op("Cast", [total], "wide", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
-    both = new.op("Mul", [scale, rounded.scales], "scale", dtype=ir.DataType.FLOAT)
+    both = new.op("Mul", [x.scale, rounded.scales], "scale", dtype=ir.DataType.FLOAT)
     y = new.op("Mul", [wide, both], "scaled", like=old)
+    if x.sizes is not None:
+        y = new.op("Mul", [y, x.sizes], "sized", like=old)
     if found.bias is not None:
         y = new.op("Add", [y, found.bias], "bias", like=old)
     return Edit(
-        "8-bit integer product",
+        f"8-bit integer product, a scale for each {scale}",
         remove=found.removed,
         insert=new.nodes,
-        initializers=[v for v in (rounded.weight, rounded.scales) if v.graph is None],
+        initializers=[v for v in (rounded.weight, rounded.scales) if v.graph is None] + new.initializers,
         replace={old: y},
         before=node,
     )

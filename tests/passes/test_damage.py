@@ -70,6 +70,15 @@ def test_the_budget_decides_and_none_is_no_limit(damage: float, count: int) -> N
     assert operators(model)["MatMulInteger"] == count
 
 
+def test_rows_of_their_own_scale_bear_one_token_that_is_much_larger() -> None:
+    model, context = encoder()
+
+    quantized(model, context, damage=0.003, scale="row")
+
+    assert context.decisions["quantize-dynamic"] == ["last", "wide"]
+    assert operators(model)["ReduceMax"] == 2
+
+
 def test_a_recorded_choice_is_taken_as_it_is() -> None:
     model, context = encoder()
     context.decisions["quantize-dynamic"] = ["last"]

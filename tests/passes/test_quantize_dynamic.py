@@ -42,6 +42,22 @@ def test_the_product_is_that_of_the_integers(tmp_path: Path, bits: int, optimize
         assert 1e-3 < np.abs(y - x @ w).max() / np.abs(x @ w).max() < 0.03
 
 
+@pytest.mark.parametrize("optimized", [False, True])
+def test_a_scale_for_each_row_makes_rows_of_any_size_equally_good(tmp_path: Path, optimized: bool) -> None:
+    w = normal(96, 40)
+    made = Compressed(built(PRODUCT, {"w": w}, n=40, k=96), NAME, tmp_path, scale="row")
+    x = normal(2, 3, 96, seed=1) * np.array([1e-3, 1.0, 1e4], np.float32)[:, None]
+    x[0, 0] = 0
+
+    (y,) = made.run(optimized=optimized, x=x)
+
+    largest = np.maximum(np.abs(x).max(-1, keepdims=True), 1e-30)
+    np.testing.assert_allclose(y, in_integers(x / largest, w) * largest, rtol=1e-5, atol=1e-6)
+    error = np.abs(y - x @ w).max(-1) / np.maximum(np.abs(x @ w).max(-1), 1e-30)
+    assert error.max() < 0.02
+    assert not y[0, 0].any()
+
+
 def test_one_activation_is_quantized_once_and_products_are_fused(tmp_path: Path) -> None:
     weights = {"w": normal(64, 32), "v": normal(32, 64, seed=1), "b": normal(32, seed=2)}
     made = Compressed(built(SHARED, weights, n=32, k=64), NAME, tmp_path)
@@ -59,6 +75,14 @@ def test_a_product_of_its_own_becomes_one_kernel(tmp_path: Path) -> None:
     made = Compressed(built(PRODUCT, {"w": normal(64, 32)}, n=32, k=64), NAME, tmp_path)
 
     assert made.as_loaded() == {"DynamicQuantizeMatMul": 1}
+
+
+def test_a_scale_for_each_row_leaves_the_kernel_as_it_is(tmp_path: Path) -> None:
+    weights = {"w": normal(64, 32)}
+    made = Compressed(built(PRODUCT, weights, n=32, k=64), NAME, tmp_path, scale="row")
+
+    loaded = {"Abs": 1, "ReduceMax": 1, "Max": 1, "Div": 1, "DynamicQuantizeMatMul": 1, "Mul": 1}
+    assert made.as_loaded() == loaded
 
 
 def test_a_weight_takes_a_byte_an_entry_and_a_scale_an_output(tmp_path: Path) -> None:

