@@ -268,7 +268,7 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
         assert found["speed"][key]["value"] > 0
         assert found["other"][key]["value"] > 0
     assert found["steps_ratio"]["low"] <= found["steps_ratio"]["value"] <= found["steps_ratio"]["high"]
-    assert found["price"]["per_million_out"] > found["price"]["per_million_in"] > 0
+    assert all(found["price"][way] > 0 for way in ("per_million_out", "per_million_in"))
     for label in (
         "load",
         "first token",
