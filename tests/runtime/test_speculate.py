@@ -31,22 +31,22 @@ def decoder(request: pytest.FixtureRequest, lowered: Lowered) -> Decoder:
     return Decoder(session(lowered.model), capacity=SHAPE.positions if request.param == "shared" else None)
 
 
-def greedy(decoder: Decoder, prompt: list[int], count: int) -> tuple[list[int], float]:
-    """The likeliest continuation, token by token, and by how little another one was ever missed."""
+def greedy(decoder: Decoder, prompt: list[int], count: int) -> tuple[list[int], Any]:
+    """The likeliest continuation, token by token, and the logits [count, vocabulary] it was chosen from."""
     decoder.reset()
-    tokens, nearest, fed = [], np.inf, prompt
+    tokens, seen, fed = list[int](), [], prompt
     for _ in range(count):
         logits = decoder.append(np.asarray(fed))[0, -1]
-        second, first = np.sort(logits)[-2:]
-        nearest = min(nearest, float(first - second))
+        seen.append(logits.copy())
         tokens.append(int(logits.argmax()))
         fed = tokens[-1:]
-    return tokens, nearest
+    return tokens, np.stack(seen)
 
 
 def test_the_text_is_the_greedy_one(decoder: Decoder) -> None:
-    expected, nearest = greedy(decoder, PROMPT, COUNT)
-    assert nearest > 1e-4  # no near-tie that could go either way
+    expected, logits = greedy(decoder, PROMPT, COUNT)
+    second, first = np.sort(logits)[:, -2:].T
+    assert (first - second).min() > 1e-4  # no near-tie that could go either way
 
     decoder.reset()
 
@@ -56,23 +56,28 @@ def test_the_text_is_the_greedy_one(decoder: Decoder) -> None:
 def test_a_trained_model_says_the_same_up_to_near_ties(
     tiny_coder_at: Callable[[str], Path], tiny_coder: Path
 ) -> None:
-    """In fewer calls; and where the two texts part, both tokens were all but equally likely."""
+    """In fewer calls; and where the two texts part, the tokens were nearer than rounding moves logits.
+
+    A kernel that rounds activations to int8 answers one row and many a little differently.
+    """
     package = tiny_coder_at("int4")
     decoder = Decoder(open_session(package), capacity=512)
     text = (tiny_coder / "heldout.txt").read_text(encoding="utf-8")
     prompt = Tokenizer(package).plain(text[:2000])[:256]
-    expected, _ = greedy(decoder, prompt, 128)
+    expected, logits = greedy(decoder, prompt, 128)
+    decoder.reset()
+    at_once = decoder.append(np.asarray(prompt + expected[:-1]), keep=128)[0]
+    moved = np.abs(at_once - logits).max()
     decoder.reset()
     speculation = Speculation(decoder)
     found = list(speculation.tokens(prompt, 128))
     same = next((i for i, (a, b) in enumerate(zip(found, expected, strict=True)) if a != b), 128)
 
+    assert moved < 0.2 * logits.std()
     assert speculation.calls < 110
     assert same > 16
     if same < 128:
-        decoder.reset()
-        logits = decoder.append(np.asarray(prompt + expected[:same]))[0, -1]
-        assert abs(logits[found[same]] - logits[expected[same]]) < 1e-3 * logits.std()
+        assert logits[same, expected[same]] - logits[same, found[same]] <= 2 * moved
 
 
 def test_a_text_that_repeats_itself_comes_in_fewer_calls(decoder: Decoder) -> None:
