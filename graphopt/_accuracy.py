@@ -69,17 +69,23 @@ def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]
         raise kind(f"{message}: {error}") from error
 
 
-def session_model(session: Any, name: str, failure: type[GraphoptError] = CheckFailed) -> Model:
+def session_model(
+    session: Any,
+    name: str,
+    failure: type[GraphoptError] = CheckFailed,
+    *,
+    seconds: float | None = SECONDS,
+) -> Model:
     """The model behind an `onnxruntime.InferenceSession`, from feeds by name to results by name.
 
-    Raises `failure`, calling the model `name`, for feeds that it cannot run on, or not in ten minutes.
+    Raises `failure`, calling the model `name`, for feeds that it cannot run on, or not in `seconds`.
     """
     names = [output.name for output in session.get_outputs()]
 
     def run(feeds: Arrays) -> dict[str, NDArray[Any]]:
         with (
             runtime_errors_as(failure, f"{name} cannot run on {_shapes(feeds)}"),
-            _limited(SECONDS) as options,
+            _limited(seconds) as options,
         ):
             return dict(zip(names, session.run(None, dict(feeds), options), strict=True))
 
@@ -87,10 +93,13 @@ def session_model(session: Any, name: str, failure: type[GraphoptError] = CheckF
 
 
 @contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[Any]:
+def _limited(seconds: float | None) -> Iterator[Any]:
     """`onnxruntime.RunOptions` of a run that ends, with an error, when `seconds` are over."""
     import onnxruntime as ort
 
+    if seconds is None:
+        yield None
+        return
     options = ort.RunOptions()
     timer = threading.Timer(seconds, setattr, (options, "terminate", True))
     timer.daemon = True

@@ -18,9 +18,10 @@ from graphopt._texts import Text, Tokenizer, built_in_text
 from graphopt.errors import BadInput
 from graphopt.evaluate import LanguageComparison
 from graphopt.export import Exported, Source
-from graphopt.families import Case, Interface, TensorSpec
+from graphopt.families import Case, InputDomain, Interface, TensorSpec
 from graphopt.lock import digest_of
 from graphopt.pipeline import Adapter, Budget
+from graphopt.runtime import Ragged, takes_ragged
 from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
 
 __all__ = ["SEED", "Bindings", "compare_whole", "compare_with_source"]
@@ -36,6 +37,18 @@ LARGEST = 1 << 30
 
 class _Undecided(Exception):
     """Why no legal input is known."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the comparison of a graph came to, and the graph with the interface it was exported with.
+
+    `ragged`: rows of a batch may be cut to their own lengths.
+    """
+
+    check: ClosingCheck
+    package: Model
+    ragged: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,16 +136,15 @@ def compare_with_source(
     folder: Path,
     assumptions: Mapping[str, str],
     trust_remote_code: bool = False,
-) -> tuple[ClosingCheck, Model]:
+) -> Compared:
     """Compare the graph behind `session`, an onnxruntime session, with the model it was made from.
 
-    `folder` holds the package's files; `assumptions` are those the graph was made under. Also returns the
-    graph as a function with the interface it was exported with.
+    `folder` holds the package's files; `assumptions` are those the graph was made under.
     """
     package = through(adapters, session_model(session, "the package"))
     part, domain = exported.part(), exported.domain()
     if part is None or domain is None or exported.source_dir is None:
-        return _with_the_graph(source, exported.interface, package, budget, bindings), package
+        return Compared(_with_the_graph(source, exported.interface, package, budget, bindings), package)
     reference = part.reference(
         exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
     )
@@ -146,7 +158,7 @@ def compare_with_source(
     if generates and not budget.lossless:
         if not (folder / "tokenizer.json").is_file():
             reason = "the model has no tokenizer: there is no text to measure on"
-            return ClosingCheck("inconclusive", reason=reason), package
+            return Compared(ClosingCheck("inconclusive", reason=reason), package)
         text = built_in_text()
         logits = as_logits(reference, exported.interface)
         measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
@@ -161,7 +173,21 @@ def compare_with_source(
         against=_PYTORCH,
         measured=measured,
     )
-    return check, package
+    ragged = not generates and _is_ragged(reference, package, exported.interface, domain, budget)
+    return Compared(check, package, ragged)
+
+
+def _is_ragged(
+    reference: Model, package: Model, interface: Interface, domain: InputDomain, budget: Budget
+) -> bool:
+    """Whether `package` is as near to `reference` when the rows of a batch are cut to their own lengths."""
+    if not takes_ragged(interface):
+        return False
+    rng = np.random.default_rng(SEED)
+    padded = [case for case in (*domain.cases(rng), *domain.edges(rng)) if case.padding == "right"]
+    cut = Ragged(package, interface, call_tokens=0)
+    found = closing_check(reference, cut, cases=padded, budget=budget, distribution=False, against=_PYTORCH)
+    return found.verdict == "passed"
 
 
 def compare_whole(

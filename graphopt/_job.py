@@ -21,6 +21,7 @@ from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, ver
 from graphopt.package import Manifest, Port, PortList, Staging, TargetInfo
 from graphopt.pipeline import EditRecord, OnMismatch, Recipe, weight_bytes
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
+from graphopt.runtime import takes_ragged
 from graphopt.verify import ClosingCheck, EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Job:
     cache: RunCache | None = None
     export_cached: bool = False
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
+    ragged: bool = False
 
     def __post_init__(self) -> None:
         self.graphs = [self._graph(exported) for exported in self.exported]
@@ -126,7 +128,7 @@ class Job:
             models = {}
             for graph in self.graphs:
                 session = self.target.session(self.staging.package / graph.file)
-                found, models[graph.exported.role] = compare_with_source(
+                found = compare_with_source(
                     self.source,
                     graph.exported,
                     session,
@@ -137,10 +139,13 @@ class Job:
                     assumptions=graph.context.assumptions,
                     trust_remote_code=trust_remote_code,
                 )
-                self.closing = found if graph is self.graphs[0] else self.closing.and_then(found)
+                models[graph.exported.role] = found.package
+                first = graph is self.graphs[0]
+                self.closing = found.check if first else self.closing.and_then(found.check)
+                self.ragged = found.ragged and takes_ragged(Interface.of(graph.exported.model))
             if len(self.graphs) > 1:
                 whole = compare_whole(self.exported, models, self.recipe.budget, trust_remote_code)
-                self.closing = self.closing.and_then(whole)
+                self.closing, self.ragged = self.closing.and_then(whole), False
 
     def write(self, bindings: Bindings, choices: Choices) -> tuple[Report, Lock]:
         """Write graphopt.json, graphopt.lock and report.json, and return the last two."""
@@ -176,6 +181,7 @@ class Job:
             adapters=tuple(form for graph in self.graphs for form in graph.adapters()),
             assumptions=self._assumptions(),
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
+            ragged=self.ragged,
         )
 
     def _decisions(self) -> dict[str, Any]:

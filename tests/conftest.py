@@ -114,6 +114,21 @@ def tiny_model() -> Callable[..., Path]:
     return _tiny_model
 
 
+@pytest.fixture(scope="session")
+def encoder(
+    cached: Callable[[str, Callable[[Path], None]], Path], tiny_model: Callable[..., Path]
+) -> tuple[Path, Path]:
+    """A small BERT and its lossless package."""
+    source = tiny_model("bert")
+
+    def build(folder: Path) -> None:
+        from graphopt import optimize
+
+        optimize(source, folder / "package", recipe="lossless")
+
+    return source, cached("bert-lossless", build) / "package"
+
+
 @functools.cache
 def _digest_of_recipe() -> str:
     import transformers

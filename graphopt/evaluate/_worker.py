@@ -18,7 +18,7 @@ import numpy as np
 from graphopt._arrays import read_arrays
 from graphopt._settings import read_json
 from graphopt.errors import BadInput, GraphoptError
-from graphopt.package import MANIFEST, read_manifest
+from graphopt.package import MANIFEST, Package, read_manifest
 from graphopt.runtime import Decoder, check_installation, default_threads, open_session
 
 _GENAI = "genai_config.json"
@@ -90,11 +90,13 @@ def _run(
     folder: Path, prompt: int, new: int, inputs: Path | None, threads: int | None, *, shared: bool
 ) -> dict[str, Any]:
     started = time.perf_counter()
+    if inputs is not None:
+        model = _model(folder, threads)
+        load = time.perf_counter() - started
+        first, steps = _called(model, inputs, new)
+        return _times(load, first, steps, 0)
     session = open_session(folder, threads=threads)
     load = time.perf_counter() - started
-    if inputs is not None:
-        first, steps = _called(session, inputs, new)
-        return _times(load, first, steps, 0)
     if not any(spec.name.startswith("past_key_values.") for spec in session.get_inputs()):
         raise BadInput(f"{folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz.")
     decoder = Decoder(session, capacity=prompt + new if shared else None)
@@ -103,15 +105,22 @@ def _run(
     return _times(load, first, steps, prompt)
 
 
-def _called(session: Any, inputs: Path, count: int) -> tuple[float, list[float]]:
+def _model(folder: Path, threads: int | None) -> Callable[[Any], object]:
+    if (folder / MANIFEST).is_file():
+        return Package.load(folder).ready(threads=threads)
+    session = open_session(folder, threads=threads)
+    return lambda feeds: session.run(None, feeds)
+
+
+def _called(model: Callable[[Any], object], inputs: Path, count: int) -> tuple[float, list[float]]:
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     feeds = read_arrays(inputs)
     try:
-        first = _timed(lambda: session.run(None, feeds))
+        first = _timed(lambda: model(feeds))
     except (state.InvalidArgument, state.RuntimeException, state.Fail, ValueError) as error:
         raise BadInput(f"the model cannot run on {inputs.name}: {error}") from error
-    return first, [_timed(lambda: session.run(None, feeds)) for _ in range(count)]
+    return first, [_timed(lambda: model(feeds)) for _ in range(count)]
 
 
 def _decoded(decoder: Decoder, prompt: int, new: int) -> tuple[float, list[float]]:

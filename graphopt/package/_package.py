@@ -67,15 +67,16 @@ class Package:
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
         """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph.
 
-        A package of several graphs takes and gives what its source as a whole does.
+        A package of several graphs takes and gives what its source as a whole does. Texts of unequal length
+        are run in groups where `manifest.ragged` says that they can be: see `ready`.
         """
-        from graphopt._accuracy import session_model
+        from graphopt._accuracy import SECONDS
 
         if "model" in self.manifest.graphs:
             session = self.session(threads=threads)
             wanted = [spec.name for spec in session.get_inputs()]
             known = {*wanted, *(spec.name for spec in session.get_overridable_initializers())}
-            model = session_model(session, str(self.path), BadInput)
+            model = self._ready(session, SECONDS)
         else:
             wanted = [spec.name for spec in self.interface().inputs]
             known, model = set(wanted), self.as_source(threads=threads)
@@ -84,6 +85,24 @@ class Package:
             wrong = f"no input {unknown[0]!r}" if unknown else f"an input {missing[0]!r}, which is not given"
             raise BadInput(f"{self.path} has {wrong}", hint=f"It takes {', '.join(wanted)}.")
         return dict(model(feeds))
+
+    def ready(self, *, threads: int | None = None) -> Model:
+        """What `run` runs, to be called often: from feeds by input name to results by output name.
+
+        A package with `manifest.ragged` cuts the rows of a batch to about their own lengths
+        (`graphopt.runtime.Ragged`): results at positions that are padding are zero where they were not
+        computed.
+        """
+        if "model" not in self.manifest.graphs:
+            return self.as_source(threads=threads)
+        return self._ready(self.session(threads=threads), seconds=None)
+
+    def _ready(self, session: Any, seconds: float | None) -> Model:
+        from graphopt._accuracy import session_model
+        from graphopt.runtime import Ragged
+
+        model = session_model(session, str(self.path), BadInput, seconds=seconds)
+        return Ragged(model, _interface(self.manifest.graphs["model"])) if self.manifest.ragged else model
 
     def as_source(self, *, threads: int | None = None) -> Model:
         """The package as a function with its source's interface, whatever became of that."""

@@ -5,6 +5,7 @@ from graphopt.runtime._generate import Sampling, TextModel
 from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._loop import LoopModel
+from graphopt.runtime._ragged import Ragged, takes_ragged
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
 from graphopt.runtime._session import open_session, session_options
 from graphopt.runtime._speculate import Speculation
@@ -16,6 +17,7 @@ __all__ = [
     "EncoderDecoder",
     "GenerationConfig",
     "LoopModel",
+    "Ragged",
     "Sampling",
     "Speculation",
     "TextModel",
@@ -26,4 +28,5 @@ __all__ = [
     "open_session",
     "physical_cores",
     "session_options",
+    "takes_ragged",
 ]

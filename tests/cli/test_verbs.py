@@ -33,19 +33,6 @@ def int4(tiny_coder_at: Callable[[str], Path]) -> Path:
     return tiny_coder_at("int4")
 
 
-@pytest.fixture(scope="module")
-def encoder(
-    cached: Callable[[str, Callable[[Path], None]], Path], tiny_model: Callable[..., Path]
-) -> tuple[Path, Path]:
-    """A small BERT and its lossless package."""
-    source = tiny_model("bert")
-
-    def build(folder: Path) -> None:
-        optimize(source, folder / "package", recipe="lossless")
-
-    return source, cached("bert-lossless", build) / "package"
-
-
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
     """A package with two inputs and two outputs."""
