@@ -89,10 +89,11 @@ class QuantizeDynamic(Pass):
             for node in graph
             if isinstance(found := matrix(node), Matrix) and self._unwanted(found, context) is None
         }
+        if not products:
+            return ()
         calibration = Calibration.of(context)
         if isinstance(calibration, str):
-            if products:
-                yield NearMiss(next(iter(products)).name or "MatMul", calibration)
+            yield NearMiss(next(iter(products)).name or "MatMul", calibration)
             return ()
 
         names: list[str] = context.decide(

@@ -79,6 +79,15 @@ def test_rows_of_their_own_scale_bear_one_token_that_is_much_larger() -> None:
     assert operators(model)["ReduceMax"] == 2
 
 
+def test_where_all_weights_are_small_nothing_is_measured() -> None:
+    model, context = encoder()
+
+    record = quantized(model, context, damage=1.0, smallest=1 << 20)
+
+    assert operators(model)["MatMulInteger"] == 0
+    assert "fewer than" in record.near_misses[0].reason
+
+
 def test_a_recorded_choice_is_taken_as_it_is() -> None:
     model, context = encoder()
     context.decisions["quantize-dynamic"] = ["last"]
