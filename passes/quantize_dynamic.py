@@ -105,12 +105,12 @@ class QuantizeDynamic(Pass):
     def _unwanted(self, found: Matrix, context: Context, chosen: Container[str] | None = None) -> str | None:
         if self.options.scale == "row" and context.opset < _ROWS_OPSET:
             return f"a scale for each row needs opset {_ROWS_OPSET}"
-        if chosen is not None and found.name not in chosen:
-            return f"weight {found.name} would do too much damage for what it saves"
         if not matches(found.name, self.options.include) or matches(found.name, self.options.exclude):
             return f"weight {found.name} is left out by name"
         if found.size < self.options.smallest:
             return f"weight {found.name} has fewer than {self.options.smallest} entries"
+        if chosen is not None and found.name not in chosen:
+            return f"weight {found.name} would do too much damage for what it saves"
         return None
 
     def _rounded(self, found: Matrix, made: dict[Hashable, _Rounded], context: Context) -> _Rounded:
