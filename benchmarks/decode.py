@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -165,7 +166,7 @@ def main() -> None:
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=SHAPE_ORDER)
     parser.add_argument("--prompt", nargs="+", type=int, default=PROMPTS)
     parser.add_argument("--batch", nargs="+", type=int, default=BATCHES)
-    parser.add_argument("--peer", nargs="+", help="only those whose name has this in it")
+    parser.add_argument("--peer", nargs="+", help="only those whose name matches this expression")
     parser.add_argument("--rounds", type=int, help="of each cell (default: 8 at 1.24 B, batch 1, else 3)")
     parser.add_argument("--minutes", type=float, help="begin no round later than this")
     parser.add_argument("--only", choices=["make", "speed", "damage"])
@@ -174,7 +175,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("build/models"))
     parser.add_argument("--work", type=Path, default=Path("build/decode"))
     args = parser.parse_args()
-    recipes = [r for r in RECIPES if not args.peer or any(p in r.name for p in args.peer)]
+    recipes = [r for r in RECIPES if not args.peer or any(re.search(p, r.name) for p in args.peer)]
     args.work.mkdir(parents=True, exist_ok=True)
     if args.only == "make":
         making(recipes, args)

@@ -16,6 +16,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--batch", nargs="+", type=int, default=(32, 8, 1))
     parser.add_argument("--tokens", nargs="+", type=int, default=(128, 16, 512))
     parser.add_argument("--kind", nargs="+", choices=["even", "ragged"], default=("even", "ragged"))
-    parser.add_argument("--peer", nargs="+", help="only those whose name has this in it")
+    parser.add_argument("--peer", nargs="+", help="only those whose name matches this expression")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--minutes", type=float, help="begin no round later than this")
     parser.add_argument("--only", choices=["make", "damage", "speed"])
@@ -160,7 +161,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/encoder"))
     args = parser.parse_args()
     texts()
-    recipes = [r for r in RECIPES if not args.peer or any(p in r.name for p in args.peer)]
+    recipes = [r for r in RECIPES if not args.peer or any(re.search(p, r.name) for p in args.peer)]
     kept, in_time, whole = Rounds(args.work / "encoder.jsonl"), deadline(args.minutes), True
     known = args.work / "cosine.json"
     cosine: dict[str, dict[str, float]] = json.loads(known.read_text()) if known.is_file() else {}
