@@ -75,11 +75,12 @@ class Recipe:
         return Peer(self.name, tuple(command), f"{made} {' '.join(command[3:])}")
 
 
-def graphopt(recipe: str, *settings: str) -> Command:
+def graphopt(recipe: str, *settings: str, validate: bool = False) -> Command:
     def command(source: Path, folder: Path) -> list[str]:
         base = [sys.executable, "-m", "graphopt", "optimize", str(source), "-o", str(folder)]
         chosen = [text for setting in settings for text in ("--set", setting)]
-        return [*base, "--recipe", recipe, "--no-validate", "--no-cache", "--force", *chosen]
+        checked = [] if validate else ["--no-validate"]
+        return [*base, "--recipe", recipe, *checked, "--no-cache", "--force", *chosen]
 
     return command
 

@@ -5,9 +5,9 @@
     python benchmarks/encoder.py --only damage
 
 all-MiniLM-L6-v2 and, with random weights, BERT-base's shape. *Even* texts have all tokens; *ragged* ones have
-from a quarter of them up, and are padded unless an engine knows better. Everyone is measured in fresh
-processes, in turn, graphopt's int8 package twice a round (the control). Rounds are kept in
-WORK/encoder.jsonl, as in decode.py.
+from a quarter of them up, and are padded unless an engine knows better. Packages run as `Package.run` runs
+them. Everyone is measured in fresh processes, in turn, graphopt's int8 package twice a round (the control).
+Rounds are kept in WORK/encoder.jsonl, as in decode.py.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def openvino(source: Path, folder: Path) -> list[str]:
 
 
 _MAKES = (HERE / "_encoder_make.py",)
-INT8 = Recipe("graphopt int8", "int8", "ort", graphopt("int8"), uses=OURS)
+INT8 = Recipe("graphopt int8", "int8", "ort", graphopt("int8", validate=True), uses=OURS)
 EXPORTED = Recipe("onnxruntime fp32, as exported", "exported", "ort", exported, "model.onnx", uses=_MAKES)
 # In the order in which they are made: two start from what was exported.
 RECIPES = (
     INT8,
-    Recipe("graphopt lossless", "lossless", "ort", graphopt("lossless"), uses=OURS),
+    Recipe("graphopt lossless", "lossless", "ort", graphopt("lossless", validate=True), uses=OURS),
     EXPORTED,
     Recipe(
         "onnxruntime.transformers, quantize_dynamic", "dynamic", "ort", dynamic, "model.onnx", uses=_MAKES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -10,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from graphopt._accuracy import Model, as_logits, measure_language, runtime_errors_as, session_model, through
+from graphopt._accuracy import (
+    Arrays,
+    Model,
+    as_logits,
+    measure_language,
+    runtime_errors_as,
+    session_model,
+    through,
+)
 from graphopt._arrays import read_arrays
 from graphopt._settings import is_count
 from graphopt._text_cases import on_text
@@ -21,15 +30,17 @@ from graphopt.export import Exported, Source
 from graphopt.families import Case, InputDomain, Interface, TensorSpec
 from graphopt.lock import digest_of
 from graphopt.pipeline import Adapter, Budget
-from graphopt.runtime import Ragged, takes_ragged
+from graphopt.runtime import Batches, has_rows
 from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
 
-__all__ = ["SEED", "Bindings", "compare_whole", "compare_with_source"]
+__all__ = ["SEED", "Bindings", "Compared", "compare_whole", "compare_with_source", "rows_stand_alone"]
 
 SEED = 0
 TEXT_GENERATION = "text-generation"
 _PYTORCH = "the source in PyTorch, fp32"
 TOKENS = 2048
+TEXT = 128
+MASK = "attention_mask"
 CHARACTERS = 20_000
 LARGEST = 1 << 30
 """Elements of an input that nobody gave."""
@@ -43,12 +54,12 @@ class _Undecided(Exception):
 class Compared:
     """What the comparison of a graph came to, and the graph with the interface it was exported with.
 
-    `ragged`: rows of a batch may be cut to their own lengths.
+    `text` is a call of one text, where rows of a batch may be run apart and cut to their own lengths.
     """
 
     check: ClosingCheck
     package: Model
-    ragged: bool = False
+    text: Arrays | None = None
 
 
 @dataclass(frozen=True)
@@ -173,21 +184,29 @@ def compare_with_source(
         against=_PYTORCH,
         measured=measured,
     )
-    ragged = not generates and _is_ragged(reference, package, exported.interface, domain, budget)
-    return Compared(check, package, ragged)
+    apart = not generates and rows_stand_alone(reference, package, exported.interface, domain, budget)
+    return Compared(check, package, _one_text(domain) if apart else None)
 
 
-def _is_ragged(
+def rows_stand_alone(
     reference: Model, package: Model, interface: Interface, domain: InputDomain, budget: Budget
 ) -> bool:
     """Whether `package` is as near to `reference` when the rows of a batch are cut to their own lengths."""
-    if not takes_ragged(interface):
+    if not has_rows(interface):
         return False
     rng = np.random.default_rng(SEED)
     padded = [case for case in (*domain.cases(rng), *domain.edges(rng)) if case.padding == "right"]
-    cut = Ragged(package, interface, call_tokens=0)
+    cut = Batches(package, interface, tokens=1, call_tokens=0)
     found = closing_check(reference, cut, cases=padded, budget=budget, distribution=False, against=_PYTORCH)
     return found.verdict == "passed"
+
+
+def _one_text(domain: InputDomain) -> Arrays | None:
+    """The longest legal call of one text, up to `TEXT` tokens; None where there is none."""
+    rng = np.random.default_rng(SEED)
+    cases = itertools.chain(domain.longer(rng, TEXT), domain.cases(rng))
+    single = [case.feeds for case in cases if len(case.feeds[MASK]) == 1]
+    return max(single, key=lambda feeds: feeds[MASK].size, default=None)
 
 
 def compare_whole(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +22,7 @@ from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, ver
 from graphopt.package import Manifest, Port, PortList, Staging, TargetInfo
 from graphopt.pipeline import EditRecord, OnMismatch, Recipe, weight_bytes
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
-from graphopt.runtime import takes_ragged
+from graphopt.runtime import has_rows, measured_tokens
 from graphopt.verify import ClosingCheck, EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Job:
     cache: RunCache | None = None
     export_cached: bool = False
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
-    ragged: bool = False
+    tokens_a_call: int | None = None
 
     def __post_init__(self) -> None:
         self.graphs = [self._graph(exported) for exported in self.exported]
@@ -142,10 +143,12 @@ class Job:
                 models[graph.exported.role] = found.package
                 first = graph is self.graphs[0]
                 self.closing = found.check if first else self.closing.and_then(found.check)
-                self.ragged = found.ragged and takes_ragged(Interface.of(graph.exported.model))
+                if found.text is not None and has_rows(Interface.of(graph.exported.model)):
+                    measure = partial(measured_tokens, found.package, found.text)
+                    self.tokens_a_call = graph.context.decide("batches", measure)
             if len(self.graphs) > 1:
                 whole = compare_whole(self.exported, models, self.recipe.budget, trust_remote_code)
-                self.closing, self.ragged = self.closing.and_then(whole), False
+                self.closing, self.tokens_a_call = self.closing.and_then(whole), None
 
     def write(self, bindings: Bindings, choices: Choices) -> tuple[Report, Lock]:
         """Write graphopt.json, graphopt.lock and report.json, and return the last two."""
@@ -181,7 +184,7 @@ class Job:
             adapters=tuple(form for graph in self.graphs for form in graph.adapters()),
             assumptions=self._assumptions(),
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
-            ragged=self.ragged,
+            tokens_a_call=self.tokens_a_call,
         )
 
     def _decisions(self) -> dict[str, Any]:

@@ -160,14 +160,17 @@ def _empty_cache(model: Any) -> Any:
 
 
 def _held_by_modules(model: Any) -> set[tuple[str, int]]:
-    """Tensors that modules hold beside parameters and buffers: a state in them is in no cache."""
+    """Tensors that modules hold beside parameters and buffers: a state in them is in no cache.
+
+    Frequencies of rotary embeddings, which long RoPE makes on its first call, are constants.
+    """
     import torch
 
     return {
         (name, id(value))
         for module in model.modules()
         for name, value in vars(module).items()
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, torch.Tensor) and not name.endswith("inv_freq")
     }
 
 

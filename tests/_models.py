@@ -32,6 +32,15 @@ _IMAGE = {k: v for k, v in _SIZES.items() if k not in ("vocab_size", "max_positi
 _IMAGE |= {"image_size": 32, "patch_size": 8}
 
 
+_LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "original_max_position_embeddings": 16,
+    "short_factor": [1.0 + 0.1 * i for i in range(8)],
+    "long_factor": [2.0 + 0.3 * i for i in range(8)],
+}
+
+
 class Kind(NamedTuple):
     """A model type as transformers names it, the Auto class for its task, and a tiny configuration."""
 
@@ -51,6 +60,7 @@ KINDS: dict[str, Kind] = {
         _DECODER | {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8},
     ),
     "phi3": Kind("phi3", "AutoModelForCausalLM", _DECODER),
+    "phi3-long": Kind("phi3", "AutoModelForCausalLM", _DECODER | {"rope_parameters": _LONG_ROPE}),
     "gpt2": Kind(
         "gpt2",
         "AutoModelForCausalLM",

@@ -57,8 +57,8 @@ class Manifest(_Frozen):
 
     `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for
     `source_interface` into feeds for the package's graph, in order. `assumptions` are conditions the package
-    is only right under. `closing_check` says what the comparison with the source came to. `ragged`: rows of a
-    batch may be cut to their own lengths, because padding on the right was seen to change nothing.
+    is only right under. `closing_check` says what the comparison with the source came to. `tokens_a_call`:
+    where rows of a batch may be run apart, cut to their own lengths, how many tokens a call then best has.
     """
 
     version: Literal[1] = 1
@@ -74,7 +74,7 @@ class Manifest(_Frozen):
     adapters: tuple[dict[str, Any], ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
     closing_check: Verdict = "not run"
-    ragged: bool = False
+    tokens_a_call: int | None = None
 
     @property
     def quantized_cache(self) -> bool:

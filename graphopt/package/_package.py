@@ -67,8 +67,8 @@ class Package:
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
         """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph.
 
-        A package of several graphs takes and gives what its source as a whole does. Texts of unequal length
-        are run in groups where `manifest.ragged` says that they can be: see `ready`.
+        A package of several graphs takes and gives what its source as a whole does. A batch of
+        texts is run in several calls where `manifest.tokens_a_call` says so: see `ready`.
         """
         from graphopt._accuracy import SECONDS
 
@@ -89,9 +89,9 @@ class Package:
     def ready(self, *, threads: int | None = None) -> Model:
         """What `run` runs, to be called often: from feeds by input name to results by output name.
 
-        A package with `manifest.ragged` cuts the rows of a batch to about their own lengths
-        (`graphopt.runtime.Ragged`): results at positions that are padding are zero where they were not
-        computed.
+        A package with `manifest.tokens_a_call` runs a batch in calls of texts of about one length and of so
+        many tokens (`graphopt.runtime.Batches`): results at positions that are padding are zero where they
+        were not computed.
         """
         if "model" not in self.manifest.graphs:
             return self.as_source(threads=threads)
@@ -99,10 +99,13 @@ class Package:
 
     def _ready(self, session: Any, seconds: float | None) -> Model:
         from graphopt._accuracy import session_model
-        from graphopt.runtime import Ragged
+        from graphopt.runtime import Batches
 
         model = session_model(session, str(self.path), BadInput, seconds=seconds)
-        return Ragged(model, _interface(self.manifest.graphs["model"])) if self.manifest.ragged else model
+        tokens = self.manifest.tokens_a_call
+        if tokens is None:
+            return model
+        return Batches(model, _interface(self.manifest.graphs["model"]), tokens=tokens)
 
     def as_source(self, *, threads: int | None = None) -> Model:
         """The package as a function with its source's interface, whatever became of that."""

@@ -1,8 +1,9 @@
-"""Batches of texts of unequal length, in groups of about the same length: little padding is computed."""
+"""Batches of texts in calls of about one length, small enough for the processor's cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,15 @@ from numpy.typing import NDArray
 
 from graphopt.families import Interface, TensorSpec
 
-__all__ = ["Ragged", "takes_ragged"]
+__all__ = ["Batches", "has_rows", "measured_tokens"]
 
 MASK = "attention_mask"
 CALL_TOKENS = 16
-"""What a call costs beside its tokens, in tokens: `benchmarks/encoder.py --only calls` measures it."""
+"""What a call costs beside its tokens, in tokens."""
+SIZES = (256, 512, 1024, 2048, 4096)
+"""Tokens a call that are tried."""
+ALIKE = 1.02
+ROUNDS = 4
 
 Arrays = Mapping[str, NDArray[Any]]
 Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
@@ -25,7 +30,7 @@ class _Dims(NamedTuple):
     sequence: int | str | None
 
 
-def takes_ragged(interface: Interface) -> bool:
+def has_rows(interface: Interface) -> bool:
     """Whether `interface` is of texts, one a row: a mask [batch, sequence], and the batch first in all."""
     dims = _dims(interface)
     return dims is not None and all(
@@ -43,18 +48,23 @@ def _dims(interface: Interface) -> _Dims | None:
     return _Dims(*mask.dims)
 
 
-class Ragged:
-    """A text encoder that cuts the rows of a batch to about their own length, the last position not masked.
+class Batches:
+    """A text encoder that runs a batch in several calls, each of rows of about one length and few tokens.
 
-    `model` must give the same for a row whatever padding is on its right; `interface`, which describes it,
-    must be one that `takes_ragged`. Results have the shapes they would have had; positions that were not
-    computed are zero. Groups are the cheapest ones where a call costs as much as `call_tokens` tokens.
+    A row is cut after its last position that is not masked. `model` must give the same for a row whatever
+    other rows and padding on its right are beside it; `interface`, which describes it, must be one that
+    `has_rows`. Results have the shapes they would have had; positions that were not computed are zero.
+    The split is the cheapest one where a call costs as much as `call_tokens` tokens, and has at most `tokens`
+    (0: any number): what passes between the operators of a large call falls out of the processor's cache.
     """
 
-    def __init__(self, model: Model, interface: Interface, *, call_tokens: int = CALL_TOKENS) -> None:
+    def __init__(
+        self, model: Model, interface: Interface, *, tokens: int, call_tokens: int = CALL_TOKENS
+    ) -> None:
         dims = _dims(interface)
         assert dims is not None
         self._model = model
+        self._tokens = tokens
         self._call_tokens = call_tokens
         self._dims = dims
         self._inputs = {spec.name: spec for spec in interface.inputs}
@@ -65,21 +75,16 @@ class Ragged:
         mask = arrays.get(MASK, np.empty(0))
         if mask.ndim != 2 or mask.size == 0 or not self._agree(arrays, mask.shape):
             return self._model(feeds)
-        rows, width = mask.shape
-        lengths = _lengths(mask)
-        longest = groups(lengths, self._call_tokens)
-        if longest == [width]:
+        calls = split(_lengths(mask), self._tokens, self._call_tokens)
+        if len(calls) == 1 and calls[0][1] == mask.shape[1]:
             return self._model(feeds)
         results: dict[str, NDArray[Any]] = {}
-        shortest = 0
-        for length in longest:
-            chosen = np.flatnonzero((lengths > shortest) & (lengths <= length))
-            shortest = length
-            cut = {name: self._cut(name, array, chosen, length) for name, array in arrays.items()}
+        for rows, length in calls:
+            cut = {name: self._cut(name, array, rows, length) for name, array in arrays.items()}
             for name, array in self._model(cut).items():
                 if name not in results:
-                    results[name] = np.zeros(self._shape(name, array, rows, width), array.dtype)
-                results[name][self._place(name, array, chosen, length)] = array
+                    results[name] = np.zeros(self._shape(name, array, mask.shape), array.dtype)
+                results[name][self._place(name, array, rows, length)] = array
         return results
 
     def _agree(self, arrays: Arrays, shape: tuple[int, ...]) -> bool:
@@ -98,9 +103,9 @@ class Ragged:
         axis = self._axis[name]
         return rows, *(slice(length if axis == i else None) for i in range(1, array.ndim))
 
-    def _shape(self, name: str, array: NDArray[Any], rows: int, width: int) -> tuple[int, ...]:
+    def _shape(self, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> tuple[int, ...]:
         axis = self._axis[name]
-        return rows, *(width if axis == i else size for i, size in enumerate(array.shape) if i)
+        return shape[0], *(shape[1] if axis == i else size for i, size in enumerate(array.shape) if i)
 
 
 def _axis(spec: TensorSpec, dims: _Dims) -> int | None:
@@ -116,18 +121,47 @@ def _lengths(mask: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-def groups(lengths: NDArray[np.int64], call_tokens: int) -> list[int]:
-    """The longest length of each group, ascending, of the split in which calls and tokens cost least."""
+def split(lengths: NDArray[np.int64], tokens: int, call_tokens: int) -> list[tuple[NDArray[np.int64], int]]:
+    """The cheapest calls that between them run every row: which rows, and how long the longest is.
+
+    A call costs its rows times its longest, and `call_tokens`; it has at most `tokens` tokens, or one row.
+    """
     distinct, counts = np.unique(lengths, return_counts=True)
     until = np.concatenate([[0], counts.cumsum()])
     best = np.zeros(len(distinct) + 1)
     start = np.zeros(len(distinct) + 1, np.int64)
     for end, length in enumerate(distinct, 1):
-        costs = best[:end] + (until[end] - until[:end]) * length + call_tokens
+        rows = until[end] - until[:end]
+        costs = best[:end] + rows * length + call_tokens * _calls(rows, length, tokens)
         start[end] = costs.argmin()
         best[end] = costs[start[end]]
-    found, end = [], len(distinct)
+    order = np.argsort(lengths, kind="stable")
+    found: list[tuple[NDArray[np.int64], int]] = []
+    end = len(distinct)
     while end:
-        found.append(int(distinct[end - 1]))
+        rows, length = order[until[start[end]] : until[end]], int(distinct[end - 1])
+        found += [(part, length) for part in np.array_split(rows, _calls(len(rows), length, tokens))]
         end = int(start[end])
     return found[::-1]
+
+
+def _calls(rows: Any, length: int, tokens: int) -> Any:
+    """How many calls of at most `tokens` tokens take `rows` rows."""
+    return -(-rows // (max(1, tokens // length) if tokens else rows))
+
+
+def measured_tokens(model: Model, feeds: Arrays, sizes: Iterable[int] = SIZES) -> int:
+    """How many tokens a call of `model` best has: the fewest that are within 2 % of the fastest a token.
+
+    `feeds` are a call of one text, which is repeated. The sizes take turns, and their best times count.
+    """
+    length = int(np.asarray(feeds[MASK]).shape[1])
+    rows = {size: size // length for size in sizes if size >= length}
+    found = dict.fromkeys(rows, np.inf)
+    for _ in range(ROUNDS):
+        for size, count in rows.items():
+            batch = {name: np.repeat(array, count, 0) for name, array in feeds.items()}
+            started = time.perf_counter()
+            model(batch)
+            found[size] = min(found[size], (time.perf_counter() - started) / count)
+    return min((size for size in found if found[size] <= ALIKE * min(found.values())), default=0)
