@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -13,21 +13,23 @@ from graphopt.ir import tiles
 from ._calibration import Calibration
 from ._matrices import Matrix
 
-__all__ = ["cheapest"]
+__all__ = ["Rest", "Scale", "cheapest"]
 
 Array = np.ndarray[Any, Any]
+Scale = Literal["tensor", "row"]
+Rest = Literal["blocks", "twice"]
 _BLOCK = 128
 
 
 def cheapest(
-    products: Mapping[ir.Node, Matrix], calibration: Calibration, scale: str, budget: float
+    products: Mapping[ir.Node, Matrix], calibration: Calibration, scale: Scale, rest: Rest, budget: float
 ) -> list[str]:
     """Names of weights whose products, so computed, raise the damage to at most `budget`.
 
-    Those that cost least for their size come first. An activation has one scale for each `scale`, "tensor" or
-    "row"; products that are not chosen are taken to be rounded in blocks. A product's damage is measured by
-    putting its rounded result into the model; that of blocks follows from it, damage being proportional to
-    the noise's power in each row.
+    Those that cost least for their size come first. An activation has one scale for each `scale`; products
+    that are not chosen are taken to be rounded in blocks, or twice, as `rest` says. A product's damage is
+    measured by putting its rounded result into the model; that of the others follows from it, damage being
+    proportional to the noise's power in each row.
     """
     gains: list[tuple[float, float, str]] = []
     spent = 0.0
@@ -37,12 +39,12 @@ def cheapest(
         x = arrays[found.x]
         w = np.concatenate([tile for _, tile in tiles(found.rows)]).T
         exact = x @ w
-        coarse, blocks = _ROUNDED[scale](x) @ _per_output(w) - exact, _in_blocks(x, w) - exact
+        coarse, fine = _ROUNDED[scale](x) @ _per_output(w) - exact, _REST[rest](x, w) - exact
         y = exact + coarse if found.bias is None else exact + coarse + _bias(found.bias)
         damage = calibration.damage(node.outputs[0], y.astype(np.float32))
-        of_blocks = damage * min(1.0, _power(blocks, exact) / max(_power(coarse, exact), 1e-30))
-        spent += of_blocks
-        gains.append(((damage - of_blocks) / found.size, damage - of_blocks, found.name))
+        of_rest = damage * min(1.0, _power(fine, exact) / max(_power(coarse, exact), 1e-30))
+        spent += of_rest
+        gains.append(((damage - of_rest) / found.size, damage - of_rest, found.name))
     chosen = []
     for _, more, name in sorted(gains):
         if spent + more <= budget:
@@ -77,7 +79,7 @@ def _per_row(x: Array) -> Array:
     return rounded
 
 
-_ROUNDED = {"tensor": _per_tensor, "row": _per_row}
+_ROUNDED: Mapping[Scale, Callable[[Array], Array]] = {"tensor": _per_tensor, "row": _per_row}
 
 
 def _per_output(w: Array) -> Array:
@@ -95,3 +97,13 @@ def _in_blocks(x: Array, w: Array) -> Array:
         step = np.maximum(np.abs(rows).max(-1, keepdims=True), 1e-30) / 127
         total += (np.rint(rows / step) * step) @ _per_output(part)
     return total
+
+
+def _twice(x: Array, w: Array) -> Array:
+    """The product of w, rounded by column, with x rounded and with what that left of x, rounded again."""
+    once = _per_tensor(x)
+    product: Array = (once + _per_tensor(x - once)) @ _per_output(w)
+    return product
+
+
+_REST: Mapping[Rest, Callable[[Array, Array], Array]] = {"blocks": _in_blocks, "twice": _twice}

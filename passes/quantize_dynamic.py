@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Hashable, Iterator
+from collections.abc import Container, Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,7 @@ from graphopt.ir import InMemory, LazyTensor, Transposed
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
 from ._calibration import Calibration
-from ._damage import cheapest
+from ._damage import Rest, Scale, cheapest
 from ._matrices import Matrix, initializer, matches, matrix
 from ._nbits import NotFinite, in_tiles
 from ._nodes import Nodes
@@ -32,8 +32,9 @@ class QuantizeDynamic(Pass):
     onnxruntime fuses this into one kernel at load. One scale serves a whole activation tensor, so a few large
     entries cost all others their precision; a scale for each row takes two more passes over x. Blocks
     (quantize-weights) are slower and closer than both. With `damage`, each product's effect on the model's
-    output is measured; those that cost least for their size are taken until the sum is used up. Several
-    products of one x share its quantization.
+    output is measured; those that cost least for their size are taken until the sum is used up. The others
+    are left, or with `rest = "twice"` computed for x and once more for what rounding left of it: two products
+    in integers, with 16 bits of x between them. Several products of one x share its quantization.
     Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
     names that `exclude` matches or `include` does not; Gemm with factors or a transposed x; a scale for each
     row before opset 18.
@@ -49,21 +50,22 @@ class QuantizeDynamic(Pass):
         """include and exclude are globs over weight names, separated by commas; smallest: entries below which
         a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
         overflow; scale: what has one, a whole activation or each row of it; damage: how much 1 - cosine of
-        the output may grow to in all, the rest being rounded in blocks; 0 for no limit. It is measured on
-        random legal inputs, for models without a cache.
+        the output may grow to in all, the rest being rounded in blocks or computed twice; 0 for no limit. It
+        is measured on random legal inputs, for models without a cache.
         """
 
         bits: Literal[7, 8] = 8
-        scale: Literal["tensor", "row"] = "tensor"
+        scale: Scale = "tensor"
         include: str = "*"
         exclude: str = ""
         smallest: int = 4096
         damage: float = 0.0
+        rest: Rest = "blocks"
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         weights: dict[Hashable, _Rounded] = {}
-        activations: dict[ir.Value, _Activation] = {}
-        chosen: Container[str] | None = None
+        activations: dict[tuple[ir.Value, str], _Activation] = {}
+        chosen: Mapping[str, Scale | Rest] | None = None
         if self.options.damage:
             chosen = yield from self._measured(graph, context)
         for node in graph:
@@ -78,29 +80,35 @@ class QuantizeDynamic(Pass):
                 except NotFinite:
                     reason = f"weight {found.name} has entries that are not finite"
                 else:
-                    yield _multiplied(node, found, rounded, self.options.scale, activations)
+                    how = self.options.scale if chosen is None else chosen[found.name]
+                    yield _multiplied(node, found, rounded, how, activations)
                     continue
             yield NearMiss(node.name or node.op_type, reason)
 
-    def _measured(self, graph: ir.Graph, context: Context) -> Generator[NearMiss, Any, Container[str]]:
-        """The names of the weights to take."""
+    def _measured(
+        self, graph: ir.Graph, context: Context
+    ) -> Generator[NearMiss, Any, Mapping[str, Scale | Rest]]:
+        """The weights to take, and how."""
         products = {
             node: found
             for node in graph
             if isinstance(found := matrix(node), Matrix) and self._unwanted(found, context) is None
         }
         if not products:
-            return ()
+            return {}
         calibration = Calibration.of(context)
         if isinstance(calibration, str):
             yield NearMiss(next(iter(products)).name or "MatMul", calibration)
-            return ()
-
+            return {}
+        options = self.options
         names: list[str] = context.decide(
             self.name,
-            lambda: cheapest(products, calibration, self.options.scale, self.options.damage),
+            lambda: cheapest(products, calibration, options.scale, options.rest, options.damage),
         )
-        return names
+        ways: dict[str, Scale | Rest] = {}
+        if options.rest == "twice":
+            ways = {product.name: options.rest for product in products.values()}
+        return ways | dict.fromkeys(names, options.scale)
 
     def _unwanted(self, found: Matrix, context: Context, chosen: Container[str] | None = None) -> str | None:
         if self.options.scale == "row" and context.opset < _ROWS_OPSET:
@@ -155,52 +163,75 @@ def _round(rows: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], N
 
 
 @dataclass(frozen=True)
-class _Activation:
-    """x in integers: uint8 values, their scale and zero point; what each row was divided by, if it was."""
+class _Term:
+    """What is rounded to uint8 values, their scale and zero point."""
 
     values: ir.Value
     scale: ir.Value
     zero: ir.Value
-    sizes: ir.Value | None
 
 
-def _quantized(x: ir.Value, scale: str, new: Nodes) -> _Activation:
+@dataclass(frozen=True)
+class _Activation:
+    """x in integers: the sum of one or two terms; what each row was divided by, if it was."""
+
+    terms: tuple[_Term, ...]
+    sizes: ir.Value | None = None
+
+
+def _quantized(x: ir.Value, how: str, new: Nodes) -> _Activation:
     sizes = None
-    if scale == "row":
+    if how == "row":
         axis = new.constant([-1], np.int64, "last")
         entries = new.op("Abs", [x], "entries", like=x)
         largest = new.op("ReduceMax", [entries, axis], "largest", dtype=x.dtype)
         sizes = new.op("Max", [largest, new.constant(_TINY, np.float32, "tiny")], "sizes", dtype=x.dtype)
         x = new.op("Div", [x, sizes], "even", like=x)
+    first = _term(x, "quantized", new)
+    if how != "twice":
+        return _Activation((first,), sizes)
+    back = new.op("DequantizeLinear", [first.values, first.scale, first.zero], "rounded", like=x)
+    return _Activation((first, _term(new.op("Sub", [x, back], "left", like=x), "again", new)))
+
+
+def _term(x: ir.Value, name: str, new: Nodes) -> _Term:
     like = [ir.Value(type=ir.TensorType(t)) for t in (ir.DataType.UINT8, ir.DataType.FLOAT)]
-    values, step, zero = new.many("DynamicQuantizeLinear", [x], "quantized", [like[0], like[1], like[0]])
-    return _Activation(values, step, zero, sizes)
+    return _Term(*new.many("DynamicQuantizeLinear", [x], name, [like[0], like[1], like[0]]))
 
 
 def _multiplied(
     node: ir.Node,
     found: Matrix,
     rounded: _Rounded,
-    scale: str,
-    activations: dict[ir.Value, _Activation],
+    how: str,
+    activations: dict[tuple[ir.Value, str], _Activation],
 ) -> Edit:
     new, old = Nodes(node.name or "MatMul"), node.outputs[0]
-    if found.x not in activations:
-        activations[found.x] = _quantized(found.x, scale, new)
-    x = activations[found.x]
-    total = new.op("MatMulInteger", [x.values, rounded.weight, x.zero], "integer", dtype=ir.DataType.INT32)
-    wide = new.op("Cast", [total], "wide", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
-    both = new.op("Mul", [x.scale, rounded.scales], "scale", dtype=ir.DataType.FLOAT)
-    y = new.op("Mul", [wide, both], "scaled", like=old)
+    if (found.x, how) not in activations:
+        activations[found.x, how] = _quantized(found.x, how, new)
+    x = activations[found.x, how]
+    y = _product(x.terms[0], rounded, old, "", new)
     if x.sizes is not None:
         y = new.op("Mul", [y, x.sizes], "sized", like=old)
     if found.bias is not None:
         y = new.op("Add", [y, found.bias], "bias", like=old)
+    for term in x.terms[1:]:
+        y = new.op("Add", [y, _product(term, rounded, old, "again/", new)], "both", like=old)
     return Edit(
-        f"8-bit integer product, a scale for each {scale}",
+        "two 8-bit integer products" if how == "twice" else f"8-bit integer product, a scale for each {how}",
         remove=found.removed,
         insert=new.nodes,
         initializers=[v for v in (rounded.weight, rounded.scales) if v.graph is None] + new.initializers,
         replace={old: y},
         before=node,
     )
+
+
+def _product(x: _Term, rounded: _Rounded, y: ir.Value, prefix: str, new: Nodes) -> ir.Value:
+    """The product of a term and a weight, in float32 like `y`."""
+    total = new.op(
+        "MatMulInteger", [x.values, rounded.weight, x.zero], f"{prefix}integer", dtype=ir.DataType.INT32
+    )
+    wide = new.op("Cast", [total], f"{prefix}wide", dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    both = new.op("Mul", [x.scale, rounded.scales], f"{prefix}scale", dtype=ir.DataType.FLOAT)
+    return new.op("Mul", [wide, both], f"{prefix}scaled", like=y)

@@ -18,8 +18,7 @@ CALL_TOKENS = 16
 """What a call costs beside its tokens, in tokens."""
 SIZES = (512, 1024, 2048, 4096)
 """Tokens a call that are tried."""
-ALIKE = 1.1
-"""Times that are no further apart are the same: more comes and goes with what else a host does."""
+ALIKE = 1.03
 ROUNDS = 4
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -152,7 +151,7 @@ def _calls(rows: Any, length: int, tokens: int) -> Any:
 
 
 def measured_tokens(model: Model, feeds: Arrays, sizes: Iterable[int] = SIZES) -> int:
-    """How many tokens a call of `model` best has: the fewest that are within a tenth of the fastest a token.
+    """How many tokens a call of `model` best has: the fewest that are within 3 % of the fastest a token.
 
     `feeds` are a call of one text, which is repeated. The sizes take turns, and their best times count.
     """

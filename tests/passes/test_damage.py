@@ -13,6 +13,7 @@ from graphopt import registry
 from graphopt.families import Interface
 from graphopt.ir import parse
 from graphopt.pipeline import Budget, Context, PassRecord, Recipe, Step, run_recipe
+from graphopt.testing import session
 from tests.passes._compressed import normal
 
 GRAPH = """<ir_version: 10, opset_import: ["" : 23]>
@@ -88,11 +89,48 @@ def test_where_all_weights_are_small_nothing_is_measured() -> None:
     assert "fewer than" in record.near_misses[0].reason
 
 
+def test_the_rest_is_computed_twice() -> None:
+    model, context = encoder()
+
+    quantized(model, context, damage=0.003, rest="twice")
+
+    assert context.decisions["quantize-dynamic"] == ["wide"]
+    assert operators(model)["MatMulInteger"] == 3
+    assert operators(model)["DequantizeLinear"] == 1
+
+
+def test_without_known_inputs_nothing_is_computed_twice() -> None:
+    model, _ = encoder()
+    quantized(model, Context(model), damage=1.0, rest="twice")
+    assert operators(model)["MatMulInteger"] == 0
+
+
 def test_a_recorded_choice_is_taken_as_it_is() -> None:
     model, context = encoder()
     context.decisions["quantize-dynamic"] = ["last"]
     quantized(model, context, damage=1e-9)
     assert operators(model)["MatMulInteger"] == 1
+
+
+def test_a_product_computed_twice_has_sixteen_bits_of_its_activation() -> None:
+    """Also of tokens a hundredth as large as another one; the weights are rounded once."""
+    model, context = encoder()
+    quantized(model, context, damage=1e-9, rest="twice")
+    wide, last = (by_column(w) for w in (normal(32, 64, seed=1), normal(64, 8, seed=2)))
+    h = normal(16, 32) @ wide
+    h[3] *= 100
+
+    (found,) = session(model).run(
+        None, {"input_ids": np.arange(16)[None], "attention_mask": np.ones((1, 16), np.int64)}
+    )
+
+    assert operators(model)["MatMulInteger"] == 4
+    np.testing.assert_allclose(found[0], h @ last, atol=5e-4 * np.abs(h).max(), rtol=0)
+
+
+def by_column(w: np.ndarray) -> np.ndarray:
+    step = np.abs(w).max(0) / 127
+    return np.asarray(np.rint(w / step) * step)
 
 
 def test_a_model_with_a_cache_is_left_alone() -> None:
