@@ -16,6 +16,8 @@ __all__ = ["in_tiles"]
 
 _FREE_ABOVE, _FREE_TILE = 1 << 20, 1024
 _HELD_ABOVE, _HELD_TILE = 64 << 20, 16384
+_BEYOND = 2
+"""Windows are tried at one more than a constant, and one token after that."""
 
 
 def in_tiles(window: Window) -> Iterator[Window]:
@@ -31,6 +33,8 @@ def in_tiles(window: Window) -> Iterator[Window]:
         yield window
         return
     length = max(largest.shape)
+    if not window.by_content:  # a table of positions must have those of the lengths that are tried
+        step = max([step, *(c + _BEYOND for c in window.constants if c < length)])
     pieces = (window.before, window.after)
     if length <= step or not all(_has(p, length) and _divisible(p, length) for p in pieces):
         yield window
