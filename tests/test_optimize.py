@@ -439,8 +439,10 @@ def test_a_cache_as_wide_as_a_tile_of_a_long_table_is_lowered(
     tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     """As Llama-3-8B's: 1024 entries a token, which makes the verifier try 1025 positions."""
-    wide = {"head_dim": 256, "num_key_value_heads": 4, "max_position_embeddings": 16384}
-    package = optimize(tiny_model("llama", **wide), tmp_path / "out", recipe="lossless")
+    wide = {"num_attention_heads": 8, "head_dim": 256, "num_key_value_heads": 4}
+    package = optimize(
+        tiny_model("llama", **wide, max_position_embeddings=16384), tmp_path / "out", recipe="lossless"
+    )
 
     lowered = next(p for p in package.report().passes if p.step == "lower-attention")
     assert {edit.verdict for edit in lowered.edits} == {"proven"}
