@@ -52,8 +52,9 @@ def ort_engine(model: Path, threads: int) -> Engine:
     from graphopt.runtime import open_session
 
     if model.is_dir():
-        ready = Package.load(model).ready(threads=threads)
-        wanted = {port.name for port in Package.load(model).manifest.graphs["model"].inputs}
+        package = Package.load(model)
+        ready = package.ready(threads=threads)
+        wanted = {port.name for port in package.manifest.graphs["model"].inputs}
         return lambda feeds: next(iter(ready({k: v for k, v in feeds.items() if k in wanted}).values()))
     session = open_session(model, threads=threads)
     names = {spec.name for spec in session.get_inputs()}

@@ -99,13 +99,13 @@ class Package:
 
     def _ready(self, session: Any, seconds: float | None) -> Model:
         from graphopt._accuracy import session_model
-        from graphopt.runtime import Batches
+        from graphopt.runtime import Batches, has_rows
 
         model = session_model(session, str(self.path), BadInput, seconds=seconds)
-        tokens = self.manifest.tokens_a_call
-        if tokens is None:
+        tokens, interface = self.manifest.tokens_a_call, _interface(self.manifest.graphs["model"])
+        if tokens is None or not has_rows(interface):
             return model
-        return Batches(model, _interface(self.manifest.graphs["model"]), tokens=tokens)
+        return Batches(model, interface, tokens=tokens)
 
     def as_source(self, *, threads: int | None = None) -> Model:
         """The package as a function with its source's interface, whatever became of that."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Mapping
 from itertools import combinations
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from graphopt._comparison import rows_stand_alone
 from graphopt.families import Interface, TensorSpec
-from graphopt.package import Package
+from graphopt.package import MANIFEST, Package
 from graphopt.pipeline import Budget
 from graphopt.runtime import Batches, has_rows, measured_tokens
 from graphopt.runtime._batches import split
@@ -206,3 +208,20 @@ def test_a_package_runs_each_text_as_if_it_were_alone(encoder: tuple[Path, Path]
             got = found[name][row, :length] if expected.ndim == 3 else found[name][row]
             np.testing.assert_allclose(got, expected[0], atol=1e-4)
     assert not found["last_hidden_state"][0, 9:].any()
+
+
+def test_a_manifest_that_claims_rows_where_there_are_none_is_run_as_it_is(
+    encoder: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Whoever wrote graphopt.json: a package is untrusted input."""
+    package = Package.load(shutil.copytree(encoder[1], tmp_path / "package"))
+    manifest = json.loads((package.path / MANIFEST).read_text())
+    for port in manifest["graphs"]["model"]["inputs"]:
+        port["shape"] = [2, 9]
+    (package.path / MANIFEST).write_text(json.dumps(manifest))
+    feeds = batch([3, 9], 9)
+    feeds["token_type_ids"] = np.zeros_like(feeds["input_ids"])
+
+    found = Package.load(package.path).run(feeds)
+
+    assert found["last_hidden_state"][0, 3:].any()
