@@ -4,7 +4,9 @@
 goes on working and only the wheel lacks it.
 """
 
-from setuptools import find_namespace_packages, setup
+import platform
+
+from setuptools import Extension, find_namespace_packages, setup
 
 SOURCES = {
     "graphopt": "graphopt",
@@ -20,9 +22,29 @@ def packages(installed: str, folder: str) -> list[str]:
     return [installed, *(f"{installed}.{name}" for name in inner)]
 
 
+def kernels() -> list[Extension]:
+    """What `graphopt.kernels` loads; where it cannot be compiled, graphopt does without.
+
+    It has nothing of Python in it. Which instructions it may use is checked where it runs.
+    """
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return []
+    folder = "graphopt/kernels"
+    return [
+        Extension(
+            "graphopt.kernels._compiled",
+            [f"{folder}/ort_op.c", f"{folder}/matmul_nbits.c"],
+            depends=[f"{folder}/matmul_nbits.h"],
+            extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
+            optional=True,
+        )
+    ]
+
+
 setup(
     packages=[name for installed, folder in SOURCES.items() for name in packages(installed, folder)],
     package_dir=SOURCES,
+    ext_modules=kernels(),
     package_data={"": ["*"]},
     exclude_package_data={"": ["*.pyc"]},
 )

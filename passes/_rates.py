@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import to_proto
-from graphopt.runtime import session_options
+from graphopt.runtime import session_of
 
 __all__ = ["BLOCKS", "KNOWLEDGE", "chosen_block", "known_seconds", "measured_seconds", "relevant"]
 
@@ -26,7 +26,7 @@ _WORTH = 1.05
 _BYTES = 96 << 20  # of weights in a session: more than processors cache, so that they come from memory
 _PROMPT = 64
 _SECONDS, _ROUNDS = 0.6, 3
-_MACHINE = ("processor", "instructions", "threads", "onnxruntime")
+_MACHINE = ("processor", "instructions", "threads", "onnxruntime", "kernels")
 
 
 def relevant(machine: Mapping[str, str]) -> dict[str, str | None]:
@@ -66,10 +66,7 @@ def measured_seconds(what: Mapping[str, int]) -> dict[str, float]:
 
 def _least(what: Mapping[str, int], *, rows: int, copies: int) -> dict[int, float]:
     """Seconds a row and weight by block size, where so many rows meet so many weights."""
-    import onnxruntime as ort
-
-    protos = {b: to_proto(_products(what, b, rows, copies)).SerializeToString() for b in BLOCKS}
-    sessions = {block: ort.InferenceSession(proto, session_options()) for block, proto in protos.items()}
+    sessions = {block: session_of(to_proto(_products(what, block, rows, copies))) for block in BLOCKS}
     x = {"x": np.random.default_rng(0).standard_normal((rows, what["k"]), np.float32)}
     least = dict.fromkeys(BLOCKS, float("inf"))
     rounds, begun = 0, time.perf_counter()

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.ir import infer_types, save_model
+from graphopt.kernels import kernels_name
 from graphopt.pipeline import Recipe, Step
 from graphopt.runtime import cgroup_quota, default_threads, open_session, session_options
 from graphopt.targets import CompileReport, Target, Unsupported
@@ -84,6 +85,7 @@ class CpuTarget(Target):
             "threads": str(default_threads()),
             "quota": "none" if quota is None else f"{quota:g}",
             "onnxruntime": onnxruntime.__version__,
+            "kernels": kernels_name(),
         }
 
 

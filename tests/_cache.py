@@ -15,7 +15,7 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("graphopt", "passes", "targets", "models")
-SUFFIXES = {".py", ".toml", ".json", ".safetensors"}
+SUFFIXES = {".py", ".c", ".h", ".toml", ".json", ".safetensors"}
 PEERS = ("onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch", "transformers")
 KEPT_SECONDS = 2 * 3600
 

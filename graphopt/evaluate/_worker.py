@@ -18,7 +18,7 @@ import numpy as np
 from graphopt._arrays import read_arrays
 from graphopt._settings import read_json
 from graphopt.errors import BadInput, GraphoptError
-from graphopt.package import MANIFEST, Package, read_manifest
+from graphopt.package import MANIFEST, Package
 from graphopt.runtime import Decoder, check_installation, default_threads, open_session
 
 _GENAI = "genai_config.json"
@@ -45,7 +45,7 @@ def measure(
 ) -> dict[str, float | int | list[float]]:
     """Fields of a `Measurement`. Text is generated as `graphopt run` does it."""
     described = (folder / _GENAI).is_file()
-    if described and not _copied_by_genai(folder):
+    if described and not _in_own_loop(folder):
         found = _generated(folder, prompt, new, threads)
     else:
         found = _run(folder, prompt, new, inputs, threads, shared=described)
@@ -82,8 +82,12 @@ def _generated(folder: Path, prompt: int, new: int, threads: int | None) -> dict
     return _times(load, first, steps, prompt)
 
 
-def _copied_by_genai(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() and read_manifest(folder).quantized_cache
+def _in_own_loop(folder: Path) -> bool:
+    return _is_package(folder) and Package.load(folder).in_own_loop()
+
+
+def _is_package(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
 
 
 def _run(
@@ -95,7 +99,7 @@ def _run(
         load = time.perf_counter() - started
         first, steps = _called(model, inputs, new)
         return _times(load, first, steps, 0)
-    session = open_session(folder, threads=threads)
+    session = open_session(folder, threads=threads, own_kernels=_is_package(folder))
     load = time.perf_counter() - started
     if not any(spec.name.startswith("past_key_values.") for spec in session.get_inputs()):
         raise BadInput(f"{folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz.")
@@ -106,9 +110,9 @@ def _run(
 
 
 def _model(folder: Path, threads: int | None) -> Callable[[Any], object]:
-    if (folder / MANIFEST).is_file():
+    if _is_package(folder):
         return Package.load(folder).ready(threads=threads)
-    session = open_session(folder, threads=threads)
+    session = open_session(folder, threads=threads, own_kernels=False)
     return lambda feeds: session.run(None, feeds)
 
 

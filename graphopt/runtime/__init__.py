@@ -7,7 +7,7 @@ from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._loop import LoopModel
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
-from graphopt.runtime._session import open_session, session_options
+from graphopt.runtime._session import open_session, session_of, session_options
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._threads import cgroup_quota, default_threads, physical_cores
 
@@ -29,5 +29,6 @@ __all__ = [
     "measured_tokens",
     "open_session",
     "physical_cores",
+    "session_of",
     "session_options",
 ]

@@ -20,6 +20,7 @@ from graphopt.runtime._speculate import Speculation
 __all__ = ["LoopModel", "chooser"]
 
 _CONFIG = "genai_config.json"
+_CANDIDATES = 256
 
 
 class LoopModel:
@@ -79,10 +80,11 @@ def chooser(sampling: Sampling, length: Callable[[], int]) -> Callable[[NDArray[
     seed = secrets.randbits(64) if sampling.seed is None else sampling.seed
 
     def draw(logits: NDArray[Any], place: int) -> int:
-        order = np.argsort(logits)[::-1]
-        scaled = logits[order].astype(np.float64) / sampling.temperature
-        mass = np.cumsum(np.exp(scaled - scaled[0]))
-        kept = mass[: int(np.searchsorted(mass, sampling.top_p * mass[-1])) + 1]
+        scaled = logits.astype(np.float64) / sampling.temperature
+        weights = np.exp(scaled - scaled.max())
+        wanted = sampling.top_p * weights.sum()
+        order, mass = _likeliest(weights, wanted) if sampling.top_p < 1 else _all(weights)
+        kept = mass[: int(np.searchsorted(mass, wanted)) + 1]
         number = np.random.default_rng((seed, place)).random() * kept[-1]
         return int(order[np.searchsorted(kept, number, side="right")])
 
@@ -91,3 +93,20 @@ def chooser(sampling: Sampling, length: Callable[[], int]) -> Callable[[NDArray[
         return np.asarray([draw(row, first + i) for i, row in enumerate(logits)])
 
     return choose
+
+
+def _all(weights: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    return np.arange(len(weights)), np.cumsum(weights)
+
+
+def _likeliest(weights: NDArray[np.float64], mass: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The largest weights, the largest first, that together reach `mass`, and some more: their places, and
+    how much they and all before them weigh. A vocabulary is too large to sort for every token."""
+    count = min(_CANDIDATES, len(weights))
+    while True:
+        places = np.argpartition(weights, -count)[-count:] if count < len(weights) else np.arange(count)
+        places = places[np.argsort(-weights[places], kind="stable")]
+        total = np.cumsum(weights[places])
+        if total[-1] >= mass or count == len(weights):
+            return places, total
+        count = min(8 * count, len(weights))

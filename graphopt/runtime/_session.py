@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import BadInput
+from graphopt.kernels import library, with_own_kernels
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
-__all__ = ["open_session", "session_options"]
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["open_session", "session_of", "session_options"]
 
 _GRAPH = "model.onnx"
+_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 def session_options(*, threads: int | None = None) -> Any:
@@ -28,21 +33,61 @@ def session_options(*, threads: int | None = None) -> Any:
     return options
 
 
-def open_session(path: str | Path, *, threads: int | None = None, providers: tuple[str, ...] = ()) -> Any:
+def open_session(
+    path: str | Path, *, threads: int | None = None, providers: tuple[str, ...] = (), own_kernels: bool = True
+) -> Any:
     """An `onnxruntime.InferenceSession` of a graph: an .onnx file, or the one in a package folder.
 
-    `providers` defaults to the CPU's. `BadInput` with the runtime's reason where it cannot be loaded.
+    `providers` defaults to the CPU's. There `graphopt.kernels` run the nodes that they serve, unless
+    `own_kernels` is False. `BadInput` with the runtime's reason where it cannot be loaded.
     """
+    file = _graph_file(Path(path))
     options = session_options(threads=threads)
+    model = None if providers or not own_kernels else _for_own_kernels(file, options)
+    return _opened(model or str(file), options, providers, str(file))
+
+
+def session_of(model: onnx.ModelProto, *, threads: int | None = None) -> Any:
+    """What `open_session` opens, from a model in memory, which it may change."""
+    options = session_options(threads=threads)
+    _with_own_kernels(model, options)
+    return _opened(model.SerializeToString(), options, (), "the model")
+
+
+def _for_own_kernels(file: Path, options: Any) -> bytes | None:
+    """The graph that calls our kernels, its weights still in their file; None where they serve none of it."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if library() is None:
+        return None
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except (OSError, DecodeError):
+        return None  # onnxruntime says what is wrong with it
+    if not _with_own_kernels(model, options):
+        return None
+    options.add_session_config_entry(_FOLDER, str(file.parent))
+    return bytes(model.SerializeToString())
+
+
+def _with_own_kernels(model: onnx.ModelProto, options: Any) -> bool:
+    found = library()
+    if found is None or not with_own_kernels(model):
+        return False
+    options.register_custom_ops_library(str(found))
+    return True
+
+
+def _opened(model: str | bytes, options: Any, providers: tuple[str, ...], name: str) -> Any:
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    file = _graph_file(Path(path))
     errors = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
     try:
-        return ort.InferenceSession(str(file), options, providers=list(providers) or ["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, providers=list(providers) or ["CPUExecutionProvider"])
     except (*errors, state.InvalidArgument, state.RuntimeException) as error:
-        raise BadInput(f"onnxruntime cannot load {file}: {error}") from error
+        raise BadInput(f"onnxruntime cannot load {name}: {error}") from error
 
 
 def _graph_file(path: Path) -> Path:

@@ -81,6 +81,6 @@ def test_lowering_is_made_of_passes_that_exist(cpu: Target) -> None:
 def test_the_fingerprint_says_what_speed_depends_on(cpu: Target) -> None:
     found = cpu.fingerprint()
 
-    assert set(found) == {"processor", "instructions", "cores", "threads", "quota", "onnxruntime"}
+    assert set(found) == {"processor", "instructions", "cores", "threads", "quota", "onnxruntime", "kernels"}
     assert all(found[key] for key in set(found) - {"instructions"})
     assert found["threads"] == str(default_threads())

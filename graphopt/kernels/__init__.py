@@ -1,0 +1,10 @@
+"""Kernels of our own, compiled where graphopt is installed: for what onnxruntime's leave of a machine's speed.
+
+A package never depends on them. Where a session is opened on a machine that they are for, nodes that they
+serve are handed to them; everywhere else onnxruntime's own kernels run the same graph.
+"""
+
+from graphopt.kernels._graph import serves, with_own_kernels
+from graphopt.kernels._library import kernels_name, library
+
+__all__ = ["kernels_name", "library", "serves", "with_own_kernels"]

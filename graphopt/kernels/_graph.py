@@ -1,0 +1,74 @@
+"""Which nodes of a graph our kernels serve, and the graph that calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["serves", "with_own_kernels"]
+
+_DOMAIN, _OPERATOR = "com.microsoft", "MatMulNBits"
+_OWN_DOMAIN = "graphopt"
+_BLOCKS = (32, 64, 128, 256)
+_CHUNK = 128
+_BIAS = 5
+_FLOAT, _UINT8 = 1, 2  # of onnx.TensorProto
+_DEFAULTS = {"bits": 4, "accuracy_level": 0}
+
+
+def serves(path: Path) -> bool:
+    """Whether a node of the .onnx file at `path` is one that our kernels would run."""
+    import onnx
+
+    return any(True for _ in _served(onnx.load(path, load_external_data=False).graph))
+
+
+def with_own_kernels(model: onnx.ModelProto) -> bool:
+    """Hand the nodes of `model` that our kernels serve to them, in place; whether there are any.
+
+    Those are MatMulNBits of 4 bits without zero points, whose activations may be rounded to int8
+    (accuracy_level 4), float32, with K a multiple of 128 and of the block. Weights, scales and bias have to be
+    initializers of the sizes that the node says. Results are the kernel's of onnxruntime up to the order of
+    sums. Nodes within If, Loop and Scan stay as they are.
+    """
+    found = list(_served(model.graph))
+    for node in found:
+        node.domain = _OWN_DOMAIN
+        kept = [*node.input[:3], *node.input[_BIAS:]]
+        del node.input[:]
+        node.input.extend(kept)
+    if found:
+        model.opset_import.add(domain=_OWN_DOMAIN, version=1)
+    return bool(found)
+
+
+def _served(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    given = {value.name for value in graph.input}
+    constants = {x.name: x for x in graph.initializer if x.name not in given}
+    for node in graph.node:
+        if node.domain == _DOMAIN and node.op_type == _OPERATOR and _is_served(node, constants):
+            yield node
+
+
+def _is_served(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    says = _DEFAULTS | {a.name: a.i for a in node.attribute}
+    k, n, block = says.get("K", 0), says.get("N", 0), says.get("block_size", 0)
+    if (says["bits"], says["accuracy_level"]) != (4, 4) or says.get("weight_prepacked"):
+        return False
+    if block not in _BLOCKS or k < 1 or n < 1 or k % max(block, _CHUNK):
+        return False
+    names = [*node.input, *[""] * (_BIAS + 1 - len(node.input))]
+    if len(names) > _BIAS + 1 or any(names[3:_BIAS]):
+        return False
+    wanted = [(names[1], _UINT8, k // 2 * n), (names[2], _FLOAT, k // block * n)]
+    if names[_BIAS]:
+        wanted.append((names[_BIAS], _FLOAT, n))
+    return all(
+        name in constants and constants[name].data_type == kind and prod(constants[name].dims) == size
+        for name, kind, size in wanted
+    )

@@ -1,0 +1,394 @@
+#include "matmul_nbits.h"
+
+#include <immintrin.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define INLINE VNNI static inline __attribute__((always_inline))
+
+enum {
+    CHUNK = 128, /* elements whose weights fill a vector */
+    HALF = CHUNK / 2,
+    LANES = 16,
+    LINE = 64,
+    FEW = 12,        /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
+    AT_ONCE = 8,     /* of them */
+    NEAR = 28 << 10, /* bytes of x that stay in the nearest cache while weights pass through it */
+    WIDE = 32,       /* rows of weights in a panel */
+    TALL = 12,       /* rows of x that meet a panel at once: 24 sums in registers */
+    MANY = 256,      /* rows of x that are rounded at a time */
+    AHEAD = 8192,    /* bytes that are asked for before they are needed */
+    SOON = 256,
+    TOGETHER = 16, /* rows of x in a task that rounds them */
+    STRIP = 64,      /* rows of weights in a task of few rows of x */
+    ZERO_POINT = 8
+};
+
+/* Rows of x as integers. A chunk holds its even elements and then its odd ones, as the low and high halves of
+ * its weights' bytes do. */
+typedef struct {
+    int8_t *values;    /* [k / depth, rows, depth] */
+    float *scales;     /* [rows, k / block] */
+    int32_t *shifts;   /* few rows: [rows, k / depth, LANES], many: [rows, k / block]: -8 times sums of values */
+    int64_t rows, depth;
+} Rounded;
+
+typedef struct {
+    const Product *product;
+    Rounded rounded;
+    int64_t first, count;
+    bool few;
+} Job;
+
+bool machine_multiplies(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
+static int64_t ceiling(int64_t count, int64_t each) { return (count + each - 1) / each; }
+
+/* Even bytes of 128 into the lower vector, odd ones into the upper. */
+INLINE void part(__m512i a, __m512i b, int8_t *out) {
+    const __m512i low = _mm512_set1_epi16(0xff);
+    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    const __m512i even = _mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
+    const __m512i odd = _mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8));
+    _mm512_storeu_si512(out, _mm512_permutexvar_epi64(order, even));
+    _mm512_storeu_si512(out + HALF, _mm512_permutexvar_epi64(order, odd));
+}
+
+INLINE __m512i four_rounded(const float *x, __m512 inverse) {
+    __m512i out = _mm512_setzero_si512();
+    for (int i = 0; i < 4; i++) {
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * LANES), inverse));
+        const __m128i bytes = _mm512_cvtsepi32_epi8(whole);
+        out = i == 0   ? _mm512_inserti32x4(out, bytes, 0)
+              : i == 1 ? _mm512_inserti32x4(out, bytes, 1)
+              : i == 2 ? _mm512_inserti32x4(out, bytes, 2)
+                       : _mm512_inserti32x4(out, bytes, 3);
+    }
+    return out;
+}
+
+VNNI static void round_row(const Job *job, int64_t row) {
+    const Product *p = job->product;
+    const Rounded *r = &job->rounded;
+    const int64_t blocks = p->k / p->block;
+    const float *x = p->x + (job->first + row) * p->k;
+    float *scales = r->scales + row * blocks;
+    const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
+    for (int64_t chunk = 0; chunk < p->k / CHUNK; chunk++, x += CHUNK) {
+        const int64_t block = p->block, at = chunk * CHUNK;
+        int8_t plain[CHUNK];
+        if (at % block == 0) {
+            const int64_t here = block < CHUNK ? CHUNK / block : 1;
+            for (int64_t b = 0; b < here; b++) {
+                __m512i most = _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
+                for (int64_t i = 0; i < block; i += LANES)
+                    most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_loadu_si512(x + b * block + i), no_sign));
+                const int32_t bits = _mm512_reduce_max_epi32(most);
+                float largest;
+                memcpy(&largest, &bits, sizeof largest);
+                scales[at / block + b] = largest / 127;
+            }
+        }
+        for (int64_t i = 0; i < CHUNK; i += HALF) {
+            __m512i whole;
+            if (block == 32) {
+                const float a = scales[(at + i) / 32], b = scales[(at + i) / 32 + 1];
+                const __m512i first = four_rounded(x + i, _mm512_set1_ps(a ? 1 / a : 0));
+                const __m512i second = four_rounded(x + i, _mm512_set1_ps(b ? 1 / b : 0));
+                whole = _mm512_mask_mov_epi64(first, 0xf0, second);
+            } else {
+                const float a = scales[(at + i) / block];
+                whole = four_rounded(x + i, _mm512_set1_ps(a ? 1 / a : 0));
+            }
+            _mm512_storeu_si512(plain + i, whole);
+        }
+        int8_t *out = r->values + (at / r->depth * r->rows + row) * r->depth + at % r->depth;
+        part(_mm512_loadu_si512(plain), _mm512_loadu_si512(plain + HALF), out);
+        const __m512i eights = _mm512_set1_epi8(ZERO_POINT);
+        __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), eights, _mm512_loadu_si512(out));
+        sums = _mm512_dpbusd_epi32(sums, eights, _mm512_loadu_si512(out + HALF));
+        if (job->few) {
+            int32_t *shifts = r->shifts + (row * p->k + at) / r->depth * LANES;
+            const __m512i before = at % r->depth ? _mm512_loadu_si512(shifts) : _mm512_setzero_si512();
+            _mm512_storeu_si512(shifts, _mm512_sub_epi32(before, sums));
+        } else {
+            int32_t lanes[LANES], *shifts = r->shifts + row * blocks;
+            _mm512_storeu_si512(lanes, sums);
+            if (at % block == 0 && block >= CHUNK) shifts[at / block] = 0;
+            if (block < CHUNK)
+                for (int64_t b = 0; b < CHUNK / block; b++) shifts[at / block + b] = 0;
+            for (int64_t i = 0; i < LANES; i++)
+                shifts[block < CHUNK ? at / block + i * 8 / block : at / block] -= lanes[i];
+        }
+    }
+}
+
+static void round_rows(void *data, size_t task) {
+    const Job *job = data;
+    const int64_t from = (int64_t)task * TOGETHER, to = from + TOGETHER;
+    for (int64_t row = from; row < to && row < job->rounded.rows; row++) round_row(job, row);
+}
+
+/* Scales of the lanes of a chunk, whose first block is this one. */
+INLINE __m512 spread(const float *scales, const int64_t block) {
+    if (block >= CHUNK) return _mm512_set1_ps(scales[0]);
+    if (block == 64) return _mm512_mask_mov_ps(_mm512_set1_ps(scales[0]), 0xff00, _mm512_set1_ps(scales[1]));
+    const __m512i order = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    return _mm512_permutexvar_ps(order, _mm512_castps128_ps512(_mm_loadu_ps(scales)));
+}
+
+/* `wide` rows of weights times `rows` of x from `first`. */
+INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int64_t block) {
+    const Product *p = job->product;
+    const Rounded *r = &job->rounded;
+    const int64_t blocks = p->k / block, bytes = p->k / 2, depth = block < CHUNK ? CHUNK : block;
+    const int64_t chunks = depth / CHUNK, steps = p->k / depth;
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512 sums[AT_ONCE][2];
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++)
+        for (int w = 0; w < wide; w++) sums[m][w] = _mm512_setzero_ps();
+    const uint8_t *weights = p->weights + n * bytes;
+    const int8_t *values = r->values + first * depth;
+    const int32_t *shifts = r->shifts + first * steps * LANES;
+    const float *scales = r->scales + first * blocks;
+    for (int64_t i = 0; i < steps; i++, values += r->rows * depth, weights += depth / 2) {
+        __m512i low[2][2], high[2][2];
+        __m512 scale[2];
+        for (int w = 0; w < wide; w++) {
+            for (int64_t c = 0; c < chunks; c++) {
+                const uint8_t *at = weights + w * bytes + c * HALF;
+                _mm_prefetch(at + AHEAD, _MM_HINT_T0);
+                const __m512i packed = _mm512_loadu_si512(at);
+                low[w][c] = _mm512_and_si512(packed, nibble);
+                high[w][c] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble);
+            }
+            scale[w] = spread(p->scales + (n + w) * blocks + i * depth / block, block);
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < rows; m++) {
+            const __m512i shift = _mm512_loadu_si512(shifts + (m * steps + i) * LANES);
+            const __m512 other = spread(scales + m * blocks + i * depth / block, block);
+            for (int w = 0; w < wide; w++) {
+                __m512i sum = shift;
+                for (int64_t c = 0; c < chunks; c++) {
+                    const int8_t *at = values + m * depth + c * CHUNK;
+                    sum = _mm512_dpbusd_epi32(sum, low[w][c], _mm512_loadu_si512(at));
+                    sum = _mm512_dpbusd_epi32(sum, high[w][c], _mm512_loadu_si512(at + HALF));
+                }
+                const __m512 both = _mm512_mul_ps(scale[w], other);
+                sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), both, sums[m][w]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++)
+        for (int w = 0; w < wide; w++)
+            p->y[(job->first + first + m) * p->n + n + w] =
+                _mm512_reduce_add_ps(sums[m][w]) + (p->bias ? p->bias[n + w] : 0);
+}
+
+#define EACH_ROWS(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+
+INLINE void strip(const Job *job, int64_t from, int64_t to, const int64_t block) {
+    const int64_t rows = job->rounded.rows;
+    const bool two = rows * job->product->k > NEAR;
+    for (int64_t m = 0, left = ceiling(rows, AT_ONCE); m < rows; left--) {
+        const int64_t here = ceiling(rows - m, left);
+        int64_t n = from;
+        switch (here) {
+#define CASE(ROWS)                                                                  \
+    case ROWS:                                                                      \
+        for (; two && n + 2 <= to; n += 2) few_rows(job, n, m, ROWS, 2, block);     \
+        for (; n < to; n++) few_rows(job, n, m, ROWS, 1, block);                    \
+        break;
+            EACH_ROWS(CASE)
+#undef CASE
+        }
+        m += here;
+    }
+}
+
+VNNI static void strip_32(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 32); }
+VNNI static void strip_64(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 64); }
+VNNI static void strip_128(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 128); }
+VNNI static void strip_256(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 256); }
+
+static void multiply_strip(void *data, size_t task) {
+    const Job *job = data;
+    const int64_t from = (int64_t)task * STRIP, n = job->product->n, to = from + STRIP < n ? from + STRIP : n;
+    switch (job->product->block) {
+        case 32: strip_32(job, from, to); break;
+        case 64: strip_64(job, from, to); break;
+        case 128: strip_128(job, from, to); break;
+        default: strip_256(job, from, to);
+    }
+}
+
+/* 16 rows of 16 words, transposed. */
+INLINE void transpose(__m512i r[LANES]) {
+    __m512i t[LANES];
+    for (int i = 0; i < LANES; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < LANES; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+typedef __m512i Panel[2 * LANES][WIDE / LANES]; /* a chunk: words of 4 elements by rows of weights */
+
+INLINE void unpack(const Product *p, int64_t n, int64_t chunk, Panel panel) {
+    const __m512i nibble = _mm512_set1_epi8(15);
+    for (int half = 0; half < WIDE / LANES; half++) {
+        __m512i words[LANES];
+        for (int i = 0; i < LANES; i++) {
+            const int64_t row = n + half * LANES + i, last = p->n - 1;
+            const uint8_t *at = p->weights + (row < last ? row : last) * (p->k / 2) + chunk * HALF;
+            _mm_prefetch(at + SOON, _MM_HINT_T0);
+            words[i] = _mm512_loadu_si512(at);
+        }
+        transpose(words);
+        for (int i = 0; i < LANES; i++) {
+            panel[i][half] = _mm512_and_si512(words[i], nibble);
+            panel[LANES + i][half] = _mm512_and_si512(_mm512_srli_epi16(words[i], 4), nibble);
+        }
+    }
+}
+
+/* Adds the products of `rows` rows of x with a panel of `depth` elements to sums float[., WIDE]. */
+INLINE void tile(const int rows, const int64_t block, const int64_t depth, const Panel *panels, const __m512 (*scales)[2],
+                 const int8_t *values, const float *factors, const int32_t *shifts, int64_t blocks, float *sums) {
+    for (int64_t b = 0; b < depth / block; b++) {
+        __m512i s[TALL][2];
+#pragma GCC unroll 12
+        for (int m = 0; m < rows; m++) s[m][0] = s[m][1] = _mm512_set1_epi32(shifts[m * blocks + b]);
+        for (int64_t c = 0; c < (block < CHUNK ? 1 : block / CHUNK); c++)
+            for (int h = 0; h < 2; h++) {
+                const int64_t from = block < CHUNK ? b * block / 8 : 0, to = block < CHUNK ? from + block / 8 : LANES;
+                const __m512i(*panel)[2] = panels[c] + h * LANES;
+                const int8_t *at = values + c * CHUNK + h * HALF;
+#pragma GCC unroll 4
+                for (int64_t i = from; i < to; i++) {
+                    const __m512i first = panel[i][0], second = panel[i][1];
+#pragma GCC unroll 12
+                    for (int m = 0; m < rows; m++) {
+                        int32_t word;
+                        memcpy(&word, at + m * depth + 4 * i, 4);
+                        const __m512i four = _mm512_set1_epi32(word);
+                        s[m][0] = _mm512_dpbusd_epi32(s[m][0], first, four);
+                        s[m][1] = _mm512_dpbusd_epi32(s[m][1], second, four);
+                    }
+                }
+            }
+#pragma GCC unroll 12
+        for (int m = 0; m < rows; m++)
+            for (int w = 0; w < 2; w++) {
+                float *at = sums + m * WIDE + w * LANES;
+                const __m512 scale = _mm512_mul_ps(scales[b][w], _mm512_set1_ps(factors[m * blocks + b]));
+                _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[m][w]), scale, _mm512_loadu_ps(at)));
+            }
+    }
+}
+
+INLINE void panel(const Job *job, int64_t n, const int64_t block) {
+    const Product *p = job->product;
+    const Rounded *r = &job->rounded;
+    const int64_t blocks = p->k / block, depth = block < CHUNK ? CHUNK : block;
+    Panel panels[2];
+    float sums[MANY * WIDE];
+    __m512 scales[CHUNK / 32][2];
+    memset(sums, 0, r->rows * WIDE * sizeof *sums);
+    for (int64_t at = 0; at < p->k; at += depth) {
+        for (int64_t c = 0; c < depth / CHUNK; c++) unpack(p, n, at / CHUNK + c, panels[c]);
+        for (int64_t b = 0; b < depth / block; b++) {
+            float row[WIDE];
+            for (int64_t i = 0; i < WIDE; i++)
+                row[i] = p->scales[(n + i < p->n ? n + i : p->n - 1) * blocks + at / block + b];
+            scales[b][0] = _mm512_loadu_ps(row), scales[b][1] = _mm512_loadu_ps(row + LANES);
+        }
+        const int8_t *values = r->values + at * r->rows;
+        for (int64_t m = 0; m < r->rows; m += TALL) {
+            const int8_t *v = values + m * depth;
+            const float *f = r->scales + m * blocks + at / block;
+            const int32_t *s = r->shifts + m * blocks + at / block;
+            float *out = sums + m * WIDE;
+            switch (r->rows - m) {
+#define CASE(ROWS) case ROWS: tile(ROWS, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out); break;
+                EACH_ROWS(CASE) CASE(9) CASE(10) CASE(11)
+                default: tile(TALL, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out);
+#undef CASE
+            }
+        }
+    }
+    const int64_t width = p->n - n < WIDE ? p->n - n : WIDE;
+    for (int64_t m = 0; m < r->rows; m++) {
+        float *y = p->y + (job->first + m) * p->n + n;
+        for (int64_t i = 0; i < width; i++) y[i] = sums[m * WIDE + i] + (p->bias ? p->bias[n + i] : 0);
+    }
+}
+
+VNNI static void panel_32(const Job *job, int64_t n) { panel(job, n, 32); }
+VNNI static void panel_64(const Job *job, int64_t n) { panel(job, n, 64); }
+VNNI static void panel_128(const Job *job, int64_t n) { panel(job, n, 128); }
+VNNI static void panel_256(const Job *job, int64_t n) { panel(job, n, 256); }
+
+static void multiply_panel(void *data, size_t task) {
+    const Job *job = data;
+    const int64_t n = (int64_t)task * WIDE;
+    switch (job->product->block) {
+        case 32: panel_32(job, n); break;
+        case 64: panel_64(job, n); break;
+        case 128: panel_128(job, n); break;
+        default: panel_256(job, n);
+    }
+}
+
+/* `bytes` in whole lines of the caches: a vector that lies in two is two loads. */
+static size_t lines(int64_t bytes) { return (size_t)((bytes + LINE - 1) / LINE * LINE); }
+
+bool multiply(const Product *p, Parallel parallel, void *pool) {
+    const bool few = p->rows <= FEW;
+    const int64_t most = p->rows < MANY ? p->rows : MANY, blocks = p->k / p->block;
+    const int64_t shifts = few ? p->k / (p->block < CHUNK ? CHUNK : p->block) * LANES : blocks;
+    const size_t rounded = lines(most * p->k), scaled = lines(most * blocks * 4), summed = lines(most * shifts * 4);
+    char *memory = aligned_alloc(LINE, rounded + scaled + summed);
+    if (!memory) return false;
+    bool done = true;
+    for (int64_t first = 0; done && first < p->rows; first += most) {
+        const int64_t rows = p->rows - first < most ? p->rows - first : most;
+        Rounded r = {(int8_t *)memory, (float *)(memory + rounded), (int32_t *)(memory + rounded + scaled), rows,
+                     p->block < CHUNK ? CHUNK : p->block};
+        Job job = {p, r, first, rows, few};
+        if (few)
+            round_rows(&job, 0);
+        else
+            done = parallel(pool, round_rows, (size_t)ceiling(rows, TOGETHER), &job);
+        done = done && parallel(pool, few ? multiply_strip : multiply_panel,
+                                (size_t)ceiling(p->n, few ? STRIP : WIDE), &job);
+    }
+    free(memory);
+    return done;
+}

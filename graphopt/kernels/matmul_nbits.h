@@ -1,0 +1,23 @@
+/* Products of float rows with weights of 4 bits, on x86-64 with AVX512-VNNI. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* y float[rows, n] = x float[rows, k] times the transpose of scales[., b] * (weights - 8), plus bias.
+ *
+ * weights hold 4 bits, uint8[n, k / block, block / 2], the even element of two in the low half; scales are
+ * float[n, k / block]; bias is float[n] or null. So onnxruntime's MatMulNBits says, and as its kernel does
+ * with accuracy_level 4, x is rounded to int8 by blocks and summed up as integers within one. */
+typedef struct {
+    const float *x, *scales, *bias;
+    const uint8_t *weights;
+    float *y;
+    int64_t rows, k, n, block;
+} Product;
+
+/* Calls task(data, i) for each i below count, in any order, at once or not. False where that fails. */
+typedef bool (*Parallel)(void *pool, void (*task)(void *data, size_t i), size_t count, void *data);
+
+__attribute__((visibility("default"))) bool machine_multiplies(void);
+bool multiply(const Product *product, Parallel parallel, void *pool); /* false: no memory, or parallel failed */
