@@ -1,4 +1,4 @@
-"""Kernels of our own, compiled where graphopt is installed: for what onnxruntime's leave of a machine's speed.
+"""Kernels of our own, compiled at install: for the speed that onnxruntime's leave unused.
 
 A package never depends on them. Where a session is opened on a machine that they are for, nodes that they
 serve are handed to them; everywhere else onnxruntime's own kernels run the same graph.

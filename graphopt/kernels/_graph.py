@@ -31,10 +31,10 @@ def serves(path: Path) -> bool:
 def with_own_kernels(model: onnx.ModelProto) -> bool:
     """Hand the nodes of `model` that our kernels serve to them, in place; whether there are any.
 
-    Those are MatMulNBits of 4 bits without zero points, whose activations may be rounded to int8
-    (accuracy_level 4), float32, with K a multiple of 128 and of the block. Weights, scales and bias have to be
-    initializers of the sizes that the node says. Results are the kernel's of onnxruntime up to the order of
-    sums. Nodes within If, Loop and Scan stay as they are.
+    Those are MatMulNBits of 4 bits in float32, without zero points, whose activations may be rounded to int8
+    (accuracy_level 4), with K a multiple of 128 and of the block; weights, scales and bias initializers
+    of the sizes that the node says. Results are those of onnxruntime's kernel up to the order of sums. Nodes
+    within If, Loop and Scan stay as they are.
     """
     found = list(_served(model.graph))
     for node in found:

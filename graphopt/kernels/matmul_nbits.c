@@ -18,7 +18,7 @@ enum {
     WIDE = 32,       /* rows of weights in a panel */
     TALL = 12,       /* rows of x that meet a panel at once: 24 sums in registers */
     MANY = 256,      /* rows of x that are rounded at a time */
-    AHEAD = 8192,    /* bytes that are asked for before they are needed */
+    AHEAD = 4096,    /* bytes that are asked for before they are needed */
     SOON = 256,
     TOGETHER = 16, /* rows of x in a task that rounds them */
     STRIP = 64,      /* rows of weights in a task of few rows of x */
@@ -278,6 +278,11 @@ INLINE void unpack(const Product *p, int64_t n, int64_t chunk, Panel panel) {
     }
 }
 
+/* As _mm512_dpbusd_epi32, of which gcc copies every sum to another register, at a fifth of the speed. */
+INLINE void accumulate(__m512i *sum, __m512i weights, __m512i values) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
+}
+
 /* Adds the products of `rows` rows of x with a panel of `depth` elements to sums float[., WIDE]. */
 INLINE void tile(const int rows, const int64_t block, const int64_t depth, const Panel *panels, const __m512 (*scales)[2],
                  const int8_t *values, const float *factors, const int32_t *shifts, int64_t blocks, float *sums) {
@@ -298,8 +303,8 @@ INLINE void tile(const int rows, const int64_t block, const int64_t depth, const
                         int32_t word;
                         memcpy(&word, at + m * depth + 4 * i, 4);
                         const __m512i four = _mm512_set1_epi32(word);
-                        s[m][0] = _mm512_dpbusd_epi32(s[m][0], first, four);
-                        s[m][1] = _mm512_dpbusd_epi32(s[m][1], second, four);
+                        accumulate(&s[m][0], first, four);
+                        accumulate(&s[m][1], second, four);
                     }
                 }
             }

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["open_session", "session_of", "session_options"]
 
 _GRAPH = "model.onnx"
+_LARGE = 1 << 28
+"""Bytes of a file that holds its weights itself, which only a copy of them would open."""
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -57,9 +59,9 @@ def session_of(model: onnx.ModelProto, *, threads: int | None = None) -> Any:
 def _for_own_kernels(file: Path, options: Any) -> bytes | None:
     """The graph that calls our kernels, its weights still in their file; None where they serve none of it."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    if library() is None:
+    if library() is None or (file.is_file() and file.stat().st_size > _LARGE):
         return None
     try:
         model = onnx.load(file, load_external_data=False)

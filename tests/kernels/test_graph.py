@@ -1,0 +1,136 @@
+"""Which nodes are handed to our kernels, and when none are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from graphopt import BadInput
+from graphopt.kernels import kernels_name, library, serves, with_own_kernels
+from graphopt.runtime import open_session
+from tests.kernels._products import product
+
+
+def domains(model: onnx.ModelProto) -> list[str]:
+    with_own_kernels(model)
+    return [node.domain for node in model.graph.node]
+
+
+@pytest.mark.parametrize("block", [32, 64, 128, 256])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_product_that_is_served(block: int, bias: bool, tmp_path: Path) -> None:
+    model = product(512, 24, block, bias=bias)
+    onnx.save(model, tmp_path / "model.onnx")
+
+    assert serves(tmp_path / "model.onnx")
+    assert domains(model) == ["graphopt"]
+    assert list(model.graph.node[0].input) == ["x", "w", "scales", *(["bias"] if bias else [])]
+    assert {o.domain: o.version for o in model.opset_import}["graphopt"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bits": 8},
+        {"accuracy_level": 0},
+        {"block_size": 16},
+        {"block_size": 512},
+        {"K": 384},
+        {"N": 25},
+        {"N": 0},
+        {"weight_prepacked": 1},
+        {"w": np.zeros((24, 4, 63), np.uint8)},
+        {"w": np.zeros((24, 4, 64), np.int8)},
+        {"scales": np.ones((24, 4), np.float16)},
+        {"scales": np.ones((23, 4), np.float32)},
+    ],
+    ids=str,
+)
+def test_a_product_that_is_not(changes: dict[str, Any]) -> None:
+    assert domains(product(512, 24, 128, **changes)) == ["com.microsoft"]
+
+
+@pytest.mark.parametrize("k", [64, 192])
+def test_rows_that_are_no_whole_number_of_vectors(k: int) -> None:
+    assert domains(product(k, 24, 64)) == ["com.microsoft"]
+
+
+@pytest.mark.parametrize("place", [3, 4])
+def test_zero_points_and_orders_of_groups(place: int) -> None:
+    model = product(512, 24, 128, bias=True)
+    model.graph.node[0].input[place] = "bias"
+
+    assert domains(model) == ["com.microsoft"]
+
+
+@pytest.mark.parametrize("name", ["w", "scales", "bias"])
+def test_what_a_caller_may_replace(name: str) -> None:
+    model = product(512, 24, 128, bias=True)
+    model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+
+    assert domains(model) == ["com.microsoft"]
+
+
+def test_a_bias_that_is_computed() -> None:
+    model = product(512, 24, 128)
+    model.graph.node[0].input.extend(["", "", "y0"])
+
+    assert domains(model) == ["com.microsoft"]
+
+
+def test_the_environment_may_say_onnxruntime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRAPHOPT_KERNELS", "onnxruntime")
+    onnx.save(product(512, 24, 128), tmp_path / "model.onnx")
+    x = np.random.default_rng(0).standard_normal((1, 512), np.float32)
+
+    assert library() is None
+    assert kernels_name() == "onnxruntime"
+    stock = open_session(tmp_path, own_kernels=False).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(open_session(tmp_path).run(None, {"x": x})[0], stock)
+
+
+def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHOPT_KERNELS", "mine")
+
+    with pytest.raises(BadInput, match="GRAPHOPT_KERNELS=mine"):
+        library()
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+@pytest.mark.parametrize("location", ["../model.onnx.data", "/etc/hostname"])
+def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    model = product(512, 24, 128)
+    onnx.save(
+        model, inner / "model.onnx", save_as_external_data=True, location="model.onnx.data", size_threshold=0
+    )
+    (inner / "model.onnx.data").rename(tmp_path / "model.onnx.data")
+    model = onnx.load(inner / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        tensor.external_data[0].value = location
+    onnx.save(model, inner / "model.onnx")
+
+    with pytest.raises(BadInput, match="cannot load"):
+        open_session(inner / "model.onnx")
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+def test_weights_that_the_file_lacks_are_refused(tmp_path: Path) -> None:
+    onnx.save(
+        product(512, 24, 128),
+        tmp_path / "model.onnx",
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    data = tmp_path / "model.onnx.data"
+    data.write_bytes(data.read_bytes()[:-100])
+
+    with pytest.raises(BadInput, match="cannot load"):
+        open_session(tmp_path)
