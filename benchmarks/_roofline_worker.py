@@ -23,7 +23,7 @@ import onnx
 import onnxruntime as ort
 from _rounds import cache
 
-from graphopt.runtime import Decoder, session_options
+from graphopt.runtime import Decoder, open_session, session_options
 
 SETTLE = 0.2
 """Seconds after which the runtime's threads have stopped spinning."""
@@ -111,7 +111,7 @@ def opened(package: Path, threads: int, *, profile: Path | None = None) -> Any:
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    return ort.InferenceSession(str(package / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    return open_session(package, options=options)
 
 
 def profiled(

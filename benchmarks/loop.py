@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.evaluate import bootstrap
-from graphopt.runtime import Decoder, default_threads, session_options
+from graphopt.runtime import Decoder, default_threads, open_session, session_options
 
 PIECE = 512
 Step = Callable[[], object]
@@ -31,8 +31,6 @@ Step = Callable[[], object]
 
 def opened(folder: Path, *settings: str) -> Any:
     """A session of our own options, but for some."""
-    import onnxruntime as ort
-
     options = session_options()
     for setting in settings:
         match setting:
@@ -46,7 +44,9 @@ def opened(folder: Path, *settings: str) -> Any:
                 options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
             case "denormals as zero":
                 options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    return ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+            case "onnxruntime's kernels" | "prepacked":
+                return open_session(folder, options=options, own_kernels=False)
+    return open_session(folder, options=options)
 
 
 def filled(session: Any, tokens: np.ndarray, past: int, room: int) -> Decoder:
@@ -112,7 +112,7 @@ def ratio(above: np.ndarray, below: np.ndarray) -> str:
 
 def by_options(args: argparse.Namespace, tokens: np.ndarray) -> None:
     room = (args.rounds + 1) * args.count + 2
-    variants = ["", "", "pattern", "no spinning", "no arena", "denormals as zero"]
+    variants = ["", "", "onnxruntime's kernels", "pattern", "no spinning", "no arena", "denormals as zero"]
     steps: dict[str, Step] = {}
     for number, setting in enumerate(variants):
         name = setting or ("ours" if number == 0 else "ours again")
@@ -164,7 +164,7 @@ def by_session(args: argparse.Namespace) -> None:
     print(
         "\n| session | load, times a read | memory, times package + cache | at its peak |\n|---|---|---|---|"
     )
-    variants = [(args.package, setting) for setting in ("", "no arena", "initializers outside")]
+    variants = [(args.package, setting) for setting in ("", "onnxruntime's kernels", "no arena")]
     if args.prepacked is not None:
         variants.append((args.prepacked, "prepacked"))
     for folder, setting in variants:

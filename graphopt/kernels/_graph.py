@@ -14,10 +14,11 @@ __all__ = ["serves", "with_own_kernels"]
 
 _DOMAIN, _OPERATOR = "com.microsoft", "MatMulNBits"
 _OWN_DOMAIN = "graphopt"
-_BLOCKS = (32, 64, 128, 256)
+_BLOCKS = {4: (32, 64, 128, 256), 8: (128, 256)}
 _CHUNK = 128
 _BIAS = 5
 _FLOAT, _UINT8 = 1, 2  # of onnx.TensorProto
+_INT = 2  # of onnx.AttributeProto
 _DEFAULTS = {"bits": 4, "accuracy_level": 0}
 
 
@@ -31,14 +32,16 @@ def serves(path: Path) -> bool:
 def with_own_kernels(model: onnx.ModelProto) -> bool:
     """Hand the nodes of `model` that our kernels serve to them, in place; whether there are any.
 
-    Those are MatMulNBits of 4 bits in float32, without zero points, whose activations may be rounded to int8
-    (accuracy_level 4), with K a multiple of 128 and of the block; weights, scales and bias initializers
+    Those are MatMulNBits of 4 or 8 bits in float32, without zero points, whose activations may be rounded to
+    int8 (accuracy_level 4), with K a multiple of 128 and of the block; weights, scales and bias initializers
     of the sizes that the node says. Results are those of onnxruntime's kernel up to the order of sums. Nodes
     within If, Loop and Scan stay as they are.
     """
     found = list(_served(model.graph))
     for node in found:
         node.domain = _OWN_DOMAIN
+        if all(a.name != "bits" for a in node.attribute):
+            node.attribute.add(name="bits", type=_INT, i=_DEFAULTS["bits"])
         kept = [*node.input[:3], *node.input[_BIAS:]]
         del node.input[:]
         node.input.extend(kept)
@@ -58,14 +61,15 @@ def _served(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 def _is_served(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
     says = _DEFAULTS | {a.name: a.i for a in node.attribute}
     k, n, block = says.get("K", 0), says.get("N", 0), says.get("block_size", 0)
-    if (says["bits"], says["accuracy_level"]) != (4, 4) or says.get("weight_prepacked"):
+    bits = says["bits"]
+    if says["accuracy_level"] != 4 or says.get("weight_prepacked"):
         return False
-    if block not in _BLOCKS or k < 1 or n < 1 or k % max(block, _CHUNK):
+    if block not in _BLOCKS.get(bits, ()) or k < 1 or n < 1 or k % max(block, _CHUNK):
         return False
     names = [*node.input, *[""] * (_BIAS + 1 - len(node.input))]
     if len(names) > _BIAS + 1 or any(names[3:_BIAS]):
         return False
-    wanted = [(names[1], _UINT8, k // 2 * n), (names[2], _FLOAT, k // block * n)]
+    wanted = [(names[1], _UINT8, k * bits // 8 * n), (names[2], _FLOAT, k // block * n)]
     if names[_BIAS]:
         wanted.append((names[_BIAS], _FLOAT, n))
     return all(

@@ -17,20 +17,21 @@ enum {
     NEAR = 28 << 10, /* bytes of x that stay in the nearest cache while weights pass through it */
     WIDE = 32,       /* rows of weights in a panel */
     TALL = 12,       /* rows of x that meet a panel at once: 24 sums in registers */
-    MANY = 256,      /* rows of x that are rounded at a time */
+    MANY = 1024,      /* rows of x that are rounded at a time */
     AHEAD = 4096,    /* bytes that are asked for before they are needed */
     SOON = 256,
     TOGETHER = 16, /* rows of x in a task that rounds them */
     STRIP = 64,      /* rows of weights in a task of few rows of x */
-    ZERO_POINT = 8
+    ZERO_POINT_4 = 8,
+    ZERO_POINT_8 = 128
 };
 
-/* Rows of x as integers. A chunk holds its even elements and then its odd ones, as the low and high halves of
- * its weights' bytes do. */
+/* Rows of x as integers. For weights of 4 bits a chunk holds its even elements and then its odd ones, as the low
+ * and high halves of its weights' bytes do. */
 typedef struct {
     int8_t *values;    /* [k / depth, rows, depth] */
     float *scales;     /* [rows, k / block] */
-    int32_t *shifts;   /* few rows: [rows, k / depth, LANES], many: [rows, k / block]: -8 times sums of values */
+    int32_t *shifts;   /* few rows: [rows, k / depth, LANES], many: [rows, k / block]: sums of values times -zero_point */
     int64_t rows, depth;
 } Rounded;
 
@@ -109,10 +110,13 @@ VNNI static void round_row(const Job *job, int64_t row) {
             _mm512_storeu_si512(plain + i, whole);
         }
         int8_t *out = r->values + (at / r->depth * r->rows + row) * r->depth + at % r->depth;
-        part(_mm512_loadu_si512(plain), _mm512_loadu_si512(plain + HALF), out);
-        const __m512i eights = _mm512_set1_epi8(ZERO_POINT);
-        __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), eights, _mm512_loadu_si512(out));
-        sums = _mm512_dpbusd_epi32(sums, eights, _mm512_loadu_si512(out + HALF));
+        if (p->bits == 4)
+            part(_mm512_loadu_si512(plain), _mm512_loadu_si512(plain + HALF), out);
+        else
+            memcpy(out, plain, CHUNK);
+        const __m512i zero_point = _mm512_set1_epi8((char)(p->bits == 4 ? ZERO_POINT_4 : ZERO_POINT_8));
+        __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), zero_point, _mm512_loadu_si512(out));
+        sums = _mm512_dpbusd_epi32(sums, zero_point, _mm512_loadu_si512(out + HALF));
         if (job->few) {
             int32_t *shifts = r->shifts + (row * p->k + at) / r->depth * LANES;
             const __m512i before = at % r->depth ? _mm512_loadu_si512(shifts) : _mm512_setzero_si512();
@@ -144,10 +148,10 @@ INLINE __m512 spread(const float *scales, const int64_t block) {
 }
 
 /* `wide` rows of weights times `rows` of x from `first`. */
-INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int64_t block) {
+INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits, const int64_t block) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
-    const int64_t blocks = p->k / block, bytes = p->k / 2, depth = block < CHUNK ? CHUNK : block;
+    const int64_t blocks = p->k / block, bytes = p->k * bits / 8, depth = block < CHUNK ? CHUNK : block;
     const int64_t chunks = depth / CHUNK, steps = p->k / depth;
     const __m512i nibble = _mm512_set1_epi8(15);
     __m512 sums[AT_ONCE][2];
@@ -158,16 +162,22 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
     const int8_t *values = r->values + first * depth;
     const int32_t *shifts = r->shifts + first * steps * LANES;
     const float *scales = r->scales + first * blocks;
-    for (int64_t i = 0; i < steps; i++, values += r->rows * depth, weights += depth / 2) {
+    for (int64_t i = 0; i < steps; i++, values += r->rows * depth, weights += depth * bits / 8) {
         __m512i low[2][2], high[2][2];
         __m512 scale[2];
         for (int w = 0; w < wide; w++) {
             for (int64_t c = 0; c < chunks; c++) {
-                const uint8_t *at = weights + w * bytes + c * HALF;
+                const uint8_t *at = weights + w * bytes + c * CHUNK * bits / 8;
                 _mm_prefetch(at + AHEAD, _MM_HINT_T0);
-                const __m512i packed = _mm512_loadu_si512(at);
-                low[w][c] = _mm512_and_si512(packed, nibble);
-                high[w][c] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), nibble);
+                const __m512i first = _mm512_loadu_si512(at);
+                if (bits == 4) {
+                    low[w][c] = _mm512_and_si512(first, nibble);
+                    high[w][c] = _mm512_and_si512(_mm512_srli_epi16(first, 4), nibble);
+                } else {
+                    _mm_prefetch(at + AHEAD + LINE, _MM_HINT_T0);
+                    low[w][c] = first;
+                    high[w][c] = _mm512_loadu_si512(at + LINE);
+                }
             }
             scale[w] = spread(p->scales + (n + w) * blocks + i * depth / block, block);
         }
@@ -196,7 +206,7 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
 
 #define EACH_ROWS(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
 
-INLINE void strip(const Job *job, int64_t from, int64_t to, const int64_t block) {
+INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, const int64_t block) {
     const int64_t rows = job->rounded.rows;
     const bool two = rows * job->product->k > NEAR;
     for (int64_t m = 0, left = ceiling(rows, AT_ONCE); m < rows; left--) {
@@ -205,8 +215,8 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int64_t block)
         switch (here) {
 #define CASE(ROWS)                                                                  \
     case ROWS:                                                                      \
-        for (; two && n + 2 <= to; n += 2) few_rows(job, n, m, ROWS, 2, block);     \
-        for (; n < to; n++) few_rows(job, n, m, ROWS, 1, block);                    \
+        for (; two && n + 2 <= to; n += 2) few_rows(job, n, m, ROWS, 2, bits, block); \
+        for (; n < to; n++) few_rows(job, n, m, ROWS, 1, bits, block);               \
         break;
             EACH_ROWS(CASE)
 #undef CASE
@@ -215,19 +225,22 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int64_t block)
     }
 }
 
-VNNI static void strip_32(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 32); }
-VNNI static void strip_64(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 64); }
-VNNI static void strip_128(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 128); }
-VNNI static void strip_256(const Job *job, int64_t from, int64_t to) { strip(job, from, to, 256); }
+#define KIND(BITS, BLOCK) ((BITS) * 1024 + (BLOCK))
+#define EACH_KIND(CASE) CASE(4, 32) CASE(4, 64) CASE(4, 128) CASE(4, 256) CASE(8, 128) CASE(8, 256)
+
+#define CASE(BITS, BLOCK) \
+    VNNI static void strip_##BITS##_##BLOCK(const Job *job, int64_t from, int64_t to) { strip(job, from, to, BITS, BLOCK); }
+EACH_KIND(CASE)
+#undef CASE
 
 static void multiply_strip(void *data, size_t task) {
     const Job *job = data;
     const int64_t from = (int64_t)task * STRIP, n = job->product->n, to = from + STRIP < n ? from + STRIP : n;
-    switch (job->product->block) {
-        case 32: strip_32(job, from, to); break;
-        case 64: strip_64(job, from, to); break;
-        case 128: strip_128(job, from, to); break;
-        default: strip_256(job, from, to);
+    switch (KIND(job->product->bits, job->product->block)) {
+#define CASE(BITS, BLOCK) \
+    case KIND(BITS, BLOCK): strip_##BITS##_##BLOCK(job, from, to); break;
+        EACH_KIND(CASE)
+#undef CASE
     }
 }
 
@@ -260,22 +273,27 @@ INLINE void transpose(__m512i r[LANES]) {
 
 typedef __m512i Panel[2 * LANES][WIDE / LANES]; /* a chunk: words of 4 elements by rows of weights */
 
-INLINE void unpack(const Product *p, int64_t n, int64_t chunk, Panel panel) {
+INLINE void unpack(const Product *p, int64_t n, int64_t chunk, const int bits, Panel panel) {
     const __m512i nibble = _mm512_set1_epi8(15);
-    for (int half = 0; half < WIDE / LANES; half++) {
-        __m512i words[LANES];
-        for (int i = 0; i < LANES; i++) {
-            const int64_t row = n + half * LANES + i, last = p->n - 1;
-            const uint8_t *at = p->weights + (row < last ? row : last) * (p->k / 2) + chunk * HALF;
-            _mm_prefetch(at + SOON, _MM_HINT_T0);
-            words[i] = _mm512_loadu_si512(at);
+    const int64_t bytes = p->k * bits / 8, last = p->n - 1;
+    for (int half = 0; half < WIDE / LANES; half++)
+        for (int line = 0; line < bits / 4; line++) {
+            __m512i words[LANES];
+            for (int i = 0; i < LANES; i++) {
+                const int64_t row = n + half * LANES + i;
+                const uint8_t *at = p->weights + (row < last ? row : last) * bytes + chunk * CHUNK * bits / 8 + line * LINE;
+                _mm_prefetch(at + SOON, _MM_HINT_T0);
+                words[i] = _mm512_loadu_si512(at);
+            }
+            transpose(words);
+            for (int i = 0; i < LANES; i++)
+                if (bits == 4) {
+                    panel[i][half] = _mm512_and_si512(words[i], nibble);
+                    panel[LANES + i][half] = _mm512_and_si512(_mm512_srli_epi16(words[i], 4), nibble);
+                } else {
+                    panel[line * LANES + i][half] = words[i];
+                }
         }
-        transpose(words);
-        for (int i = 0; i < LANES; i++) {
-            panel[i][half] = _mm512_and_si512(words[i], nibble);
-            panel[LANES + i][half] = _mm512_and_si512(_mm512_srli_epi16(words[i], 4), nibble);
-        }
-    }
 }
 
 /* As _mm512_dpbusd_epi32, of which gcc copies every sum to another register, at a fifth of the speed. */
@@ -318,7 +336,7 @@ INLINE void tile(const int rows, const int64_t block, const int64_t depth, const
     }
 }
 
-INLINE void panel(const Job *job, int64_t n, const int64_t block) {
+INLINE void panel(const Job *job, int64_t n, const int bits, const int64_t block) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t blocks = p->k / block, depth = block < CHUNK ? CHUNK : block;
@@ -327,7 +345,7 @@ INLINE void panel(const Job *job, int64_t n, const int64_t block) {
     __m512 scales[CHUNK / 32][2];
     memset(sums, 0, r->rows * WIDE * sizeof *sums);
     for (int64_t at = 0; at < p->k; at += depth) {
-        for (int64_t c = 0; c < depth / CHUNK; c++) unpack(p, n, at / CHUNK + c, panels[c]);
+        for (int64_t c = 0; c < depth / CHUNK; c++) unpack(p, n, at / CHUNK + c, bits, panels[c]);
         for (int64_t b = 0; b < depth / block; b++) {
             float row[WIDE];
             for (int64_t i = 0; i < WIDE; i++)
@@ -355,19 +373,19 @@ INLINE void panel(const Job *job, int64_t n, const int64_t block) {
     }
 }
 
-VNNI static void panel_32(const Job *job, int64_t n) { panel(job, n, 32); }
-VNNI static void panel_64(const Job *job, int64_t n) { panel(job, n, 64); }
-VNNI static void panel_128(const Job *job, int64_t n) { panel(job, n, 128); }
-VNNI static void panel_256(const Job *job, int64_t n) { panel(job, n, 256); }
+#define CASE(BITS, BLOCK) \
+    VNNI static void panel_##BITS##_##BLOCK(const Job *job, int64_t n) { panel(job, n, BITS, BLOCK); }
+EACH_KIND(CASE)
+#undef CASE
 
 static void multiply_panel(void *data, size_t task) {
     const Job *job = data;
     const int64_t n = (int64_t)task * WIDE;
-    switch (job->product->block) {
-        case 32: panel_32(job, n); break;
-        case 64: panel_64(job, n); break;
-        case 128: panel_128(job, n); break;
-        default: panel_256(job, n);
+    switch (KIND(job->product->bits, job->product->block)) {
+#define CASE(BITS, BLOCK) \
+    case KIND(BITS, BLOCK): panel_##BITS##_##BLOCK(job, n); break;
+        EACH_KIND(CASE)
+#undef CASE
     }
 }
 

@@ -1,19 +1,20 @@
-/* Products of float rows with weights of 4 bits, on x86-64 with AVX512-VNNI. */
+/* Products of float rows with weights of 4 or 8 bits, on x86-64 with AVX512-VNNI. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* y float[rows, n] = x float[rows, k] times the transpose of scales[., b] * (weights - 8), plus bias.
+/* y float[rows, n] = x float[rows, k] times the transpose of scales[., b] * (weights - zero_point), plus bias.
  *
- * weights hold 4 bits, uint8[n, k / block, block / 2], the even element of two in the low half; scales are
- * float[n, k / block]; bias is float[n] or null. So onnxruntime's MatMulNBits says, and as its kernel does
+ * weights have 4 bits and zero point 8, uint8[n, k / block, block / 2], the even element of two in the low half; or
+ * 8 bits and zero point 128, uint8[n, k / block, block]. scales are float[n, k / block]; bias is float[n] or null.
+ * k is a multiple of 128 and of block, which is 128 or 256, and with 4 bits also 32 or 64. So onnxruntime's MatMulNBits says, and as its kernel does
  * with accuracy_level 4, x is rounded to int8 by blocks and summed up as integers within one. */
 typedef struct {
     const float *x, *scales, *bias;
     const uint8_t *weights;
     float *y;
-    int64_t rows, k, n, block;
+    int64_t rows, k, n, bits, block;
 } Product;
 
 /* Calls task(data, i) for each i below count, in any order, at once or not. False where that fails. */

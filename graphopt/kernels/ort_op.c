@@ -76,7 +76,7 @@ typedef struct CustomOp {
 
 typedef struct {
     Api api;
-    int64_t k, n, block;
+    int64_t k, n, bits, block;
 } Kernel;
 
 typedef struct {
@@ -133,7 +133,7 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     TRY(input_count(kernel->api)(context, &count));
     if (count > 3) TRY(input(kernel, context, 3, &bias));
     TRY(output(kernel, context, &rows, &y));
-    const Product product = {x, scales, bias, weights, y, rows, kernel->k, kernel->n, kernel->block};
+    const Product product = {x, scales, bias, weights, y, rows, kernel->k, kernel->n, kernel->bits, kernel->block};
     Pool pool = {kernel->api, context, NULL};
     if (rows && !multiply(&product, in_parallel, &pool))
         return pool.status ? pool.status : create_status(kernel->api)(FAIL, "no memory for the rounded rows");
@@ -145,6 +145,7 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
     Kernel kernel = {.api = api};
     TRY(attribute(api)(info, "K", &kernel.k));
     TRY(attribute(api)(info, "N", &kernel.n));
+    TRY(attribute(api)(info, "bits", &kernel.bits));
     TRY(attribute(api)(info, "block_size", &kernel.block));
     Kernel *made = malloc(sizeof kernel);
     if (!made) return create_status(api)(FAIL, "no memory");

@@ -36,15 +36,21 @@ def session_options(*, threads: int | None = None) -> Any:
 
 
 def open_session(
-    path: str | Path, *, threads: int | None = None, providers: tuple[str, ...] = (), own_kernels: bool = True
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    providers: tuple[str, ...] = (),
+    options: Any = None,
+    own_kernels: bool = True,
 ) -> Any:
     """An `onnxruntime.InferenceSession` of a graph: an .onnx file, or the one in a package folder.
 
-    `providers` defaults to the CPU's. There `graphopt.kernels` run the nodes that they serve, unless
-    `own_kernels` is False. `BadInput` with the runtime's reason where it cannot be loaded.
+    `providers` defaults to the CPU's, `options`, which may be added to, to `session_options`. On the CPU
+    `graphopt.kernels` run the nodes that they serve, unless `own_kernels` is False. `BadInput` with the
+    runtime's reason where it cannot be loaded.
     """
     file = _graph_file(Path(path))
-    options = session_options(threads=threads)
+    options = options or session_options(threads=threads)
     model = None if providers or not own_kernels else _for_own_kernels(file, options)
     return _opened(model or str(file), options, providers, str(file))
 

@@ -14,17 +14,17 @@ Array = NDArray[Any]
 
 
 def product(
-    k: int, n: int, block: int, *, bias: bool = False, seed: int = 0, **changes: Any
+    k: int, n: int, block: int, bits: int = 4, *, bias: bool = False, seed: int = 0, **changes: Any
 ) -> onnx.ModelProto:
-    """x [.., k] times random weights of 4 bits; `changes` are attributes, or initializers by name."""
+    """x [.., k] times random weights of so many bits; `changes` are attributes, or initializers by name."""
     rng = np.random.default_rng(seed)
     constants = {
-        "w": rng.integers(0, 256, (n, k // block, block // 2), np.uint8),
+        "w": rng.integers(0, 256, (n, k // block, block * bits // 8), np.uint8),
         "scales": rng.uniform(0.5, 1.5, (n, k // block)).astype(np.float32),
     }
     if bias:
         constants["bias"] = rng.standard_normal(n).astype(np.float32)
-    says = {"K": k, "N": n, "bits": 4, "block_size": block, "accuracy_level": 4}
+    says = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
     constants |= {name: value for name, value in changes.items() if isinstance(value, np.ndarray)}
     says |= {name: value for name, value in changes.items() if isinstance(value, int)}
     inputs = ["x", "w", "scales", *(["", "", "bias"] if bias else [])]
@@ -53,7 +53,8 @@ def expected(model: onnx.ModelProto, x: Array) -> Array:
     says: Mapping[str, int] = {a.name: a.i for a in model.graph.node[0].attribute}
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     k, n, block = says["K"], says["N"], says["block_size"]
-    packed = constants["w"].reshape(n, k // 2)
-    numbers = np.stack([packed & 15, packed >> 4], -1).reshape(n, k // block, block) - 8.0
+    packed = constants["w"].reshape(n, -1)
+    numbers = np.stack([packed & 15, packed >> 4], -1) - 8.0 if says["bits"] == 4 else packed - 128.0
+    numbers = numbers.reshape(n, k // block, block)
     weights = (numbers * constants["scales"].reshape(n, k // block, 1)).reshape(n, k)
     return rounded(x, block) @ weights.T + constants.get("bias", 0)

@@ -21,10 +21,10 @@ def domains(model: onnx.ModelProto) -> list[str]:
     return [node.domain for node in model.graph.node]
 
 
-@pytest.mark.parametrize("block", [32, 64, 128, 256])
+@pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 64), (4, 128), (4, 256), (8, 128), (8, 256)])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_product_that_is_served(block: int, bias: bool, tmp_path: Path) -> None:
-    model = product(512, 24, block, bias=bias)
+def test_a_product_that_is_served(bits: int, block: int, bias: bool, tmp_path: Path) -> None:
+    model = product(512, 24, block, bits, bias=bias)
     onnx.save(model, tmp_path / "model.onnx")
 
     assert serves(tmp_path / "model.onnx")
@@ -36,7 +36,8 @@ def test_a_product_that_is_served(block: int, bias: bool, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "changes",
     [
-        {"bits": 8},
+        {"bits": 2},
+        {"bits": 8, "w": np.zeros((24, 4, 64), np.uint8)},
         {"accuracy_level": 0},
         {"block_size": 16},
         {"block_size": 512},
@@ -53,6 +54,19 @@ def test_a_product_that_is_served(block: int, bias: bool, tmp_path: Path) -> Non
 )
 def test_a_product_that_is_not(changes: dict[str, Any]) -> None:
     assert domains(product(512, 24, 128, **changes)) == ["com.microsoft"]
+
+
+def test_bits_that_are_not_said_are_four() -> None:
+    model = product(512, 24, 128)
+    (bits,) = (a for a in model.graph.node[0].attribute if a.name == "bits")
+    model.graph.node[0].attribute.remove(bits)
+
+    assert domains(model) == ["graphopt"]
+    assert {a.name: a.i for a in model.graph.node[0].attribute}["bits"] == 4
+
+
+def test_eight_bits_in_small_blocks() -> None:
+    assert domains(product(512, 24, 64, 8)) == ["com.microsoft"]
 
 
 @pytest.mark.parametrize("k", [64, 192])

@@ -1,4 +1,4 @@
-"""Our products of 4-bit weights against the definition, and against onnxruntime's kernel."""
+"""Our products of quantized weights against the definition, and against onnxruntime's kernel."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tests.kernels._products import expected, product
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
 
+KINDS = [(4, 32), (4, 64), (4, 128), (4, 256), (8, 128), (8, 256)]
 CLOSE = 1e-5
 """Of the largest result: float32 sums of up to a few thousand terms, in another order."""
 
@@ -34,7 +35,7 @@ def run(session: Any, x: Any) -> Any:
     return session.run(["y"], {"x": x})[0]
 
 
-@pytest.mark.parametrize("block", [32, 64, 128, 256])
+@pytest.mark.parametrize(("bits", "block"), KINDS)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     rows=st.integers(1, 40) | st.sampled_from([255, 256, 257, 300]),
@@ -44,10 +45,10 @@ def run(session: Any, x: Any) -> Any:
     seed=st.integers(0, 1000),
 )
 def test_results_are_the_definitions(
-    block: int, rows: int, chunks: int, n: int, bias: bool, seed: int
+    bits: int, block: int, rows: int, chunks: int, n: int, bias: bool, seed: int
 ) -> None:
     k = chunks * max(block, 128)
-    model = product(k, n, block, bias=bias, seed=seed)
+    model = product(k, n, block, bits, bias=bias, seed=seed)
     x = normal(rows, k, seed=seed)
 
     wanted = expected(model, x)
@@ -55,10 +56,10 @@ def test_results_are_the_definitions(
     close(run(session_of(model), x), wanted)
 
 
-@pytest.mark.parametrize("block", [32, 64, 128, 256])
+@pytest.mark.parametrize(("bits", "block"), KINDS)
 @pytest.mark.parametrize("rows", [1, 5, 12, 13, 30])
-def test_onnxruntimes_kernel_says_the_same(block: int, rows: int, tmp_path: Path) -> None:
-    model = product(1024, 96, block, bias=True)
+def test_onnxruntimes_kernel_says_the_same(bits: int, block: int, rows: int, tmp_path: Path) -> None:
+    model = product(1024, 96, block, bits, bias=True)
     onnx.save(model, tmp_path / "model.onnx")
     x = normal(rows, 1024)
 
@@ -82,10 +83,11 @@ def test_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
         close(got.reshape(-1, 40), wanted)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("rows", [1, 20])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_stays_one_and_in_its_row(rows: int, bad: float) -> None:
-    model = product(512, 70, 128)
+def test_what_is_no_number_stays_one_and_in_its_row(rows: int, bits: int, bad: float) -> None:
+    model = product(512, 70, 128, bits)
     x = normal(rows + 1, 512)
     x[1:, 300] = bad
     wanted = expected(model, x[:1])

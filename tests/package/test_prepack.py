@@ -53,7 +53,11 @@ def test_the_kernels_of_every_product_have_their_layout(copy: Package) -> None:
     assert all(node.input[1] in stored for node in products)
 
 
-def test_it_answers_bit_for_bit_what_the_package_answers(package: Package, copy: Package) -> None:
+@pytest.mark.parametrize("kernels", ["graphopt", "onnxruntime"])
+def test_it_answers_bit_for_bit_what_the_package_answers(
+    package: Package, copy: Package, kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHOPT_KERNELS", kernels)
     tokens = np.random.default_rng(0).integers(0, 4096, 24)
     first, second = (Decoder(p.session(), capacity=32) for p in (package, copy))
     np.testing.assert_array_equal(first.append(tokens), second.append(tokens))
@@ -61,8 +65,9 @@ def test_it_answers_bit_for_bit_what_the_package_answers(package: Package, copy:
 
 
 def test_a_layout_that_is_not_what_kernels_want_is_refused(
-    package: Package, copy: Package, tmp_path: Path
+    package: Package, copy: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("GRAPHOPT_KERNELS", "onnxruntime")
     damaged = Package.load(shutil.copytree(copy.path, tmp_path / "damaged"))
     data = damaged.path / "model.onnx.data"
     content = bytearray(data.read_bytes())
