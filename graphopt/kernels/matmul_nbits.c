@@ -17,7 +17,7 @@ enum {
     NEAR = 28 << 10, /* bytes of x that stay in the nearest cache while weights pass through it */
     WIDE = 32,       /* rows of weights in a panel */
     TALL = 12,       /* rows of x that meet a panel at once: 24 sums in registers */
-    MANY = 1024,      /* rows of x that are rounded at a time */
+    MANY = 512,      /* rows of x that are rounded at a time */
     AHEAD = 4096,    /* bytes that are asked for before they are needed */
     SOON = 256,
     TOGETHER = 16, /* rows of x in a task that rounds them */
