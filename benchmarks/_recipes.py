@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import peers
@@ -24,8 +24,8 @@ Command = Callable[[Path, Path], list[str]]
 class Recipe:
     """`make` gives the command that makes a folder from a checkpoint; without it the checkpoint is run.
 
-    `slug` names the folder, `file` what in it is run, by the script `worker` in `python`. `alone`: with the
-    engine's own number of threads. `uses`: sources whose change means to make it anew. `whole` makes
+    `slug` names the folder, `file` what in it is run, by the script `worker` in `python`, with `environment`.
+    `alone`: with the engine's own number of threads. `uses`: sources whose change means to make it anew. `whole` makes
     what accuracy is measured on, where that is another: with the logits of every position, say.
     """
 
@@ -35,6 +35,7 @@ class Recipe:
     make: Command | None = None
     file: str = ""
     python: Path = Path(sys.executable)
+    environment: tuple[str, ...] = ()
     alone: bool = False
     uses: tuple[Path, ...] = ()
     whole: Command | None = None
@@ -69,10 +70,10 @@ class Recipe:
     def peer(self, model: Path, threads: int, *, prompt: int, new: int, batch: int) -> Peer:
         worker = HERE / self.worker
         options = {"prompt": prompt, "new": new, "batch": batch, "threads": 0 if self.alone else threads}
-        command = [str(self.python), str(worker), str(model)]
+        command = ["env", *self.environment, str(self.python), str(worker), str(model)]
         command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
         made = stamp(worker, HERE / "_measure.py", model, *self.uses)
-        return Peer(self.name, tuple(command), f"{made} {' '.join(command[3:])}")
+        return Peer(self.name, tuple(command), f"{made} {' '.join(command[len(self.environment) + 4 :])}")
 
 
 def graphopt(recipe: str, *settings: str, validate: bool = False) -> Command:
@@ -135,6 +136,11 @@ def ours(name: str, recipe: str, block: int = 0) -> Recipe:
 GRAPHOPT = ours("graphopt int4", "int4")
 RECIPES = (
     GRAPHOPT,
+    replace(
+        GRAPHOPT,
+        name="graphopt int4, onnxruntime's kernels",
+        environment=("GRAPHOPT_KERNELS=onnxruntime",),
+    ),
     *(ours(f"graphopt int4, block {block}", "int4", block) for block in (128, 256)),
     ours("graphopt, int8 cache", "int4-kv8"),
     Recipe("llama.cpp Q4_0", "gguf", _LLAMA, gguf, "Q4_0.gguf", peers.python("llama"), uses=_GGUF),

@@ -147,14 +147,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
+_MADE = {".pyc", ".so"}
+
+
 def stamp(*roots: Path) -> str:
     """Twelve digits that change when a file under `roots` does: a source's text, another's size or time."""
     digest = hashlib.sha256()
     for root in roots:
-        for path in sorted(p for p in [root, *root.rglob("*")] if p.is_file() and p.suffix != ".pyc"):
+        for path in sorted(p for p in [root, *root.rglob("*")] if p.is_file() and p.suffix not in _MADE):
             state = path.stat()
             digest.update(str(path.relative_to(root.parent)).encode())
-            source = path.suffix in {".py", ".toml"}
+            source = path.suffix in {".py", ".toml", ".c", ".h"}
             digest.update(path.read_bytes() if source else f"{state.st_size} {state.st_mtime_ns}".encode())
     return digest.hexdigest()[:12]
 
