@@ -25,8 +25,8 @@ class Recipe:
     """`make` gives the command that makes a folder from a checkpoint; without it the checkpoint is run.
 
     `slug` names the folder, `file` what in it is run, by the script `worker` in `python`, with `environment`.
-    `alone`: with the engine's own number of threads. `uses`: sources whose change means to make it anew. `whole` makes
-    what accuracy is measured on, where that is another: with the logits of every position, say.
+    `alone`: with the engine's own number of threads. `uses`: sources whose change means to make it anew.
+    `whole` makes what accuracy is measured on, where that is another: with the logits of every position, say.
     """
 
     name: str
