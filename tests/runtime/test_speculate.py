@@ -219,3 +219,18 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float, support: int
     kept = np.where(chances >= np.sort(chances)[-support], chances, 0)
 
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 4000, kept / kept.sum(), atol=0.03)
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 8.0])
+@pytest.mark.parametrize("top_p", [0.3, 0.95, 0.9999])
+def test_a_large_vocabulary_is_drawn_from_as_if_it_were_sorted(spread: float, top_p: float) -> None:
+    logits = np.random.default_rng(0).normal(0, spread, (8, 5000)).astype(np.float32)
+    drawn = chooser(Sampling(temperature=0.7, top_p=top_p, seed=3), lambda: 8)(logits)
+
+    for place, (row, token) in enumerate(zip(logits, drawn, strict=True), start=1):
+        order = np.argsort(-row.astype(np.float64), kind="stable")
+        chances = np.exp((row[order].astype(np.float64) - row.max()) / 0.7)
+        mass = np.cumsum(chances)
+        kept = mass[: int(np.searchsorted(mass, top_p * chances.sum())) + 1]
+        number = np.random.default_rng((3, place)).random() * kept[-1]
+        assert token == order[np.searchsorted(kept, number, side="right")]
