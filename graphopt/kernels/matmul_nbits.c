@@ -19,26 +19,27 @@ enum {
     TALL = 12,       /* rows of x that meet a panel at once: 24 sums in registers */
     MANY = 512,      /* rows of x that are rounded at a time */
     AHEAD = 4096,    /* bytes that are asked for before they are needed */
-    SOON = 256,
-    TOGETHER = 16, /* rows of x in a task that rounds them */
+    SOON = 256,      /* bytes of each of the rows that become a panel */
+    TOGETHER = 16,   /* rows of x in a task that rounds them */
     STRIP = 64,      /* rows of weights in a task of few rows of x */
     ZERO_POINT_4 = 8,
     ZERO_POINT_8 = 128
 };
 
-/* Rows of x as integers. For weights of 4 bits a chunk holds its even elements and then its odd ones, as the low
- * and high halves of its weights' bytes do. */
+/* Rows of x as integers. For weights of 4 bits a chunk holds its even elements and then its odd ones, as the
+ * low and high halves of its weights' bytes do. */
 typedef struct {
-    int8_t *values;    /* [k / depth, rows, depth] */
-    float *scales;     /* [rows, k / block] */
-    int32_t *shifts;   /* few rows: [rows, k / depth, LANES], many: [rows, k / block]: sums of values times -zero_point */
+    int8_t *values;  /* [k / depth, rows, depth] */
+    float *scales;   /* [rows, k / block] */
+    int32_t *shifts; /* few rows: [rows, k / depth, LANES], many: [rows, k / block]: sums of values times
+                        -zero_point */
     int64_t rows, depth;
 } Rounded;
 
 typedef struct {
     const Product *product;
     Rounded rounded;
-    int64_t first, count;
+    int64_t first; /* the row of x that rounded begins with */
     bool few;
 } Job;
 
@@ -61,7 +62,8 @@ INLINE void part(__m512i a, __m512i b, int8_t *out) {
     _mm512_storeu_si512(out + HALF, _mm512_permutexvar_epi64(order, odd));
 }
 
-INLINE __m512i four_rounded(const float *x, __m512 inverse) {
+/* 64 numbers as int8, those between two integers to the even one. */
+INLINE __m512i to_int8(const float *x, __m512 inverse) {
     __m512i out = _mm512_setzero_si512();
     for (int i = 0; i < 4; i++) {
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * LANES), inverse));
@@ -87,9 +89,11 @@ VNNI static void round_row(const Job *job, int64_t row) {
         if (at % block == 0) {
             const int64_t here = block < CHUNK ? CHUNK / block : 1;
             for (int64_t b = 0; b < here; b++) {
-                __m512i most = _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
+                __m512i most =
+                    _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
                 for (int64_t i = 0; i < block; i += LANES)
-                    most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_loadu_si512(x + b * block + i), no_sign));
+                    most = _mm512_max_epi32(most,
+                                            _mm512_and_si512(_mm512_loadu_si512(x + b * block + i), no_sign));
                 const int32_t bits = _mm512_reduce_max_epi32(most);
                 float largest;
                 memcpy(&largest, &bits, sizeof largest);
@@ -100,12 +104,12 @@ VNNI static void round_row(const Job *job, int64_t row) {
             __m512i whole;
             if (block == 32) {
                 const float a = scales[(at + i) / 32], b = scales[(at + i) / 32 + 1];
-                const __m512i first = four_rounded(x + i, _mm512_set1_ps(a ? 1 / a : 0));
-                const __m512i second = four_rounded(x + i, _mm512_set1_ps(b ? 1 / b : 0));
+                const __m512i first = to_int8(x + i, _mm512_set1_ps(a ? 1 / a : 0));
+                const __m512i second = to_int8(x + i, _mm512_set1_ps(b ? 1 / b : 0));
                 whole = _mm512_mask_mov_epi64(first, 0xf0, second);
             } else {
                 const float a = scales[(at + i) / block];
-                whole = four_rounded(x + i, _mm512_set1_ps(a ? 1 / a : 0));
+                whole = to_int8(x + i, _mm512_set1_ps(a ? 1 / a : 0));
             }
             _mm512_storeu_si512(plain + i, whole);
         }
@@ -133,6 +137,8 @@ VNNI static void round_row(const Job *job, int64_t row) {
     }
 }
 
+_Static_assert(FEW <= TOGETHER, "few rows are rounded by one task");
+
 static void round_rows(void *data, size_t task) {
     const Job *job = data;
     const int64_t from = (int64_t)task * TOGETHER, to = from + TOGETHER;
@@ -148,7 +154,8 @@ INLINE __m512 spread(const float *scales, const int64_t block) {
 }
 
 /* `wide` rows of weights times `rows` of x from `first`. */
-INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits, const int64_t block) {
+INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
+                     const int64_t block) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t blocks = p->k / block, bytes = p->k * bits / 8, depth = block < CHUNK ? CHUNK : block;
@@ -213,10 +220,10 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, cons
         const int64_t here = ceiling(rows - m, left);
         int64_t n = from;
         switch (here) {
-#define CASE(ROWS)                                                                  \
-    case ROWS:                                                                      \
+#define CASE(ROWS)                                                                    \
+    case ROWS:                                                                        \
         for (; two && n + 2 <= to; n += 2) few_rows(job, n, m, ROWS, 2, bits, block); \
-        for (; n < to; n++) few_rows(job, n, m, ROWS, 1, bits, block);               \
+        for (; n < to; n++) few_rows(job, n, m, ROWS, 1, bits, block);                \
         break;
             EACH_ROWS(CASE)
 #undef CASE
@@ -228,8 +235,10 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, cons
 #define KIND(BITS, BLOCK) ((BITS) * 1024 + (BLOCK))
 #define EACH_KIND(CASE) CASE(4, 32) CASE(4, 64) CASE(4, 128) CASE(4, 256) CASE(8, 128) CASE(8, 256)
 
-#define CASE(BITS, BLOCK) \
-    VNNI static void strip_##BITS##_##BLOCK(const Job *job, int64_t from, int64_t to) { strip(job, from, to, BITS, BLOCK); }
+#define CASE(BITS, BLOCK)                                                               \
+    VNNI static void strip_##BITS##_##BLOCK(const Job *job, int64_t from, int64_t to) { \
+        strip(job, from, to, BITS, BLOCK);                                              \
+    }
 EACH_KIND(CASE)
 #undef CASE
 
@@ -237,8 +246,10 @@ static void multiply_strip(void *data, size_t task) {
     const Job *job = data;
     const int64_t from = (int64_t)task * STRIP, n = job->product->n, to = from + STRIP < n ? from + STRIP : n;
     switch (KIND(job->product->bits, job->product->block)) {
-#define CASE(BITS, BLOCK) \
-    case KIND(BITS, BLOCK): strip_##BITS##_##BLOCK(job, from, to); break;
+#define CASE(BITS, BLOCK)                      \
+    case KIND(BITS, BLOCK):                    \
+        strip_##BITS##_##BLOCK(job, from, to); \
+        break;
         EACH_KIND(CASE)
 #undef CASE
     }
@@ -281,7 +292,8 @@ INLINE void unpack(const Product *p, int64_t n, int64_t chunk, const int bits, P
             __m512i words[LANES];
             for (int i = 0; i < LANES; i++) {
                 const int64_t row = n + half * LANES + i;
-                const uint8_t *at = p->weights + (row < last ? row : last) * bytes + chunk * CHUNK * bits / 8 + line * LINE;
+                const uint8_t *at =
+                    p->weights + (row < last ? row : last) * bytes + chunk * CHUNK * bits / 8 + line * LINE;
                 _mm_prefetch(at + SOON, _MM_HINT_T0);
                 words[i] = _mm512_loadu_si512(at);
             }
@@ -296,21 +308,24 @@ INLINE void unpack(const Product *p, int64_t n, int64_t chunk, const int bits, P
         }
 }
 
-/* As _mm512_dpbusd_epi32, of which gcc copies every sum to another register, at a fifth of the speed. */
+/* As _mm512_dpbusd_epi32, around which gcc copies every sum to another register: that costs a fifth of the
+ * speed. */
 INLINE void accumulate(__m512i *sum, __m512i weights, __m512i values) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
 }
 
 /* Adds the products of `rows` rows of x with a panel of `depth` elements to sums float[., WIDE]. */
-INLINE void tile(const int rows, const int64_t block, const int64_t depth, const Panel *panels, const __m512 (*scales)[2],
-                 const int8_t *values, const float *factors, const int32_t *shifts, int64_t blocks, float *sums) {
+INLINE void tile(const int rows, const int64_t block, const int64_t depth, const Panel *panels,
+                 const __m512 (*scales)[2], const int8_t *values, const float *factors, const int32_t *shifts,
+                 int64_t blocks, float *sums) {
     for (int64_t b = 0; b < depth / block; b++) {
         __m512i s[TALL][2];
 #pragma GCC unroll 12
         for (int m = 0; m < rows; m++) s[m][0] = s[m][1] = _mm512_set1_epi32(shifts[m * blocks + b]);
         for (int64_t c = 0; c < (block < CHUNK ? 1 : block / CHUNK); c++)
             for (int h = 0; h < 2; h++) {
-                const int64_t from = block < CHUNK ? b * block / 8 : 0, to = block < CHUNK ? from + block / 8 : LANES;
+                const int64_t from = block < CHUNK ? b * block / 8 : 0,
+                              to = block < CHUNK ? from + block / 8 : LANES;
                 const __m512i(*panel)[2] = panels[c] + h * LANES;
                 const int8_t *at = values + c * CHUNK + h * HALF;
 #pragma GCC unroll 4
@@ -331,7 +346,8 @@ INLINE void tile(const int rows, const int64_t block, const int64_t depth, const
             for (int w = 0; w < 2; w++) {
                 float *at = sums + m * WIDE + w * LANES;
                 const __m512 scale = _mm512_mul_ps(scales[b][w], _mm512_set1_ps(factors[m * blocks + b]));
-                _mm512_storeu_ps(at, _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[m][w]), scale, _mm512_loadu_ps(at)));
+                _mm512_storeu_ps(at,
+                                 _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[m][w]), scale, _mm512_loadu_ps(at)));
             }
     }
 }
@@ -359,9 +375,13 @@ INLINE void panel(const Job *job, int64_t n, const int bits, const int64_t block
             const int32_t *s = r->shifts + m * blocks + at / block;
             float *out = sums + m * WIDE;
             switch (r->rows - m) {
-#define CASE(ROWS) case ROWS: tile(ROWS, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out); break;
-                EACH_ROWS(CASE) CASE(9) CASE(10) CASE(11)
-                default: tile(TALL, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out);
+#define CASE(ROWS)                                                                                         \
+    case ROWS:                                                                                             \
+        tile(ROWS, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out); \
+        break;
+                EACH_ROWS(CASE)
+                CASE(9) CASE(10) CASE(11) default : tile(TALL, block, depth, (const Panel *)panels,
+                                                         (const __m512(*)[2])scales, v, f, s, blocks, out);
 #undef CASE
             }
         }
@@ -382,8 +402,10 @@ static void multiply_panel(void *data, size_t task) {
     const Job *job = data;
     const int64_t n = (int64_t)task * WIDE;
     switch (KIND(job->product->bits, job->product->block)) {
-#define CASE(BITS, BLOCK) \
-    case KIND(BITS, BLOCK): panel_##BITS##_##BLOCK(job, n); break;
+#define CASE(BITS, BLOCK)               \
+    case KIND(BITS, BLOCK):             \
+        panel_##BITS##_##BLOCK(job, n); \
+        break;
         EACH_KIND(CASE)
 #undef CASE
     }
@@ -396,15 +418,16 @@ bool multiply(const Product *p, Parallel parallel, void *pool) {
     const bool few = p->rows <= FEW;
     const int64_t most = p->rows < MANY ? p->rows : MANY, blocks = p->k / p->block;
     const int64_t shifts = few ? p->k / (p->block < CHUNK ? CHUNK : p->block) * LANES : blocks;
-    const size_t rounded = lines(most * p->k), scaled = lines(most * blocks * 4), summed = lines(most * shifts * 4);
+    const size_t rounded = lines(most * p->k), scaled = lines(most * blocks * 4),
+                 summed = lines(most * shifts * 4);
     char *memory = aligned_alloc(LINE, rounded + scaled + summed);
     if (!memory) return false;
     bool done = true;
     for (int64_t first = 0; done && first < p->rows; first += most) {
         const int64_t rows = p->rows - first < most ? p->rows - first : most;
-        Rounded r = {(int8_t *)memory, (float *)(memory + rounded), (int32_t *)(memory + rounded + scaled), rows,
-                     p->block < CHUNK ? CHUNK : p->block};
-        Job job = {p, r, first, rows, few};
+        Rounded r = {(int8_t *)memory, (float *)(memory + rounded), (int32_t *)(memory + rounded + scaled),
+                     rows, p->block < CHUNK ? CHUNK : p->block};
+        Job job = {p, r, first, few};
         if (few)
             round_rows(&job, 0);
         else

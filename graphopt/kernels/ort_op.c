@@ -1,7 +1,7 @@
 /* MatMulNBits for onnxruntime, as operator graphopt::MatMulNBits(A, B, scales[, bias]).
  *
- * onnxruntime's wheel brings no headers. Its C interface is a table of functions to which entries are only ever
- * added, so what is used of it is declared here, by its place in the table. */
+ * onnxruntime's wheel brings no headers. Its C interface is a table of functions to which entries are only
+ * ever added, so what is used of it is declared here, by its place in the table. */
 #include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ typedef struct {
 
 enum { API = 17, FLOAT = 1, UINT8 = 2, REQUIRED = 0, OPTIONAL = 1, FAIL = 1 };
 
-#define FUNCTION(api, place, result, ...) ((result(*)(__VA_ARGS__))(api)[place])
+#define FUNCTION(api, place, result, ...) ((result (*)(__VA_ARGS__))(api)[place])
 #define create_status(api) FUNCTION(api, 0, OrtStatus *, int, const char *)
 #define create_domain(api) FUNCTION(api, 26, OrtStatus *, const char *, OrtCustomOpDomain **)
 #define domain_add(api) FUNCTION(api, 27, OrtStatus *, OrtCustomOpDomain *, const void *)
@@ -39,13 +39,14 @@ enum { API = 17, FLOAT = 1, UINT8 = 2, REQUIRED = 0, OPTIONAL = 1, FAIL = 1 };
 #define get_output(api) \
     FUNCTION(api, 91, OrtStatus *, OrtKernelContext *, size_t, const int64_t *, size_t, OrtValue **)
 #define release_info(api) FUNCTION(api, 99, void, OrtInfo *)
-#define parallel_for(api) \
-    FUNCTION(api, 274, OrtStatus *, const OrtKernelContext *, void (*)(void *, size_t), size_t, size_t, void *)
+#define parallel_for(api)                                                                               \
+    FUNCTION(api, 274, OrtStatus *, const OrtKernelContext *, void (*)(void *, size_t), size_t, size_t, \
+             void *)
 
-#define TRY(call)                        \
-    do {                                 \
-        OrtStatus *status_ = (call);     \
-        if (status_) return status_;     \
+#define TRY(call)                    \
+    do {                             \
+        OrtStatus *status_ = (call); \
+        if (status_) return status_; \
     } while (0)
 
 /* The members that version 17 of the interface has. */
@@ -110,7 +111,8 @@ static OrtStatus *output(const Kernel *kernel, OrtKernelContext *context, int64_
     TRY(get_input(api)(context, 0, &x));
     TRY(tensor_info(api)(x, &info));
     OrtStatus *status = dimensions_count(api)(info, &count);
-    if (!status && (count < 1 || count > MOST_DIMENSIONS)) status = create_status(api)(FAIL, "too many dimensions");
+    if (!status && (count < 1 || count > MOST_DIMENSIONS))
+        status = create_status(api)(FAIL, "too many dimensions");
     if (!status) status = dimensions(api)(info, shape, count);
     release_info(api)(info);
     if (status) return status;
@@ -133,7 +135,8 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     TRY(input_count(kernel->api)(context, &count));
     if (count > 3) TRY(input(kernel, context, 3, &bias));
     TRY(output(kernel, context, &rows, &y));
-    const Product product = {x, scales, bias, weights, y, rows, kernel->k, kernel->n, kernel->bits, kernel->block};
+    const Product product = {x,    scales,    bias,      weights,      y,
+                             rows, kernel->k, kernel->n, kernel->bits, kernel->block};
     Pool pool = {kernel->api, context, NULL};
     if (rows && !multiply(&product, in_parallel, &pool))
         return pool.status ? pool.status : create_status(kernel->api)(FAIL, "no memory for the rounded rows");
@@ -182,9 +185,10 @@ static const CustomOp MATMUL_NBITS = {.version = API,
                                       .first_version = first_version,
                                       .last_version = last_version};
 
-/* What `SessionOptions.register_custom_ops_library` calls. The domain is made once and never released: sessions
- * refer to it. */
-__attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options, const OrtApiBase *base) {
+/* What `SessionOptions.register_custom_ops_library` calls. The domain is made once and never released:
+ * sessions refer to it. */
+__attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options,
+                                                                    const OrtApiBase *base) {
     static OrtCustomOpDomain *domain;
     const Api api = base->api(API);
     if (!domain) {
