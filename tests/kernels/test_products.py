@@ -109,6 +109,15 @@ def test_zeros_and_the_smallest_numbers(rows: int) -> None:
     close(run(session_of(model), x), wanted)
 
 
+@pytest.mark.parametrize("threads", [1, 3, 8])
+@pytest.mark.parametrize("rows", [1, 10, 40])
+def test_results_do_not_depend_on_threads(rows: int, threads: int) -> None:
+    x = normal(rows, 1024)
+    one = run(session_of(product(1024, 1000, 128), threads=1), x)
+
+    np.testing.assert_array_equal(run(session_of(product(1024, 1000, 128), threads=threads), x), one)
+
+
 def test_a_session_may_be_called_by_several_threads_at_once() -> None:
     model = product(2048, 512, 256)
     inputs = [normal(1 + seed % 20, 2048, seed=seed) for seed in range(40)]
