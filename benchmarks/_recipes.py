@@ -70,10 +70,10 @@ class Recipe:
     def peer(self, model: Path, threads: int, *, prompt: int, new: int, batch: int) -> Peer:
         worker = HERE / self.worker
         options = {"prompt": prompt, "new": new, "batch": batch, "threads": 0 if self.alone else threads}
-        command = ["env", *self.environment, str(self.python), str(worker), str(model)]
-        command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        chosen = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        command = ["env", *self.environment, str(self.python), str(worker), str(model), *chosen]
         made = stamp(worker, HERE / "_measure.py", model, *self.uses)
-        return Peer(self.name, tuple(command), f"{made} {' '.join(command[len(self.environment) + 4 :])}")
+        return Peer(self.name, tuple(command), f"{made} {' '.join([*self.environment, *chosen])}")
 
 
 def graphopt(recipe: str, *settings: str, validate: bool = False) -> Command:

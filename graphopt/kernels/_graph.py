@@ -10,23 +10,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["serves", "with_own_kernels"]
+__all__ = ["own_graph", "with_own_kernels"]
 
 _DOMAIN, _OPERATOR = "com.microsoft", "MatMulNBits"
 _OWN_DOMAIN = "graphopt"
 _BLOCKS = {4: (32, 64, 128, 256), 8: (128, 256)}
 _CHUNK = 128
+_LARGE = 1 << 28
 _BIAS = 5
 _FLOAT, _UINT8 = 1, 2  # of onnx.TensorProto
 _INT = 2  # of onnx.AttributeProto
 _DEFAULTS = {"bits": 4, "accuracy_level": 0}
 
 
-def serves(path: Path) -> bool:
-    """Whether a node of the .onnx file at `path` is one that our kernels would run."""
-    import onnx
+def own_graph(path: Path) -> onnx.ModelProto | None:
+    """The graph at `path` with nodes that our kernels serve handed to them, its weights still in their file.
 
-    return any(True for _ in _served(onnx.load(path, load_external_data=False).graph))
+    None where there are none, the file holds large weights itself, which would have to be copied, or it is
+    damaged: onnxruntime says how.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        if path.stat().st_size > _LARGE:
+            return None
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError):
+        return None
+    return model if with_own_kernels(model) else None
 
 
 def with_own_kernels(model: onnx.ModelProto) -> bool:

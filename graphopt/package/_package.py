@@ -177,11 +177,12 @@ class Package:
     def in_own_loop(self) -> bool:
         """Whether text is generated in our own loop: onnxruntime-genai copies a quantized cache with every
         token, and cannot call `graphopt.kernels`."""
-        from graphopt.kernels import library, serves
+        from graphopt.kernels import library, own_graph
 
-        if self.manifest.quantized_cache:
-            return True
-        return library() is not None and serves(self.path / self.manifest.graphs["model"].file)
+        graph = self.manifest.graphs.get("model")
+        if graph is None or self.manifest.quantized_cache:
+            return graph is not None
+        return library() is not None and own_graph(self.path / graph.file) is not None
 
     def _answer(self, prompt: str, count: int, threads: int | None) -> Iterator[str]:
         from graphopt._texts import Tokenizer

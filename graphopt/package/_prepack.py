@@ -1,10 +1,9 @@
 """A copy of a package that holds its weights twice: as they are, and as kernels of this machine want them.
 
-onnxruntime's kernels lay weights out whenever a session starts, in memory of the process (those of
-`graphopt.kernels` read them as they are). Where that layout is stored
-beside them it is still computed, but only compared, piece by piece: what is kept is the file's, mapped. So
-sessions start sooner and processes share the memory. onnxruntime refuses a layout that is damaged, or not
-what the kernels of the machine want.
+onnxruntime's kernels lay weights out whenever a session starts, in memory of the process; those of
+`graphopt.kernels` read them as they are. Where that layout is stored beside them it is still computed, but
+only compared, piece by piece: what is kept is the file's, mapped. So sessions start sooner and processes
+share the memory. onnxruntime refuses a layout that is damaged, or not what the kernels of the machine want.
 """
 
 from __future__ import annotations

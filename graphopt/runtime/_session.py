@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphopt.errors import BadInput
-from graphopt.kernels import library, with_own_kernels
+from graphopt.kernels import library, own_graph, with_own_kernels
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["open_session", "session_of", "session_options"]
 
 _GRAPH = "model.onnx"
-_LARGE = 1 << 28
-"""Bytes of a file that holds its weights itself, which only a copy of them would open."""
 _FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -57,34 +55,21 @@ def open_session(
 
 def session_of(model: onnx.ModelProto, *, threads: int | None = None) -> Any:
     """What `open_session` opens, from a model in memory, which it may change."""
-    options = session_options(threads=threads)
-    _with_own_kernels(model, options)
+    options, own = session_options(threads=threads), library()
+    if own is not None and with_own_kernels(model):
+        options.register_custom_ops_library(str(own))
     return _opened(model.SerializeToString(), options, (), "the model")
 
 
 def _for_own_kernels(file: Path, options: Any) -> bytes | None:
-    """The graph that calls our kernels, its weights still in their file; None where they serve none of it."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    if library() is None or (file.is_file() and file.stat().st_size > _LARGE):
+    """The graph that calls our kernels, if they serve any of it; `options` are then made to fit."""
+    own = library()
+    model = None if own is None else own_graph(file)
+    if model is None:
         return None
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except (OSError, DecodeError):
-        return None  # onnxruntime says what is wrong with it
-    if not _with_own_kernels(model, options):
-        return None
+    options.register_custom_ops_library(str(own))
     options.add_session_config_entry(_FOLDER, str(file.parent))
     return bytes(model.SerializeToString())
-
-
-def _with_own_kernels(model: onnx.ModelProto, options: Any) -> bool:
-    found = library()
-    if found is None or not with_own_kernels(model):
-        return False
-    options.register_custom_ops_library(str(found))
-    return True
 
 
 def _opened(model: str | bytes, options: Any, providers: tuple[str, ...], name: str) -> Any:

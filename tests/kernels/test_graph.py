@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from graphopt import BadInput
-from graphopt.kernels import kernels_name, library, serves, with_own_kernels
+from graphopt.kernels import kernels_name, library, own_graph, with_own_kernels
 from graphopt.runtime import open_session
 from tests.kernels._products import product
 
@@ -27,7 +30,7 @@ def test_a_product_that_is_served(bits: int, block: int, bias: bool, tmp_path: P
     model = product(512, 24, block, bits, bias=bias)
     onnx.save(model, tmp_path / "model.onnx")
 
-    assert serves(tmp_path / "model.onnx")
+    assert own_graph(tmp_path / "model.onnx") is not None
     assert domains(model) == ["graphopt"]
     assert list(model.graph.node[0].input) == ["x", "w", "scales", *(["bias"] if bias else [])]
     assert {o.domain: o.version for o in model.opset_import}["graphopt"] == 1
@@ -106,6 +109,25 @@ def test_the_environment_may_say_onnxruntime(monkeypatch: pytest.MonkeyPatch, tm
     assert kernels_name() == "onnxruntime"
     stock = open_session(tmp_path, own_kernels=False).run(None, {"x": x})[0]
     np.testing.assert_array_equal(open_session(tmp_path).run(None, {"x": x})[0], stock)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a model"])
+def test_what_is_not_a_model_has_none(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+
+    assert own_graph(path) is None
+
+
+def test_it_was_compiled_wherever_it_can_be() -> None:
+    """Without this, kernels that no longer compile would only be missing, and their tests left out."""
+    if shutil.which("cc") is None or platform.machine() != "x86_64":
+        pytest.skip("no compiler for x86-64 here")
+    if "avx512_vnni" not in Path("/proc/cpuinfo").read_text() or "GRAPHOPT_KERNELS" in os.environ:
+        pytest.skip("the processor has no AVX512-VNNI, or another choice was made")
+
+    assert library() is not None
 
 
 def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

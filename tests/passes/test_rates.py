@@ -118,3 +118,10 @@ def test_measuring_runs_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert set(found) == {"128", "256"}
     assert np.isfinite(list(found.values())).all()
+
+
+def test_no_two_weights_that_are_measured_are_equal() -> None:
+    model = RATES._products({"bits": 4, "k": 512, "n": 24, "level": 4}, 128, 1, 3)
+    weights = [v.const_value.numpy() for n, v in model.graph.initializers.items() if n.startswith("w")]
+
+    assert len({weight.tobytes() for weight in weights}) == 3
