@@ -5,6 +5,7 @@ goes on working and only the wheel lacks it.
 """
 
 import platform
+from glob import glob
 
 from setuptools import Extension, find_namespace_packages, setup
 
@@ -33,8 +34,8 @@ def kernels() -> list[Extension]:
     return [
         Extension(
             "graphopt.kernels._compiled",
-            [f"{folder}/ort_op.c", f"{folder}/matmul_nbits.c"],
-            depends=[f"{folder}/matmul_nbits.h"],
+            sorted(glob(f"{folder}/*.c")),
+            depends=sorted(glob(f"{folder}/*.h")),
             extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
             optional=True,
         )

@@ -1,11 +1,9 @@
 #include "matmul_nbits.h"
 
-#include <immintrin.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
-#define INLINE VNNI static inline __attribute__((always_inline))
+#include "avx512.h"
 
 enum {
     CHUNK = 128, /* elements whose weights fill a vector */
@@ -380,8 +378,11 @@ INLINE void panel(const Job *job, int64_t n, const int bits, const int64_t block
         tile(ROWS, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out); \
         break;
                 EACH_ROWS(CASE)
-                CASE(9) CASE(10) CASE(11) default : tile(TALL, block, depth, (const Panel *)panels,
-                                                         (const __m512(*)[2])scales, v, f, s, blocks, out);
+                CASE(9)
+                CASE(10)
+                CASE(11)
+                default : tile(TALL, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s,
+                               blocks, out);
 #undef CASE
             }
         }

@@ -1,8 +1,8 @@
 /* Products of float rows with weights of 4 or 8 bits, on x86-64 with AVX512-VNNI. */
 #pragma once
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
+
+#include "parallel.h"
 
 /* y float[rows, n] = x float[rows, k] times the transpose of scales[., b] * (weights - zero_point), plus
  * bias.
@@ -18,9 +18,6 @@ typedef struct {
     float *y;
     int64_t rows, k, n, bits, block;
 } Product;
-
-/* Calls task(data, i) for each i below count, in any order, at once or not. False where that fails. */
-typedef bool (*Parallel)(void *pool, void (*task)(void *data, size_t i), size_t count, void *data);
 
 __attribute__((visibility("default"))) bool machine_multiplies(void);
 bool multiply(const Product *product, Parallel parallel,

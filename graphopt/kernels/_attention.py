@@ -1,0 +1,112 @@
+"""Which attention over a cache our kernel serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphopt.kernels._known import FLOAT, INT8, Known
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["hand_over_attention"]
+
+_PAST_KEY, _PAST_VALUE, _COS, _SIN = 3, 4, 7, 8
+_K_SCALE, _V_SCALE, _NORMS, _QUERY_SEQLENS, _COUNT = 12, 13, slice(14, 16), 16, 17
+_LANES, _LARGEST = 16, 256
+_OUTPUTS = 3
+_ATTRIBUTES: dict[str, Any] = {
+    "num_heads": 0,
+    "kv_num_heads": 0,
+    "scale": 0.0,
+    "local_window_size": -1,
+    "do_rotary": 0,
+    "k_quant_type": "NONE",
+    "v_quant_type": "NONE",
+    "kv_cache_bit_width": 0,
+    "causal": 1,
+}
+_UNSERVED = {
+    "softcap": 0.0,
+    "rotary_interleaved": 0,
+    "smooth_softmax": 0,
+    "qk_output": 0,
+    "sliding_window_cache": 0,
+}
+
+
+def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
+    """Make `node`, a GroupQueryAttention, the one that our kernel knows, if it serves it; whether it does.
+
+    It does in float32 with a cache, an input of the graph, of float32, or of int8 with a scale a channel;
+    heads of a multiple of 16 up to 256 elements; causal, with or without window, bias, sink and turned
+    positions that are not interleaved.
+    """
+    import onnx
+
+    says = _ATTRIBUTES | _UNSERVED | {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    says = {name: value.decode() if isinstance(value, bytes) else value for name, value in says.items()}
+    names = [*node.input, *[""] * (_COUNT - len(node.input))]
+    kind = known.inputs[names[_PAST_KEY]].elem_type if names[_PAST_KEY] in known.inputs else None
+    if not _is_served(node, names, says, known) or kind is None:
+        return False
+    del node.input[:], node.attribute[:]
+    node.input.extend([*names[: _NORMS.start], names[_QUERY_SEQLENS]])
+    window = max(says["local_window_size"], 0)
+    for name, value in (
+        ("num_heads", says["num_heads"]),
+        ("kv_num_heads", says["kv_num_heads"]),
+        ("local_window_size", window),
+        ("scale", float(says["scale"])),
+    ):
+        node.attribute.append(onnx.helper.make_attribute(name, value))
+    if kind == INT8:
+        node.op_type += "Int8"
+    return True
+
+
+def _is_served(node: onnx.NodeProto, names: list[str], says: dict[str, Any], known: Known) -> bool:
+    if len(names) != _COUNT or any(names[_NORMS]) or len(node.output) > _OUTPUTS or not all(node.output):
+        return False
+    if (
+        says.keys()
+        - _ATTRIBUTES.keys()
+        - _UNSERVED.keys()
+        - {"k_norm_epsilon", "q_norm_epsilon", "qk_norm_epsilon"}
+    ):
+        return False
+    if any(says[name] != value for name, value in _UNSERVED.items()) or says["causal"] != 1:
+        return False
+    heads, kv_heads = says["num_heads"], says["kv_num_heads"]
+    if heads < 1 or kv_heads < 1 or heads % kv_heads or says["local_window_size"] == 0:
+        return False
+    past = [known.inputs.get(name) for name in names[_PAST_KEY : _PAST_VALUE + 1]]
+    if any(one is None or len(one.shape.dim) != 4 for one in past):
+        return False
+    sizes = {one.shape.dim[3].dim_value for one in past if one is not None}
+    kinds = {one.elem_type for one in past if one is not None}
+    if len(sizes) != 1 or len(kinds) != 1:
+        return False
+    (size,), (kind,) = sizes, kinds
+    if not 0 < size <= _LARGEST or size % _LANES:
+        return False
+    tables = names[_COS : _SIN + 1]
+    if says["do_rotary"]:
+        if not all(known.is_constant(name, FLOAT) for name in tables):
+            return False
+    elif any(tables):
+        return False
+    return _is_cache_served(kind, says, names, kv_heads * size, known)
+
+
+def _is_cache_served(kind: int, says: dict[str, Any], names: list[str], channels: int, known: Known) -> bool:
+    quantized = [says["k_quant_type"], says["v_quant_type"]]
+    scales = names[_K_SCALE : _V_SCALE + 1]
+    if kind == FLOAT:
+        return quantized == ["NONE", "NONE"] and not any(scales)
+    return (
+        kind == INT8
+        and quantized == ["PER_CHANNEL", "PER_CHANNEL"]
+        and says["kv_cache_bit_width"] == 8
+        and all(known.is_constant(name, FLOAT, channels) for name in scales)
+    )
