@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphopt.kernels._attention import hand_over_attention
-from graphopt.kernels._known import Known
+from graphopt.kernels._gates import join_gates
+from graphopt.kernels._known import OWN_DOMAIN, Known
 from graphopt.kernels._matmul_nbits import hand_over_matmul_nbits
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["own_graph", "with_own_kernels"]
+__all__ = ["own_graph", "weight_files", "with_own_kernels"]
 
-_DOMAIN, _OWN_DOMAIN = "com.microsoft", "graphopt"
+_DOMAIN = "com.microsoft"
 _LARGE = 1 << 28
 _SERVED = {"MatMulNBits": hand_over_matmul_nbits, "GroupQueryAttention": hand_over_attention}
 
@@ -45,14 +46,23 @@ def with_own_kernels(model: onnx.ModelProto) -> bool:
     """
     known = Known.of(model.graph)
     found = [node for node in model.graph.node if node.domain == _DOMAIN and _handed_over(node, known)]
+    join_gates(model.graph)
     if found:
-        model.opset_import.add(domain=_OWN_DOMAIN, version=1)
+        model.opset_import.add(domain=OWN_DOMAIN, version=1)
     return bool(found)
+
+
+def weight_files(model: onnx.ModelProto) -> set[str]:
+    """Names of the files beside the model that its weights lie in."""
+    named = {
+        entry.value for x in model.graph.initializer for entry in x.external_data if entry.key == "location"
+    }
+    return {name for name in named if Path(name).name == name}
 
 
 def _handed_over(node: onnx.NodeProto, known: Known) -> bool:
     hand_over = _SERVED.get(node.op_type)
     if hand_over is None or not hand_over(node, known):
         return False
-    node.domain = _OWN_DOMAIN
+    node.domain = OWN_DOMAIN
     return True

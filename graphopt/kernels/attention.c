@@ -24,19 +24,6 @@ static int64_t valid(const Attention *a, int64_t text) {
 static int64_t before(const Attention *a, int64_t text) { return a->last[text] + 1 - valid(a, text); }
 static int64_t tiles(const Attention *a) { return (a->tokens * (a->heads / a->kv_heads) + ROWS - 1) / ROWS; }
 
-/* e to the power of x, within some units in the last place; below -150 it is 0. */
-INLINE __m512 exponential(__m512 x) {
-    const __m512 safe = _mm512_max_ps(_mm512_set1_ps(-150), x); /* the second where one is NaN */
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(safe, _mm512_set1_ps(1.44269504f)), 8);
-    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), safe);
-    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-    __m512 sum = _mm512_set1_ps(1.f / 720);
-    const float terms[] = {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1, 1};
-#pragma GCC unroll 6
-    for (int i = 0; i < 6; i++) sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(terms[i]));
-    return _mm512_scalef_ps(sum, n);
-}
-
 /* Sums of `rows` rows and `vectors` vectors: c [+]= a [rows, depth] times b [depth, LANES * vectors]. */
 INLINE void tile(const int rows, const int vectors, const bool add, int64_t depth, const float *a,
                  int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row) {
@@ -67,8 +54,9 @@ INLINE void tile(const int rows, const int vectors, const bool add, int64_t dept
     DO(1, 1)                                                                                           \
     DO(1, 2)                                                                                           \
     DO(1, 3)                                                                                           \
-    DO(1, 4) DO(2, 1) DO(2, 2) DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) \
-        DO(4, 3) DO(4, 4) DO(5, 1) DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
+    DO(1, 4)                                                                                           \
+    DO(2, 1) DO(2, 2) DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) \
+        DO(4, 4) DO(5, 1) DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
 #define KIND(ROWS, VECTORS) ((ROWS) * 8 + (VECTORS))
 
 INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, const float *a, int64_t a_row,

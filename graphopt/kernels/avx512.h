@@ -4,3 +4,17 @@
 
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define INLINE VNNI static inline __attribute__((always_inline))
+
+/* e to the power of x, within some units in the last place; 0 below -150 and infinite from 128 on. */
+INLINE __m512 exponential(__m512 x) {
+    /* The second where one is NaN. */
+    const __m512 safe = _mm512_max_ps(_mm512_set1_ps(-150), _mm512_min_ps(_mm512_set1_ps(128), x));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(safe, _mm512_set1_ps(1.44269504f)), 8);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), safe);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 sum = _mm512_set1_ps(1.f / 720);
+    const float terms[] = {1.f / 120, 1.f / 24, 1.f / 6, 0.5f, 1, 1};
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(terms[i]));
+    return _mm512_scalef_ps(sum, n);
+}

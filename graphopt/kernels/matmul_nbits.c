@@ -381,8 +381,9 @@ INLINE void panel(const Job *job, int64_t n, const int bits, const int64_t block
                 CASE(9)
                 CASE(10)
                 CASE(11)
-                default : tile(TALL, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s,
-                               blocks, out);
+                default:
+                    tile(TALL, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s,
+                         blocks, out);
 #undef CASE
             }
         }
@@ -415,27 +416,71 @@ static void multiply_panel(void *data, size_t task) {
 /* `bytes` in whole lines of the caches: a vector that lies in two is two loads. */
 static size_t lines(int64_t bytes) { return (size_t)((bytes + LINE - 1) / LINE * LINE); }
 
-bool multiply(const Product *p, Parallel parallel, void *pool) {
+typedef struct {
+    Job gate, up; /* of which up's y holds the rows of this job only */
+} Pair;
+
+/* y of gate to silu(gate) * up, in the columns of a task. */
+VNNI static void join(const Pair *pair, int64_t from, int64_t to) {
+    const Product *gate = pair->gate.product;
+    const __m512 one = _mm512_set1_ps(1), minus_zero = _mm512_set1_ps(-0.f);
+    for (int64_t m = 0; m < pair->gate.rounded.rows; m++) {
+        float *y = gate->y + (pair->gate.first + m) * gate->n;
+        const float *up = pair->up.product->y + m * gate->n;
+        for (int64_t n = from; n < to; n += LANES) {
+            const __mmask16 here = (__mmask16)(to - n < LANES ? (1u << (to - n)) - 1 : 0xffff);
+            const __m512 x = _mm512_maskz_loadu_ps(here, y + n);
+            const __m512 below = _mm512_add_ps(one, exponential(_mm512_xor_ps(x, minus_zero)));
+            const __m512 silu = _mm512_div_ps(x, below);
+            _mm512_mask_storeu_ps(y + n, here, _mm512_mul_ps(silu, _mm512_maskz_loadu_ps(here, up + n)));
+        }
+    }
+}
+
+static void multiply_pair(void *data, size_t task) {
+    const Pair *pair = data;
+    const bool few = pair->gate.few;
+    const int64_t width = few ? STRIP : WIDE, from = (int64_t)task * width, n = pair->gate.product->n;
+    void (*const each)(void *, size_t) = few ? multiply_strip : multiply_panel;
+    each((void *)&pair->gate, task);
+    each((void *)&pair->up, task);
+    join(pair, from, from + width < n ? from + width : n);
+}
+
+/* The product, or silu of it times `up`. */
+static bool run(const Product *p, const Product *up, Parallel parallel, void *pool) {
     const bool few = p->rows <= FEW;
     const int64_t most = p->rows < MANY ? p->rows : MANY, blocks = p->k / p->block;
     const int64_t shifts = few ? p->k / (p->block < CHUNK ? CHUNK : p->block) * LANES : blocks;
     const size_t rounded = lines(most * p->k), scaled = lines(most * blocks * 4),
-                 summed = lines(most * shifts * 4);
-    char *memory = aligned_alloc(LINE, rounded + scaled + summed);
+                 summed = lines(most * shifts * 4), beside = up ? lines(most * p->n * 4) : 0;
+    char *memory = aligned_alloc(LINE, rounded + scaled + summed + beside);
     if (!memory) return false;
+    Product other = up ? *up : *p;
+    if (up) other.y = (float *)(memory + rounded + scaled + summed);
     bool done = true;
     for (int64_t first = 0; done && first < p->rows; first += most) {
         const int64_t rows = p->rows - first < most ? p->rows - first : most;
         Rounded r = {(int8_t *)memory, (float *)(memory + rounded), (int32_t *)(memory + rounded + scaled),
                      rows, p->block < CHUNK ? CHUNK : p->block};
-        Job job = {p, r, first, few};
+        Pair pair = {{p, r, first, few}, {&other, r, 0, few}};
         if (few)
-            round_rows(&job, 0);
+            round_rows(&pair.gate, 0);
         else
-            done = parallel(pool, round_rows, (size_t)ceiling(rows, TOGETHER), &job);
-        done = done && parallel(pool, few ? multiply_strip : multiply_panel,
-                                (size_t)ceiling(p->n, few ? STRIP : WIDE), &job);
+            done = parallel(pool, round_rows, (size_t)ceiling(rows, TOGETHER), &pair.gate);
+        const size_t tasks = (size_t)ceiling(p->n, few ? STRIP : WIDE);
+        if (!done) break;
+        if (up)
+            done = parallel(pool, multiply_pair, tasks, &pair);
+        else
+            done = parallel(pool, few ? multiply_strip : multiply_panel, tasks, &pair.gate);
     }
     free(memory);
     return done;
+}
+
+bool multiply(const Product *p, Parallel parallel, void *pool) { return run(p, NULL, parallel, pool); }
+
+bool multiply_gated(const Product *gate, const Product *up, Parallel parallel, void *pool) {
+    return run(gate, up, parallel, pool);
 }

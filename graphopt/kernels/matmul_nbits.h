@@ -22,3 +22,7 @@ typedef struct {
 __attribute__((visibility("default"))) bool machine_multiplies(void);
 bool multiply(const Product *product, Parallel parallel,
               void *pool); /* false: no memory, or parallel failed */
+
+/* y of gate: its product times 1 / (1 + e^-product), times that of up, whose y is not used. They have the
+ * same x, rows, k, n, bits and block. */
+bool multiply_gated(const Product *gate, const Product *up, Parallel parallel, void *pool);

@@ -1,4 +1,6 @@
-/* MatMulNBits for onnxruntime, as operator graphopt::MatMulNBits(A, B, scales[, bias]). */
+/* MatMulNBits for onnxruntime, as operator graphopt::MatMulNBits(A, B, scales[, bias]); and two of them with
+ * the same A and attributes as graphopt::GatedMatMulNBits(A, gate, scales, up, scales): silu of the first
+ * times the second. */
 #include "matmul_nbits.h"
 #include "operators.h"
 
@@ -23,6 +25,11 @@ static OrtStatus *output(const Kernel *kernel, OrtKernelContext *context, int64_
     return tensor_data(api)(y, data);
 }
 
+static OrtStatus *done(const Kernel *kernel, const Pool *pool, bool well) {
+    if (well || pool->status) return pool->status;
+    return create_status(kernel->api)(FAIL, "no memory for the rounded rows");
+}
+
 static OrtStatus *compute(void *self, OrtKernelContext *context) {
     const Kernel *kernel = self;
     void *x, *weights, *scales, *bias, *y;
@@ -35,9 +42,25 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     const Product product = {x,    scales,    bias,      weights,      y,
                              rows, kernel->k, kernel->n, kernel->bits, kernel->block};
     Pool pool = {kernel->api, context, NULL};
-    if (rows && !multiply(&product, in_parallel, &pool))
-        return pool.status ? pool.status : create_status(kernel->api)(FAIL, "no memory for the rounded rows");
-    return NULL;
+    return rows ? done(kernel, &pool, multiply(&product, in_parallel, &pool)) : NULL;
+}
+
+static OrtStatus *compute_gated(void *self, OrtKernelContext *context) {
+    const Kernel *kernel = self;
+    void *x, *weights[2], *scales[2], *y;
+    int64_t rows = 0;
+    TRY(input(kernel->api, context, 0, &x));
+    for (size_t i = 0; i < 2; i++) {
+        TRY(input(kernel->api, context, 1 + 2 * i, weights + i));
+        TRY(input(kernel->api, context, 2 + 2 * i, scales + i));
+    }
+    TRY(output(kernel, context, &rows, &y));
+    Product gate = {x,    scales[0], NULL,      weights[0],   y,
+                    rows, kernel->k, kernel->n, kernel->bits, kernel->block};
+    Product up = gate;
+    up.scales = scales[1], up.weights = weights[1];
+    Pool pool = {kernel->api, context, NULL};
+    return rows ? done(kernel, &pool, multiply_gated(&gate, &up, in_parallel, &pool)) : NULL;
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
@@ -54,15 +77,24 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
     return NULL;
 }
 
-static const char *name(const CustomOp *op) { return (void)op, "MatMulNBits"; }
-static size_t inputs(const CustomOp *op) { return (void)op, 4; }
+static const char *name(const CustomOp *op) {
+    return op == &MATMUL_NBITS ? "MatMulNBits" : "GatedMatMulNBits";
+}
+static size_t inputs(const CustomOp *op) { return op == &MATMUL_NBITS ? 4 : 5; }
 static size_t outputs(const CustomOp *op) { return (void)op, 1; }
-static int input_type(const CustomOp *op, size_t index) { return (void)op, index == 1 ? UINT8 : FLOAT; }
+static int input_type(const CustomOp *op, size_t index) {
+    return index == 1 || (index == 3 && op != &MATMUL_NBITS) ? UINT8 : FLOAT;
+}
 static int output_type(const CustomOp *op, size_t index) { return (void)op, (void)index, FLOAT; }
-static int input_kind(const CustomOp *op, size_t index) { return (void)op, index < 3 ? REQUIRED : OPTIONAL; }
+static int input_kind(const CustomOp *op, size_t index) {
+    return index == 3 && op == &MATMUL_NBITS ? OPTIONAL : REQUIRED;
+}
 
-const CustomOp MATMUL_NBITS = {OF_EVERY_OPERATOR,         .name = name,
-                               .inputs = inputs,          .input_type = input_type,
-                               .outputs = outputs,        .output_type = output_type,
-                               .input_kind = input_kind,  .create_or_fail = create,
-                               .compute_or_fail = compute};
+#define OPERATOR(COMPUTE)                                   \
+    {OF_EVERY_OPERATOR,         .name = name,               \
+     .inputs = inputs,          .input_type = input_type,   \
+     .outputs = outputs,        .output_type = output_type, \
+     .input_kind = input_kind,  .create_or_fail = create,   \
+     .compute_or_fail = COMPUTE}
+
+const CustomOp MATMUL_NBITS = OPERATOR(compute), GATED_MATMUL_NBITS = OPERATOR(compute_gated);

@@ -9,9 +9,8 @@ __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOp
     if (!domain) {
         OrtCustomOpDomain *made = NULL;
         TRY(create_domain(api)("graphopt", &made));
-        TRY(domain_add(api)(made, &MATMUL_NBITS));
-        TRY(domain_add(api)(made, &ATTENTION));
-        TRY(domain_add(api)(made, &ATTENTION_INT8));
+        const CustomOp *const all[] = {&MATMUL_NBITS, &GATED_MATMUL_NBITS, &ATTENTION, &ATTENTION_INT8};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) TRY(domain_add(api)(made, all[i]));
         domain = made;
     }
     return add_domain(api)(options, domain);

@@ -1,6 +1,8 @@
-/* Products of many sizes in buffers of just that size, to be run under the address sanitizer. */
+/* Products and attention of many sizes in buffers of just that size, to be run under the address sanitizer.
+ */
 #include <stdlib.h>
 
+#include "attention.h"
 #include "matmul_nbits.h"
 
 static bool in_turn(void *pool, void (*task)(void *, size_t), size_t count, void *data) {
@@ -15,7 +17,54 @@ static void try(int64_t bits, int64_t block, int64_t rows, int64_t k, int64_t n)
     uint8_t *weights = calloc((size_t)(n * k * bits / 8), 1);
     const Product product = {x, scales, bias, weights, y, rows, k, n, bits, block};
     if (!multiply(&product, in_turn, NULL)) abort();
+    if (!multiply_gated(&product, &product, in_turn, NULL)) abort();
     free(x), free(y), free(scales), free(bias), free(weights);
+}
+
+static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int64_t window, bool int8) {
+    const int64_t batch = 2, kv = 2, heads = kv * group, half = size / 4, keys = past + tokens;
+    const size_t cache = (size_t)(batch * kv * keys * size) * (int8 ? 1 : 4);
+    const int64_t width = (heads + 2 * kv) * size;
+    float *x = calloc((size_t)(batch * tokens * width), 4),
+          *y = malloc((size_t)(batch * tokens * heads * size) * 4);
+    float *table = calloc((size_t)(keys * half), 4), *bias = calloc((size_t)(tokens * keys), 4);
+    float *sink = calloc((size_t)heads, 4), *scale = malloc((size_t)(kv * size) * 4);
+    for (int64_t i = 0; i < kv * size; i++) scale[i] = 1;
+    void *old[] = {calloc(cache + 1, 1), calloc(cache + 1, 1)}, *new[] = {malloc(cache), malloc(cache)};
+    const int32_t last[] = {(int32_t)keys - 1, (int32_t)keys - 2},
+                  valid[] = {(int32_t)tokens, (int32_t)tokens - 1};
+    const Attention attention = {.query = x,
+                                 .key = x + heads * size,
+                                 .value = x + (heads + kv) * size,
+                                 .query_step = width,
+                                 .key_step = width,
+                                 .past_key = old[0],
+                                 .past_value = old[1],
+                                 .present_key = new[0],
+                                 .present_value = new[1],
+                                 .key_scale = int8 ? scale : NULL,
+                                 .value_scale = int8 ? scale : NULL,
+                                 .last = last,
+                                 .valid = valid,
+                                 .cos = table,
+                                 .sin = table,
+                                 .bias = bias,
+                                 .bias_token = keys,
+                                 .sink = sink,
+                                 .y = y,
+                                 .batch = batch,
+                                 .tokens = tokens,
+                                 .heads = heads,
+                                 .kv_heads = kv,
+                                 .size = size,
+                                 .past = keys,
+                                 .present = keys,
+                                 .half = half,
+                                 .window = window,
+                                 .scale = 1};
+    if (!attend(&attention, in_turn, NULL)) abort();
+    free(x), free(y), free(table), free(bias), free(sink), free(scale);
+    for (int i = 0; i < 2; i++) free(old[i]), free(new[i]);
 }
 
 int main(void) {
@@ -28,5 +77,15 @@ int main(void) {
                     const int64_t block = kinds[kind][1], depth = block < 128 ? 128 : block;
                     try(kinds[kind][0], block, rows[m], blocks * depth, widths[n]);
                 }
+    const int64_t pasts[] = {0, 1, 63, 64, 65, 130}, tokens[] = {1, 2, 33, 64}, sizes[] = {16, 48, 256};
+    for (size_t p = 0; p < sizeof pasts / sizeof *pasts; p++)
+        for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)
+            for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+                for (int64_t group = 1; group < 4; group++)
+                    for (int int8 = 0; int8 < 2; int8++) {
+                        if (pasts[p] + tokens[t] < 2) continue; /* a text may not be empty */
+                        look(pasts[p], tokens[t], group, sizes[s], 0, int8);
+                        look(pasts[p], tokens[t], group, sizes[s], 40, int8);
+                    }
     return 0;
 }

@@ -1,0 +1,64 @@
+"""Two products that are gated, as one node: silu of the one times the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from graphopt.kernels._known import OWN_DOMAIN
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["join_gates"]
+
+_PRODUCT, _JOINED = "MatMulNBits", "GatedMatMulNBits"
+_INPUTS = 3
+
+
+def join_gates(graph: onnx.GraphProto) -> None:
+    """Replace Mul(QuickGelu(gate), up) of two products that our kernel serves by one node, in place.
+
+    They are of the same rows, sizes, bits and blocks, without bias, and nothing else uses what lies between.
+    """
+    made = {name: node for node in graph.node for name in node.output}
+    used = Counter(name for node in graph.node for name in node.input)
+    used.update(value.name for value in graph.output)
+    gone: list[str] = []
+    for node in graph.node:
+        if node.op_type != "Mul" or node.domain:
+            continue
+        for first, second in (node.input, reversed(node.input)):
+            silu, up = made.get(first), made.get(second)
+            gate = made.get(silu.input[0]) if silu is not None and _is_silu(silu) else None
+            if gate is None or up is None or gate is up or not (_is_plain(gate) and _is_plain(up)):
+                continue
+            if gate.input[0] != up.input[0] or _says(gate) != _says(up):
+                continue
+            if any(used[name] != 1 for name in (gate.output[0], first, second)):
+                continue
+            _join(node, gate, up)
+            gone += [gate.output[0], first, second]
+            break
+    for node in [node for node in graph.node if node.output[0] in gone]:
+        graph.node.remove(node)
+
+
+def _is_silu(node: onnx.NodeProto) -> bool:
+    """QuickGelu(x) is x * sigmoid(alpha * x), alpha being 1.702 if it is not said."""
+    return node.op_type == "QuickGelu" and any(a.name == "alpha" and a.f == 1 for a in node.attribute)
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    return node.op_type == _PRODUCT and node.domain == OWN_DOMAIN and len(node.input) == _INPUTS
+
+
+def _says(node: onnx.NodeProto) -> dict[str, int]:
+    return {a.name: a.i for a in node.attribute}
+
+
+def _join(node: onnx.NodeProto, gate: onnx.NodeProto, up: onnx.NodeProto) -> None:
+    node.name, node.op_type, node.domain = gate.name, _JOINED, OWN_DOMAIN
+    del node.input[:], node.attribute[:]
+    node.input.extend([*gate.input, *up.input[1:]])
+    node.attribute.extend(gate.attribute)
