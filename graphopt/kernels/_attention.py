@@ -21,14 +21,14 @@ _ATTRIBUTES: dict[str, Any] = {
     "scale": 0.0,
     "local_window_size": -1,
     "do_rotary": 0,
+    "rotary_interleaved": 0,
+    "softcap": 0.0,
     "k_quant_type": "NONE",
     "v_quant_type": "NONE",
     "kv_cache_bit_width": 0,
     "causal": 1,
 }
 _UNSERVED = {
-    "softcap": 0.0,
-    "rotary_interleaved": 0,
     "smooth_softmax": 0,
     "qk_output": 0,
     "sliding_window_cache": 0,
@@ -39,8 +39,7 @@ def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
     """Make `node`, a GroupQueryAttention, the one that our kernel knows, if it serves it; whether it does.
 
     It does in float32 with a cache, an input of the graph, of float32, or of int8 with a scale a channel;
-    heads of a multiple of 16 up to 256 elements; causal, with or without window, bias, sink and turned
-    positions that are not interleaved.
+    heads of a multiple of 16 up to 256 elements; causal, with rotation, window, cap, bias and sink or without.
     """
     import onnx
 
@@ -57,7 +56,9 @@ def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
         ("num_heads", says["num_heads"]),
         ("kv_num_heads", says["kv_num_heads"]),
         ("local_window_size", window),
+        ("rotary_interleaved", says["rotary_interleaved"]),
         ("scale", float(says["scale"])),
+        ("softcap", float(says["softcap"])),
     ):
         node.attribute.append(onnx.helper.make_attribute(name, value))
     if kind == INT8:

@@ -55,8 +55,9 @@ INLINE void tile(const int rows, const int vectors, const bool add, int64_t dept
     DO(1, 2)                                                                                           \
     DO(1, 3)                                                                                           \
     DO(1, 4)                                                                                           \
-    DO(2, 1) DO(2, 2) DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) \
-        DO(4, 4) DO(5, 1) DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
+    DO(2, 1)                                                                                           \
+    DO(2, 2) DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) DO(4, 4) \
+        DO(5, 1) DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
 #define KIND(ROWS, VECTORS) ((ROWS) * 8 + (VECTORS))
 
 INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, const float *a, int64_t a_row,
@@ -145,9 +146,18 @@ INLINE void turn(const char *keys, const char *values, int64_t count, int64_t si
     }
 }
 
+/* cap * tanh(x / cap). */
+INLINE __m512 capped(__m512 x, float cap) {
+    const __m512 two = _mm512_set1_ps(2), one = _mm512_set1_ps(1);
+    const __m512 power = exponential(_mm512_mul_ps(x, _mm512_set1_ps(2 / cap)));
+    return _mm512_mul_ps(_mm512_set1_ps(cap),
+                         _mm512_sub_ps(one, _mm512_div_ps(two, _mm512_add_ps(power, one))));
+}
+
 /* Scores of a row to weights, those of keys outside [from, to) to 0; what earlier sums are to be multiplied
  * by. `largest` is of all scores so far, `total` of all weights. */
-INLINE float weigh(float *scores, const float *bias, int64_t from, int64_t to, float *largest, float *total) {
+INLINE float weigh(float *scores, float cap, const float *bias, int64_t from, int64_t to, float *largest,
+                   float *total) {
     __m512 x[KEYS / LANES], peak = _mm512_set1_ps(*largest), sum = _mm512_setzero_ps();
 #pragma GCC unroll 4
     for (int64_t i = 0; i < KEYS / LANES; i++) {
@@ -155,6 +165,7 @@ INLINE float weigh(float *scores, const float *bias, int64_t from, int64_t to, f
                       high = most(0, least(LANES, to - i * LANES));
         const __mmask16 seen = (__mmask16)(((1u << high) - 1) & ~((1u << low) - 1));
         x[i] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, _mm512_loadu_ps(scores + i * LANES));
+        if (cap > 0) x[i] = _mm512_mask_mov_ps(x[i], seen, capped(x[i], cap));
         if (bias) x[i] = _mm512_mask_add_ps(x[i], seen, x[i], _mm512_maskz_loadu_ps(seen, bias + i * LANES));
         peak = _mm512_max_ps(peak, x[i]);
     }
@@ -178,9 +189,11 @@ VNNI static void turned(const Attention *a, int64_t text, int64_t token, const f
     if (!a->cos) return;
     const int64_t place = a->places ? a->places[text * a->tokens + token] : before(a, text) + token;
     const float *cos = a->cos + place * a->half, *sin = a->sin + place * a->half;
+    const int64_t each = a->interleaved ? 2 : 1, apart = a->interleaved ? 1 : a->half;
     for (int64_t i = 0; i < a->half; i++) {
-        out[i] = x[i] * cos[i] - x[i + a->half] * sin[i];
-        out[i + a->half] = x[i + a->half] * cos[i] + x[i] * sin[i];
+        const float first = x[i * each], second = x[i * each + apart];
+        out[i * each] = first * cos[i] - second * sin[i];
+        out[i * each + apart] = second * cos[i] + first * sin[i];
     }
 }
 
@@ -248,7 +261,8 @@ INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, 
             const int64_t to = past + token + 1, from = a->window ? to - a->window : 0;
             const float *bias =
                 a->bias ? a->bias + text * a->bias_text + q * a->bias_head + token * a->bias_token + j : NULL;
-            const float factor = weigh(scores + r * KEYS, bias, from - j, to - j, largest + r, total + r);
+            const float factor =
+                weigh(scores + r * KEYS, a->cap, bias, from - j, to - j, largest + r, total + r);
             if (factor == 1) continue;
             float *sum = sums + r * size;
             for (int64_t d = 0; d < size; d += LANES)

@@ -25,8 +25,9 @@ typedef struct {
     const float *sink; /* [heads]: score of one more key, whose value is 0 */
     float *y;
     int64_t batch, tokens, heads, kv_heads, size, past, present, half;
-    int64_t window; /* how many keys a token sees, itself among them; else 0 */
-    float scale;
+    int64_t window;   /* how many keys a token sees, itself among them; else 0 */
+    float scale, cap; /* cap of scores, before the bias is added; else 0 */
+    bool interleaved; /* elements next to each other are turned into each other, not those half apart */
 } Attention;
 
 enum { ATTENTION_SIZE = 256 };

@@ -27,8 +27,8 @@ enum {
 
 typedef struct {
     Api api;
-    int64_t heads, kv_heads, window;
-    float scale;
+    int64_t heads, kv_heads, window, interleaved;
+    float scale, cap;
 } Kernel;
 
 typedef struct {
@@ -51,6 +51,7 @@ static const char *measure(const Kernel *k, const Shape *s, Attention *a) {
         return "query is not [batch, tokens, width], or the cache not of 4";
     a->batch = s[QUERY].sizes[0], a->tokens = s[QUERY].sizes[1];
     a->heads = k->heads, a->kv_heads = k->kv_heads, a->window = k->window;
+    a->cap = k->cap, a->interleaved = k->interleaved;
     a->past = s[PAST_KEY].sizes[2], a->size = s[PAST_KEY].sizes[3];
     if (a->size < 16 || a->size > ATTENTION_SIZE || a->size % 16)
         return "heads are not of a size that is served";
@@ -150,7 +151,9 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
     TRY(attribute(api)(info, "num_heads", &kernel.heads));
     TRY(attribute(api)(info, "kv_num_heads", &kernel.kv_heads));
     TRY(attribute(api)(info, "local_window_size", &kernel.window));
+    TRY(attribute(api)(info, "rotary_interleaved", &kernel.interleaved));
     TRY(float_attribute(api)(info, "scale", &kernel.scale));
+    TRY(float_attribute(api)(info, "softcap", &kernel.cap));
     Kernel *made = malloc(sizeof kernel);
     if (!made) return create_status(api)(FAIL, "no memory");
     *made = kernel;

@@ -31,6 +31,8 @@ class Case:
     int8: bool = False
     room: int = 0
     scale: float | None = None
+    cap: float = 0.0
+    interleaved: bool = False
     seed: int = 0
 
     @property
@@ -50,13 +52,15 @@ def attention(case: Case, **changes: Any) -> onnx.ModelProto:
     if case.half:
         angles = rng.uniform(0, 6, (PLACES, case.half))
         constants |= {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
-        says["do_rotary"] = 1
+        says |= {"do_rotary": 1, "rotary_interleaved": int(case.interleaved)}
     if case.int8:
         for name in ("k_scale", "v_scale"):
             constants[name] = rng.uniform(0.01, 0.04, (1, case.kv_heads, 1, case.size)).astype(np.float32)
         says |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
     if case.window is not None:
         says["local_window_size"] = case.window
+    if case.cap:
+        says["softcap"] = case.cap
     if case.scale is not None:
         says["scale"] = case.scale
     names = [
@@ -155,7 +159,7 @@ def expected(
         if case.half:
             places = feeds["places"][text, :tokens]
             cos, sin = (constants[name][places].astype(np.float64) for name in ("cos", "sin"))
-            q, k = (_turned(x, cos, sin, case.half) for x in (q, k))
+            q, k = (_turned(x, cos, sin, case) for x in (q, k))
         own = []
         for name, new in (("key", k), ("value", v)):
             old = feeds[f"past_{name}"][text, :, :past]
@@ -169,6 +173,8 @@ def expected(
         keys, values = (np.repeat(x, case.heads // case.kv_heads, 0) for x in (keys, values))
         scale = case.scale or case.size**-0.5
         scores = q @ keys.transpose(0, 2, 1) * scale
+        if case.cap:
+            scores = case.cap * np.tanh(scores / case.cap)
         if case.bias:
             bias = np.broadcast_to(feeds["bias"], (len(case.past), case.heads, *feeds["bias"].shape[2:]))
             scores = scores + bias[text, :, :tokens, : past + tokens]
@@ -185,6 +191,14 @@ def expected(
     return found
 
 
-def _turned(x: Array, cos: Array, sin: Array, half: int) -> Array:
-    a, b, rest = np.split(x, [half, 2 * half], -1)
-    return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], -1)
+def _turned(x: Array, cos: Array, sin: Array, case: Case) -> Array:
+    turned = x.copy()
+    end = 2 * case.half
+    first, second = (
+        (slice(0, end, 2), slice(1, end, 2))
+        if case.interleaved
+        else (slice(0, case.half), slice(case.half, end))
+    )
+    turned[..., first] = x[..., first] * cos - x[..., second] * sin
+    turned[..., second] = x[..., second] * cos + x[..., first] * sin
+    return turned

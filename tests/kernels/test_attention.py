@@ -73,6 +73,8 @@ def test_results_are_the_definitions(int8: bool, data: st.DataObject) -> None:
             int8=int8,
             room=data.draw(st.sampled_from([0, 1, 70])),
             scale=data.draw(st.none() | st.just(0.04)),
+            cap=data.draw(st.just(0.0) | st.floats(0.5, 30)),
+            interleaved=data.draw(st.booleans()),
             seed=data.draw(st.integers(0, 99)),
         )
     )
@@ -90,6 +92,8 @@ SAME = [
     Case(past=(70,), tokens=(9,), half=8, scale=0.3),
     Case(past=(70,), tokens=(9,), int8=True),
     Case(past=(200,), tokens=(1,), int8=True, room=50),
+    Case(past=(70,), tokens=(20,), cap=2.0, bias=(0, 0)),
+    Case(past=(70,), tokens=(20,), interleaved=True),
 ]
 
 
@@ -202,8 +206,6 @@ def test_an_int8_cache_is_served() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"softcap": 30.0},
-        {"rotary_interleaved": 1},
         {"smooth_softmax": 1},
         {"causal": 0},
         {"sliding_window_cache": 1, "local_window_size": 4},
