@@ -39,7 +39,7 @@ def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
     """Make `node`, a GroupQueryAttention, the one that our kernel knows, if it serves it; whether it does.
 
     It does in float32 with a cache, an input of the graph, of float32, or of int8 with a scale a channel;
-    heads of a multiple of 16 up to 256 elements; causal, with rotation, window, cap, bias and sink or without.
+    heads of a multiple of 16 up to 256 elements; causal, with any of rotation, window, cap, bias and sink.
     """
     import onnx
 
