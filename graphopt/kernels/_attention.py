@@ -44,7 +44,12 @@ def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
     import onnx
 
     says = _ATTRIBUTES | _UNSERVED | {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    says = {name: value.decode() if isinstance(value, bytes) else value for name, value in says.items()}
+    says = {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for name, value in says.items()
+    }
+    if any(type(says[name]) is not type(usual) for name, usual in (_ATTRIBUTES | _UNSERVED).items()):
+        return False
     names = [*node.input, *[""] * (_COUNT - len(node.input))]
     kind = known.inputs[names[_PAST_KEY]].elem_type if names[_PAST_KEY] in known.inputs else None
     if not _is_served(node, names, says, known) or kind is None:

@@ -24,9 +24,9 @@ def join_gates(graph: onnx.GraphProto) -> None:
     made = {name: node for node in graph.node for name in node.output}
     used = Counter(name for node in graph.node for name in node.input)
     used.update(value.name for value in graph.output)
-    gone: list[str] = []
+    gone: set[str] = set()
     for node in graph.node:
-        if node.op_type != "Mul" or node.domain:
+        if node.op_type != "Mul" or node.domain or len(node.input) != 2:
             continue
         for first, second in (node.input, reversed(node.input)):
             silu, up = made.get(first), made.get(second)
@@ -38,15 +38,16 @@ def join_gates(graph: onnx.GraphProto) -> None:
             if any(used[name] != 1 for name in (gate.output[0], first, second)):
                 continue
             _join(node, gate, up)
-            gone += [gate.output[0], first, second]
+            gone.update((gate.output[0], first, second))
             break
-    for node in [node for node in graph.node if node.output[0] in gone]:
+    for node in [node for node in graph.node if gone.intersection(node.output)]:
         graph.node.remove(node)
 
 
 def _is_silu(node: onnx.NodeProto) -> bool:
     """QuickGelu(x) is x * sigmoid(alpha * x), alpha being 1.702 if it is not said."""
-    return node.op_type == "QuickGelu" and any(a.name == "alpha" and a.f == 1 for a in node.attribute)
+    says_one = any(a.name == "alpha" and a.f == 1 for a in node.attribute)
+    return node.op_type == "QuickGelu" and len(node.input) == 1 and says_one
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:

@@ -210,6 +210,7 @@ def test_an_int8_cache_is_served() -> None:
         {"causal": 0},
         {"sliding_window_cache": 1, "local_window_size": 4},
         {"num_heads": 3},
+        {"num_heads": "many"},
         {"kv_cache_bit_width": 4, "k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"},
         {"k_quant_type": "PER_TENSOR"},
         {"something_new": 1},

@@ -144,9 +144,28 @@ def _not_served(model: onnx.ModelProto) -> None:
     level.i = 0
 
 
+def _no_inputs(model: onnx.ModelProto) -> None:
+    del model.graph.node[2].input[:]
+
+
+def _one_input(model: onnx.ModelProto) -> None:
+    del model.graph.node[3].input[1]
+
+
 @pytest.mark.parametrize(
     "change",
-    [_alpha, _no_alpha, _other_rows, _bias, _between_is_an_output, _between_is_used, _itself, _not_served],
+    [
+        _no_inputs,
+        _one_input,
+        _alpha,
+        _no_alpha,
+        _other_rows,
+        _bias,
+        _between_is_an_output,
+        _between_is_used,
+        _itself,
+        _not_served,
+    ],
 )
 def test_what_stays_apart(change: Callable[[onnx.ModelProto], None]) -> None:
     model, _ = gated(256, 40, 128)
