@@ -10,16 +10,16 @@ enum {
     HALF = CHUNK / 2,
     LANES = 16,
     LINE = 64,
-    FEW = 12,        /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
-    AT_ONCE = 8,     /* of them */
-    NEAR = 28 << 10, /* bytes of x that stay in the nearest cache while weights pass through it */
-    WIDE = 32,       /* rows of weights in a panel */
-    TALL = 12,       /* rows of x that meet a panel at once: 24 sums in registers */
-    MANY = 512,      /* rows of x that are rounded at a time */
-    AHEAD = 4096,    /* bytes that are asked for before they are needed */
-    SOON = 256,      /* bytes of each of the rows that become a panel */
-    TOGETHER = 16,   /* rows of x in a task that rounds them */
-    STRIP = 64,      /* rows of weights in a task of few rows of x */
+    FEW = 12,      /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
+    AT_ONCE = 6,   /* of them */
+    SIDE = 4,      /* rows of weights that meet three rows of x or more side by side */
+    WIDE = 32,     /* rows of weights in a panel */
+    TALL = 12,     /* rows of x that meet a panel at once: 24 sums in registers */
+    MANY = 512,    /* rows of x that are rounded at a time */
+    AHEAD = 4096,  /* bytes that are asked for before they are needed */
+    SOON = 256,    /* bytes of each of the rows that become a panel */
+    TOGETHER = 16, /* rows of x in a task that rounds them */
+    STRIP = 64,    /* rows of weights in a task of few rows of x */
     ZERO_POINT_4 = 8,
     ZERO_POINT_8 = 128
 };
@@ -29,8 +29,7 @@ enum {
 typedef struct {
     int8_t *values;  /* [k / depth, rows, depth] */
     float *scales;   /* [rows, k / block] */
-    int32_t *shifts; /* few rows: [rows, k / depth, LANES], many: [rows, k / block]: sums of values times
-                        -zero_point */
+    int32_t *shifts; /* [rows, k / block]: sums of values times -zero_point */
     int64_t rows, depth;
 } Rounded;
 
@@ -119,19 +118,13 @@ VNNI static void round_row(const Job *job, int64_t row) {
         const __m512i zero_point = _mm512_set1_epi8((char)(p->bits == 4 ? ZERO_POINT_4 : ZERO_POINT_8));
         __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), zero_point, _mm512_loadu_si512(out));
         sums = _mm512_dpbusd_epi32(sums, zero_point, _mm512_loadu_si512(out + HALF));
-        if (job->few) {
-            int32_t *shifts = r->shifts + (row * p->k + at) / r->depth * LANES;
-            const __m512i before = at % r->depth ? _mm512_loadu_si512(shifts) : _mm512_setzero_si512();
-            _mm512_storeu_si512(shifts, _mm512_sub_epi32(before, sums));
-        } else {
-            int32_t lanes[LANES], *shifts = r->shifts + row * blocks;
-            _mm512_storeu_si512(lanes, sums);
-            if (at % block == 0 && block >= CHUNK) shifts[at / block] = 0;
-            if (block < CHUNK)
-                for (int64_t b = 0; b < CHUNK / block; b++) shifts[at / block + b] = 0;
-            for (int64_t i = 0; i < LANES; i++)
-                shifts[block < CHUNK ? at / block + i * 8 / block : at / block] -= lanes[i];
-        }
+        int32_t lanes[LANES], *shifts = r->shifts + row * blocks;
+        _mm512_storeu_si512(lanes, sums);
+        if (at % block == 0 && block >= CHUNK) shifts[at / block] = 0;
+        if (block < CHUNK)
+            for (int64_t b = 0; b < CHUNK / block; b++) shifts[at / block + b] = 0;
+        for (int64_t i = 0; i < LANES; i++)
+            shifts[block < CHUNK ? at / block + i * 8 / block : at / block] -= lanes[i];
     }
 }
 
@@ -157,49 +150,60 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t blocks = p->k / block, bytes = p->k * bits / 8, depth = block < CHUNK ? CHUNK : block;
-    const int64_t chunks = depth / CHUNK, steps = p->k / depth;
+    const int64_t chunks = depth / CHUNK, each = depth / block, lines = chunks * bits / 4;
     const __m512i nibble = _mm512_set1_epi8(15);
-    __m512 sums[AT_ONCE][2];
+    __m512 sums[AT_ONCE][SIDE];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
         for (int w = 0; w < wide; w++) sums[m][w] = _mm512_setzero_ps();
-    const uint8_t *weights = p->weights + n * bytes;
+    const uint8_t *weights = p->weights + n * bytes, *ask = weights + AHEAD + (wide - 1) * bytes;
+    const float *ask_scales = p->scales + (n + wide) * blocks + AHEAD / LINE * 4;
     const int8_t *values = r->values + first * depth;
-    const int32_t *shifts = r->shifts + first * steps * LANES;
-    const float *scales = r->scales + first * blocks;
-    for (int64_t i = 0; i < steps; i++, values += r->rows * depth, weights += depth * bits / 8) {
-        __m512i low[2][2], high[2][2];
-        __m512 scale[2];
-        for (int w = 0; w < wide; w++) {
-            for (int64_t c = 0; c < chunks; c++) {
-                const uint8_t *at = weights + w * bytes + c * CHUNK * bits / 8;
-                _mm_prefetch(at + AHEAD, _MM_HINT_T0);
-                const __m512i first = _mm512_loadu_si512(at);
-                if (bits == 4) {
-                    low[w][c] = _mm512_and_si512(first, nibble);
-                    high[w][c] = _mm512_and_si512(_mm512_srli_epi16(first, 4), nibble);
-                } else {
-                    _mm_prefetch(at + AHEAD + LINE, _MM_HINT_T0);
-                    low[w][c] = first;
-                    high[w][c] = _mm512_loadu_si512(at + LINE);
-                }
-            }
-            scale[w] = spread(p->scales + (n + w) * blocks + i * depth / block, block);
-        }
+    for (int64_t b = 0; b < blocks; b += LANES) {
+        const int64_t here = blocks - b < LANES ? blocks - b : LANES;
+        const __mmask16 these = (__mmask16)((1u << here) - 1);
+        _Alignas(LINE) float scales[AT_ONCE][SIDE][LANES];
+#pragma GCC unroll 4
+        for (int w = 0; w < wide; w++, ask_scales += LANES) _mm_prefetch(ask_scales, _MM_HINT_T0);
 #pragma GCC unroll 8
         for (int m = 0; m < rows; m++) {
-            const __m512i shift = _mm512_loadu_si512(shifts + (m * steps + i) * LANES);
-            const __m512 other = spread(scales + m * blocks + i * depth / block, block);
+            const int64_t at = (first + m) * blocks + b;
+            const __m512 shift = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(these, r->shifts + at));
+            const __m512 other = _mm512_maskz_loadu_ps(these, r->scales + at);
+#pragma GCC unroll 4
             for (int w = 0; w < wide; w++) {
-                __m512i sum = shift;
-                for (int64_t c = 0; c < chunks; c++) {
-                    const int8_t *at = values + m * depth + c * CHUNK;
-                    sum = _mm512_dpbusd_epi32(sum, low[w][c], _mm512_loadu_si512(at));
-                    sum = _mm512_dpbusd_epi32(sum, high[w][c], _mm512_loadu_si512(at + HALF));
-                }
-                const __m512 both = _mm512_mul_ps(scale[w], other);
-                sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), both, sums[m][w]);
+                const __m512 scale = _mm512_maskz_loadu_ps(these, p->scales + (n + w) * blocks + b);
+                const __m512 both = _mm512_mul_ps(scale, other);
+                _mm512_store_ps(scales[m][w], both);
+                sums[m][w] = _mm512_fmadd_ps(shift, both, sums[m][w]);
             }
+        }
+        for (int64_t i = 0; i < here; i += each, values += r->rows * depth, weights += depth * bits / 8) {
+            __m512i low[SIDE][2], high[SIDE][2];
+            for (int64_t line = 0; line < wide * lines; line++, ask += LINE) _mm_prefetch(ask, _MM_HINT_T0);
+#pragma GCC unroll 4
+            for (int w = 0; w < wide; w++)
+                for (int64_t c = 0; c < chunks; c++) {
+                    const uint8_t *at = weights + w * bytes + c * CHUNK * bits / 8;
+                    const __m512i half = _mm512_loadu_si512(at);
+                    low[w][c] = bits == 4 ? _mm512_and_si512(half, nibble) : half;
+                    high[w][c] = bits == 4 ? _mm512_and_si512(_mm512_srli_epi16(half, 4), nibble)
+                                           : _mm512_loadu_si512(at + LINE);
+                }
+#pragma GCC unroll 8
+            for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+                for (int w = 0; w < wide; w++) {
+                    __m512i sum = _mm512_setzero_si512();
+                    for (int64_t c = 0; c < chunks; c++) {
+                        const int8_t *at = values + m * depth + c * CHUNK;
+                        sum = _mm512_dpbusd_epi32(sum, low[w][c], _mm512_loadu_si512(at));
+                        sum = _mm512_dpbusd_epi32(sum, high[w][c], _mm512_loadu_si512(at + HALF));
+                    }
+                    const __m512 scale = spread(scales[m][w] + i, block);
+                    sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m][w]);
+                }
         }
     }
 #pragma GCC unroll 8
@@ -209,24 +213,26 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
                 _mm512_reduce_add_ps(sums[m][w]) + (p->bias ? p->bias[n + w] : 0);
 }
 
-#define EACH_ROWS(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8)
+#define EACH_FEW(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 
 INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, const int64_t block) {
     const int64_t rows = job->rounded.rows;
-    const bool two = rows * job->product->k > NEAR;
-    for (int64_t m = 0, left = ceiling(rows, AT_ONCE); m < rows; left--) {
-        const int64_t here = ceiling(rows - m, left);
-        int64_t n = from;
-        switch (here) {
-#define CASE(ROWS)                                                                    \
-    case ROWS:                                                                        \
-        for (; two && n + 2 <= to; n += 2) few_rows(job, n, m, ROWS, 2, bits, block); \
-        for (; n < to; n++) few_rows(job, n, m, ROWS, 1, bits, block);                \
+    for (int64_t n = from, wide; n < to; n += wide) {
+        wide = rows >= 3 && n + SIDE <= to ? SIDE : 1;
+        for (int64_t m = 0, left = ceiling(rows, AT_ONCE), here; m < rows; m += here) {
+            here = ceiling(rows - m, left--);
+            switch (here) {
+#define CASE(ROWS)                                        \
+    case ROWS:                                            \
+        if (wide == 1)                                    \
+            few_rows(job, n, m, ROWS, 1, bits, block);    \
+        else                                              \
+            few_rows(job, n, m, ROWS, SIDE, bits, block); \
         break;
-            EACH_ROWS(CASE)
+                EACH_FEW(CASE)
 #undef CASE
+            }
         }
-        m += here;
     }
 }
 
@@ -377,7 +383,9 @@ INLINE void panel(const Job *job, int64_t n, const int bits, const int64_t block
     case ROWS:                                                                                             \
         tile(ROWS, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out); \
         break;
-                EACH_ROWS(CASE)
+                EACH_FEW(CASE)
+                CASE(7)
+                CASE(8)
                 CASE(9)
                 CASE(10)
                 CASE(11)
@@ -451,9 +459,8 @@ static void multiply_pair(void *data, size_t task) {
 static bool run(const Product *p, const Product *up, Parallel parallel, void *pool) {
     const bool few = p->rows <= FEW;
     const int64_t most = p->rows < MANY ? p->rows : MANY, blocks = p->k / p->block;
-    const int64_t shifts = few ? p->k / (p->block < CHUNK ? CHUNK : p->block) * LANES : blocks;
     const size_t rounded = lines(most * p->k), scaled = lines(most * blocks * 4),
-                 summed = lines(most * shifts * 4), beside = up ? lines(most * p->n * 4) : 0;
+                 summed = lines(most * blocks * 4), beside = up ? lines(most * p->n * 4) : 0;
     char *memory = aligned_alloc(LINE, rounded + scaled + summed + beside);
     if (!memory) return false;
     Product other = up ? *up : *p;
