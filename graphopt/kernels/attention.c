@@ -10,6 +10,7 @@ enum {
     LANES = 16,
     ROWS = 64, /* pairs of a token and a head that meet keys together */
     KEYS = 64, /* at a time */
+    FEW = 8,   /* rows up to which keys are not transposed */
     TALL = 6,  /* rows of a tile of sums that stay in registers, */
     BROAD = 4, /* and its vectors */
     LINE = 64  /* bytes */
@@ -56,8 +57,9 @@ INLINE void tile(const int rows, const int vectors, const bool add, int64_t dept
     DO(1, 3)                                                                                           \
     DO(1, 4)                                                                                           \
     DO(2, 1)                                                                                           \
-    DO(2, 2) DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) DO(4, 4) \
-        DO(5, 1) DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
+    DO(2, 2)                                                                                           \
+    DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) DO(4, 4) DO(5, 1) \
+        DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
 #define KIND(ROWS, VECTORS) ((ROWS) * 8 + (VECTORS))
 
 INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, const float *a, int64_t a_row,
@@ -142,6 +144,61 @@ INLINE void turn(const char *keys, const char *values, int64_t count, int64_t si
             transpose(r);
 #pragma GCC unroll 16
             for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(out + (d + i) * KEYS + j, r[i]);
+        }
+    }
+}
+
+/* The sums of 16 vectors. */
+INLINE __m512 sums_of(__m512 r[LANES]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        r[i] = _mm512_add_ps(_mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]),
+                             _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512d a = _mm512_castps_pd(r[2 * i]), b = _mm512_castps_pd(r[2 * i + 1]);
+        r[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                             _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+        r[i] = _mm512_add_ps(_mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0x88),
+                             _mm512_shuffle_f32x4(r[2 * i], r[2 * i + 1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(r[0], r[1], 0x88), _mm512_shuffle_f32x4(r[0], r[1], 0xdd));
+}
+
+/* As `scores_of`, from keys [count, size] as they lie: for few rows. The next keys and values are asked for
+ * meanwhile. */
+INLINE void few_scores_of(int64_t rows, int64_t size, const float *queries, const char *keys, int64_t count,
+                          const bool int8, const char *next_keys, const char *next_values, float *scores) {
+    const int64_t bytes = int8 ? 1 : 4, strip = LANES * size * bytes,
+                  part = (strip / rows + LINE - 1) / LINE * LINE;
+    _Alignas(LINE) float wide[LANES * ATTENTION_SIZE];
+    for (int64_t j = 0; j < count; j += LANES, next_keys += strip, next_values += strip) {
+        const int64_t here = least(LANES, count - j);
+        const float *at = (const float *)keys + j * size;
+        if (int8) {
+            for (int64_t i = 0; i < here * size; i += LANES)
+                _mm512_store_ps(wide + i, cached(keys, j * size + i, true));
+            at = wide;
+        }
+        for (int64_t r = 0; r < rows; r++) {
+            for (int64_t i = r * part; i < least(strip, (r + 1) * part); i += LINE) {
+                _mm_prefetch(next_keys + i, _MM_HINT_T0);
+                _mm_prefetch(next_values + i, _MM_HINT_T0);
+            }
+            const float *query = queries + r * size;
+            __m512 sums[LANES];
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < LANES; i++) sums[i] = _mm512_setzero_ps();
+            for (int64_t d = 0; d < size; d += LANES) {
+                const __m512 q = _mm512_loadu_ps(query + d);
+#pragma GCC unroll 16
+                for (int64_t i = 0; i < LANES; i++)
+                    sums[i] =
+                        _mm512_fmadd_ps(q, _mm512_loadu_ps(at + least(i, here - 1) * size + d), sums[i]);
+            }
+            _mm512_storeu_ps(scores + r * KEYS + j, sums_of(sums));
         }
     }
 }
@@ -240,8 +297,11 @@ INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, 
     float largest[ROWS], total[ROWS];
     const int64_t end = past + (first + rows - 1) / group + 1;
     const int64_t begin = a->window ? most(0, past + first / group + 1 - a->window) / KEYS * KEYS : 0;
-    ask_for(keys + begin * size * bytes, KEYS * size * bytes);
-    ask_for(values + begin * size * bytes, KEYS * size * bytes);
+    const bool few = rows <= FEW;
+    if (!few) {
+        ask_for(keys + begin * size * bytes, KEYS * size * bytes);
+        ask_for(values + begin * size * bytes, KEYS * size * bytes);
+    }
     for (int64_t r = 0; r < rows; r++) {
         const int64_t token = (first + r) / group, q = head * group + (first + r) % group;
         float *row = queries + r * size;
@@ -254,8 +314,14 @@ INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, 
     }
     for (int64_t j = begin; j < end; j += KEYS) {
         const int64_t count = least(KEYS, end - j);
-        turn(keys + j * size * bytes, values + j * size * bytes, count, size, int8, across);
-        scores_of(rows, size, queries, across, scores);
+        const int64_t at = j * size * bytes;
+        if (few) {
+            const int64_t next = (j + KEYS < end ? j + KEYS : begin + a->present) * size * bytes;
+            few_scores_of(rows, size, queries, keys + at, count, int8, keys + next, values + next, scores);
+        } else {
+            turn(keys + at, values + at, count, size, int8, across);
+            scores_of(rows, size, queries, across, scores);
+        }
         for (int64_t r = 0; r < rows; r++) {
             const int64_t token = (first + r) / group, q = head * group + (first + r) % group;
             const int64_t to = past + token + 1, from = a->window ? to - a->window : 0;

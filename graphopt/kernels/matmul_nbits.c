@@ -10,7 +10,7 @@ enum {
     HALF = CHUNK / 2,
     LANES = 16,
     LINE = 64,
-    FEW = 12,      /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
+    FEW = 16,      /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
     AT_ONCE = 6,   /* of them */
     SIDE = 4,      /* rows of weights that meet three rows of x or more side by side */
     WIDE = 32,     /* rows of weights in a panel */
@@ -291,6 +291,7 @@ typedef __m512i Panel[2 * LANES][WIDE / LANES]; /* a chunk: words of 4 elements 
 INLINE void unpack(const Product *p, int64_t n, int64_t chunk, const int bits, Panel panel) {
     const __m512i nibble = _mm512_set1_epi8(15);
     const int64_t bytes = p->k * bits / 8, last = p->n - 1;
+    const uint8_t *ask = p->weights + (n + WIDE) * bytes + chunk * WIDE * CHUNK * bits / 8;
     for (int half = 0; half < WIDE / LANES; half++)
         for (int line = 0; line < bits / 4; line++) {
             __m512i words[LANES];
@@ -299,6 +300,8 @@ INLINE void unpack(const Product *p, int64_t n, int64_t chunk, const int bits, P
                 const uint8_t *at =
                     p->weights + (row < last ? row : last) * bytes + chunk * CHUNK * bits / 8 + line * LINE;
                 _mm_prefetch(at + SOON, _MM_HINT_T0);
+                _mm_prefetch(ask, _MM_HINT_T1);
+                ask += LINE;
                 words[i] = _mm512_loadu_si512(at);
             }
             transpose(words);
