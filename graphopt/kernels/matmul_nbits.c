@@ -16,10 +16,10 @@ enum {
     WIDE = 32,     /* rows of weights in a panel */
     TALL = 12,     /* rows of x that meet a panel at once: 24 sums in registers */
     MANY = 512,    /* rows of x that are rounded at a time */
-    AHEAD = 4096,  /* bytes that are asked for before they are needed */
+    AHEAD = 8192,  /* bytes that are asked for before they are needed */
     SOON = 256,    /* bytes of each of the rows that become a panel */
     TOGETHER = 16, /* rows of x in a task that rounds them */
-    STRIP = 64,    /* rows of weights in a task of few rows of x */
+    STRIP = 128,   /* rows of weights in a task of few rows of x */
     ZERO_POINT_4 = 8,
     ZERO_POINT_8 = 128
 };
