@@ -53,7 +53,8 @@ def _direction(node: ir.Node) -> str | None:
 def _lowered(node: ir.Node, found: Recurrence) -> Edit:
     make = Nodes(node.name or "scan")
     state, *inputs = node.inputs
-    given = {role: _batch_first(inputs[index], role, make) for role, index in found.roles.items()}
+    before = [turn for value in inputs if (turn := _turned_for(node, value)) is not None]
+    given = {role: _batch_first(node, inputs[index], role, make) for role, index in found.roles.items()}
     batch, sequence = given["value"].shape[:2]  # type: ignore[index]
     width = found.heads * found.value_size
     y, present = make.many(
@@ -78,7 +79,7 @@ def _lowered(node: ir.Node, found: Recurrence) -> Edit:
         replace[result] = make.op("Transpose", [by_head], "sequence_first", like=result, perm=[1, 0, 2, 3])
     return Edit(
         f"LinearAttention, {found.rule}",
-        remove=[node, *turned],
+        remove=[*before, node, *turned],
         insert=make.nodes,
         initializers=make.initializers,
         replace=replace,
@@ -86,13 +87,21 @@ def _lowered(node: ir.Node, found: Recurrence) -> Edit:
     )
 
 
-def _batch_first(value: ir.Value | None, role: str, make: Nodes) -> ir.Value:
+def _turned_for(scan: ir.Node, value: ir.Value | None) -> ir.Node | None:
+    """The Transpose of the first two axes that makes `value` for `scan` alone, if one does."""
+    before = producer(value, "Transpose")
+    if before is None or not _swaps_first(before) or is_output(before.outputs[0]):
+        return None
+    return before if consumers(before.outputs[0]) == (scan,) else None
+
+
+def _batch_first(scan: ir.Node, value: ir.Value | None, role: str, make: Nodes) -> ir.Value:
     """[sequence, batch, heads, size] or [sequence, batch, heads] as [batch, sequence, all of the rest]."""
     assert value is not None
     assert value.shape is not None
     sequence, batch, *rest = value.shape
-    before = producer(value, "Transpose")
-    if before is not None and _swaps_first(before):
+    before = _turned_for(scan, value)
+    if before is not None:
         turned = before.inputs[0]
     else:
         perm = [1, 0, *range(2, len(value.shape))]

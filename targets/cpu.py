@@ -25,6 +25,7 @@ _LOWERING = (
     "lower-attention",
     "merge-heads",
     "lower-causal-conv",
+    "lower-linear-attention",
     "lower-skip-norm",
     "lower-quick-gelu",
 )

@@ -43,6 +43,24 @@ def test_a_decoder_is_lowered_and_lossless(
     assert not found["Softmax"] + found["Attention"] + found["ReduceMean"]
 
 
+HYBRIDS = {
+    "qwen3_5": {"LinearAttention": 1, "CausalConvWithState": 1, "GroupQueryAttention": 1, "Scan": 0},
+    "falcon_h1": {"LinearAttention": 1, "CausalConvWithState": 1, "GroupQueryAttention": 1, "Scan": 0},
+    "mamba": {"LinearAttention": 0, "CausalConvWithState": 2, "GroupQueryAttention": 0, "Scan": 2},
+}
+"""Mamba's first form decays each place of its state by itself, which no kernel does."""
+
+
+@pytest.mark.parametrize("kind", HYBRIDS)
+def test_a_state_has_its_kernel_and_nothing_is_lost(
+    kind: str, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless", verify="numeric")
+    assert package.report().closing.verdict == "passed"
+    found = census(package)
+    assert {op: found[op] for op in HYBRIDS[kind]} == HYBRIDS[kind]
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_an_encoder_is_lossless(kind: str, tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless")

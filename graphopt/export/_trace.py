@@ -97,6 +97,8 @@ def _scalars_keep_their_value() -> Iterator[None]:
     """Inside, `torch.tensor(number)` on the meta device is a fill, which the graph records."""
     import torch
 
+    with torch.device("meta"):  # PyTorch looks up once what makes tensors: not what stands there meanwhile
+        torch.empty(0)
     original = torch.tensor
 
     def tensor(data: Any, **options: Any) -> torch.Tensor:

@@ -21,6 +21,7 @@ from graphopt.verify._inputs import (
     integer_bounds,
     legal_bindings,
     longer_bindings,
+    most_steps,
     unknown_bindings,
     valid_part,
 )
@@ -212,7 +213,8 @@ class EditVerifier:
                 undecided = reason
                 continue
             valid = [valid_part(dims, binding) for dims in window.outputs]
-            runs.append(Run(f"{binding.name}, {variant} values", feeds, valid, variant != "not finite"))
+            name, steps = f"{binding.name}, {variant} values", most_steps(window.loops, binding)
+            runs.append(Run(name, feeds, valid, variant != "not finite", steps))
         if not runs and undecided is not None:
             raise undecided
         return runs

@@ -27,6 +27,7 @@ __all__ = [
     "integer_bounds",
     "legal_bindings",
     "longer_bindings",
+    "most_steps",
     "unknown_bindings",
     "valid_part",
 ]
@@ -187,6 +188,11 @@ def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
             raise Undecided(f"a size of one of its values is unknown{f' ({dim})' if dim else ''}")
         shape.append(size)
     return tuple(shape)
+
+
+def most_steps(loops: Iterable[Dim], binding: Binding) -> int:
+    """Of loops that run so often, how often the longest does; 1 where that is not known."""
+    return max((_size(dim, binding.sizes) or 1 for dim in loops), default=1)
 
 
 def _size(dim: Dim, sizes: Mapping[str, int]) -> int | None:

@@ -33,22 +33,24 @@ _WORTH_KEEPING = 1 << 20
 class Run:
     """One call of a window: feeds by leaf, and for each output what of it is specified (None: all).
 
-    `finite`: whether no feed has NaN or infinite entries on purpose.
+    `finite`: whether no feed has NaN or infinite entries on purpose. `steps`: how often a loop in it adds to
+    a sum.
     """
 
     name: str
     feeds: Arrays
     valid: Sequence[np.ndarray | None]
     finite: bool = True
+    steps: int = 1
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What the worker is asked: run both pieces and say whether they agree as `contract` promises.
 
-    `longest` is the longest sum in them. Where they do not agree, what it takes to see that goes to `save`.
-    `free`: no result may depend on what the stored weights hold, so they are varied. `died`: the run that an
-    earlier worker did not survive, and what to say of it; nothing is run then, only saved.
+    `longest` is the longest sum in them, but for loops. Where they do not agree, what it takes to see that
+    goes to `save`. `free`: no result may depend on what the stored weights hold, so they are varied. `died`:
+    the run that an earlier worker did not survive, and what to say of it; nothing is run then, only saved.
     """
 
     before: Piece
@@ -184,7 +186,8 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
             return _saved(asked, before, after, run.feeds, found)
         for index, pair in enumerate(zip(expected, got, strict=True)):
             a, b = _specified(*pair, run, run.valid[index], asked.contract)
-            verdict = compare(a, b, tolerance_of(asked.contract, a.dtype, asked.longest))
+            terms = asked.longest * run.steps
+            verdict = compare(a, b, tolerance_of(asked.contract, a.dtype, terms))
             if not verdict:
                 found = Reply("differs", f"{run.name}: {verdict.reason}", verdict.value, verdict.bound)
                 return _saved(asked, before, after, run.feeds, found)

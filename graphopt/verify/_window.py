@@ -96,6 +96,8 @@ class Window:
     equal for windows that differ only in which weights of the source they use; `by_content` says that what
     some of them hold counts too. `constants` are the integers in attributes and small weights that are no
     size of a value: something may happen at that many places of an axis. So may it at the end of a new table.
+    `longest` is the longest sum in them; a loop adds up so many terms in each step, of which `loops` are the
+    numbers.
     """
 
     before: Piece
@@ -106,6 +108,7 @@ class Window:
     key: str
     by_content: bool = False
     constants: tuple[int, ...] = ()
+    loops: tuple[Dim, ...] = ()
 
 
 class Derived:
@@ -193,9 +196,18 @@ def cut_out(
     tables = {d for v in set(after.weights) - set(before.weights) for d in (_dims(v) or ())[:1]}
     lengths = {d for d in tables if isinstance(d, int)}
     constants = tuple(sorted({*lengths, *_constants(before), *_constants(after)} - known_sizes))
+    loops = tuple(dict.fromkeys(_steps(node) for node in before.nodes if node.op_type == "Scan"))
     return Window(
-        made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content, constants
+        made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content, constants, loops
     )
+
+
+def _steps(scan: ir.Node) -> Dim:
+    """How often a Scan runs its body."""
+    (last,) = (scan.attributes.get_ints("scan_input_axes") or (0,))[-1:]
+    value = scan.inputs[-1]
+    dims = None if value is None else _dims(value)
+    return None if dims is None else dims[last]
 
 
 def _sizes(values: Iterable[ir.Value]) -> list[int]:

@@ -135,6 +135,23 @@ def test_shortcuts_are_undone_afterwards() -> None:
     assert (_fx_passes.decompose_with_registry, dict(operator.py_kernels), torch.tensor) == before
 
 
+def test_what_makes_tensors_is_not_looked_up_while_it_is_replaced() -> None:
+    """PyTorch keeps what it found: models loaded later would have tables that nobody filled."""
+    known = torch.utils._device._device_constructors  # type: ignore[attr-defined]
+    known.cache_clear()
+
+    def looks_up(module: Small, x: torch.Tensor) -> torch.Tensor:
+        with torch.device("meta"):
+            torch.empty(0)
+        return x + 1
+
+    exported(looks_up)
+
+    with torch.device("meta"):
+        assert torch.tensor([]).device.type == "meta"
+    assert known() == known.__wrapped__()
+
+
 def test_sizes_have_the_given_names_throughout() -> None:
     model = exported(lambda module, x: x @ module.weight)
     assert Interface.of(model).inputs[0].dims == ("batch", "rows", 4)

@@ -15,6 +15,8 @@ from graphopt.families import Case, InputDomain, Interface
 from graphopt.ir import InMemory, LazyTensor, infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit, Proof
 from graphopt.verify import EditVerifier
+from graphopt.verify._inputs import Binding, most_steps
+from graphopt.verify._window import Derived, cut_out
 from tests.verify._planted import Build, instead, node, with_stored
 
 EXACT, ALIKE = Contract.exact(), Contract.reassociates()
@@ -242,3 +244,29 @@ def test_a_difference_can_be_seen_again(model: ir.Model, verifier: EditVerifier,
     before, after = (line.split(maxsplit=1) for line in done.stdout.splitlines() if line[0] in "ab")
     assert (before[0], after[0]) == ("before", "after")
     assert before[1] != after[1]
+
+
+LOOP = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (float[B,4] state, float[S,B,4] x) => (float[B,4] total, float[S,B,4] sums)
+{
+  total, sums = Scan <num_scan_inputs = 1,
+                      body = step (float[B,4] s, float[B,4] t) => (float[B,4] a, float[B,4] b) {
+    a = Add(s, t)
+    b = Identity(a)
+  }> (state, x)
+}
+"""
+
+
+def test_a_loop_adds_up_a_term_in_each_step() -> None:
+    made = parse(LOOP)
+    infer_types(made)
+    edit = instead(made, "total", lambda tape, scan: tape.op("Identity", [scan.inputs[0]]))
+
+    window = cut_out(made, edit, Derived())
+
+    assert window.loops == ("S",)
+    assert most_steps(window.loops, Binding("", {"B": 2, "S": 65}, {}, {})) == 65
+    assert most_steps((), Binding("", {"B": 2, "S": 65}, {}, {})) == 1
+    assert most_steps((None, "unknown"), Binding("", {"B": 2, "S": 65}, {}, {})) == 1
