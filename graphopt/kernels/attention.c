@@ -58,8 +58,9 @@ INLINE void tile(const int rows, const int vectors, const bool add, int64_t dept
     DO(1, 4)                                                                                           \
     DO(2, 1)                                                                                           \
     DO(2, 2)                                                                                           \
-    DO(2, 3) DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) DO(4, 4) DO(5, 1) \
-        DO(5, 2) DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
+    DO(2, 3)                                                                                           \
+    DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) DO(4, 4) DO(5, 1) DO(5, 2) \
+        DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
 #define KIND(ROWS, VECTORS) ((ROWS) * 8 + (VECTORS))
 
 INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, const float *a, int64_t a_row,

@@ -144,13 +144,15 @@ INLINE __m512 spread(const float *scales, const int64_t block) {
     return _mm512_permutexvar_ps(order, _mm512_castps128_ps512(_mm_loadu_ps(scales)));
 }
 
-/* `wide` rows of weights times `rows` of x from `first`. */
+/* `wide` rows of weights times `rows` of x from `first`. Of each sixteen blocks what the zero point adds
+ * comes first, with a block in a lane; then their products, with elements in lanes: all lanes are added up at
+ * last. */
 INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
                      const int64_t block) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t blocks = p->k / block, bytes = p->k * bits / 8, depth = block < CHUNK ? CHUNK : block;
-    const int64_t chunks = depth / CHUNK, each = depth / block, lines = chunks * bits / 4;
+    const int64_t chunks = depth / CHUNK, each = depth / block, requests = chunks * bits / 4;
     const __m512i nibble = _mm512_set1_epi8(15);
     __m512 sums[AT_ONCE][SIDE];
 #pragma GCC unroll 8
@@ -181,7 +183,8 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
         }
         for (int64_t i = 0; i < here; i += each, values += r->rows * depth, weights += depth * bits / 8) {
             __m512i low[SIDE][2], high[SIDE][2];
-            for (int64_t line = 0; line < wide * lines; line++, ask += LINE) _mm_prefetch(ask, _MM_HINT_T0);
+            for (int64_t line = 0; line < wide * requests; line++, ask += LINE)
+                _mm_prefetch(ask, _MM_HINT_T0);
 #pragma GCC unroll 4
             for (int w = 0; w < wide; w++)
                 for (int64_t c = 0; c < chunks; c++) {
