@@ -51,16 +51,9 @@ INLINE void tile(const int rows, const int vectors, const bool add, int64_t dept
         for (int n = 0; n < vectors; n++) _mm512_storeu_ps(c + m * c_row + n * LANES, sums[m][n]);
 }
 
-#define EACH_TILE(DO)                                                                                  \
-    DO(1, 1)                                                                                           \
-    DO(1, 2)                                                                                           \
-    DO(1, 3)                                                                                           \
-    DO(1, 4)                                                                                           \
-    DO(2, 1)                                                                                           \
-    DO(2, 2)                                                                                           \
-    DO(2, 3)                                                                                           \
-    DO(2, 4) DO(3, 1) DO(3, 2) DO(3, 3) DO(3, 4) DO(4, 1) DO(4, 2) DO(4, 3) DO(4, 4) DO(5, 1) DO(5, 2) \
-        DO(5, 3) DO(5, 4) DO(6, 1) DO(6, 2) DO(6, 3) DO(6, 4)
+#define TILES_OF(DO, ROWS) DO(ROWS, 1) DO(ROWS, 2) DO(ROWS, 3) DO(ROWS, 4)
+#define EACH_TILE(DO) \
+    TILES_OF(DO, 1) TILES_OF(DO, 2) TILES_OF(DO, 3) TILES_OF(DO, 4) TILES_OF(DO, 5) TILES_OF(DO, 6)
 #define KIND(ROWS, VECTORS) ((ROWS) * 8 + (VECTORS))
 
 INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, const float *a, int64_t a_row,
