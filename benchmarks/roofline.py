@@ -4,8 +4,8 @@
 
 Decoding is held against streaming reads of memory, over a buffer of at least eight times the last-level
 cache, that take turns with it in the same process: the best token of a turn against the best read of that
-turn; more than 100 % would be a measuring error. Also all tokens' median against all reads', and against the
-fastest of them. A prompt is held against the best product seen, fp32 or 8-bit integers. Writes roofline.json
+turn; more than 100 % would be a measuring error. Also the median of all tokens against that of the best way of
+reading, and against the fastest read of all. A prompt is held against the best product seen, fp32 or 8-bit integers. Writes roofline.json
 and roofline.md in WORK.
 """
 

@@ -53,7 +53,7 @@ def _direction(node: ir.Node) -> str | None:
 def _lowered(node: ir.Node, found: Recurrence) -> Edit:
     make = Nodes(node.name or "scan")
     state, *inputs = node.inputs
-    before = [turn for value in inputs if (turn := _turned_for(node, value)) is not None]
+    before = dict.fromkeys(turn for value in inputs if (turn := _turned_for(node, value)) is not None)
     given = {role: _batch_first(node, inputs[index], role, make) for role, index in found.roles.items()}
     batch, sequence = given["value"].shape[:2]  # type: ignore[index]
     width = found.heads * found.value_size
@@ -88,9 +88,11 @@ def _lowered(node: ir.Node, found: Recurrence) -> Edit:
 
 
 def _turned_for(scan: ir.Node, value: ir.Value | None) -> ir.Node | None:
-    """The Transpose of the first two axes that makes `value` for `scan` alone, if one does."""
+    """The Transpose of the first two axes that makes `value` for the steps of `scan` alone, if one does."""
     before = producer(value, "Transpose")
     if before is None or not _swaps_first(before) or is_output(before.outputs[0]):
+        return None
+    if scan.inputs[0] is value:
         return None
     return before if consumers(before.outputs[0]) == (scan,) else None
 

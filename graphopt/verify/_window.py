@@ -96,8 +96,8 @@ class Window:
     equal for windows that differ only in which weights of the source they use; `by_content` says that what
     some of them hold counts too. `constants` are the integers in attributes and small weights that are no
     size of a value: something may happen at that many places of an axis. So may it at the end of a new table.
-    `longest` is the longest sum in them; a loop adds up so many terms in each step, of which `loops` are the
-    numbers.
+    `longest` is the longest sum in them; a loop that the edit takes away adds up so many terms in each step,
+    and `loops` are the numbers of steps.
     """
 
     before: Piece
@@ -196,7 +196,7 @@ def cut_out(
     tables = {d for v in set(after.weights) - set(before.weights) for d in (_dims(v) or ())[:1]}
     lengths = {d for d in tables if isinstance(d, int)}
     constants = tuple(sorted({*lengths, *_constants(before), *_constants(after)} - known_sizes))
-    loops = tuple(dict.fromkeys(_steps(node) for node in before.nodes if node.op_type == "Scan"))
+    loops = tuple(dict.fromkeys(_steps(node) for node in edit.remove if node.op_type == "Scan"))
     return Window(
         made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content, constants, loops
     )
@@ -204,7 +204,7 @@ def cut_out(
 
 def _steps(scan: ir.Node) -> Dim:
     """How often a Scan runs its body."""
-    (last,) = (scan.attributes.get_ints("scan_input_axes") or (0,))[-1:]
+    last = (scan.attributes.get_ints("scan_input_axes") or (0,))[-1]
     value = scan.inputs[-1]
     dims = None if value is None else _dims(value)
     return None if dims is None else dims[last]

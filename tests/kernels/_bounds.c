@@ -69,13 +69,16 @@ static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int6
 
 int main(void) {
     const int64_t kinds[][2] = {{4, 32}, {4, 64}, {4, 128}, {4, 256}, {8, 128}, {8, 256}};
-    const int64_t rows[] = {1, 2, 3, 7, 8, 9, 12, 13, 25, 512, 513}, widths[] = {1, 2, 31, 32, 33, 65};
+    const int64_t rows[] = {1, 2, 3, 7, 8, 9, 12, 16, 17, 25, 512, 513},
+                  widths[] = {1, 2, 31, 32, 33, 65, 130};
+    const int64_t depths[] = {1, 2, 3, 5, 17};
     for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++)
         for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
             for (size_t n = 0; n < sizeof widths / sizeof *widths; n++)
-                for (int64_t blocks = 1; blocks < 4; blocks++) {
+                for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
                     const int64_t block = kinds[kind][1], depth = block < 128 ? 128 : block;
-                    try(kinds[kind][0], block, rows[m], blocks * depth, widths[n]);
+                    if (rows[m] > 25 && depths[d] > 3) continue;
+                    try(kinds[kind][0], block, rows[m], depths[d] * depth, widths[n]);
                 }
     const int64_t pasts[] = {0, 1, 63, 64, 65, 130}, tokens[] = {1, 2, 33, 64}, sizes[] = {16, 48, 256};
     for (size_t p = 0; p < sizeof pasts / sizeof *pasts; p++)

@@ -39,8 +39,8 @@ def run(session: Any, x: Any) -> Any:
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     rows=st.integers(1, 40) | st.sampled_from([255, 256, 257, 300]),
-    chunks=st.integers(1, 9),
-    n=st.integers(1, 100),
+    chunks=st.integers(1, 9) | st.sampled_from([16, 17, 33]),
+    n=st.integers(1, 100) | st.sampled_from([128, 129, 260]),
     bias=st.booleans(),
     seed=st.integers(0, 1000),
 )
@@ -84,7 +84,7 @@ def test_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("rows", [1, 20])
+@pytest.mark.parametrize("rows", [1, 5, 20])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_stays_one_and_in_its_row(rows: int, bits: int, bad: float) -> None:
     model = product(512, 70, 128, bits)

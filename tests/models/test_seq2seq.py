@@ -85,7 +85,8 @@ def test_the_closing_check_covers_both_graphs_and_the_whole(
         assert cases >= padded
 
 
-# What the second attention of a kind needs and the first does not: a layer, and in decoders masks with it.
+# What the second attention of a kind needs and the first does not: a layer, and in decoders masks with it. In
+# T5's decoder, where both kinds of attention are one operator, it is what lies between the two in a layer.
 LAYERS = {
     ("t5", "encoder"): {
         "Attention": 1, "MatMul": 4, "Relu": 1, "SkipSimplifiedLayerNormalization": 2, "Split": 1,
