@@ -4,9 +4,9 @@
 
 Decoding is held against streaming reads of memory, over a buffer of at least eight times the last-level
 cache, that take turns with it in the same process: the best token of a turn against the best read of that
-turn; more than 100 % would be a measuring error. Also the median of all tokens against that of the best way of
-reading, and against the fastest read of all. A prompt is held against the best product seen, fp32 or 8-bit integers. Writes roofline.json
-and roofline.md in WORK.
+turn; more than 100 % would be a measuring error. Also the median of all tokens against that of the best way
+of reading, and against the fastest read of all. A prompt is held against the best product seen, fp32 or
+8-bit integers. Writes roofline.json and roofline.md in WORK.
 """
 
 from __future__ import annotations
