@@ -10,7 +10,7 @@ enum {
     LANES = 16,
     ROWS = 64, /* pairs of a token and a head that meet keys together */
     KEYS = 64, /* at a time */
-    FEW = 8,   /* rows up to which keys are not transposed */
+    FEW = 12,  /* rows up to which keys are not transposed */
     TALL = 6,  /* rows of a tile of sums that stay in registers, */
     BROAD = 4, /* and its vectors */
     LINE = 64  /* bytes */
