@@ -150,13 +150,12 @@ class Package:
         At `temperature` 0 the likeliest token is taken; else one is drawn, with `seed`, from the likeliest
         ones that together have probability `top_p`. `chat` wraps the prompt in the model's chat template.
         `speculate` drafts what the text said before and checks several tokens a call: the same text, up to
-        near-ties; it knows no chat template. It is done in a loop of our own, and so is all that is faster
-        there: decoding with a quantized cache, and by `graphopt.kernels`; all else, and a chat, goes through
-        onnxruntime-genai.
-        Raises `BadInput` for an empty prompt, one longer than the context, and a package that generates no
-        text.
+        near-ties. It is done in a loop of our own, and so is all that is faster there: decoding with a
+        quantized cache, and by `graphopt.kernels`; all else goes through onnxruntime-genai.
+        Raises `BadInput` for an empty prompt, one longer than the context, a chat template that is missing or
+        fails, and a package that generates no text.
         """
-        from graphopt.runtime import LoopModel, Sampling, TextModel
+        from graphopt.runtime import LoopModel, Sampling, TextModel, chat_prompt
 
         if "decoder" in self.manifest.graphs:
             if chat or speculate or temperature > 0:
@@ -165,14 +164,13 @@ class Package:
                 )
             return self._answer(prompt, max_new_tokens, threads)
         sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
-        if speculate and chat:
-            raise BadInput("drafts do not go with a chat template", hint="Leave out one of them.")
-        if speculate or (self.in_own_loop() and not chat):
-            model = LoopModel(self.path, threads=threads, speculate=speculate)
-            return model.generate(prompt, max_new_tokens=max_new_tokens, sampling=sampling)
-        served = TextModel(self.path, threads=threads)
-        text = served.chat(prompt) if chat else prompt
-        return served.generate(text, max_new_tokens=max_new_tokens, sampling=sampling)
+        model = (
+            LoopModel(self.path, threads=threads, speculate=speculate)
+            if speculate or self.in_own_loop()
+            else TextModel(self.path, threads=threads)
+        )
+        text = chat_prompt(self.path, prompt) if chat else prompt
+        return model.generate(text, max_new_tokens=max_new_tokens, sampling=sampling)
 
     def in_own_loop(self) -> bool:
         """Whether text is generated in our own loop: onnxruntime-genai copies a quantized cache with every

@@ -1,6 +1,7 @@
 """Running packages: sessions for this machine, threads, decoding and text generation."""
 
 from graphopt.runtime._batches import Batches, has_rows, measured_tokens
+from graphopt.runtime._chat import chat_prompt
 from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Sampling, TextModel
 from graphopt.runtime._given import GenerationConfig
@@ -23,6 +24,7 @@ __all__ = [
     "TextModel",
     "answer",
     "cgroup_quota",
+    "chat_prompt",
     "check_installation",
     "default_threads",
     "has_rows",

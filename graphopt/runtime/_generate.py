@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphopt._settings import read_json
 from graphopt.errors import BadInput
 from graphopt.runtime._given import GenaiConfig
 from graphopt.runtime._installation import check_installation
@@ -82,13 +81,6 @@ class TextModel:
         """
         return self._encoder.opened(text)
 
-    def chat(self, prompt: str) -> str:
-        """`prompt` as a conversation's first message, by the model's template; `BadInput` if it has none."""
-        if not _has_template(self.folder):
-            raise BadInput(f"{self.folder} has no chat template", hint="Leave out --chat.")
-        messages = json.dumps([{"role": "user", "content": prompt}])
-        return str(self._tokenizer.apply_chat_template(messages, add_generation_prompt=True))
-
     def generate(
         self, prompt: str, *, max_new_tokens: int = 128, sampling: Sampling | None = None
     ) -> Iterator[str]:
@@ -116,12 +108,3 @@ class TextModel:
                     yield piece
         except RuntimeError as error:
             raise BadInput(f"onnxruntime-genai cannot run {self.folder}: {error}") from error
-
-
-def _has_template(folder: Path) -> bool:
-    if (folder / "chat_template.jinja").is_file():
-        return True
-    try:
-        return bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
-    except (OSError, BadInput):
-        return False

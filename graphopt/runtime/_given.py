@@ -5,15 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from graphopt._settings import read_json
 from graphopt.errors import BadInput
 
-__all__ = ["GenaiConfig", "GenerationConfig"]
+__all__ = ["GenaiConfig", "GenerationConfig", "TokenizerConfig"]
 
 Token = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 Tokens = Token | Annotated[list[Token], Field(min_length=1)]
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
+
+
+SpecialToken = Annotated[str | None, BeforeValidator(_content)]
 
 
 class _Given(BaseModel):
@@ -72,3 +79,21 @@ class GenaiConfig(_Given):
 
     model: _Model
     search: _Search = _Search()
+
+
+class _Template(BaseModel):
+    name: str
+    template: str
+
+
+class TokenizerConfig(_Given):
+    """tokenizer_config.json, and what special_tokens_map.json says of the same."""
+
+    chat_template: str | list[_Template] | None = None
+    bos_token: SpecialToken = None
+    eos_token: SpecialToken = None
+    unk_token: SpecialToken = None
+    sep_token: SpecialToken = None
+    pad_token: SpecialToken = None
+    cls_token: SpecialToken = None
+    mask_token: SpecialToken = None

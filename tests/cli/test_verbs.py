@@ -112,7 +112,7 @@ def test_run_with_drafts_says_the_same(int4: Path, said: Callable[..., str]) -> 
         ("x = 1\n" * 600, [], "the model's context is 512"),
         ("", [], "the prompt is empty"),
         ("hello", ["--chat"], "no chat template"),
-        ("hello", ["--speculate", "--chat"], "drafts do not go with a chat template"),
+        ("hello", ["--speculate", "--chat"], "no chat template"),
         ("", ["--speculate"], "the prompt is empty"),
         ("x = 1\n" * 600, ["--speculate"], "the model's context is 512"),
     ],

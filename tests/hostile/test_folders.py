@@ -23,13 +23,15 @@ TIMES = int(os.environ.get("FUZZ", "0")) // 500 or 1
 MEMORY = 24 << 30
 """Bytes of address space: torch takes ten, of which little is used."""
 SECONDS = 120
-SAY = ("run", "folder", "def f", "--max-new-tokens", "2")
+SAY = ("run", "folder", "def f", "--max-new-tokens", "2", "--chat")
+TEMPLATE = "{% for m in messages %}{{ m.role ~ ':' }}{{ m['content'] | trim }}{% endfor %}"
 
 
 @pytest.fixture(scope="module")
 def package(tiny_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package") / "folder"
     graphopt.optimize(tiny_model("llama"), folder, recipe="lossless", verify="off", validate=False)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
 
 

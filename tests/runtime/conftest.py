@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.passes._canonical import Shape
 from tests.passes._runs import LOWERING, Lowered
 
 SHAPE = Shape(vocab=4096, positions=64)
+OPENING = "<|endoftext|>"
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +41,22 @@ def folder(lowered: Lowered, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(folder: Path, tmp_path: Path) -> Path:
     """A copy of `folder` to change."""
     return Path(shutil.copytree(folder, tmp_path / "own"))
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def opens_texts(folder: Path) -> None:
+    """Make the tokenizer put <|endoftext|>, token 0, before a text, as Llama's does."""
+    opening = {"SpecialToken": {"id": OPENING, "type_id": 0}}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [opening, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {OPENING: {"id": OPENING, "ids": [0], "tokens": [OPENING]}},
+    }
+    change(folder / "tokenizer.json", post_processor=processor)
 
 
 def _config() -> dict[str, object]:

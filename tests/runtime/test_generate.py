@@ -13,30 +13,9 @@ import tokenizers
 
 from graphopt import BadInput
 from graphopt.runtime import Decoder, Sampling, TextModel, default_threads, open_session
-from tests.runtime.conftest import SHAPE
+from tests.runtime.conftest import OPENING, SHAPE, change, opens_texts
 
 PROMPT = "def area(width, height):"
-OPENING = "<|endoftext|>"
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
-    "{% if add_generation_prompt %}[answer]{% endif %}"
-)
-
-
-def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-
-def opens_texts(folder: Path) -> None:
-    """Make the tokenizer put <|endoftext|>, token 0, before a text, as Llama's does."""
-    opening = {"SpecialToken": {"id": OPENING, "type_id": 0}}
-    processor = {
-        "type": "TemplateProcessing",
-        "single": [opening, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {OPENING: {"id": OPENING, "ids": [0], "tokens": [OPENING]}},
-    }
-    change(folder / "tokenizer.json", post_processor=processor)
 
 
 def greedy(folder: Path, prompt: str, count: int) -> str:
@@ -144,24 +123,6 @@ def test_a_text_begins_as_its_tokenizer_says(own: Path) -> None:
     assert model.encode(PROMPT) == [0, *plain]
     assert model.encode(OPENING + PROMPT) == [0, *plain]
     assert "".join(model.generate(PROMPT, max_new_tokens=6)) == greedy(own, PROMPT, 6)
-
-
-@pytest.mark.parametrize("place", ["file", "config"])
-def test_a_chat_template(own: Path, place: str) -> None:
-    opens_texts(own)
-    if place == "file":
-        (own / "chat_template.jinja").write_text(TEMPLATE)
-    else:
-        change(own / "tokenizer_config.json", chat_template=TEMPLATE)
-    model = TextModel(own)
-
-    assert model.chat("hello") == f"{OPENING}[user]hello[answer]"
-    assert model.encode(model.chat("hello")).count(0) == 1
-
-
-def test_no_chat_template(folder: Path) -> None:
-    with pytest.raises(BadInput, match="no chat template"):
-        TextModel(folder).chat("hello")
 
 
 def test_prompts_and_the_context(folder: Path) -> None:
