@@ -9,12 +9,15 @@
 enum {
     LANES = 16,
     ROWS = 64, /* pairs of a token and a head that meet keys together */
-    KEYS = 64, /* at a time */
-    FEW = 12,  /* rows up to which keys are not transposed */
-    TALL = 6,  /* rows of a tile of sums that stay in registers, */
-    BROAD = 4, /* and its vectors */
+    KEYS = 64, /* at a time, */
+    FEW = 8,   /* rows up to which a lane is a key; above, a lane is a row */
+    SOME = 32, /* keys at a time of few rows */
+    BROAD = 4, /* vectors of a tile of sums that stay in registers */
     LINE = 64  /* bytes */
 };
+
+/* Rows of a tile, by its vectors less one. */
+static const int64_t HEIGHTS[BROAD] = {16, 12, 8, 6};
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a < b ? b : a; }
@@ -25,62 +28,80 @@ static int64_t valid(const Attention *a, int64_t text) {
 static int64_t before(const Attention *a, int64_t text) { return a->last[text] + 1 - valid(a, text); }
 static int64_t tiles(const Attention *a) { return (a->tokens * (a->heads / a->kv_heads) + ROWS - 1) / ROWS; }
 
-/* Sums of `rows` rows and `vectors` vectors: c [+]= a [rows, depth] times b [depth, LANES * vectors]. */
-INLINE void tile(const int rows, const int vectors, const bool add, int64_t depth, const float *a,
-                 int64_t a_row, const float *b, int64_t b_row, float *c, int64_t c_row) {
-    __m512 sums[TALL][BROAD];
-#pragma GCC unroll 6
+/* A matrix whose element [m, k] is at[m * row + k * step]. */
+typedef struct {
+    const float *at;
+    int64_t row, step;
+} Matrix;
+
+/* Memory that is needed next: asked for bit by bit while something is computed. */
+typedef struct {
+    const char *at;
+    int64_t bytes;
+} Ahead;
+
+/* Sums of `rows` rows and `vectors` vectors: c [+]= a [rows, depth] times b [depth, LANES * vectors]. In each
+ * step `hurry` bytes more are asked for, from `ahead` on. */
+INLINE void tile(const int rows, const int vectors, const bool add, int64_t depth, Matrix a, const float *b,
+                 int64_t b_row, float *c, int64_t c_row, const char *ahead, int64_t hurry) {
+    __m512 sums[16][BROAD];
+#pragma GCC unroll 16
     for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
         for (int n = 0; n < vectors; n++)
             sums[m][n] = add ? _mm512_loadu_ps(c + m * c_row + n * LANES) : _mm512_setzero_ps();
     for (int64_t k = 0; k < depth; k++) {
         __m512 row[BROAD];
+        _mm_prefetch(ahead + k * hurry, _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int n = 0; n < vectors; n++) row[n] = _mm512_loadu_ps(b + k * b_row + n * LANES);
-#pragma GCC unroll 6
+#pragma GCC unroll 16
         for (int m = 0; m < rows; m++) {
-            const __m512 one = _mm512_set1_ps(a[m * a_row + k]);
+            const __m512 one = _mm512_set1_ps(a.at[m * a.row + k * a.step]);
 #pragma GCC unroll 4
             for (int n = 0; n < vectors; n++) sums[m][n] = _mm512_fmadd_ps(one, row[n], sums[m][n]);
         }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
         for (int n = 0; n < vectors; n++) _mm512_storeu_ps(c + m * c_row + n * LANES, sums[m][n]);
 }
 
-#define TILES_OF(DO, ROWS) DO(ROWS, 1) DO(ROWS, 2) DO(ROWS, 3) DO(ROWS, 4)
-#define EACH_TILE(DO) \
-    TILES_OF(DO, 1) TILES_OF(DO, 2) TILES_OF(DO, 3) TILES_OF(DO, 4) TILES_OF(DO, 5) TILES_OF(DO, 6)
+#define UP_TO_6(DO, WIDE) DO(1, WIDE) DO(2, WIDE) DO(3, WIDE) DO(4, WIDE) DO(5, WIDE) DO(6, WIDE)
+#define UP_TO_8(DO, WIDE) UP_TO_6(DO, WIDE) DO(7, WIDE) DO(8, WIDE)
+#define EACH_TILE(DO) UP_TO_8(DO, 1) DO(16, 1) UP_TO_8(DO, 2) DO(12, 2) UP_TO_8(DO, 3) UP_TO_6(DO, 4)
 #define KIND(ROWS, VECTORS) ((ROWS) * 8 + (VECTORS))
 
-INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, const float *a, int64_t a_row,
-                    const float *b, int64_t b_row, float *c, int64_t c_row) {
-    for (int64_t m = 0; m < rows; m += TALL)
-        for (int64_t n = 0; n < width; n += BROAD * LANES) {
-            const float *x = a + m * a_row, *w = b + n;
+INLINE void product(const bool add, int64_t rows, int64_t width, int64_t depth, Matrix a, const float *b,
+                    int64_t b_row, float *c, int64_t c_row, Ahead ahead) {
+    for (int64_t n = 0; n < width; n += BROAD * LANES) {
+        const int64_t vectors = least(BROAD, (width - n) / LANES), height = HEIGHTS[vectors - 1];
+        const int64_t hurry = ahead.bytes / (depth * ((rows + height - 1) / height));
+        for (int64_t m = 0; m < rows; m += height, ahead.at += depth * hurry) {
+            const Matrix x = {a.at + m * a.row, a.row, a.step};
+            const float *w = b + n;
             float *y = c + m * c_row + n;
-            switch (KIND(least(TALL, rows - m), least(BROAD, (width - n) / LANES))) {
-#define CASE(HIGH, WIDE)                                            \
-    case KIND(HIGH, WIDE):                                          \
-        tile(HIGH, WIDE, add, depth, x, a_row, w, b_row, y, c_row); \
+            switch (KIND(least(height, rows - m), vectors)) {
+#define CASE(HIGH, WIDE)                                                      \
+    case KIND(HIGH, WIDE):                                                    \
+        tile(HIGH, WIDE, add, depth, x, w, b_row, y, c_row, ahead.at, hurry); \
         break;
                 EACH_TILE(CASE)
 #undef CASE
             }
         }
+    }
 }
 
-VNNI static void scores_of(int64_t rows, int64_t size, const float *queries, const float *keys,
-                           float *scores) {
-    product(false, rows, KEYS, size, queries, size, keys, KEYS, scores, KEYS);
+VNNI static void set_product(int64_t rows, int64_t width, int64_t depth, Matrix a, const float *b,
+                             int64_t b_row, float *c, int64_t c_row, Ahead ahead) {
+    product(false, rows, width, depth, a, b, b_row, c, c_row, ahead);
 }
 
-VNNI static void add_values(int64_t rows, int64_t size, int64_t keys, const float *weights,
-                            const float *values, float *sums) {
-    product(true, rows, size, keys, weights, KEYS, values, size, sums, size);
+VNNI static void add_product(int64_t rows, int64_t width, int64_t depth, Matrix a, const float *b,
+                             int64_t b_row, float *c, int64_t c_row, Ahead ahead) {
+    product(true, rows, width, depth, a, b, b_row, c, c_row, ahead);
 }
 
 /* 16 numbers of the cache from an element on. */
@@ -117,31 +138,6 @@ INLINE void transpose(__m512 r[LANES]) {
     }
 }
 
-/* Asks for `bytes` bytes. */
-INLINE void ask_for(const char *at, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += LINE) _mm_prefetch(at + i, _MM_HINT_T0);
-}
-
-/* Keys [count, size] to [size, KEYS], with zeros for those that are missing; the next keys and values are
- * asked for meanwhile. */
-INLINE void turn(const char *keys, const char *values, int64_t count, int64_t size, const bool int8,
-                 float *out) {
-    const int64_t strip = LANES * size * (int8 ? 1 : 4);
-    for (int64_t j = 0; j < KEYS; j += LANES, keys += strip, values += strip) {
-        ask_for(keys + KEYS / LANES * strip, strip);
-        ask_for(values + KEYS / LANES * strip, strip);
-        for (int64_t d = 0; d < size; d += LANES) {
-            __m512 r[LANES];
-#pragma GCC unroll 16
-            for (int64_t i = 0; i < LANES; i++)
-                r[i] = j + i < count ? cached(keys, i * size + d, int8) : _mm512_setzero_ps();
-            transpose(r);
-#pragma GCC unroll 16
-            for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(out + (d + i) * KEYS + j, r[i]);
-        }
-    }
-}
-
 /* The sums of 16 vectors. */
 INLINE __m512 sums_of(__m512 r[LANES]) {
 #pragma GCC unroll 8
@@ -161,8 +157,7 @@ INLINE __m512 sums_of(__m512 r[LANES]) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(r[0], r[1], 0x88), _mm512_shuffle_f32x4(r[0], r[1], 0xdd));
 }
 
-/* As `scores_of`, from keys [count, size] as they lie: for few rows. The next keys and values are asked for
- * meanwhile. */
+/* Scores [rows, SOME] of few rows and keys [count, size]; what comes next is asked for meanwhile. */
 INLINE void few_scores_of(int64_t rows, int64_t size, const float *queries, const char *keys, int64_t count,
                           const bool int8, const char *next_keys, const char *next_values, float *scores) {
     const int64_t bytes = int8 ? 1 : 4, strip = LANES * size * bytes,
@@ -192,7 +187,7 @@ INLINE void few_scores_of(int64_t rows, int64_t size, const float *queries, cons
                     sums[i] =
                         _mm512_fmadd_ps(q, _mm512_loadu_ps(at + least(i, here - 1) * size + d), sums[i]);
             }
-            _mm512_storeu_ps(scores + r * KEYS + j, sums_of(sums));
+            _mm512_storeu_ps(scores + r * SOME + j, sums_of(sums));
         }
     }
 }
@@ -209,9 +204,9 @@ INLINE __m512 capped(__m512 x, float cap) {
  * by. `largest` is of all scores so far, `total` of all weights. */
 INLINE float weigh(float *scores, float cap, const float *bias, int64_t from, int64_t to, float *largest,
                    float *total) {
-    __m512 x[KEYS / LANES], peak = _mm512_set1_ps(*largest), sum = _mm512_setzero_ps();
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < KEYS / LANES; i++) {
+    __m512 x[SOME / LANES], peak = _mm512_set1_ps(*largest), sum = _mm512_setzero_ps();
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < SOME / LANES; i++) {
         const int64_t low = most(0, least(LANES, from - i * LANES)),
                       high = most(0, least(LANES, to - i * LANES));
         const __mmask16 seen = (__mmask16)(((1u << high) - 1) & ~((1u << low) - 1));
@@ -221,8 +216,8 @@ INLINE float weigh(float *scores, float cap, const float *bias, int64_t from, in
         peak = _mm512_max_ps(peak, x[i]);
     }
     const float high = _mm512_reduce_max_ps(peak);
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < KEYS / LANES; i++) {
+#pragma GCC unroll 2
+    for (int64_t i = 0; i < SOME / LANES; i++) {
         x[i] = exponential(_mm512_sub_ps(x[i], _mm512_set1_ps(high)));
         sum = _mm512_add_ps(sum, x[i]);
         _mm512_storeu_ps(scores + i * LANES, x[i]);
@@ -280,68 +275,241 @@ VNNI static void append(const Attention *a, int64_t text, int64_t head) {
     }
 }
 
-/* A tile of rows, the heads of a group of each token after another: what they see of the cache. */
-INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, const bool int8) {
-    const int64_t group = a->heads / a->kv_heads, size = a->size, past = before(a, text);
-    const int64_t rows = least(ROWS, valid(a, text) * group - first), bytes = int8 ? 1 : 4;
-    const int64_t cache = (text * a->kv_heads + head) * a->present * size * bytes;
-    const char *keys = (const char *)a->present_key + cache, *values = (const char *)a->present_value + cache;
-    _Alignas(LINE) float queries[ROWS * ATTENTION_SIZE], sums[ROWS * ATTENTION_SIZE], scores[ROWS * KEYS],
-        across[ATTENTION_SIZE * KEYS], wide[KEYS * ATTENTION_SIZE];
-    float largest[ROWS], total[ROWS];
-    const int64_t end = past + (first + rows - 1) / group + 1;
-    const int64_t begin = a->window ? most(0, past + first / group + 1 - a->window) / KEYS * KEYS : 0;
-    const bool few = rows <= FEW;
-    if (!few) {
-        ask_for(keys + begin * size * bytes, KEYS * size * bytes);
-        ask_for(values + begin * size * bytes, KEYS * size * bytes);
-    }
+/* A tile of rows, the heads of a group of each token after another, and the keys [begin, end) that they see.
+ */
+typedef struct {
+    const Attention *a;
+    int64_t text, head, first, rows, group, past, begin, end;
+    const char *keys, *values;
+} View;
+
+static View view_of(const Attention *a, int64_t text, int64_t head, int64_t first) {
+    const int64_t group = a->heads / a->kv_heads, past = before(a, text);
+    const int64_t rows = least(ROWS, valid(a, text) * group - first);
+    const int64_t cache = (text * a->kv_heads + head) * a->present * a->size * (a->key_scale ? 1 : 4);
+    return (View){
+        .a = a,
+        .text = text,
+        .head = head,
+        .first = first,
+        .rows = rows,
+        .group = group,
+        .past = past,
+        .begin = a->window ? most(0, past + first / group + 1 - a->window) / KEYS * KEYS : 0,
+        .end = past + (first + rows - 1) / group + 1,
+        .keys = (const char *)a->present_key + cache,
+        .values = (const char *)a->present_value + cache,
+    };
+}
+
+static int64_t token_of(const View *v, int64_t row) { return (v->first + row) / v->group; }
+static int64_t head_of(const View *v, int64_t row) {
+    return v->head * v->group + (v->first + row) % v->group;
+}
+
+/* The keys [from, to) that a row sees. */
+static int64_t to_of(const View *v, int64_t row) { return v->past + token_of(v, row) + 1; }
+static int64_t from_of(const View *v, int64_t row) { return v->a->window ? to_of(v, row) - v->a->window : 0; }
+
+static const float *bias_of(const View *v, int64_t row, int64_t key) {
+    const Attention *a = v->a;
+    return a->bias + v->text * a->bias_text + head_of(v, row) * a->bias_head +
+           token_of(v, row) * a->bias_token + key;
+}
+
+VNNI static void query_of(const View *v, int64_t row, float *out) {
+    const Attention *a = v->a;
+    const int64_t at = (v->text * a->tokens + token_of(v, row)) * a->query_step + head_of(v, row) * a->size;
+    turned(a, v->text, token_of(v, row), a->query + at, out);
+    const float *scale = a->key_scale ? a->key_scale + v->head * a->size : NULL;
+    for (int64_t d = 0; d < a->size; d++) out[d] *= scale ? a->scale * scale[d] : a->scale;
+}
+
+/* A row's sums of weighted values become its result. */
+VNNI static void put(const View *v, int64_t row, const float *sums, float total) {
+    const Attention *a = v->a;
+    float *y = a->y + ((v->text * a->tokens + token_of(v, row)) * a->heads + head_of(v, row)) * a->size;
+    const float *scale = a->key_scale ? a->value_scale + v->head * a->size : NULL;
+    for (int64_t d = 0; d < a->size; d++) y[d] = sums[d] / total * (scale ? scale[d] : 1);
+}
+
+static float first_largest(const View *v, int64_t row) {
+    return v->a->sink ? v->a->sink[head_of(v, row)] : -FLT_MAX;
+}
+
+/* [count, size] of the cache as float, and zeros up to `rows` rows. */
+INLINE const float *widened(const char *cache, int64_t count, int64_t rows, int64_t size, const bool int8,
+                            float *out) {
+    for (int64_t i = 0; i < count * size; i += LANES) _mm512_store_ps(out + i, cached(cache, i, int8));
+    memset(out + count * size, 0, (size_t)((rows - count) * size) * sizeof *out);
+    return out;
+}
+
+/* Where a lane is a key: few rows. */
+INLINE void look_few(const View *v, const bool int8) {
+    const Attention *a = v->a;
+    const int64_t size = a->size, rows = v->rows, bytes = int8 ? 1 : 4;
+    _Alignas(LINE) float queries[FEW * ATTENTION_SIZE], sums[FEW * ATTENTION_SIZE], scores[FEW * SOME],
+        wide[SOME * ATTENTION_SIZE];
+    float largest[FEW], total[FEW];
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t token = (first + r) / group, q = head * group + (first + r) % group;
-        float *row = queries + r * size;
-        turned(a, text, token, a->query + (text * a->tokens + token) * a->query_step + q * size, row);
-        for (int64_t d = 0; d < size; d++)
-            row[d] *= int8 ? a->scale * a->key_scale[head * size + d] : a->scale;
-        largest[r] = a->sink ? a->sink[q] : -FLT_MAX;
+        query_of(v, r, queries + r * size);
+        largest[r] = first_largest(v, r);
         total[r] = a->sink ? 1 : 0;
-        memset(sums + r * size, 0, (size_t)size * sizeof *sums);
     }
-    for (int64_t j = begin; j < end; j += KEYS) {
-        const int64_t count = least(KEYS, end - j);
-        const int64_t at = j * size * bytes;
-        if (few) {
-            const int64_t next = (j + KEYS < end ? j + KEYS : begin + a->present) * size * bytes;
-            few_scores_of(rows, size, queries, keys + at, count, int8, keys + next, values + next, scores);
-        } else {
-            turn(keys + at, values + at, count, size, int8, across);
-            scores_of(rows, size, queries, across, scores);
-        }
+    memset(sums, 0, (size_t)(rows * size) * sizeof *sums);
+    for (int64_t j = v->begin; j < v->end; j += SOME) {
+        const int64_t count = least(SOME, v->end - j), at = j * size * bytes;
+        const int64_t next = (j + SOME < v->end ? j + SOME : v->begin + a->present) * size * bytes;
+        few_scores_of(rows, size, queries, v->keys + at, count, int8, v->keys + next, v->values + next,
+                      scores);
         for (int64_t r = 0; r < rows; r++) {
-            const int64_t token = (first + r) / group, q = head * group + (first + r) % group;
-            const int64_t to = past + token + 1, from = a->window ? to - a->window : 0;
-            const float *bias =
-                a->bias ? a->bias + text * a->bias_text + q * a->bias_head + token * a->bias_token + j : NULL;
-            const float factor =
-                weigh(scores + r * KEYS, a->cap, bias, from - j, to - j, largest + r, total + r);
+            const float *bias = a->bias ? bias_of(v, r, j) : NULL;
+            const float factor = weigh(scores + r * SOME, a->cap, bias, from_of(v, r) - j, to_of(v, r) - j,
+                                       largest + r, total + r);
             if (factor == 1) continue;
             float *sum = sums + r * size;
             for (int64_t d = 0; d < size; d += LANES)
                 _mm512_storeu_ps(sum + d, _mm512_mul_ps(_mm512_loadu_ps(sum + d), _mm512_set1_ps(factor)));
         }
-        const float *meet = (const float *)values + j * size;
-        if (int8) {
-            for (int64_t i = 0; i < count * size; i += LANES)
-                _mm512_store_ps(wide + i, cached(values, j * size + i, int8));
-            meet = wide;
+        const char *values = v->values + at;
+        const float *meet = int8 ? widened(values, count, count, size, true, wide) : (const float *)values;
+        add_product(rows, size, count, (Matrix){scores, SOME, 1}, meet, size, sums, size, (Ahead){values, 0});
+    }
+    for (int64_t r = 0; r < rows; r++) put(v, r, sums + r * size, total[r]);
+}
+
+/* Of 16 rows. */
+typedef struct {
+    __m512i from, to; /* keys that they see */
+    __m512 largest, total;
+} Softmax;
+
+/* Scores [KEYS, 16] to weights, a row of scores being a key and `step` after the one before; what the rows'
+ * earlier sums are to be multiplied by. `bias` [KEYS, 16] is added, if there is any. */
+INLINE __m512 weigh_rows(float *scores, int64_t step, float cap, const float *bias, int64_t first_key,
+                         const bool masked, Softmax *rows) {
+    __m512 peaks[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) peaks[i] = rows->largest;
+    for (int64_t j = 0; j < KEYS; j += 4)
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < 4; i++) {
+            float *at = scores + (j + i) * step;
+            __m512 x = _mm512_loadu_ps(at);
+            if (cap > 0) x = capped(x, cap);
+            if (bias) x = _mm512_add_ps(x, _mm512_load_ps(bias + (j + i) * LANES));
+            if (masked) {
+                const __m512i key = _mm512_set1_epi32((int32_t)(first_key + j + i));
+                const __mmask16 seen =
+                    _mm512_cmplt_epi32_mask(key, rows->to) & ~_mm512_cmplt_epi32_mask(key, rows->from);
+                x = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, x);
+            }
+            if (masked || cap > 0 || bias) _mm512_storeu_ps(at, x);
+            peaks[i] = _mm512_max_ps(peaks[i], x);
         }
-        add_values(rows, size, count, scores, meet, sums);
+    const __m512 high = _mm512_max_ps(_mm512_max_ps(peaks[0], peaks[1]), _mm512_max_ps(peaks[2], peaks[3]));
+    __m512 sums[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) sums[i] = _mm512_setzero_ps();
+    for (int64_t j = 0; j < KEYS; j += 4)
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < 4; i++) {
+            float *at = scores + (j + i) * step;
+            const __m512 x = exponential(_mm512_sub_ps(_mm512_loadu_ps(at), high));
+            sums[i] = _mm512_add_ps(sums[i], x);
+            _mm512_storeu_ps(at, x);
+        }
+    const __m512 sum = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3]));
+    const __m512 factor = exponential(_mm512_sub_ps(rows->largest, high));
+    rows->largest = high;
+    rows->total = _mm512_fmadd_ps(rows->total, factor, sum);
+    return factor;
+}
+
+/* The bias of 16 rows from one on, [KEYS, 16], of `count` keys from one on. */
+INLINE void turned_bias(const View *v, int64_t row, int64_t key, int64_t count, float *out) {
+    for (int64_t j = 0; j < KEYS; j += LANES) {
+        const __mmask16 some = (__mmask16)((1u << most(0, least(LANES, count - j))) - 1);
+        __m512 r[LANES];
+        for (int64_t i = 0; i < LANES; i++)
+            r[i] = _mm512_maskz_loadu_ps(some, bias_of(v, least(row + i, v->rows - 1), key + j));
+        transpose(r);
+        for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(out + (j + i) * LANES, r[i]);
     }
-    for (int64_t r = 0; r < rows; r++) {
-        const int64_t token = (first + r) / group, q = head * group + (first + r) % group;
-        float *y = a->y + ((text * a->tokens + token) * a->heads + q) * size;
-        const float *scale = int8 ? a->value_scale + head * size : NULL;
-        for (int64_t d = 0; d < size; d++) y[d] = sums[r * size + d] / total[r] * (int8 ? scale[d] : 1);
+}
+
+/* Where a lane is a row: many of them. */
+INLINE void look_many(const View *v, const bool int8) {
+    const Attention *a = v->a;
+    const int64_t size = a->size, width = (v->rows + LANES - 1) / LANES * LANES, bytes = int8 ? 1 : 4;
+    _Alignas(LINE) float queries[ATTENTION_SIZE * ROWS], sums[ATTENTION_SIZE * ROWS], scores[KEYS * ROWS],
+        wide[KEYS * ATTENTION_SIZE], lines[LANES * ATTENTION_SIZE], bias[KEYS * LANES];
+    Softmax softmax[ROWS / LANES];
+    for (int64_t row = 0; row < width; row += LANES) {
+        _Alignas(LINE) int32_t from[LANES], to[LANES];
+        _Alignas(LINE) float largest[LANES];
+        for (int64_t i = 0; i < LANES; i++) {
+            const int64_t r = least(row + i, v->rows - 1);
+            query_of(v, r, lines + i * size);
+            largest[i] = first_largest(v, r), from[i] = (int32_t)from_of(v, r), to[i] = (int32_t)to_of(v, r);
+        }
+        softmax[row / LANES] = (Softmax){_mm512_load_si512(from), _mm512_load_si512(to),
+                                         _mm512_load_ps(largest), _mm512_set1_ps(a->sink ? 1 : 0)};
+        for (int64_t d = 0; d < size; d += LANES) {
+            __m512 r[LANES];
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < LANES; i++) r[i] = _mm512_load_ps(lines + i * size + d);
+            transpose(r);
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(queries + (d + i) * width + row, r[i]);
+        }
     }
+    memset(sums, 0, (size_t)(size * width) * sizeof *sums);
+    for (int64_t j = v->begin; j < v->end; j += KEYS) {
+        const int64_t count = least(KEYS, v->end - j), at = j * size * bytes, some = KEYS * size * bytes;
+        const int64_t next = (j + KEYS < v->end ? j + KEYS : v->begin + a->present) * size * bytes;
+        const char *keys = v->keys + at, *values = v->values + at;
+        const float *meet =
+            int8 || count < KEYS ? widened(keys, count, KEYS, size, int8, wide) : (const float *)keys;
+        set_product(KEYS, width, size, (Matrix){meet, size, 1}, queries, width, scores, width,
+                    (Ahead){v->keys + next, some});
+        const bool masked = j < from_of(v, v->rows - 1) || j + KEYS > to_of(v, 0);
+        for (int64_t row = 0; row < width; row += LANES) {
+            if (a->bias) turned_bias(v, row, j, count, bias);
+            const float *added = a->bias ? bias : NULL;
+            Softmax *state = softmax + row / LANES;
+            const __m512 factor = masked ? weigh_rows(scores + row, width, a->cap, added, j, true, state)
+                                         : weigh_rows(scores + row, width, a->cap, added, j, false, state);
+            if (!_mm512_cmpneq_ps_mask(factor, _mm512_set1_ps(1))) continue;
+            for (float *sum = sums + row; sum < sums + size * width; sum += width)
+                _mm512_store_ps(sum, _mm512_mul_ps(_mm512_load_ps(sum), factor));
+        }
+        meet = int8 ? widened(values, count, count, size, true, wide) : (const float *)values;
+        add_product(size, width, count, (Matrix){meet, 1, size}, scores, width, sums, width,
+                    (Ahead){v->values + next, some});
+    }
+    for (int64_t row = 0; row < width; row += LANES) {
+        _Alignas(LINE) float total[LANES];
+        _mm512_store_ps(total, softmax[row / LANES].total);
+        for (int64_t d = 0; d < size; d += LANES) {
+            __m512 r[LANES];
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < LANES; i++) r[i] = _mm512_load_ps(sums + (d + i) * width + row);
+            transpose(r);
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(lines + i * size + d, r[i]);
+        }
+        for (int64_t i = 0; i < least(LANES, v->rows - row); i++) put(v, row + i, lines + i * size, total[i]);
+    }
+}
+
+INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, const bool int8) {
+    const View v = view_of(a, text, head, first);
+    if (v.rows <= FEW)
+        look_few(&v, int8);
+    else
+        look_many(&v, int8);
 }
 
 VNNI static void look_at_floats(const Attention *a, int64_t text, int64_t head, int64_t first) {
