@@ -46,6 +46,11 @@ _WHISPER |= {"encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "max_source_positio
 _WHISPER |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_target_positions": 64}
 _WHISPER |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 _WHISPER |= {"suppress_tokens": None, "begin_suppress_tokens": None}
+_LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
+_LINEAR |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+_LINEAR |= {"linear_key_head_dim": 8, "linear_value_head_dim": 16}
+_LINEAR |= {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+_SSM = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_n_groups": 2}
 _CLIP = {"text_config": _TEXT, "vision_config": _VIT | _IMAGE, "projection_dim": 32}
 
 
@@ -87,6 +92,10 @@ FAMILIES: dict[str, Family] = {
     "opt": _causal("opt"),
     "bloom": _causal("bloom"),
     "deepseek_v3": _causal("deepseek_v3"),
+    "qwen3_next": _causal("qwen3_next", **_LINEAR),
+    "qwen3_5": _causal("qwen3_5_text", **_LINEAR),
+    "falcon_h1": _causal("falcon_h1", **_SSM),
+    "lfm2": _causal("lfm2"),
     "bert": Family("masked", "bert", {}),
     "roberta": Family("masked", "roberta", {}),
     "distilbert": Family("masked", "distilbert", {}),
