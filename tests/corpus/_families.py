@@ -17,14 +17,15 @@ from tests.corpus._types import TASKS
 
 
 class Family(NamedTuple):
-    """A key of `_types.TASKS` or `_IMAGE_TASKS`; a model type; what its tiny configuration has besides."""
+    """A key of `_types.TASKS` or `_OTHER_TASKS`; a model type; what its tiny configuration has besides."""
 
     which: str
     model_type: str
     extra: dict[str, Any]
 
 
-_IMAGE_TASKS = {
+_OTHER_TASKS = {
+    "speech": ("automatic-speech-recognition", "AutoModelForSpeechSeq2Seq"),
     "image": ("image-classification", "AutoModelForImageClassification"),
     "image-text": ("zero-shot-image-classification", "AutoModelForZeroShotImageClassification"),
 }
@@ -40,6 +41,16 @@ _VIT = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "nu
 _CONVNEXT = {"hidden_sizes": [16, 32], "depths": [2, 2], "num_stages": 2, "patch_size": 4}
 _SWIN = {"embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4, "patch_size": 4}
 _TEXT = {**_VIT, "vocab_size": 256, "max_position_embeddings": 32, "pad_token_id": 0, "eos_token_id": 2}
+_WHISPER = {"vocab_size": 256, "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "num_mel_bins": 8}
+_WHISPER |= {"encoder_ffn_dim": 128, "decoder_ffn_dim": 128, "max_source_positions": 20}
+_WHISPER |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_target_positions": 64}
+_WHISPER |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+_WHISPER |= {"suppress_tokens": None, "begin_suppress_tokens": None}
+_LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
+_LINEAR |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+_LINEAR |= {"linear_key_head_dim": 8, "linear_value_head_dim": 16}
+_LINEAR |= {"head_dim": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+_SSM = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_n_groups": 2}
 _CLIP = {"text_config": _TEXT, "vision_config": _VIT | _IMAGE, "projection_dim": 32}
 
 
@@ -81,11 +92,18 @@ FAMILIES: dict[str, Family] = {
     "opt": _causal("opt"),
     "bloom": _causal("bloom"),
     "deepseek_v3": _causal("deepseek_v3"),
+    "qwen3_next": _causal("qwen3_next", **_LINEAR),
+    "qwen3_5": _causal("qwen3_5_text", **_LINEAR),
+    "falcon_h1": _causal("falcon_h1", **_SSM),
+    "lfm2": _causal("lfm2"),
     "bert": Family("masked", "bert", {}),
     "roberta": Family("masked", "roberta", {}),
     "distilbert": Family("masked", "distilbert", {}),
     "modernbert": Family("masked", "modernbert", {}),
     "deberta-v2": Family("masked", "deberta-v2", {}),
+    "t5": Family("seq2seq", "t5", {}),
+    "bart": Family("seq2seq", "bart", {}),
+    "whisper": Family("speech", "whisper", _WHISPER),
     "vit": Family("image", "vit", _VIT | _IMAGE),
     "convnext": Family("image", "convnext", _IMAGE | _CONVNEXT),
     "swin": Family("image", "swin", _IMAGE | _SWIN),
@@ -96,8 +114,13 @@ FAMILIES: dict[str, Family] = {
 def task_of(family: Family) -> str:
     """What graphopt calls the task of these models."""
     return (
-        _IMAGE_TASKS[family.which][0] if family.which in _IMAGE_TASKS else TASKS[family.which].task or "auto"
+        _OTHER_TASKS[family.which][0] if family.which in _OTHER_TASKS else TASKS[family.which].task or "auto"
     )
+
+
+def roles_of(family: Family) -> tuple[str, ...]:
+    """The graphs that graphopt makes of such a model."""
+    return ("encoder", "decoder") if family.which in ("seq2seq", "speech") else ("model",)
 
 
 def write_family(name: str, folder: Path) -> None:
@@ -106,9 +129,9 @@ def write_family(name: str, folder: Path) -> None:
     if not extra:
         write_tiny(which, model_type, folder)
         return
-    if which in _IMAGE_TASKS:
+    if which in _OTHER_TASKS:
         config = transformers.AutoConfig.for_model(model_type, **extra)
-        auto = getattr(transformers, _IMAGE_TASKS[which][1])
+        auto = getattr(transformers, _OTHER_TASKS[which][1])
     else:
         plain = tiny_config(model_type, decoder=which == "causal").to_dict()
         config = transformers.AutoConfig.for_model(**{**plain, **extra, "model_type": model_type})

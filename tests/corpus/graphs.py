@@ -1,8 +1,9 @@
 """Exported models as text without weights: `python -m tests.corpus.graphs [--check] [FAMILY...]`.
 
-Each file in tests/corpus/graphs is a tiny model's graph as the exporter leaves it. Its header says which
-family and configuration it is of, how many kernels the lossless recipe makes of it, and what one of its
-layers consists of then. With --check nothing is written: it tells which files another export would change.
+Each file in tests/corpus/graphs is a tiny model's graph as the exporter leaves it, or one of its graphs. Its
+header says which family and configuration it is of, how many kernels the lossless recipe makes of it, and
+what one of its layers consists of then. With --check nothing is written: it tells which files another export
+would change.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import onnx.printer
 import onnx_ir as ir
 
 from graphopt import registry
-from graphopt.export import export, resolve_source
+from graphopt.export import Exported, export_parts, resolve_source
 from graphopt.families import InputDomain, Interface
 from graphopt.ir import checker_problems, has_data, parse, to_proto
+from graphopt.ir._proto import graph_protos
 from graphopt.pipeline import Context, RunOptions, load_recipe, run_recipe
 from graphopt.testing._example import header_of
 from tests.corpus._layers import layer_of
@@ -33,11 +35,14 @@ from tests.corpus._layers import layer_of
 FOLDER = Path(__file__).parent / "graphs"
 COUNTED = (
     "Attention",
+    "CausalConvWithState",
     "GroupQueryAttention",
     "LayerNormalization",
+    "LinearAttention",
     "MoE",
     "RMSNormalization",
     "RotaryEmbedding",
+    "Scan",
     "SkipLayerNormalization",
     "SkipSimplifiedLayerNormalization",
     "Softmax",
@@ -51,7 +56,8 @@ _FIELDS += ("original_max_position_embeddings",)
 def domain_of(model: ir.Model, header: dict[str, str]) -> InputDomain:
     """The legal inputs of a graph that was read."""
     family = registry.resolve("model family", header["family"], registry.families())()
-    return family.input_domain(Interface.of(model), json.loads(header["config"]))
+    part = family.parts(header["task"])[header.get("role", "model")]
+    return part.input_domain(Interface.of(model), json.loads(header["config"]))
 
 
 def lower(model: ir.Model, header: dict[str, str]) -> None:
@@ -87,18 +93,25 @@ def read(path: Path) -> tuple[dict[str, str], ir.Model]:
     return header_of(path, head), model
 
 
-def made(name: str) -> str:
-    """The text of the file of a family, from an export of its tiny model."""
+def made(name: str) -> dict[str, str]:
+    """The texts of the files of a family by role, from an export of its tiny model."""
     from tests.corpus._families import FAMILIES, task_of, write_family
 
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         write_family(name, Path(folder))
-        exported = export(resolve_source(folder), task=task_of(FAMILIES[name]))
-        config = {field: v for field in _FIELDS if (v := (exported.config or {}).get(field)) is not None}
-        assert exported.family is not None
-        header = {"family": exported.family.name, "task": exported.task, "config": json.dumps(config)}
-        graph = _text(exported.model)
-    return "".join(f"{key}: {value}\n" for key, value in header.items()) + f"--- graph\n{graph}"
+        parts = export_parts(resolve_source(folder), task=task_of(FAMILIES[name]))
+        return {exported.role: _file(exported) for exported in parts}
+
+
+def _file(exported: Exported) -> str:
+    assert exported.family is not None
+    header = {"family": exported.family.name, "task": exported.task}
+    if exported.role != "model":
+        header["role"] = exported.role
+    config = {field: v for field in _FIELDS if (v := (exported.config or {}).get(field)) is not None}
+    header["config"] = json.dumps(config)
+    lines = "".join(f"{key}: {value}\n" for key, value in header.items())
+    return f"{lines}--- graph\n{_text(exported.model)}"
 
 
 def with_census(text: str) -> str:
@@ -114,24 +127,34 @@ def with_census(text: str) -> str:
     return head + lines + mark + graph
 
 
-def file_of(name: str) -> Path:
-    """Where the graph of a family is kept."""
-    from tests.corpus._families import FAMILIES
+def files_of(name: str) -> dict[str, Path]:
+    """Where the graphs of a family are kept, by role."""
+    from tests.corpus._families import FAMILIES, roles_of
 
-    return FOLDER / f"{FAMILIES[name].which}-{name}.txt"
+    family = FAMILIES[name]
+    return {
+        role: FOLDER / (f"{family.which}-{name}" + (f"-{role}" if role != "model" else "") + ".txt")
+        for role in roles_of(family)
+    }
 
 
 def _text(model: ir.Model) -> str:
     """ONNX's own text, with the shapes of inner values, which inference would find only in part."""
     proto = to_proto(model, limit=_SHOWN_BYTES)
     del proto.metadata_props[:]
-    graph = proto.graph
-    del graph.metadata_props[:]
-    for node in graph.node:
-        node.ClearField("name")
-        node.ClearField("doc_string")
-        del node.metadata_props[:]
-    for index, tensor in enumerate(graph.initializer):
+    for graph in graph_protos(proto.graph):
+        del graph.metadata_props[:]
+        for node in graph.node:
+            node.ClearField("name")
+            node.ClearField("doc_string")
+            del node.metadata_props[:]
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            del value.metadata_props[:]
+            value.ClearField("doc_string")
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.HasField("dim_param"):
+                    dim.dim_param = re.sub(r"\W+", "_", dim.dim_param)
+    for index, tensor in enumerate(proto.graph.initializer):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
@@ -139,13 +162,7 @@ def _text(model: ir.Model) -> str:
         else:  # indices: made-up ones would be out of bounds
             whole = model.graph.initializers[tensor.name].const_value
             assert whole is not None
-            graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(whole.numpy(), tensor.name))
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        del value.metadata_props[:]
-        value.ClearField("doc_string")
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.HasField("dim_param"):
-                dim.dim_param = re.sub(r"\W+", "_", dim.dim_param)
+            proto.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(whole.numpy(), tensor.name))
     return str(onnx.printer.to_text(proto))
 
 
@@ -160,15 +177,16 @@ def main() -> int:
     arguments = parser.parse_args()
     changed = 0
     for name in arguments.names or FAMILIES:
-        path = file_of(name)
-        old = path.read_text(encoding="utf-8") if path.exists() else ""
-        new = with_census(old if arguments.census else made(name))
-        changed += new != old
-        print(path.name, "as it was" if new == old else "changed", flush=True)
-        if new != old and arguments.check:
-            sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), n=0))
-        elif not arguments.check:
-            path.write_text(new, encoding="utf-8")
+        texts = {} if arguments.census else made(name)
+        for role, path in files_of(name).items():
+            old = path.read_text(encoding="utf-8") if path.exists() else ""
+            new = with_census(old if arguments.census else texts[role])
+            changed += new != old
+            print(path.name, "as it was" if new == old else "changed", flush=True)
+            if new != old and arguments.check:
+                sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), n=0))
+            elif not arguments.check:
+                path.write_text(new, encoding="utf-8")
     return int(bool(changed and arguments.check))
 
 

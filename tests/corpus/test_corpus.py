@@ -19,7 +19,7 @@ from tests.corpus._examine import _said
 from tests.corpus._families import FAMILIES
 from tests.corpus._variations import CONDITION, VARIATIONS, Unsuited
 from tests.corpus._what_stayed import lowering_of
-from tests.corpus.graphs import FOLDER, census, domain_of, file_of, lower
+from tests.corpus.graphs import FOLDER, census, domain_of, files_of, lower
 from tests.corpus.graphs import read as read_graph
 
 # Each stands for a kind: an operator, a graph in an attribute, a type, an age.
@@ -106,7 +106,7 @@ def test_an_exported_model_is_lowered_as_far_as_before_and_gives_the_same(path: 
 
 
 def test_every_family_has_its_graph() -> None:
-    assert {path.name for path in GRAPHS} == {file_of(name).name for name in FAMILIES}
+    assert set(GRAPHS) == {path for name in FAMILIES for path in files_of(name).values()}
 
 
 def test_a_reason_names_no_temporary_folder(tmp_path: Path) -> None:

@@ -13,11 +13,9 @@ import transformers
 import graphopt
 from graphopt.errors import BadInput
 from graphopt.export import export, load_torch_model, resolve_source
-from graphopt.ir import load_model
 from graphopt.package import Package
 from graphopt.runtime import AnswerRules, EncoderDecoder, answer
 from tests._models import SEQ2SEQ
-from tests.corpus._layers import layer_of
 
 TOLERANCE = 1e-4
 
@@ -83,44 +81,6 @@ def test_the_closing_check_covers_both_graphs_and_the_whole(
     if kind != "whisper":
         padded = {"encoder right-padded", "decoder decode-right-padded", "right-padded", "left-padded"}
         assert cases >= padded
-
-
-# What the second attention of a kind needs and the first does not: a layer, and in decoders masks with it. In
-# T5's decoder, where both kinds of attention are one operator, it is what lies between the two in a layer.
-LAYERS = {
-    ("t5", "encoder"): {
-        "Attention": 1, "MatMul": 4, "Relu": 1, "SkipSimplifiedLayerNormalization": 2, "Split": 1,
-    },
-    ("t5", "decoder"): {
-        "And": 1, "Attention": 1, "Cast": 1, "Concat": 2, "Expand": 4, "GatherND": 1, "GreaterOrEqual": 1,
-        "MatMul": 2, "Max": 1, "Range": 2, "Reshape": 3, "Shape": 3, "SkipSimplifiedLayerNormalization": 1,
-        "Squeeze": 1, "Transpose": 2, "Unsqueeze": 11, "Where": 1,
-    },
-    ("bart", "encoder"): {
-        "Add": 4, "Attention": 1, "Gelu": 1, "LayerNormalization": 2, "MatMul": 4, "Split": 1, "Sum": 2,
-    },
-    ("bart", "decoder"): {
-        "Add": 7, "And": 1, "Attention": 1, "Cast": 3, "Concat": 1, "Expand": 3, "GatherND": 1, "Gelu": 1,
-        "GreaterOrEqual": 1, "GroupQueryAttention": 1, "LayerNormalization": 3, "MatMul": 6, "Max": 1,
-        "Mul": 1, "Not": 1, "Range": 2, "Reshape": 2, "Shape": 4, "Squeeze": 3, "Sub": 1, "Sum": 3,
-        "Transpose": 2, "Unsqueeze": 11,
-    },
-    ("whisper", "encoder"): {
-        "Add": 5, "Attention": 1, "Gelu": 1, "LayerNormalization": 2, "MatMul": 6, "Mul": 1, "Sum": 2,
-    },
-    ("whisper", "decoder"): {
-        "Add": 8, "Attention": 1, "Cast": 1, "Expand": 1, "Gelu": 1, "GroupQueryAttention": 1,
-        "LayerNormalization": 3, "MatMul": 8, "Mul": 2, "Reshape": 2, "Shape": 1, "Squeeze": 1, "Sub": 1,
-        "Sum": 3, "Transpose": 2,
-    },
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", SEQ2SEQ)
-def test_what_a_layer_consists_of(kind: str, made: Callable[[str], Package]) -> None:
-    package = made(kind)
-    for role, graph in package.manifest.graphs.items():
-        assert layer_of(load_model(package.path / graph.file).graph) == LAYERS[kind, role], role
 
 
 def test_the_comparison_fails_when_the_sources_padding_is_seen(
