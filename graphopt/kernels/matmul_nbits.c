@@ -10,16 +10,17 @@ enum {
     HALF = CHUNK / 2,
     LANES = 16,
     LINE = 64,
-    FEW = 16,      /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
-    AT_ONCE = 6,   /* of them */
-    SIDE = 4,      /* rows of weights that meet three rows of x or more side by side */
-    WIDE = 32,     /* rows of weights in a panel */
-    TALL = 12,     /* rows of x that meet a panel at once: 24 sums in registers */
-    MANY = 512,    /* rows of x that are rounded at a time */
-    AHEAD = 8192,  /* bytes that are asked for before they are needed */
-    SOON = 256,    /* bytes of each of the rows that become a panel */
-    TOGETHER = 16, /* rows of x in a task that rounds them */
-    STRIP = 128,   /* rows of weights in a task of few rows of x */
+    FEW = 16,           /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
+    AT_ONCE = 6,        /* of them */
+    SIDE = 4,           /* rows of weights that meet three rows of x or more side by side */
+    WIDE = 32,          /* rows of weights in a panel */
+    TALL = 12,          /* rows of x that meet a panel at once: 24 sums in registers */
+    MANY = 512,         /* rows of x that are rounded at a time */
+    AHEAD = 8192,       /* bytes of weights that are asked for before they are needed, */
+    SCALES_AHEAD = 512, /* and scales */
+    SOON = 256,         /* bytes of each of the rows that become a panel */
+    TOGETHER = 16,      /* rows of x in a task that rounds them */
+    STRIP = 128,        /* rows of weights in a task of few rows of x */
     ZERO_POINT_4 = 8,
     ZERO_POINT_8 = 128
 };
@@ -144,8 +145,20 @@ INLINE __m512 spread(const float *scales, const int64_t block) {
     return _mm512_permutexvar_ps(order, _mm512_castps128_ps512(_mm_loadu_ps(scales)));
 }
 
+/* The sums of four vectors. */
+INLINE __m128 sums_of(const __m512 r[SIDE]) {
+    const __m512d a =
+        _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(r[0], r[1]), _mm512_unpackhi_ps(r[0], r[1])));
+    const __m512d b =
+        _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(r[2], r[3]), _mm512_unpackhi_ps(r[2], r[3])));
+    __m512 all =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    all = _mm512_add_ps(all, _mm512_shuffle_f32x4(all, all, 0x4e));
+    return _mm512_castps512_ps128(_mm512_add_ps(all, _mm512_shuffle_f32x4(all, all, 0xb1)));
+}
+
 /* `wide` rows of weights times `rows` of x from `first`. Of each sixteen blocks what the zero point adds
- * comes first, with a block in a lane; then their products, with elements in lanes: all lanes are added up at
+ * comes first, with a block in a lane; then their products, with elements in lanes: lanes are added up at
  * last. */
 INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
                      const int64_t block) {
@@ -160,7 +173,7 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++) sums[m][w] = _mm512_setzero_ps();
     const uint8_t *weights = p->weights + n * bytes, *ask = weights + AHEAD + (wide - 1) * bytes;
-    const float *ask_scales = p->scales + (n + wide) * blocks + AHEAD / LINE * 4;
+    const float *ask_scales = p->scales + (n + wide) * blocks + SCALES_AHEAD;
     const int8_t *values = r->values + first * depth;
     for (int64_t b = 0; b < blocks; b += LANES) {
         const int64_t here = blocks - b < LANES ? blocks - b : LANES;
@@ -210,10 +223,15 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
         }
     }
 #pragma GCC unroll 8
-    for (int m = 0; m < rows; m++)
-        for (int w = 0; w < wide; w++)
-            p->y[(job->first + first + m) * p->n + n + w] =
-                _mm512_reduce_add_ps(sums[m][w]) + (p->bias ? p->bias[n + w] : 0);
+    for (int m = 0; m < rows; m++) {
+        float *y = p->y + (job->first + first + m) * p->n + n;
+        if (wide == SIDE) {
+            const __m128 four = sums_of(sums[m]);
+            _mm_storeu_ps(y, p->bias ? _mm_add_ps(four, _mm_loadu_ps(p->bias + n)) : four);
+        } else {
+            *y = _mm512_reduce_add_ps(sums[m][0]) + (p->bias ? p->bias[n] : 0);
+        }
+    }
 }
 
 #define EACH_FEW(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
