@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +24,7 @@ __all__ = [
     "is_computed",
     "keys_before_turning",
     "leads_to_product",
+    "queries_before_scaling",
     "read_scores",
     "unscaled",
 ]
@@ -100,6 +102,28 @@ def unscaled(value: ir.Value) -> tuple[float, ir.Value]:
     while (step := scaled(value)) is not None:
         factor, value = factor * step[0], step[1]
     return factor, value
+
+
+def queries_before_scaling(q: ir.Value, make: Nodes) -> tuple[float, ir.Value]:
+    """factor and x where `q` is factor * x, its heads set apart after that perhaps; or 1 and `q`."""
+    moves: list[ir.Node] = []
+    value = q
+    while scaled(value) is None:
+        node = value.producer()
+        if node is None or node.domain != "" or node.op_type not in ("Reshape", "Transpose"):
+            return 1.0, q
+        if node.inputs[0] is None or only_user(value) is None:
+            return 1.0, q
+        moves.append(node)
+        value = node.inputs[0]
+    if only_user(value) is None:
+        return 1.0, q
+    factor, x = unscaled(value)
+    for index, node in enumerate(reversed(moves)):
+        inputs, like = [x, *node.inputs[1:]], node.outputs[0]
+        attributes: dict[str, Any] = dict(node.attributes)
+        x = make.op(node.op_type, inputs, f"queries{index or ''}", like=like, **attributes)
+    return factor, x
 
 
 def _softcap(value: ir.Value) -> tuple[float, float, ir.Value] | None:

@@ -18,6 +18,7 @@ from ._scores import (
     is_computed,
     keys_before_turning,
     leads_to_product,
+    queries_before_scaling,
     read_scores,
     unscaled,
 )
@@ -33,6 +34,7 @@ class RaiseAttention(Pass):
             the scale on scores, q or K, or its root on both; masks added, or put in by Where;
             K = Concat(past_key, k) and V = Concat(past_value, v), each head repeated for its queries
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
+    Queries that an operator gets scaled, before their heads are set apart perhaps, are scaled by it.
     With an attention sink, softmax([scores, sink]) without its last, y is multiplied with
     Sigmoid(ReduceLogSumExp(scores) - sink), the scores being one more result; so where that is the spelling.
     What levels a row, scores - max(scores), goes with its softmax.
@@ -109,7 +111,14 @@ def _operator(node: ir.Node) -> _Attention | str | None:
         return None
     if len(q.shape or ()) != 4:
         return "its heads are not set apart: queries are not [batch, heads, positions, size]"
-    return _Attention(node, q, k, v, mask, dict(node.attributes), Nodes(f"{node.name}/attention"))
+    make = Nodes(f"{node.name}/attention")
+    factor, unscaled_q = queries_before_scaling(q, make)
+    attributes = dict(node.attributes)
+    size = static_dim(q, 3)
+    if unscaled_q is q or size is None:
+        return _Attention(node, q, k, v, mask, attributes, Nodes(make.base))
+    scale = {"scale": factor * node.attributes.get_float("scale", size**-0.5)}
+    return _Attention(node, unscaled_q, k, v, mask, attributes | scale, make)
 
 
 def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
@@ -174,7 +183,8 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
     if cached and found.mask is not None and not ancestors.of(found.mask).isdisjoint(concats):
         return "the mask is made from keys or values that the cache would take in"
     guard = _guard(found, context)
-    if found.is_operator and not cached and key.times == 1 and guard is None:
+    whole = not cached and key.times == 1 and guard is None
+    if found.is_operator and whole and found.q is found.node.inputs[0]:
         return None
     end = guard or found.node
     inputs: list[ir.Value | None] = [found.q, key.value, value.value, found.mask]
