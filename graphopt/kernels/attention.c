@@ -159,11 +159,11 @@ INLINE __m512 sums_of(__m512 r[LANES]) {
 
 /* Scores [rows, SOME] of few rows and keys [count, size]; what comes next is asked for meanwhile. */
 INLINE void few_scores_of(int64_t rows, int64_t size, const float *queries, const char *keys, int64_t count,
-                          const bool int8, const char *next_keys, const char *next_values, float *scores) {
-    const int64_t bytes = int8 ? 1 : 4, strip = LANES * size * bytes,
-                  part = (strip / rows + LINE - 1) / LINE * LINE;
+                          const bool int8, Ahead next_keys, Ahead next_values, float *scores) {
+    const int64_t steps = (count + LANES - 1) / LANES * rows,
+                  hurry = (next_keys.bytes + steps * LINE - 1) / (steps * LINE) * LINE;
     _Alignas(LINE) float wide[LANES * ATTENTION_SIZE];
-    for (int64_t j = 0; j < count; j += LANES, next_keys += strip, next_values += strip) {
+    for (int64_t j = 0; j < count; j += LANES) {
         const int64_t here = least(LANES, count - j);
         const float *at = (const float *)keys + j * size;
         if (int8) {
@@ -172,9 +172,9 @@ INLINE void few_scores_of(int64_t rows, int64_t size, const float *queries, cons
             at = wide;
         }
         for (int64_t r = 0; r < rows; r++) {
-            for (int64_t i = r * part; i < least(strip, (r + 1) * part); i += LINE) {
-                _mm_prefetch(next_keys + i, _MM_HINT_T0);
-                _mm_prefetch(next_values + i, _MM_HINT_T0);
+            for (int64_t i = (j / LANES * rows + r) * hurry, end = i + hurry; i < end; i += LINE) {
+                _mm_prefetch(next_keys.at + i, _MM_HINT_T0);
+                _mm_prefetch(next_values.at + i, _MM_HINT_T0);
             }
             const float *query = queries + r * size;
             __m512 sums[LANES];
@@ -345,6 +345,16 @@ INLINE const float *widened(const char *cache, int64_t count, int64_t rows, int6
     return out;
 }
 
+/* Of keys or values what comes after `count` of them from one on: as many more of the head's, or the next
+ * head's. Nothing that was not written yet is asked for: a request for memory that is not there is slow. */
+static Ahead following(const View *v, const char *cache, int64_t key, int64_t count) {
+    const Attention *a = v->a;
+    const bool more = key + count < v->end;
+    const int64_t bytes = a->size * (a->key_scale ? 1 : 4), from = more ? key + count : v->begin;
+    if (!more && v->head + 1 == a->kv_heads) return (Ahead){cache, 0};
+    return (Ahead){cache + (from + (more ? 0 : a->present)) * bytes, least(count, v->end - from) * bytes};
+}
+
 /* Where a lane is a key: few rows. */
 INLINE void look_few(const View *v, const bool int8) {
     const Attention *a = v->a;
@@ -360,9 +370,8 @@ INLINE void look_few(const View *v, const bool int8) {
     memset(sums, 0, (size_t)(rows * size) * sizeof *sums);
     for (int64_t j = v->begin; j < v->end; j += SOME) {
         const int64_t count = least(SOME, v->end - j), at = j * size * bytes;
-        const int64_t next = (j + SOME < v->end ? j + SOME : v->begin + a->present) * size * bytes;
-        few_scores_of(rows, size, queries, v->keys + at, count, int8, v->keys + next, v->values + next,
-                      scores);
+        few_scores_of(rows, size, queries, v->keys + at, count, int8, following(v, v->keys, j, SOME),
+                      following(v, v->values, j, SOME), scores);
         for (int64_t r = 0; r < rows; r++) {
             const float *bias = a->bias ? bias_of(v, r, j) : NULL;
             const float factor = weigh(scores + r * SOME, a->cap, bias, from_of(v, r) - j, to_of(v, r) - j,
@@ -467,13 +476,12 @@ INLINE void look_many(const View *v, const bool int8) {
     }
     memset(sums, 0, (size_t)(size * width) * sizeof *sums);
     for (int64_t j = v->begin; j < v->end; j += KEYS) {
-        const int64_t count = least(KEYS, v->end - j), at = j * size * bytes, some = KEYS * size * bytes;
-        const int64_t next = (j + KEYS < v->end ? j + KEYS : v->begin + a->present) * size * bytes;
+        const int64_t count = least(KEYS, v->end - j), at = j * size * bytes;
         const char *keys = v->keys + at, *values = v->values + at;
         const float *meet =
             int8 || count < KEYS ? widened(keys, count, KEYS, size, int8, wide) : (const float *)keys;
         set_product(KEYS, width, size, (Matrix){meet, size, 1}, queries, width, scores, width,
-                    (Ahead){v->keys + next, some});
+                    following(v, v->keys, j, KEYS));
         const bool masked = j < from_of(v, v->rows - 1) || j + KEYS > to_of(v, 0);
         for (int64_t row = 0; row < width; row += LANES) {
             if (a->bias) turned_bias(v, row, j, count, bias);
@@ -487,7 +495,7 @@ INLINE void look_many(const View *v, const bool int8) {
         }
         meet = int8 ? widened(values, count, count, size, true, wide) : (const float *)values;
         add_product(size, width, count, (Matrix){meet, 1, size}, scores, width, sums, width,
-                    (Ahead){v->values + next, some});
+                    following(v, v->values, j, KEYS));
     }
     for (int64_t row = 0; row < width; row += LANES) {
         _Alignas(LINE) float total[LANES];
