@@ -3,8 +3,10 @@
     python benchmarks/verify_cost.py build/llama-1b --rounds 3
 
 Each round makes the package with `--verify off` and with `--verify numeric` (and off again: the A/A control),
-without the closing check. Memory is the largest sum of the resident sizes of the process and its worker,
-sampled ten times a second. Writes verify_cost.json in the work folder.
+without the closing check. With `--before PYTHON`, the interpreter of an environment with another version of
+graphopt, that version makes it with `off` and `numeric` in the same rounds. Memory is the largest sum of
+the resident sizes of the process and its worker, sampled ten times a second. Writes verify_cost.json in the
+work folder.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ def resident(pid: int) -> int:
     return total
 
 
-def make(source: Path, out: Path, recipe: str, verify: str) -> dict[str, float]:
+def make(source: Path, out: Path, recipe: str, verify: str, python: str) -> dict[str, float]:
     command = [
-        sys.executable, "-m", "graphopt", "optimize", str(source), "-o", str(out), "--recipe", recipe,
+        python, "-P", "-m", "graphopt", "optimize", str(source), "-o", str(out), "--recipe", recipe,
         "--verify", verify, "--no-validate", "--no-cache", "--force", "--quiet",
     ]  # fmt: skip
     started = time.perf_counter()
@@ -57,24 +59,29 @@ def main() -> None:
     parser.add_argument("--recipe", default="int4")
     parser.add_argument("--work", type=Path, default=Path("build/verify-cost"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--before", metavar="PYTHON", help="an interpreter that has another graphopt")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     out = args.work / "package"
-    found: dict[str, list[dict[str, float]]] = {"off": [], "numeric": [], "off again": []}
+    ways = {"off": sys.executable, "numeric": sys.executable, "off again": sys.executable}
+    if args.before:
+        ways |= {"numeric before": args.before, "off before": args.before}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     for number in range(args.rounds):
-        for name in found if number % 2 == 0 else reversed(found):
-            found[name].append(make(args.source, out, args.recipe, name.split()[0]))
+        for name in ways if number % 2 == 0 else reversed(ways):
+            found[name].append(make(args.source, out, args.recipe, name.split()[0], ways[name]))
             print(number, name, found[name][-1], file=sys.stderr)
             if name == "numeric":
                 report = json.loads((out / "report.json").read_text())
     edits = [e for step in report["passes"] for e in step["edits"] if e["outcome"] == "applied"]
     verdicts = Counter(e["verdict"] for e in edits)
-    print("| | seconds | peak MB | time over off |")
+    print("| | seconds | peak MB | seconds above off |")
     print("|---|---|---|---|")
     for name, rows in found.items():
-        ratios = [a["seconds"] / b["seconds"] for a, b in zip(rows, found["off"], strict=True)]
+        off = found["off before" if "before" in name else "off"]
+        more = [a["seconds"] - b["seconds"] for a, b in zip(rows, off, strict=True)]
         seconds, peak = (np.median([r[key] for r in rows]) for key in ("seconds", "peak_mb"))
-        span = f"{np.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+        span = f"{np.median(more):.1f} [{min(more):.1f}, {max(more):.1f}]"
         print(f"| {name} | {seconds:.1f} | {peak:.0f} | {span} |")
     print(f"\n{len(edits)} edits: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))
     (args.work / "verify_cost.json").write_text(json.dumps({"found": found, "verdicts": verdicts}, indent=1))
