@@ -13,6 +13,7 @@ from tests._cache import ROOT
 from tests.corpus._store import Store, code_state
 from tests.corpus._types import TASKS, ordered
 from tests.corpus._variations import VARIATIONS
+from tests.corpus.faults import read, section
 
 Result = dict[str, Any]
 
@@ -160,7 +161,7 @@ def write() -> None:
     )
     if old:
         lines.append(f"{old} of the results below are of an earlier state of the code.\n")
-    lines += [*backend(stores[0]), *models(stores[1])]
+    lines += [*backend(stores[0]), *section(read()), *models(stores[1])]
     (ROOT / "docs" / "coverage.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     for line in lines:
         if line.startswith(("#", "Fully")) or re.match(r"\|[^|]*\| \d", line):
