@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 import graphopt
 from graphopt.ir import to_proto
@@ -58,6 +57,8 @@ def kernels(
     threads: int, seconds: float, k: int, n: int
 ) -> Iterator[tuple[int | None, int, dict[int, float]]]:
     """bits, block and the fastest time in seconds by number of rows."""
+    import onnxruntime as ort
+
     kinds: list[tuple[int | None, int]] = [(None, 0), *((bits, block) for bits in BITS for block in BLOCKS)]
     sessions = []
     for bits, block in kinds:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from graphopt._telemetry import keep_quiet
 from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem, GraphoptError, Inconclusive
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ __all__ = [
     "export_package",
     "optimize",
 ]
+
+keep_quiet()  # before anything imports onnxruntime
 
 _LAZY = {
     "Package": "graphopt.package",

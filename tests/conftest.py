@@ -12,6 +12,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # No test reads the user's cache, and what fixtures build for many tests is not served from any.
 os.environ["GRAPHOPT_CACHE_SIZE"] = "0"

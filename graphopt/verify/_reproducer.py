@@ -13,7 +13,11 @@ __all__ = ["save_reproducer"]
 
 _SCRIPT = '''\
 """{reason}"""
+import os
+
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 options = ort.SessionOptions()
