@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -132,7 +133,7 @@ _buffers: dict[int, np.ndarray] = {}
 
 def _room(expr: Expr, taken: Sequence[int]) -> np.ndarray:
     """An array for the weight, in memory that an earlier one of its size had: fresh pages are dear."""
-    size = expr.nbytes
+    size = prod(expr.shape) * expr.dtype.numpy().itemsize  # packed types take a byte an element here
     known = _buffers.get(size)
     if known is None or id(known) in taken or size < _WORTH_KEEPING:
         known = np.empty(size, np.uint8)

@@ -16,6 +16,7 @@ __all__ = ["in_tiles"]
 
 _FREE_ABOVE, _FREE_TILE = 1 << 20, 1024
 _HELD_ABOVE, _HELD_TILE = 64 << 20, 16384
+_BLOCKED = ("DequantizeLinear", "QuantizeLinear")
 _BEYOND = 2
 """Windows are tried at one more than a constant, and one token after that."""
 
@@ -58,12 +59,23 @@ def _divisible(piece: Piece, length: int) -> bool:
                 return False
         elif length in tensor.dims:
             return False
+    if any(node.op_type in _BLOCKED and _in_blocks(node, piece, length) for node in model.graph.node):
+        return False
     return not any(
         length in (a.i, *a.ints) or a.HasField("g") or a.HasField("t")
         for node in model.graph.node
         for a in node.attribute
         if (node.op_type, a.name) != ("MatMulNBits", "N")
     )
+
+
+def _in_blocks(node: onnx.NodeProto, piece: Piece, length: int) -> bool:
+    """Whether the axis is one along which each block of `node`'s weight has a scale of its own."""
+    given: dict[str, int] = {a.name: a.i for a in node.attribute}
+    weight = piece.weights.get(node.input[0])
+    if not given.get("block_size") or weight is None:
+        return False
+    return length == weight.expr.shape[given.get("axis", 1)]
 
 
 def _tile(window: Window, length: int, start: int, stop: int) -> Window:
