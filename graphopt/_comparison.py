@@ -27,7 +27,7 @@ from graphopt._texts import Text, Tokenizer, built_in_text
 from graphopt.errors import BadInput
 from graphopt.evaluate import LanguageComparison
 from graphopt.export import Exported, Source
-from graphopt.families import Case, InputDomain, Interface, TensorSpec
+from graphopt.families import Assumption, Case, InputDomain, Interface, TensorSpec, meeting
 from graphopt.lock import digest_of
 from graphopt.pipeline import Adapter, Budget
 from graphopt.runtime import Batches, has_rows
@@ -145,7 +145,7 @@ def compare_with_source(
     bindings: Bindings,
     *,
     folder: Path,
-    assumptions: Mapping[str, str],
+    assumptions: Sequence[Assumption],
     trust_remote_code: bool = False,
 ) -> Compared:
     """Compare the graph behind `session`, an onnxruntime session, with the model it was made from.
@@ -163,8 +163,7 @@ def compare_with_source(
     cases: Iterable[Case] = domain.cases(np.random.default_rng(SEED))
     if exported.role != "model":
         cases = (replace(case, name=f"{exported.role} {case.name}") for case in cases)
-    if "dense-attention" in assumptions:
-        cases = filter(_dense, cases)
+    cases = meeting(assumptions, cases)
     measured: list[ClosingComparison] = []
     if generates and not budget.lossless:
         if not (folder / "tokenizer.json").is_file():
@@ -184,18 +183,26 @@ def compare_with_source(
         against=_PYTORCH,
         measured=measured,
     )
-    apart = not generates and rows_stand_alone(reference, package, exported.interface, domain, budget)
+    apart = not generates and rows_stand_alone(
+        reference, package, exported.interface, domain, budget, assumptions
+    )
     return Compared(check, package, _one_text(domain) if apart else None)
 
 
 def rows_stand_alone(
-    reference: Model, package: Model, interface: Interface, domain: InputDomain, budget: Budget
+    reference: Model,
+    package: Model,
+    interface: Interface,
+    domain: InputDomain,
+    budget: Budget,
+    assumptions: Sequence[Assumption] = (),
 ) -> bool:
     """Whether `package` is as near to `reference` when the rows of a batch are cut to their own lengths."""
     if not has_rows(interface):
         return False
     rng = np.random.default_rng(SEED)
-    padded = [case for case in (*domain.cases(rng), *domain.edges(rng)) if case.padding == "right"]
+    cases = meeting(assumptions, (*domain.cases(rng), *domain.edges(rng)))
+    padded = [case for case in cases if case.padding == "right"]
     cut = Batches(package, interface, tokens=1, call_tokens=0)
     found = closing_check(reference, cut, cases=padded, budget=budget, distribution=False, against=_PYTORCH)
     return found.verdict == "passed"
@@ -210,7 +217,11 @@ def _one_text(domain: InputDomain) -> Arrays | None:
 
 
 def compare_whole(
-    exported: Sequence[Exported], parts: Mapping[str, Model], budget: Budget, trust_remote_code: bool
+    exported: Sequence[Exported],
+    parts: Mapping[str, Model],
+    budget: Budget,
+    assumptions: Sequence[Assumption],
+    trust_remote_code: bool,
 ) -> ClosingCheck:
     """Compare what `parts` make together with the source that they were `exported` from."""
     first = exported[0]
@@ -222,7 +233,7 @@ def compare_whole(
     return closing_check(
         first.family.reference(first.source_dir, first.task, interface, trust_remote_code=trust_remote_code),
         first.family.joined(parts, interfaces),
-        cases=domain.cases(np.random.default_rng(SEED)),
+        cases=meeting(assumptions, domain.cases(np.random.default_rng(SEED))),
         budget=budget,
         distribution=False,
         against=_PYTORCH,
@@ -250,16 +261,6 @@ def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[Closi
         for bound, metric, estimate in bounds
         if bound is not None
     ]
-
-
-def _dense(case: Case) -> bool:
-    """Whether every row is tokens first and padding after, and padding only among its new tokens."""
-    mask = case.feeds.get("attention_mask")
-    if mask is None:
-        return True
-    width = case.feeds["input_ids"].shape[1]
-    past, new = mask[:, :-width], mask[:, -width:]
-    return bool((past != 0).all() and (np.diff(new, axis=1) <= 0).all() and (new[:, 0] != 0).all())
 
 
 def _plain_session(path: Path) -> Any:

@@ -16,7 +16,7 @@ from graphopt._graph_job import Clock, GraphJob, Progress
 from graphopt._locked import SEEDS
 from graphopt.cache import RunCache
 from graphopt.export import Exported, Source
-from graphopt.families import Interface, PackageContext, TensorSpec
+from graphopt.families import Assumption, Interface, PackageContext, TensorSpec
 from graphopt.ir import Expr, FileRange, lazy
 from graphopt.lock import Lock, LockedStep, digest_of, digests_below, packs, versions
 from graphopt.package import Manifest, Port, PortList, Staging, TargetInfo
@@ -137,7 +137,7 @@ class Job:
                     self.recipe.budget,
                     bindings,
                     folder=self.staging.package,
-                    assumptions=graph.context.assumptions,
+                    assumptions=list(graph.context.assumptions.values()),
                     trust_remote_code=trust_remote_code,
                 )
                 models[graph.exported.role] = found.package
@@ -147,7 +147,9 @@ class Job:
                     measure = partial(measured_tokens, found.package, found.text)
                     self.tokens_a_call = graph.context.decide("batches", measure)
             if len(self.graphs) > 1:
-                whole = compare_whole(self.exported, models, self.recipe.budget, trust_remote_code)
+                whole = compare_whole(
+                    self.exported, models, self.recipe.budget, self._assumptions(), trust_remote_code
+                )
                 self.closing, self.tokens_a_call = self.closing.and_then(whole), None
 
     def write(self, bindings: Bindings, choices: Choices) -> tuple[Report, Lock]:
@@ -167,8 +169,9 @@ class Job:
             return first.interface
         return first.family.interface({exported.role: exported.interface for exported in self.exported})
 
-    def _assumptions(self) -> dict[str, str]:
-        return {key: text for graph in self.graphs for key, text in graph.context.assumptions.items()}
+    def _assumptions(self) -> list[Assumption]:
+        found = {a.key: a for graph in self.graphs for a in graph.context.assumptions.values()}
+        return list(found.values())
 
     def _manifest(self) -> Manifest:
         return Manifest(
@@ -182,7 +185,8 @@ class Job:
             graphs={graph.exported.role: graph.described() for graph in self.graphs},
             source_interface=_ports(self._interface()),
             adapters=tuple(form for graph in self.graphs for form in graph.adapters()),
-            assumptions=self._assumptions(),
+            assumptions={a.key: a.text for a in self._assumptions()},
+            conditions=tuple(a for a in self._assumptions() if not a.in_words_alone),
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
             tokens_a_call=self.tokens_a_call,
         )
@@ -241,7 +245,7 @@ class Job:
             seconds=self.clock.seconds,
             peak_rss=_peak_rss(),
             notes=list(dict.fromkeys(n for graph in self.graphs for n in graph.context.notes)) + self.notes,
-            assumptions=self._assumptions(),
+            assumptions={a.key: a.text for a in self._assumptions()},
         )
 
 

@@ -12,6 +12,7 @@ from graphopt._texts import context_length
 from graphopt._validation import domain_of
 from graphopt.errors import BadInput
 from graphopt.evaluate import BenchReport, bench
+from graphopt.families import meeting
 from graphopt.package import Package
 from graphopt.pipeline import adapt_feeds, adapter_from_json
 
@@ -62,7 +63,7 @@ def _legal_inputs(folder: str | Path, scratch: str) -> Path:
     domain = domain_of(package)
     if domain is None:
         raise BadInput(f"legal inputs of {folder} are unknown", hint="Give some with --inputs FILE.npz.")
-    cases = domain.cases(np.random.default_rng(SEED))
+    cases = meeting(package.assumptions(), domain.cases(np.random.default_rng(SEED)))
     largest = max(cases, key=lambda case: sum(array.size for array in case.feeds.values()))
     feeds = adapt_feeds([adapter_from_json(a) for a in package.manifest.adapters], largest.feeds)
     path = Path(scratch) / "inputs.npz"

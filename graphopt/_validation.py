@@ -18,7 +18,7 @@ from graphopt._texts import Text, Tokenizer, built_in_text, read_text
 from graphopt.errors import BadInput
 from graphopt.evaluate import EncoderComparison, LanguageComparison, compare_encoders, session_logits
 from graphopt.export import resolve_source
-from graphopt.families import Case
+from graphopt.families import Case, meeting
 from graphopt.package import MANIFEST, Package
 from graphopt.runtime import open_session
 
@@ -122,11 +122,13 @@ def _calls(package: Package, data: Path | None) -> tuple[str, Iterator[Arrays], 
     domain = domain_of(package)
     if domain is None:
         raise BadInput(f"legal inputs of {package.path} are unknown", hint="Give some with --data FILE.npz.")
-    return "random legal inputs", (c.feeds for c in _unpadded(domain)), False
+    return "random legal inputs", (c.feeds for c in _unpadded(domain, package)), False
 
 
-def _unpadded(domain: InputDomain) -> Iterator[Case]:
-    return (c for c in domain.cases(np.random.default_rng(SEED)) if c.padding == "none")
+def _unpadded(domain: InputDomain, package: Package) -> Iterator[Case]:
+    """The legal calls without padding that meet what the package assumes."""
+    cases = meeting(package.assumptions(), domain.cases(np.random.default_rng(SEED)))
+    return (case for case in cases if case.padding == "none")
 
 
 def _lines(package: Package, text: Text) -> Iterator[Arrays]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = [
+    "Assumption",
     "Case",
     "ExportInputs",
     "Family",
@@ -32,6 +33,7 @@ __all__ = [
     "Part",
     "Reference",
     "TensorSpec",
+    "meeting",
 ]
 
 Dim = int | str | None
@@ -116,13 +118,48 @@ class Case:
 
     `compare` maps each output to a bool array that broadcasts to it: where it is False the output is
     unspecified (rows of padding, say) and is not compared. `padding` says on which side the batch is
-    padded, if at all.
+    padded, if at all, and `padded_past` that its past is too.
     """
 
     name: str
     feeds: Mapping[str, np.ndarray]
     compare: Mapping[str, np.ndarray]
     padding: Padding = "none"
+    padded_past: bool = False
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """A condition under which alone a package is right: `text` for people, the rest says which calls meet it.
+
+    `padding` are the sides on which a batch may be padded, and `padded_past` whether its past may be.
+    `below` are bounds of integer inputs, by name.
+    """
+
+    key: str
+    text: str
+    padding: tuple[Padding, ...] = ("none", "left", "right")
+    padded_past: bool = True
+    below: Mapping[str, int] = field(default_factory=dict)
+
+    def allows(self, case: Case) -> bool:
+        """Whether `case` meets it."""
+        return (
+            case.padding in self.padding
+            and (self.padded_past or not case.padded_past)
+            and all(bool((case.feeds[name] < bound).all()) for name, bound in self.below.items())
+        )
+
+    @property
+    def in_words_alone(self) -> bool:
+        """Whether every call meets it, as far as `allows` can tell."""
+        return self == Assumption(self.key, self.text)
+
+
+def meeting(assumptions: Iterable[Assumption], cases: Iterable[Case]) -> Iterator[Case]:
+    """Those of `cases` that all of the `assumptions` allow."""
+    conditions = list(assumptions)
+    return (case for case in cases if all(condition.allows(case) for condition in conditions))
 
 
 class InputDomain(ABC):

@@ -126,7 +126,7 @@ class DecoderDomain(TokenDomain):
             fixed = (spec.name for spec in self.interface.inputs if _is_fixed(spec))
             feeds |= {name: np.zeros_like(feeds[name]) for name in fixed}
         compare = {spec.name: self._specified(spec, new, mask) for spec in self.interface.outputs}
-        return Case(name, feeds, compare, padding)
+        return Case(name, feeds, compare, padding, padded_past=len(set(past)) > 1)
 
     def _specified(self, output: TensorSpec, new: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Which places of `output` are: rows of real tokens, positions of real tokens, a fixed state."""

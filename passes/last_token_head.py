@@ -7,14 +7,16 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.families import Assumption
 from graphopt.ir import is_output
-from graphopt.pipeline import Context, Contract, Edit, Edits, LastTokenLogits, Level, NearMiss, Outcome, Pass
+from graphopt.pipeline import Context, Contract, Edit, Edits, LastTokenLogits, Level, NearMiss, Pass
 
 from ._nodes import MICROSOFT, Nodes
 
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"
 _MASK = "attention_mask"
+_LAST = Assumption("last-token-logits", f"logits are those of the last token; feed {_KEEP} to get more")
 _END = np.iinfo(np.int64).max
 _HEADS = {("", "MatMul"), (MICROSOFT, "MatMulNBits")}
 # What may follow the head: a bias, a scale, a cap.
@@ -54,11 +56,7 @@ class LastTokenHead(Pass):
             )
             return
         mask = next((value for value in graph.inputs if value.name == _MASK), None)
-        outcome = yield _pruned(logits, chain, tokens, mask)
-        if outcome is Outcome.APPLIED:
-            context.assume(
-                "last-token-logits", f"logits are those of the last token; feed {_KEEP} to get more"
-            )
+        yield _pruned(logits, chain, tokens, mask)
 
 
 def _from_head(logits: ir.Value) -> list[ir.Node] | str:
@@ -114,6 +112,7 @@ def _pruned(logits: ir.Value, chain: list[ir.Node], tokens: ir.Value, mask: ir.V
         add_inputs=[keep],
         replace={logits: result},
         adapter=LastTokenLogits(_KEEP, tokens.name or "", _LOGITS),
+        assumes=[_LAST],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import onnx_ir as ir
 
+from graphopt.families import Assumption
 from graphopt.ir import LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
@@ -17,9 +18,12 @@ from ._mask_meaning import MaskParts, mask_parts
 from ._nodes import MICROSOFT, Nodes, orphans, static_dim
 from ._sinks import Factor
 
-_ASSUMPTION = (
+_DENSE = Assumption(
+    "dense-attention",
     "batches are unpadded or padded on the right, each chunk by itself; others fail, with query_seqlens "
-    "= -1 in the message. The cache of a padded row holds its tokens without gaps"
+    "= -1 in the message. The cache of a padded row holds its tokens without gaps",
+    padding=("none", "right"),
+    padded_past=False,
 )
 
 
@@ -64,12 +68,6 @@ class LowerAttention(Pass):
             outcome = yield _lowered(attention, shared)
             if outcome is Outcome.APPLIED:
                 shared.keep()
-                if (
-                    self.options.mode == "dense"
-                    and attention.padding is not None
-                    and not attention.mask.biases
-                ):
-                    context.assume("dense-attention", _ASSUMPTION)
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,10 @@ class _Shared:
         self._kept: dict[Hashable, Any] = {}
         self._fresh: dict[Hashable, Any] = {}
 
+    def is_dense(self, attention: _Attention) -> bool:
+        """Whether its padding is taken to be on the right."""
+        return self._dense and attention.is_padded_alone
+
     def lengths(self, attention: _Attention, make: Nodes) -> tuple[Lengths, ir.Value | None]:
         """Lengths, and in masked mode with padding the bias."""
         padding = attention.padding
@@ -160,7 +162,7 @@ class _Shared:
         tokens = self._tokens(attention)
         if padding is None:
             return masked_lengths(tokens, None, past, make)[0], None
-        if self._dense and attention.is_padded_alone:
+        if self.is_dense(attention):
             return dense_lengths(tokens, padding, past, make), None
         lengths, sequence = masked_lengths(tokens, padding, past, make)
         assert attention.query.dtype is not None
@@ -243,6 +245,7 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
         initializers=make.initializers,
         replace=replace,
         before=node,
+        assumes=[_DENSE] if shared.is_dense(attention) else [],
     )
 
 

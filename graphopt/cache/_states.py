@@ -18,7 +18,7 @@ from graphopt.cache._entry import Damaged, Header, state_of
 from graphopt.cache._model import ARRAYS, GRAPH, ModelWriter, read_model
 from graphopt.cache._plain import CannotStore, decoded, encoded
 from graphopt.export import Exported, Source
-from graphopt.families import Interface, TensorSpec
+from graphopt.families import Assumption, Interface, TensorSpec
 from graphopt.pipeline import EditRecord, NearMiss, PassRecord, adapter_from_json
 from graphopt.verify import EditVerdict
 
@@ -48,7 +48,7 @@ class Passed:
     records: list[PassRecord]
     adapters: list[Adapter]
     notes: list[str]
-    assumptions: dict[str, str]
+    assumptions: dict[str, Assumption]
     decisions: dict[str, Any]
     verdicts: dict[str, EditVerdict]
 
@@ -107,7 +107,7 @@ def write_passed(
         "records": [_record_form(record) for record in result.records],
         "adapters": [adapter.to_json() for adapter in result.adapters],
         "notes": context.notes,
-        "assumptions": context.assumptions,
+        "assumptions": [asdict(assumption) for assumption in context.assumptions.values()],
         "decisions": context.decisions,
         "verdicts": {key: list(vars(verdict).values()) for key, verdict in verdicts.items()},
     }
@@ -122,7 +122,7 @@ def read_passed(header: Header, place: Place) -> Passed:
         [_record(form) for form in state["records"]],
         [adapter_from_json(form) for form in state["adapters"]],
         state["notes"],
-        state["assumptions"],
+        {form["key"]: Assumption(**form) for form in state["assumptions"]},
         state["decisions"],
         {key: EditVerdict(*values) for key, values in state["verdicts"].items()},
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphopt._settings import read_json
 from graphopt.errors import BadInput
+from graphopt.families import Assumption
 
 __all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "PortList", "TargetInfo", "Verdict", "read_manifest"]
 
@@ -57,8 +58,9 @@ class Manifest(_Frozen):
 
     `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for
     `source_interface` into feeds for the package's graph, in order. `assumptions` are conditions the package
-    is only right under. `closing_check` says what the comparison with the source came to. `tokens_a_call`:
-    where rows of a batch may be run apart, cut to their own lengths, how many tokens a call then best has.
+    is only right under, in words by key; `conditions` are those of them that rule calls out, as data.
+    `closing_check` says what the comparison with the source came to. `tokens_a_call`: where rows of a batch
+    may be run apart, cut to their own lengths, how many tokens a call then best has.
     """
 
     version: Literal[1] = 1
@@ -73,6 +75,7 @@ class Manifest(_Frozen):
     source_interface: PortList = PortList()
     adapters: tuple[dict[str, Any], ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
+    conditions: tuple[Assumption, ...] = ()
     closing_check: Verdict = "not run"
     tokens_a_call: int | None = None
 

@@ -13,7 +13,7 @@ from graphopt.package._manifest import GraphFile, Manifest, Port, PortList, read
 if TYPE_CHECKING:
     from graphopt._validation import Validation
     from graphopt.evaluate import BenchReport
-    from graphopt.families import Family, Interface, Model
+    from graphopt.families import Assumption, Family, Interface, Model
     from graphopt.report import Report
     from graphopt.targets import Target
 
@@ -50,6 +50,15 @@ class Package:
     def interface(self) -> Interface:
         """The inputs and outputs of the model this package was made from."""
         return _interface(self.manifest.source_interface)
+
+    def assumptions(self) -> tuple[Assumption, ...]:
+        """The conditions under which alone it is right."""
+        from graphopt.families import Assumption
+
+        manifest = self.manifest
+        found = {key: Assumption(key, text) for key, text in manifest.assumptions.items()}
+        found |= {a.key: a for a in manifest.conditions}
+        return tuple(found.values())
 
     def report(self) -> Report:
         """What was written about the run that made this package. `BadInput` where that is lost."""

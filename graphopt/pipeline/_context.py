@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from graphopt.families import Assumption
+
 if TYPE_CHECKING:
     from graphopt.families import InputDomain
     from graphopt.ir import Scratch
@@ -22,8 +24,8 @@ class Context:
     """Everything around the graph. Passes read it and add to `notes`, `assumptions` and `decisions`.
 
     `domain` says what legal inputs are (None for a graph of unknown meaning); `config` is the model's own
-    configuration as a dict. `assumptions` are conditions the package is only right under; `decisions` are
-    choices made by measurement or data, replayed from the lock when given.
+    configuration as a dict. `assumptions` are conditions the package is only right under, by key; `decisions`
+    are choices made by measurement or data, replayed from the lock when given.
     """
 
     model: ir.Model
@@ -34,7 +36,7 @@ class Context:
     scratch: Scratch | None = None
     calibration: Path | None = None
     notes: list[str] = field(default_factory=list)
-    assumptions: dict[str, str] = field(default_factory=dict)
+    assumptions: dict[str, Assumption] = field(default_factory=dict)
     decisions: dict[str, Any] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
@@ -49,8 +51,11 @@ class Context:
             self.notes.append(text)
 
     def assume(self, key: str, text: str) -> None:
-        """Record a condition under which alone the package is right."""
-        self.assumptions[key] = text
+        """Record a condition, in words, under which alone the package is right.
+
+        One that rules calls out belongs to the edit that needs it: see `Edit`.
+        """
+        self.assumptions[key] = Assumption(key, text)
 
     def decide(self, key: str, choose: Callable[[], Any]) -> Any:
         """The recorded answer to `key`, or `choose()`'s, recorded (JSON-able)."""

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from graphopt.families import Assumption
     from graphopt.pipeline._adapter import Adapter
 
 __all__ = ["Bridge", "Edit", "NearMiss", "Outcome", "Proof"]
@@ -61,7 +62,9 @@ class Edit:
     drops and brings the `adapter` that maps old feeds to new ones. `opset` is the version of the default
     operator set the model is at once the edit is in force, where it changes that. `bridge` makes what it
     takes to compare an edit with what it replaces where inputs and outputs hold other types then. `unproven`
-    says why running it beside what it replaces decides nothing: the closing check then has to.
+    says why running it beside what it replaces decides nothing: the closing check then has to. `assumes` are
+    conditions under which alone the edit is right: it is checked on calls that meet them, as everything that
+    comes after it is, and the package records them.
     """
 
     summary: str
@@ -78,6 +81,7 @@ class Edit:
     proof: Proof | None = None
     bridge: Callable[[], Bridge] | None = None
     unproven: str = ""
+    assumes: Sequence[Assumption] = ()
 
     def touches(self) -> tuple[str, ...]:
         """Names of the nodes (or, for edits of weights alone, the initializers) it takes away."""

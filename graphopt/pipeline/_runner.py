@@ -335,6 +335,7 @@ class _PassRun:
             applied.commit()
             if self.untouched is not None:
                 self.untouched.after(edit)
+            self.context.assumptions |= {assumption.key: assumption for assumption in edit.assumes}
             if edit.adapter is not None:
                 self.adapters.append(edit.adapter)
         self.record.edits.append(EditRecord.of(number, identity, edit, outcome, verdict))
@@ -362,6 +363,7 @@ class _PassRun:
             edit,
             self.instance.promise(),
             self.adapters,
+            assumptions=[*self.context.assumptions.values(), *edit.assumes],
             reads_since=self.started,
             save=folder,
         )

@@ -32,7 +32,7 @@ from graphopt.verify._window import Derived, Window, cut_out
 from graphopt.verify._worker import KernelWorker
 
 if TYPE_CHECKING:
-    from graphopt.families import InputDomain, Interface
+    from graphopt.families import Assumption, InputDomain, Interface
     from graphopt.pipeline import Adapter, Contract, Edit
 
 __all__ = ["EditVerdict", "EditVerifier"]
@@ -81,6 +81,7 @@ class EditVerifier:
         if self.domain is not None and self.interface is not None:
             self._bindings = legal_bindings(self.domain, self.interface, _SEED)
         self._long: dict[int, list[Binding]] = {}
+        self._assumed: Sequence[Assumption] = ()
         self._longest = max((s for b in self._bindings or () for s in b.sizes.values()), default=0)
 
     @property
@@ -111,17 +112,20 @@ class EditVerifier:
         contract: Contract,
         adapters: Sequence[Adapter] = (),
         *,
+        assumptions: Sequence[Assumption] = (),
         reads_since: int = 0,
         save: Path | None = None,
     ) -> EditVerdict:
         """Whether `edit` keeps what `contract` promises; `model` is as it is before the edit.
 
-        `adapters` are those of earlier edits. `reads_since`: when the edit's pass began to read weights (a
-        time of `graphopt.ir.read_clock`). What it takes to see a failure again goes to the folder `save`.
+        `adapters` are those of earlier edits. Only calls that meet the `assumptions` count. `reads_since`:
+        when the edit's pass began to read weights (a time of `graphopt.ir.read_clock`). What it takes to see
+        a failure again goes to the folder `save`.
         """
         if reads_since != self._pass:
             # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
             self._derived, self._pass = Derived(), reads_since
+        self._assumed = [a for a in assumptions if not a.in_words_alone]
         if edit.opset is not None and not set(edit.remove).issuperset(model.graph):
             return EditVerdict("unproven", "structure", "another opset for nodes that stay as they are")
         if edit.proof is not None or not edit.replace:
@@ -152,7 +156,7 @@ class EditVerifier:
                 window = cut_out(model, edit, self._derived, within, depth=depth, reads_since=reads_since)
             except ValueError as error:
                 return failed or EditVerdict("unproven", "numeric", str(error))
-            key = f"{window.key} {contract} {given}"
+            key = f"{window.key} {contract} {given} {self._assumed}"
             if key in self._known:
                 return replace(self._known[key], how="alike")
             verdict = self._of_tiles(window, contract, given, None if depth else save)
@@ -224,7 +228,9 @@ class EditVerifier:
     ) -> list[tuple[Binding, str, int]]:
         """Which calls, with which variant of free floats, and the bound of free integers."""
         is_lossy = contract.kind == "lossy"
-        bindings, special = self._bindings, 0
+        bindings, special = self._legal(), 0
+        if bindings == []:
+            raise Undecided("no legal call meets what it assumes")
         if bindings is None:
             names = independent(d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str))
             length = beyond(window.constants)
@@ -254,7 +260,14 @@ class EditVerifier:
             return []
         if length not in self._long:
             self._long[length] = longer_bindings(self.domain, self.interface, length, _SEED)
-        return self._long[length]
+        return self._meeting(self._long[length])
+
+    def _legal(self) -> list[Binding] | None:
+        """The legal calls that meet what is assumed; None where nothing says which are legal."""
+        return None if self._bindings is None else self._meeting(self._bindings)
+
+    def _meeting(self, bindings: Sequence[Binding]) -> list[Binding]:
+        return [b for b in bindings if b.case is not None and all(a.allows(b.case) for a in self._assumed)]
 
 
 def _integral(dtype: ir.DataType) -> bool:

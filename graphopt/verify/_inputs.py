@@ -51,13 +51,15 @@ class Undecided(Exception):
 class Binding:
     """One call of the whole model: sizes by dimension name, values by graph input.
 
-    `valid` says, for names of dimensions, which of their places are specified: padding is not.
+    `valid` says, for names of dimensions, which of their places are specified: padding is not. `case` is the
+    family's call that it stands for, None where it is a guess.
     """
 
     name: str
     sizes: Mapping[str, int]
     feeds: Mapping[str, np.ndarray]
     valid: Mapping[tuple[str, ...], np.ndarray] = field(default_factory=dict)
+    case: Case | None = None
 
 
 def legal_bindings(domain: InputDomain, interface: Interface, seed: int) -> list[Binding]:
@@ -82,7 +84,7 @@ def _of_case(case: Case, interface: Interface) -> Binding:
         cut = mask[tuple(slice(None) if a in named else 0 for a in range(mask.ndim))]
         if not cut.all():
             valid[tuple(named.values())] = cut
-    return Binding(case.name, sizes, case.feeds, valid)
+    return Binding(case.name, sizes, case.feeds, valid, case)
 
 
 def beyond(constants: Sequence[int]) -> int:

@@ -355,4 +355,5 @@ class Domain(InputDomain):
                 dims = (call.batch, s.kv_heads, call.past, s.head)
                 feeds[f"past_key_values.{layer}.{kind}"] = rng.standard_normal(dims).astype(np.float32)
                 compare[f"present.{layer}.{kind}"] = slots
-        return Case(call.name, feeds, compare, call.padding)
+        holes = not mask[:, : call.past].all()
+        return Case(call.name, feeds, compare, call.padding, padded_past=holes)

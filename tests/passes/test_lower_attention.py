@@ -184,7 +184,9 @@ class TestDense:
             lowered(Shape(), self.STEP).run({**case.feeds, "attention_mask": mask})
 
     def test_it_is_recorded_as_an_assumption(self) -> None:
-        assert "padded on the right" in lowered(Shape(), self.STEP).context.assumptions["dense-attention"]
+        assumed = lowered(Shape(), self.STEP).context.assumptions["dense-attention"]
+        assert "padded on the right" in assumed.text
+        assert assumed.padding == ("none", "right")
         assert "dense-attention" not in lowered(Shape(), "lower-attention").context.assumptions
 
 
