@@ -11,11 +11,12 @@ import os
 import sys
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from graphopt.verify import _kernels
 from graphopt.verify._worker import KernelWorker
 
-__all__ = ["CONTEXT", "start"]
+__all__ = ["CONTEXT", "start", "start_in"]
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests._preload"])
@@ -39,10 +40,14 @@ class _Process:
 
 def start(worker: KernelWorker) -> None:
     """`KernelWorker.start`, by a fork: of the server in the tests' own process, of a server's child in it."""
+    start_in(CONTEXT if "pytest" in sys.modules else multiprocessing.get_context("fork"), worker)
+
+
+def start_in(context: Any, worker: KernelWorker) -> None:
+    """`KernelWorker.start`, by a process of this context of multiprocessing."""
     if worker._process is not None:
         return
     ours, theirs = multiprocessing.Pipe()
-    context = CONTEXT if "pytest" in sys.modules else multiprocessing.get_context("fork")
     process = context.Process(target=_serve, args=(theirs, worker._memory), daemon=True)
     worker._process = _Process(process)  # type: ignore[assignment]
     theirs.close()

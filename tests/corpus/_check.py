@@ -1,4 +1,4 @@
-"""One case in one variation, optimized: compared with itself before, and with what the suite expects."""
+"""One case in one form, optimized: compared with itself before, and with what the suite expects."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+import graphopt
 from graphopt.errors import GraphoptError
 from graphopt.export import Source, export
 from graphopt.pipeline import Context, Recipe, RunOptions, load_recipe, run_recipe
@@ -20,18 +21,40 @@ from tests.corpus._cases import Case
 from tests.corpus._variations import VARIATIONS, Unsuited
 
 Result = dict[str, str]
+Calls = Sequence[dict[str, Any]]
+Optimize = Callable[[onnx.ModelProto, Path, Calls], list[list[Any]]]
 RTOL, ATOL = 1e-3, 1e-5
+OUTCOMES = {0: "crashed", 1: "stopped", 2: "refused", 5: "crashed"}
+
+
+class Invalid(Exception):
+    """What was made is no model that the runtime loads and runs."""
 
 
 def check(case: Case, variation: str, stage: Callable[[str], None]) -> Result:
-    """What became of `case`: an `outcome` and its `reason`. `stage` is told what is about to run.
-
-    equal | unsuited | runtime: cannot run | runtime: differs | random | refused | differs | crashed
-    """
+    """What became of a variation of `case` whose edits are not run: see `compare`."""
     try:
         model, calls = VARIATIONS[variation](case)
     except Unsuited as reason:
         return {"outcome": "unsuited", "reason": str(reason)}
+    return compare(case, model, calls, _optimized, stage)
+
+
+def check_defaults(case: Case, stage: Callable[[str], None]) -> Result:
+    """What becomes of `case` by `graphopt optimize` without options: see `compare`."""
+    return compare(case, case.model, [case.feeds], _by_default, stage)
+
+
+def compare(
+    case: Case, model: onnx.ModelProto, calls: Calls, optimized: Optimize, stage: Callable[[str], None]
+) -> Result:
+    """An `outcome` and its `reason`. `optimized` writes into a folder and gives the calls' results.
+
+    `stage` is told what is about to run.
+
+    equal | unsuited | runtime: cannot run | runtime: differs | random | refused (exit code 2) |
+    stopped (1: a check said no) | invalid | differs | crashed
+    """
     stage("the original")
     try:
         before = [_run(_session(model.SerializeToString()), feeds) for feeds in calls]
@@ -40,17 +63,18 @@ def check(case: Case, variation: str, stage: Callable[[str], None]) -> Result:
         return {"outcome": "runtime: cannot run", "reason": _said(error)}
     if _difference(before, again, 0, 0):
         return {"outcome": "random", "reason": "two runs of the original differ"}
-    expected = case.expected * (2 if variation == "twice" else 1)
+    expected = case.expected * (len(before[0]) // max(len(case.expected), 1))
     by_itself = _difference([expected] * len(calls), before, case.rtol, case.atol)
-    stage("graphopt")
+    stage("optimizing")
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         try:
-            after = _optimized(model, Path(folder), calls)
+            after = optimized(model, Path(folder), calls)
         except GraphoptError as error:
             if said := _unloadable(Path(folder) / "model.onnx"):
                 return {"outcome": "runtime: cannot run", "reason": said}
-            kind = "refused" if error.exit_code == 2 else "crashed"
-            return {"outcome": kind, "reason": _said(error)}
+            return {"outcome": OUTCOMES.get(error.exit_code, "crashed"), "reason": _said(error)}
+        except Invalid as error:
+            return {"outcome": "invalid", "reason": str(error)}
         except Exception as error:
             trace = traceback.format_exception(error)[-2]
             return {"outcome": "crashed", "reason": f"{_said(error)} | {' '.join(trace.split())}"}
@@ -66,7 +90,7 @@ def check(case: Case, variation: str, stage: Callable[[str], None]) -> Result:
 _RECIPE: list[Recipe] = []
 
 
-def _optimized(model: onnx.ModelProto, folder: Path, calls: Sequence[dict[str, Any]]) -> list[list[Any]]:
+def _optimized(model: onnx.ModelProto, folder: Path, calls: Calls) -> list[list[Any]]:
     onnx.save(model, folder / "model.onnx")
     target = resolve("target", "cpu", targets())()
     if not _RECIPE:
@@ -78,6 +102,22 @@ def _optimized(model: onnx.ModelProto, folder: Path, calls: Sequence[dict[str, A
     target.compile(exported.model, folder / "after.onnx")
     session = target.session(folder / "after.onnx", threads=1)
     return [_run(session, feeds) for feeds in calls]
+
+
+def _by_default(model: onnx.ModelProto, folder: Path, calls: Calls) -> list[list[Any]]:
+    onnx.save(model, folder / "model.onnx")
+    package = graphopt.optimize(folder / "model.onnx", folder / "package", cache=False)
+    return loaded(package.path / package.manifest.graphs["model"].file, calls)
+
+
+def loaded(path: Path, calls: Calls) -> list[list[Any]]:
+    """What a made model gives, as the runtime runs models by default; `Invalid` where it does not."""
+    try:
+        onnx.checker.check_model(path)
+        session = resolve("target", "cpu", targets())().session(path, threads=1)
+        return [_run(session, feeds) for feeds in calls]
+    except Exception as error:
+        raise Invalid(_said(error)) from error
 
 
 def _unloadable(original: Path) -> str:

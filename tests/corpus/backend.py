@@ -1,5 +1,6 @@
-"""Every case of the onnx package's backend suite, in every variation: `python -m tests.corpus.backend`.
+"""Every case of the onnx package's backend suite, in every form: `python -m tests.corpus.backend`.
 
+A form is a variation, or `graphopt optimize` without options of the case as it is ("at the defaults").
 Cases run in worker processes, each started anew where a case kills it. Results go to
 build/corpus/backend.jsonl; those of the same code and versions are taken from there.
 """
@@ -12,30 +13,45 @@ import multiprocessing.connection
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from graphopt.verify import KernelWorker
+from tests import _forked
 from tests.corpus._cases import data_cases, node_cases, read
-from tests.corpus._check import check
+from tests.corpus._check import Result, check, check_defaults
 from tests.corpus._limits import HANGS, allow
 from tests.corpus._store import Store
 from tests.corpus._variations import VARIATIONS
 
 SECONDS = 60
+DEFAULTS = "at the defaults"
+FORMS = (DEFAULTS, *VARIATIONS)
 Name = tuple[str, str]
 
 
 def _work(names: list[Name], pipe: Any) -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    for name, variation in names:
+    KernelWorker.start = _start  # type: ignore[method-assign]
+    for name, form in names:
         allow(SECONDS)
         try:
-            found = check(read(name), variation, pipe.send)
+            found = _checked(name, form, pipe.send)
         except Exception as error:
             found = {"outcome": "crashed", "reason": f"the corpus itself: {type(error).__name__}: {error}"}
         pipe.send(found)
+
+
+def _start(worker: KernelWorker) -> None:
+    _forked.start_in(_forked.CONTEXT, worker)
+
+
+def _checked(name: str, form: str, stage: Callable[[str], None]) -> Result:
+    if form == DEFAULTS:
+        return check_defaults(read(name, converted=False), stage)
+    return check(read(name), form, stage)
 
 
 class _Worker:
@@ -98,18 +114,17 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget every stored result")
     parser.add_argument("--any-code", action="store_true", help="take results of earlier code too")
     parser.add_argument("--again", action="append", default=[], help="forget results of this outcome")
-    parser.add_argument(
-        "--form", choices=list(VARIATIONS), action="append", help="check in these forms again"
-    )
+    parser.add_argument("--form", choices=FORMS, action="append", help="only in these forms, and again")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--jobs", type=int, default=cores, help="so many cases at a time")
     arguments = parser.parse_args()
     store = Store("backend", fresh=arguments.fresh, any_code=arguments.any_code)
     store.forget([r["name"] for r in store.results() if r["outcome"] in arguments.again])
-    forms = arguments.form or ()
-    store.forget([r["name"] for r in store.results() if r["name"].rpartition("/")[2] in forms])
+    store.forget(
+        [r["name"] for r in store.results() if r["name"].rpartition("/")[2] in (arguments.form or ())]
+    )
     cases = arguments.cases or [*node_cases(), *data_cases()]
-    names = [(case, variation) for case in cases for variation in VARIATIONS]
+    names = [(case, form) for case in cases for form in arguments.form or FORMS]
     if not arguments.cases:
         names = [n for n in names if "/".join(n) not in store]
     for done, (name, found) in enumerate(run(names, arguments.jobs)):
@@ -118,7 +133,9 @@ def main() -> None:
             print(*name, found)
         if done % 500 == 0:
             print(done, "of", len(names), flush=True)
-    print(dict(Counter(result["outcome"] for result in store.results())))
+    for form in arguments.form or FORMS:
+        outcomes = (r["outcome"] for r in store.results() if r["name"].rpartition("/")[2] == form)
+        print(form, dict(Counter(outcomes)))
 
 
 if __name__ == "__main__":
