@@ -1,6 +1,6 @@
-"""Make the environments of peers that cannot live in the project's: build/peers/llama, build/peers/openvino.
+"""Make the environments of peers that do not live in the project's, below build/peers.
 
-    python benchmarks/peers.py                 # both; compiling llama.cpp takes ten minutes
+    python benchmarks/peers.py                 # all; compiling llama.cpp takes ten minutes
     python benchmarks/peers.py llama
 
 Versions are pinned here, because a table has to mean the same tomorrow. An environment that is whole is kept.
@@ -19,6 +19,10 @@ ENVIRONMENTS = {
     # From source, for this machine's instructions (-march=native); a wheel would be for any.
     "llama": ["--no-binary", "llama-cpp-python", "llama-cpp-python==0.3.36", "gguf==0.19.0"],
     "openvino": ["openvino==2026.4.1", "nncf==3.4.0"],
+    "optimizers": [
+        *("onnxsim==0.8.1", "onnxslim==0.1.98", "onnxoptimizer==0.4.2", "onnxscript==0.7.2"),
+        *("onnx==1.23.2", "onnxruntime==1.32.0"),
+    ],
 }
 COMPILE = {
     "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF",

@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -27,8 +27,28 @@ RTOL, ATOL = 1e-3, 1e-5
 OUTCOMES = {0: "crashed", 1: "stopped", 2: "refused", 5: "crashed"}
 
 
-class Invalid(Exception):
+class NoResult(Exception):
+    """Why there is nothing to compare; `outcome` is what that is called."""
+
+    outcome: ClassVar[str]
+
+
+class Invalid(NoResult):
     """What was made is no model that the runtime loads and runs."""
+
+    outcome = "invalid"
+
+
+class Refused(NoResult):
+    """What an optimizer raised."""
+
+    outcome = "refused"
+
+
+class Died(NoResult):
+    """How the process of an optimizer ended."""
+
+    outcome = "crashed"
 
 
 def check(case: Case, variation: str, stage: Callable[[str], None]) -> Result:
@@ -69,12 +89,12 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         try:
             after = optimized(model, Path(folder), calls)
-        except GraphoptError as error:
+        except (GraphoptError, NoResult) as error:
             if said := _unloadable(Path(folder) / "model.onnx"):
                 return {"outcome": "runtime: cannot run", "reason": said}
-            return {"outcome": OUTCOMES.get(error.exit_code, "crashed"), "reason": _said(error)}
-        except Invalid as error:
-            return {"outcome": "invalid", "reason": str(error)}
+            if isinstance(error, GraphoptError):
+                return {"outcome": OUTCOMES.get(error.exit_code, "crashed"), "reason": _said(error)}
+            return {"outcome": error.outcome, "reason": str(error)}
         except Exception as error:
             trace = traceback.format_exception(error)[-2]
             return {"outcome": "crashed", "reason": f"{_said(error)} | {' '.join(trace.split())}"}
