@@ -10,11 +10,13 @@ from typing import Any, Literal
 from graphopt import registry
 from graphopt._settings import read_json
 from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.ir import unreadable
 
 __all__ = ["Source", "resolve_source"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt"]
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.spm", "*.tiktoken"]
+_HUB_FILES += ["merges.txt", "vocab.txt", "dict.txt", "bpe.codes", "*.tokenizer"]
 _CODE_FILES = ["*.py"]
 
 
@@ -59,18 +61,21 @@ def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Sour
 def _local(name: str, path: Path) -> Source:
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise BadInput(f"{path} has no config.json", hint=_advice(path))
+            raise unreadable(path) or BadInput(
+                f"{path} has no config.json",
+                hint="A Hugging Face model folder holds config.json and model.safetensors.",
+            )
         return Source(name, path, "folder")
+    known = unreadable(path)
+    if known is not None:
+        raise known
     if path.suffix != ".onnx":
-        raise BadInput(f"{path} is neither a folder nor an .onnx file")
+        beside = (path.parent / "config.json").is_file()
+        raise BadInput(
+            f"{path} is neither a folder nor an .onnx file",
+            hint=f"Name the folder it is in: {path.parent}." if beside else None,
+        )
     return Source(name, path, "onnx")
-
-
-def _advice(folder: Path) -> str:
-    models = sorted(p.name for p in folder.glob("*.onnx"))
-    if models:
-        return f"It holds ONNX models: name one, {folder / models[0]}."
-    return "A Hugging Face model folder holds config.json and model.safetensors."
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:
@@ -112,5 +117,7 @@ def _download(name: str, trust_remote_code: bool) -> Path:
             hint="Check the path and the network; a model downloaded once is found without it.",
         ) from error
     if not (folder / "config.json").is_file():
-        raise BadInput(f"{name} on the Hub has no config.json: it is not a transformers model")
+        raise unreadable(folder) or BadInput(
+            f"{name} on the Hub has no config.json: it is not a transformers model"
+        )
     return folder

@@ -27,6 +27,7 @@ from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, stored_bytes, tiles
 from graphopt.ir._text import parse, text
+from graphopt.ir._unreadable import unreadable
 
 __all__ = [
     "Affine",
@@ -69,5 +70,6 @@ __all__ = [
     "text",
     "tiles",
     "to_proto",
+    "unreadable",
     "used_values",
 ]

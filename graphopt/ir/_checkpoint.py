@@ -6,7 +6,6 @@ The format: https://huggingface.co/docs/safetensors, "Format".
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, KeysView
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import onnx_ir as ir
 from graphopt.errors import BadInput
 from graphopt.ir._lazy import FileRange
 from graphopt.ir._load import inside_repository
+from graphopt.ir._tensor import LazyTensor, same_content
+from graphopt.ir._unreadable import adapter, pointer, unreadable
 
 __all__ = ["SafetensorsIndex"]
 
@@ -39,7 +40,6 @@ _DTYPES = {
 }
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-_PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin")
 _LONGEST_HEADER = 100_000_000  # the limit of the safetensors library itself
 _AGAIN = "Download it again."
 
@@ -47,20 +47,30 @@ _AGAIN = "Download it again."
 class SafetensorsIndex:
     """Where each tensor of a checkpoint directory lies: `model.safetensors`, or the shards its index lists.
 
-    Only headers are read. Raises `BadInput`, naming the file: a directory without safetensors (with the
-    command that converts a pickled checkpoint), a damaged header, a file shorter than its header says, a
-    missing shard or tensor that the index lists, a link out of the directory or its Hub repository.
+    Only headers are read. Raises `BadInput`, naming the file: a directory without safetensors (with what it
+    holds instead, and the next step), an adapter beside the model, a damaged header, a file shorter than its
+    header says, a missing shard or tensor that the index lists, a tensor of which shards hold different
+    copies, a link out of the directory or its Hub repository. `unread` names other safetensors files there.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._ranges: dict[str, FileRange] = {}
-        if (self.folder / _SINGLE).is_symlink() or (self.folder / _SINGLE).exists():
+        single = (self.folder / _SINGLE).is_symlink() or (self.folder / _SINGLE).exists()
+        shards = _shards(self.folder / _INDEX) if (self.folder / _INDEX).is_file() else {}
+        if not single and not (self.folder / _INDEX).is_file():
+            nothing = BadInput(f"{self.folder} has no {_SINGLE} and no {_INDEX}")
+            raise unreadable(self.folder) or nothing
+        beside = adapter(self.folder)
+        if beside is not None:
+            raise beside
+        if single:
             self._add(_SINGLE)
-        elif (self.folder / _INDEX).is_file():
-            self._add_shards(_shards(self.folder / _INDEX))
+            self._compare(shards)
         else:
-            raise _nothing_to_read(self.folder)
+            self._add_shards(shards)
+        read = {_SINGLE} if single else set(shards)
+        self.unread = sorted(p.name for p in self.folder.glob("*.safetensors") if p.name not in read)
 
     def __contains__(self, key: object) -> bool:
         return key in self._ranges
@@ -79,8 +89,24 @@ class SafetensorsIndex:
     def _add(self, name: str) -> dict[str, FileRange]:
         file = self.folder / name
         ranges = _ranges(inside_repository(file, self.folder), file)
+        for key in ranges.keys() & self._ranges.keys():
+            if not same_content(LazyTensor(ranges[key]), LazyTensor(self._ranges[key])):
+                raise BadInput(
+                    f"{file} and {self._ranges[key].path.name} hold different tensors called {key!r}",
+                    hint=_AGAIN,
+                )
         self._ranges.update(ranges)
         return ranges
+
+    def _compare(self, shards: dict[str, list[str]]) -> None:
+        """Transformers prefers the single file to an index: so it must hold all that the index lists."""
+        absent = [key for keys in shards.values() for key in keys if key not in self._ranges]
+        if absent:
+            raise BadInput(
+                f"{self.folder / _SINGLE} lacks {len(absent)} tensors that {_INDEX} beside it lists, "
+                f"{absent[0]!r} first",
+                hint=f"Take the one away that is not meant: {_SINGLE}, or {_INDEX} with its shards.",
+            )
 
     def _add_shards(self, shards: dict[str, list[str]]) -> None:
         for name, keys in shards.items():
@@ -113,31 +139,10 @@ def _string(value: object) -> str:
     return value
 
 
-def _nothing_to_read(folder: Path) -> BadInput:
-    for pattern in _PICKLED:
-        found = sorted(path.name for path in folder.glob(pattern))
-        if found:
-            return BadInput(
-                f"{folder} has only a pickled checkpoint ({found[0]}), which can run code when it is opened",
-                hint=f"Convert it: {_conversion(folder, pattern)}",
-            )
-    return BadInput(f"{folder} has no {_SINGLE} and no {_INDEX}")
-
-
-def _conversion(folder: Path, pattern: str) -> str:
-    """The command that rewrites a pickled checkpoint, unpickling nothing but tensors."""
-    source, target = str(folder.resolve() / pattern), str(folder.resolve() / _SINGLE)
-    code = (
-        "import glob, torch; from safetensors.torch import save_file; "
-        f"files = sorted(glob.glob({source!r})); "
-        "parts = [torch.load(f, map_location='cpu', weights_only=True) for f in files]; "
-        "save_file({k: v.clone().contiguous() for p in parts for k, v in p.get('state_dict', p).items()}, "
-        f"{target!r}, {{'format': 'pt'}})"
-    )
-    return f"python -c {shlex.quote(code)}"
-
-
 def _ranges(path: Path, shown: Path) -> dict[str, FileRange]:
+    unfetched = pointer(shown)
+    if unfetched is not None:
+        raise unfetched
     state = path.stat()
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

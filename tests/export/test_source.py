@@ -62,10 +62,31 @@ def test_a_folder_without_a_configuration(tmp_path: Path) -> None:
         resolve_source(tmp_path)
 
 
-def test_a_file_of_another_kind(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
-    with pytest.raises(BadInput, match=r"neither a folder nor an \.onnx file"):
-        resolve_source(tmp_path / "model.gguf")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.gguf", r"llama\.cpp's format(.|\n)*GgufConfig"),
+        ("model.safetensors", r"neither a folder nor an \.onnx file(.|\n)*Name the folder it is in"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(BadInput, match=message):
+        resolve_source(tmp_path / name)
+
+
+def test_a_file_that_was_not_fetched(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
+    with pytest.raises(BadInput, match=r"net\.onnx is a Git LFS pointer"):
+        resolve_source(tmp_path / "net.onnx")
+
+
+def test_what_a_folder_without_a_configuration_holds_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0_Transformer").mkdir()
+    (tmp_path / "0_Transformer" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(BadInput, match=r"Name that one: .*0_Transformer"):
+        resolve_source(tmp_path)
 
 
 def test_a_hub_id_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
