@@ -8,12 +8,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of
+from graphopt.ir import const_of, is_random
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
 
-_DRAWS = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
@@ -24,7 +21,8 @@ class CommonSubexpressions(Pass):
     After:  a = Shape(x); y = Concat(a, a)
     Inside a subgraph (If, Loop, Scan), nodes of the enclosing graphs that come earlier count too; small
     constant inputs are compared by content.
-    Refuses: operators that draw random numbers; nodes with subgraphs; two values that are both outputs.
+    Refuses: what draws random numbers, also inside a function; nodes with subgraphs; two values that are
+    both outputs.
     """
 
     name: ClassVar[str] = "cse"
@@ -33,14 +31,14 @@ class CommonSubexpressions(Pass):
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        yield from self._scope(graph, ChainMap())
+        yield from self._scope(graph, ChainMap(), context.model)
 
-    def _scope(self, graph: ir.Graph, seen: ChainMap[Hashable, ir.Node]) -> Edits:
+    def _scope(self, graph: ir.Graph, seen: ChainMap[Hashable, ir.Node], model: ir.Model) -> Edits:
         for node in graph:
             subgraphs = tuple(_subgraphs(node))
             for subgraph in subgraphs:
-                yield from self._scope(subgraph, seen.new_child())
-            if subgraphs or node.op_type in _DRAWS:
+                yield from self._scope(subgraph, seen.new_child(), model)
+            if subgraphs or is_random(node, model):
                 continue
             earlier = seen.setdefault(_key(node), node)
             if earlier is node or any(

@@ -12,12 +12,9 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from graphopt.ir import LazyTensor, Transposed, const_of, evaluate, has_data, lazy, stored_bytes
+from graphopt.ir import LazyTensor, Transposed, const_of, evaluate, has_data, is_random, lazy, stored_bytes
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-_DRAWS = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 _SIZED_BY_VALUES = frozenset(
     {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot"}
     | {"HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix", "CenterCropPad"}
@@ -40,8 +37,8 @@ class FoldConstants(Pass):
     A Transpose of a large weight becomes a lazy view of it: nothing is read, and where the weight has no
     other use nothing is added.
     Refuses: results (or intermediate sizes) that would grow the model by more than `max_growth` bytes in all;
-    weights without data; random operators; computations on text; graph inputs with defaults; large operands
-    but under Transpose.
+    weights without data; what draws random numbers; computations on text; graph inputs with defaults; large
+    operands but under Transpose.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -57,7 +54,7 @@ class FoldConstants(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         budget = self.options.max_growth
         for node in graph:
-            if node.domain != "" or node.op_type in _DRAWS or not node.outputs:
+            if node.domain != "" or not node.outputs or is_random(node, context.model):
                 continue
             if any(output.is_graph_output() for output in node.outputs):
                 continue

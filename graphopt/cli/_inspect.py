@@ -68,7 +68,7 @@ def _moves(model: ir.Model) -> dict[str, Any]:
     """
     from graphopt.verify._window import Derived
 
-    derived, activations, control = Derived(), dict[str, list[str]](), Counter[str]()
+    derived, activations, control = Derived(model), dict[str, list[str]](), Counter[str]()
     for node in model.graph.all_nodes():
         if node.domain or node.op_type not in _MOVING:
             continue

@@ -22,6 +22,7 @@ from graphopt.ir._lazy import (
 )
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._proto import checker_problems, to_proto
+from graphopt.ir._random import is_random
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
@@ -54,6 +55,7 @@ __all__ = [
     "infer_types",
     "inside_repository",
     "is_output",
+    "is_random",
     "lazy",
     "load_model",
     "node_signature",

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir import same_content
+from graphopt.ir import is_random, same_content
 from graphopt.pipeline._edit import Edit, Proof
 
-__all__ = ["NONDETERMINISTIC", "proof_holds"]
-
-NONDETERMINISTIC = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
+__all__ = ["proof_holds"]
 
 
-def proof_holds(edit: Edit) -> bool:
-    """Whether the graph bears out `edit.proof`."""
+def proof_holds(edit: Edit, model: ir.Model) -> bool:
+    """Whether the graph of `model` bears out `edit.proof`."""
     match edit.proof:
         case None:
             return True
         case Proof.UNUSED:
             return _unused(edit)
         case Proof.DUPLICATE:
-            return all(_duplicate(old, new) for old, new in edit.replace.items())
+            return all(_duplicate(old, new, model) for old, new in edit.replace.items())
         case Proof.SAME_WEIGHT:
             return not edit.remove and all(_same_weight(old, new) for old, new in edit.replace.items())
         case Proof.PASS_THROUGH:
@@ -37,13 +33,13 @@ def _unused(edit: Edit) -> bool:
     )
 
 
-def _duplicate(old: ir.Value, new: ir.Value) -> bool:
+def _duplicate(old: ir.Value, new: ir.Value, model: ir.Model) -> bool:
     a, b = old.producer(), new.producer()
     if a is None or b is None or a is b or old.index() != new.index():
         return False
     return (
         a.op_identifier() == b.op_identifier()
-        and a.op_type not in NONDETERMINISTIC
+        and not is_random(a, model)
         and len(a.outputs) == len(b.outputs)
         and len(a.inputs) == len(b.inputs)
         and all(_same_input(x, y) for x, y in zip(a.inputs, b.inputs, strict=True))

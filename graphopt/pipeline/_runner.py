@@ -319,7 +319,7 @@ class _PassRun:
         identity = edit.identity(step)
         sources = ",".join(edit.touches()[:8])
         outcome, verdict = Outcome.REFUSED, None
-        if self._is_allowed(identity) and proof_holds(edit):
+        if self._is_allowed(identity) and proof_holds(edit, self.model):
             verdict = self._verified(edit, identity)
             outcome = (
                 Outcome.ROLLED_BACK if verdict is not None and verdict.status == "failed" else Outcome.APPLIED

@@ -76,7 +76,8 @@ class EditVerifier:
 
     def __post_init__(self) -> None:
         self._known: dict[str, EditVerdict] = {}
-        self._derived, self._pass = Derived(), 0
+        self._derived: Derived | None = None
+        self._pass = 0
         self._bindings: list[Binding] | None = None
         if self.domain is not None and self.interface is not None:
             self._bindings = legal_bindings(self.domain, self.interface, _SEED)
@@ -95,7 +96,7 @@ class EditVerifier:
 
     def __exit__(self, *_: object) -> None:
         self.worker.close()
-        self._derived = Derived()
+        self._derived = None
 
     def verdicts(self) -> dict[str, EditVerdict]:
         """What was found of the windows checked so far, by their keys."""
@@ -122,9 +123,9 @@ class EditVerifier:
         when the edit's pass began to read weights (a time of `graphopt.ir.read_clock`). What it takes to see
         a failure again goes to the folder `save`.
         """
-        if reads_since != self._pass:
+        if self._derived is None or reads_since != self._pass:
             # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
-            self._derived, self._pass = Derived(), reads_since
+            self._derived, self._pass = Derived(model), reads_since
         self._assumed = [a for a in assumptions if not a.in_words_alone]
         if edit.opset is not None and not set(edit.remove).issuperset(model.graph):
             return EditVerdict("unproven", "structure", "another opset for nodes that stay as they are")
@@ -148,6 +149,7 @@ class EditVerifier:
         reads_since: int,
         save: Path | None,
     ) -> EditVerdict:
+        assert self._derived is not None
         given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]
         failed: EditVerdict | None = None
         # Inputs of a window that depend on each other are free in it: a difference may be none further up.

@@ -17,6 +17,7 @@ from graphopt.ir import (
     FileRange,
     InMemory,
     Transposed,
+    is_random,
     lazy,
     read_since,
     simplified,
@@ -36,9 +37,6 @@ _INLINE = 256
 _AS_INPUT = 256 << 10
 _TABLE = 4096
 _FEW = 16
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,8 @@ class Derived:
     every mask is a legal one. The answer for a value is kept, so it is of use only while one pass edits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
         self._known: dict[ir.Value, bool] = {}
 
     def __call__(self, value: ir.Value) -> bool:
@@ -133,7 +132,7 @@ class Derived:
                 self._known[top] = _is_control(top)
             elif node.op_type in ("Shape", "Size") and node.domain == "":
                 self._known[top] = True
-            elif node.op_type in _RANDOM or any(True for _ in _subgraphs(node)):
+            elif any(True for _ in _subgraphs(node)) or is_random(node, self._model):
                 self._known[top] = False
             else:
                 inputs = [v for v in node.inputs if v is not None]
@@ -176,7 +175,9 @@ def cut_out(
     The edit may depend on what weights hold that were read since `reads_since` (a time of `read_clock`):
     windows with others are not alike. Raises `ValueError` where a part of it cannot stand alone.
     """
-    around = _upstream([*edit.remove, *edit.insert], depth)
+    if any(is_random(node, model) for node in (*edit.remove, *edit.insert)):
+        raise ValueError("it draws random numbers, which no two runs have in common")
+    around = {n for n in _upstream([*edit.remove, *edit.insert], depth) if not is_random(n, model)}
     old, new = list(edit.replace), list(edit.replace.values())
     before = _collect(old, {*edit.remove, *around}, (), derived)
     after = _collect(new, {*edit.insert, *around}, edit.add_inputs, derived)

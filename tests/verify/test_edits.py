@@ -14,6 +14,7 @@ import pytest
 from graphopt.families import Case, InputDomain, Interface
 from graphopt.ir import InMemory, LazyTensor, infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit, Proof
+from graphopt.pipeline._proofs import proof_holds
 from graphopt.verify import EditVerifier
 from graphopt.verify._inputs import Binding, most_steps
 from graphopt.verify._window import Derived, cut_out
@@ -264,9 +265,34 @@ def test_a_loop_adds_up_a_term_in_each_step() -> None:
     infer_types(made)
     edit = instead(made, "total", lambda tape, scan: tape.op("Identity", [scan.inputs[0]]))
 
-    window = cut_out(made, edit, Derived())
+    window = cut_out(made, edit, Derived(made))
 
     assert window.loops == ("S",)
     assert most_steps(window.loops, Binding("", {"B": 2, "S": 65}, {}, {})) == 65
     assert most_steps((), Binding("", {"B": 2, "S": 65}, {}, {})) == 1
     assert most_steps((None, "unknown"), Binding("", {"B": 2, "S": 65}, {}, {})) == 1
+
+
+def test_random_numbers_decide_nothing(verifier: EditVerifier) -> None:
+    drawn = parse("""<ir_version: 10, opset_import: ["" : 23]>
+        g (float[4] x) => (float[4] y, float[4] z) { r = Bernoulli(x)  y = Add(x, r)  z = Neg(y) }""")
+    infer_types(drawn)
+    removed = verifier.check(drawn, instead(drawn, "r", lambda t, n: t.op("Relu", [n.inputs[0]])), EXACT)
+    assert (removed.status, "random" in removed.reason) == ("unproven", True)
+    behind = verifier.check(drawn, instead(drawn, "z", lambda t, n: t.op("Relu", [n.inputs[0]])), EXACT)
+    assert behind.status == "failed"
+    beside = instead(
+        drawn, "z", lambda t, n: t.op("Sub", [t.op("Sub", [n.inputs[0], n.inputs[0]]), n.inputs[0]])
+    )
+    assert verifier.check(drawn, beside, ALIKE).status == "proven"
+
+
+def test_two_calls_of_a_function_that_draws_are_no_duplicates() -> None:
+    drawn = parse("""<ir_version: 10, opset_import: ["" : 23, "local" : 1]>
+        g (float[4] x) => (float[4] y) { a = local.noisy(x)  b = local.noisy(x)  y = Sub(a, b) }
+        <domain: "local", opset_import: ["" : 23]> noisy (a) => (b) { b = Bernoulli(a) }""")
+    first, second, _ = drawn.graph
+    edit = Edit("", remove=[second], replace={second.outputs[0]: first.outputs[0]}, proof=Proof.DUPLICATE)
+    assert not proof_holds(edit, drawn)
+    drawn.functions.clear()  # of what is not known, nothing says that it draws
+    assert proof_holds(edit, drawn)
