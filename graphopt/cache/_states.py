@@ -17,6 +17,7 @@ from graphopt import registry
 from graphopt.cache._entry import Damaged, Header, state_of
 from graphopt.cache._model import ARRAYS, GRAPH, ModelWriter, read_model
 from graphopt.cache._plain import CannotStore, decoded, encoded
+from graphopt.errors import GraphoptError
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, Interface, TensorSpec
 from graphopt.pipeline import EditRecord, NearMiss, PassRecord, adapter_from_json
@@ -196,7 +197,7 @@ def _specs(forms: tuple[dict[str, Any], ...]) -> tuple[TensorSpec, ...]:
 def _has_form(adapter: Adapter) -> bool:
     try:
         return adapter_from_json(adapter.to_json()) == adapter
-    except (KeyError, TypeError):
+    except GraphoptError:
         return False
 
 

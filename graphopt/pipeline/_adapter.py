@@ -8,6 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from graphopt import registry
+from graphopt.errors import BadInput, EnvironmentProblem
+
 __all__ = [
     "Adapter",
     "AddedInput",
@@ -22,11 +25,26 @@ __all__ = [
 Arrays = Mapping[str, np.ndarray]
 
 
+_KINDS: dict[str, type[Adapter]] = {}
+
+
 @dataclass(frozen=True)
 class Adapter:
-    """Turns the old interface's feeds into the new one's. Subclasses are frozen dataclasses with a `kind`."""
+    """Turns the old interface's feeds into the new one's. Subclasses are frozen dataclasses with a `kind`.
+
+    A package names the kind, and whoever opens it finds the subclass: a plugin's where that is installed.
+    """
 
     kind: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" not in vars(cls):
+            return
+        known = _KINDS.setdefault(cls.kind, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"there is an adapter of kind {cls.kind!r} already, in {known.__module__}")
+        _KINDS[cls.kind] = cls
 
     def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
         """New feeds from old ones."""
@@ -37,7 +55,18 @@ class Adapter:
         return dict(new)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, **asdict(self)}
+        """Its kind and fields, and which plugin brings it if one does."""
+        plugin = registry.plugin_of(type(self).__module__)
+        return {"kind": self.kind, **asdict(self)} | ({"plugin": plugin.distribution} if plugin else {})
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Adapter:
+        """The adapter with these fields, as they are after a way through JSON."""
+        return cls(**{name: _without_lists(value) for name, value in fields.items()})
+
+
+def _without_lists(value: Any) -> Any:
+    return tuple(map(_without_lists, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -107,22 +136,35 @@ class QuantizedCache(Adapter):
         return np.asarray(self.scale, np.float32).reshape(len(self.past), self.heads, 1, -1)
 
 
-_KINDS: dict[str, type[Adapter]] = {
-    a.kind: a for a in (DroppedInput, AddedInput, LastTokenLogits, QuantizedCache)
-}
-
-
 def adapter_from_json(data: Mapping[str, Any]) -> Adapter:
-    """The adapter that `Adapter.to_json` described; a manifest may add the `role` of its graph."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k not in ("kind", "role")}
-    return _KINDS[data["kind"]](**fields)
+    """The adapter that `Adapter.to_json` described; a manifest may add the `role` of its graph.
+
+    Raises `EnvironmentProblem` where nothing in use brings its kind, `BadInput` where it is damaged.
+    """
+    kind, plugin = data.get("kind"), data.get("plugin")
+    if kind not in _KINDS:
+        registry.origins()  # plugins bring kinds as they are imported
+    if kind not in _KINDS:
+        left_out = [str(left) for left in registry.left_out() if left.origin.distribution == plugin]
+        raise EnvironmentProblem(
+            f"nothing brings the adapter {kind!r}" + (f", which is of the plugin {plugin}" if plugin else ""),
+            hint="\n  ".join(left_out) or f"Install {plugin or 'what brings it, or a newer graphopt'}.",
+        )
+    fields = {name: value for name, value in data.items() if name not in ("kind", "role", "plugin")}
+    try:
+        return _KINDS[kind].from_json(fields)
+    except (TypeError, ValueError) as error:
+        raise BadInput(
+            f"adapter {kind!r}: cannot be read: {error}", hint="Make the package again."
+        ) from error
 
 
 def adapt_feeds(adapters: Sequence[Adapter], feeds: Arrays) -> dict[str, np.ndarray]:
     """Feeds for the package, from feeds for the source's interface, through every adapter in order."""
     new = dict(feeds)
     for adapter in adapters:
-        new = adapter.feeds(new)
+        with registry.answerable(type(adapter)):
+            new = adapter.feeds(new)
     return new
 
 
@@ -130,5 +172,6 @@ def adapt_results(adapters: Sequence[Adapter], results: Arrays) -> dict[str, np.
     """Results of the source's interface, from the package's, through every adapter from the last on."""
     old = dict(results)
     for adapter in reversed(adapters):
-        old = adapter.results(old)
+        with registry.answerable(type(adapter)):
+            old = adapter.results(old)
     return old

@@ -15,6 +15,7 @@ from graphopt.verify._inputs import (
     VARIANTS,
     Binding,
     Undecided,
+    adapted,
     beyond,
     feeds_of,
     independent,
@@ -214,7 +215,8 @@ class EditVerifier:
         undecided: Undecided | None = None
         for index, (binding, variant, below) in enumerate(self._calls(window, contract, adapters)):
             try:
-                feeds = feeds_of(window.leaves, binding, adapters, variant, _SEED + index, below)
+                made = adapted(window.given, binding, adapters, variant, _SEED + index, below)
+                feeds = feeds_of(window.leaves, binding, adapters, variant, _SEED + index, below, made)
             except Undecided as reason:
                 undecided = reason
                 continue

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import ml_dtypes
@@ -21,6 +23,7 @@ __all__ = [
     "VARIANTS",
     "Binding",
     "Undecided",
+    "adapted",
     "beyond",
     "feeds_of",
     "independent",
@@ -152,19 +155,25 @@ def feeds_of(
     variant: str,
     seed: int,
     below: int = _FLAGS,
+    fixed: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Arrays:
     """An array for every leaf; free integers are `below` a bound, and negative too where it is a wide one.
 
-    Raises `Undecided` where a size or legal value is unknown, or too large.
+    Leaves whose source is in `fixed` are what it says. Raises `Undecided` where a size or legal value is
+    unknown, or too large.
     """
     rng = np.random.default_rng(seed)
     known = dict(binding.feeds)
     for adapter in adapters:
-        known = adapter.feeds(known)
+        with contextlib.suppress(KeyError):  # a guess has not all that it takes
+            known = adapter.feeds(known)
     feeds: Arrays = {}
     room = _ELEMENTS
     has_flags = any(not leaf.dtype.is_floating_point() and leaf.source not in known for leaf in leaves)
     for leaf in leaves:
+        if leaf.source is not None and leaf.source in fixed:
+            feeds[leaf.name] = fixed[leaf.source]
+            continue
         integral = not leaf.dtype.is_floating_point()
         if leaf.source is not None and leaf.source in known and (integral or variant == "normal"):
             value = known[leaf.source]
@@ -178,6 +187,27 @@ def feeds_of(
         if variant == "not finite" and has_flags and made.size and leaf.dtype.is_floating_point():
             made.reshape(-1)[0] = np.nan  # in the row that sees nothing
     return feeds
+
+
+def adapted(
+    given: Sequence[Leaf],
+    binding: Binding,
+    adapters: Sequence[Adapter],
+    variant: str,
+    seed: int,
+    below: int,
+) -> Arrays:
+    """Free values for the inputs of the model before an edit, and what the last of `adapters` makes of them.
+
+    Empty where nothing is `given`. Raises `Undecided` as `feeds_of` does, and where the adapter fails.
+    """
+    if not given:
+        return {}
+    old = feeds_of(given, binding, adapters[:-1], variant, seed, below)
+    try:
+        return old | adapters[-1].feeds(old)
+    except Exception as error:
+        raise Undecided(f"its adapter fails: {type(error).__name__}: {error}") from error
 
 
 def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -41,7 +41,8 @@ _FEW = 16
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value that a window takes from outside: `name` in its models, `source` if an integral graph input.
+    """A value that a window takes from outside: `name` in its models, `source` if an integral graph input, or
+    any that an adapter has a say in.
 
     `dims` are sizes and names of what varies; None where the rank is unknown. Integers are `below` a bound
     if there is one, because they choose among as many rows. Floats stay `within` magnitudes if there are any.
@@ -95,7 +96,8 @@ class Window:
     some of them hold counts too. `constants` are the integers in attributes and small weights that are no
     size of a value: something may happen at that many places of an axis. So may it at the end of a new table.
     `longest` is the longest sum in them; a loop that the edit takes away adds up so many terms in each step,
-    and `loops` are the numbers of steps.
+    and `loops` are the numbers of steps. `given` are the model's inputs as they are before the edit, where
+    its adapter makes new ones of them.
     """
 
     before: Piece
@@ -107,6 +109,7 @@ class Window:
     by_content: bool = False
     constants: tuple[int, ...] = ()
     loops: tuple[Dim, ...] = ()
+    given: tuple[Leaf, ...] = ()
 
 
 class Derived:
@@ -199,8 +202,25 @@ def cut_out(
     constants = tuple(sorted({*lengths, *_constants(before), *_constants(after)} - known_sizes))
     loops = tuple(dict.fromkeys(_steps(node) for node in edit.remove if node.op_type == "Scan"))
     return Window(
-        made[0], made[1], described, outputs, max(sizes, default=1), key, known.by_content, constants, loops
+        made[0],
+        made[1],
+        described,
+        outputs,
+        max(sizes, default=1),
+        key,
+        known.by_content,
+        constants,
+        loops,
+        tuple(_given(model.graph)) if _adapts_floats(edit) else (),
     )
+
+
+def _given(graph: ir.Graph) -> Iterator[Leaf]:
+    """What a caller feeds, under the names that it has there."""
+    for value in graph.inputs:
+        if value.dtype is not None and value.name and not value.is_initializer():
+            source = None if value.dtype.is_floating_point() else value.name
+            yield Leaf(value.name, source, value.dtype, _dims(value))
 
 
 def _steps(scan: ir.Node) -> Dim:
@@ -417,10 +437,17 @@ def _leaf(value: ir.Value, name: str, edit: Edit, within: Mapping[ir.Value, np.n
     if value.dtype is None:
         raise ValueError(f"the type of {value.name!r} is unknown")
     # Floats are free, wherever they come from: caches of two layers are the same to a kernel.
-    is_source = (value.is_graph_input() or value in edit.add_inputs) and not value.dtype.is_floating_point()
-    source = value.name if is_source else None
+    is_source = value.is_graph_input() or value in edit.add_inputs
+    free = value.dtype.is_floating_point() and not _adapts_floats(edit)
+    source = value.name if is_source and not free else None
     limit = Within.of(within[value]) if value in within else None
     return Leaf(name, source, value.dtype, _dims(value), within=limit)
+
+
+def _adapts_floats(edit: Edit) -> bool:
+    """Whether its adapter makes inputs that hold floats: they are what the old ones are made into."""
+    made = (value.dtype for value in edit.add_inputs)
+    return edit.adapter is not None and any(dtype is not None and dtype.is_floating_point() for dtype in made)
 
 
 def _dims(value: ir.Value) -> tuple[Dim, ...] | None:

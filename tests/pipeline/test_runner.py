@@ -9,9 +9,10 @@ import onnx_ir as ir
 import pytest
 
 from graphopt import registry
-from graphopt.errors import BadInput, CheckFailed
+from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem
 from graphopt.ir import graph_hash, parse
 from graphopt.pipeline import (
+    Adapter,
     AddedInput,
     Budget,
     Context,
@@ -182,6 +183,19 @@ def test_adapters_compose_and_survive_json():
     assert set(feeds) == {"ids", "n", "keep"}
     assert feeds["keep"].tolist() == [5]
     assert feeds["n"].tolist() == [3]
+
+
+def test_adapters_are_known_by_their_kinds():
+    with pytest.raises(TypeError, match="'added-input' already"):
+
+        class Another(Adapter):
+            kind = "added-input"
+
+    with pytest.raises(EnvironmentProblem, match="'no-such', which is of the plugin some-plugin") as missing:
+        adapter_from_json({"kind": "no-such", "plugin": "some-plugin"})
+    assert "Install some-plugin" in str(missing.value)
+    with pytest.raises(BadInput, match="'dropped-input': cannot be read"):
+        adapter_from_json({"kind": "dropped-input"})
 
 
 def other_operator(graph):
