@@ -157,6 +157,7 @@ class GraphJob:
         self.context.notes[:] = found.notes
         self.context.assumptions.update(found.assumptions)
         self.context.decisions.update(found.decisions)
+        self.context.spent.update(found.spent)
         self.result.records += found.records
         self.result.adapters += found.adapters
         if verifier is not None:

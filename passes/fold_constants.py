@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from graphopt.ir import LazyTensor, Transposed, const_of, evaluate, has_data, is_random, lazy, stored_bytes
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Outcome, Pass
 
 _SIZED_BY_VALUES = frozenset(
     {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot"}
@@ -24,21 +24,24 @@ _MOVES = frozenset(
     {"Cast", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Neg", "Pad"}
     | {"Reshape", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze", "Where", "Abs"}
 )
+# Its result is four or eight times as large, and the runtime looks for it before the kernels it fuses.
+_WIDENS = "DequantizeLinear"
 # Narrower floats the runtime widens, for as many nodes at once as it likes.
 _KERNELS_FOR = (np.float32, np.float64)
 _READ_LIMIT = 1 << 20
 
 
 class FoldConstants(Pass):
-    """Nodes whose inputs are all constant become initializers, within a net-byte budget.
+    """Nodes whose inputs are all constant become initializers, within one net-byte budget for a whole run.
 
     Before: c = Add(w, 1) with w an initializer; s = Shape(x)[1:2] with that dimension known; k = Constant()
     After:  initializers of the same names
     A Transpose of a large weight becomes a lazy view of it: nothing is read, and where the weight has no
     other use nothing is added.
-    Refuses: results (or intermediate sizes) that would grow the model by more than `max_growth` bytes in all;
-    weights without data; what draws random numbers; computations on text; graph inputs with defaults; large
-    operands but under Transpose.
+    Refuses: results (or intermediate sizes) that would grow the model by more than `max_growth` bytes in all
+    steps of a recipe; DequantizeLinear, whose integers the runtime's kernels compute with; weights without
+    data; what draws random numbers; computations on text; graph inputs with defaults; large operands but
+    under Transpose.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -47,19 +50,23 @@ class FoldConstants(Pass):
 
     @dataclass(frozen=True)
     class Options:
-        """max_growth: bytes the model may grow by in all."""
+        """max_growth: bytes the model may grow by, in this step and all before it."""
 
         max_growth: int = 1 << 20
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        budget = self.options.max_growth
         for node in graph:
             if node.domain != "" or not node.outputs or is_random(node, context.model):
                 continue
+            if node.op_type == _WIDENS:
+                if all(value is None or _is_constant(value) for value in node.inputs):
+                    yield NearMiss(node.name or node.op_type, "a quantized weight stays quantized")
+                continue
             if any(output.is_graph_output() for output in node.outputs):
                 continue
+            room = max(self.options.max_growth - context.spent.get(self.name, 0), 0)
             try:
-                folded = _fold(node, context, max(budget, 0) + _freed(node))
+                folded = _fold(node, context, room + _freed(node))
             except _TooLarge as found:
                 yield NearMiss(node.name or node.op_type, f"would add {found.nbytes - _freed(node):,} bytes")
                 continue
@@ -75,13 +82,15 @@ class FoldConstants(Pass):
                 )
                 for old, tensor in zip(node.outputs, folded, strict=True)
             ]
-            budget -= max(growth, 0) if node.op_type != "Constant" else 0
-            yield Edit(
+            is_new = node.op_type != "Constant"
+            outcome = yield Edit(
                 f"{node.op_type} of constants",
                 remove=[node],
                 initializers=values,
                 replace=dict(zip(node.outputs, values, strict=True)),
             )
+            if outcome is Outcome.APPLIED and is_new:
+                context.spent[self.name] = context.spent.get(self.name, 0) + max(growth, 0)
 
 
 class _TooLarge(Exception):
@@ -256,7 +265,7 @@ def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequ
         return None  # the reference implementation does not cover every operator; unfolded is still right
     if not isinstance(results, list) or not all(isinstance(r, np.ndarray | np.generic) for r in results):
         return None
-    if node.op_type not in _MOVES and any(r.dtype in _KERNELS_FOR for r in results):
+    if node.op_type not in _MOVES and any(a.dtype in _KERNELS_FOR for a in (*feeds.values(), *results)):
         return _by_the_runtime(proto, feeds, results, opset) or results
     return results
 

@@ -51,6 +51,7 @@ class Passed:
     notes: list[str]
     assumptions: dict[str, Assumption]
     decisions: dict[str, Any]
+    spent: dict[str, int]
     verdicts: dict[str, EditVerdict]
 
 
@@ -110,6 +111,7 @@ def write_passed(
         "notes": context.notes,
         "assumptions": [asdict(assumption) for assumption in context.assumptions.values()],
         "decisions": context.decisions,
+        "spent": context.spent,
         "verdicts": {key: list(vars(verdict).values()) for key, verdict in verdicts.items()},
     }
     _write(header, place, context.model, state, copies)
@@ -125,6 +127,7 @@ def read_passed(header: Header, place: Place) -> Passed:
         state["notes"],
         {form["key"]: Assumption(**form) for form in state["assumptions"]},
         state["decisions"],
+        state["spent"],
         {key: EditVerdict(*values) for key, values in state["verdicts"].items()},
     )
 

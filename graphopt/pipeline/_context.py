@@ -25,7 +25,8 @@ class Context:
 
     `domain` says what legal inputs are (None for a graph of unknown meaning); `config` is the model's own
     configuration as a dict. `assumptions` are conditions the package is only right under, by key; `decisions`
-    are choices made by measurement or data, replayed from the lock when given.
+    are choices made by measurement or data, replayed from the lock when given. `spent` is what passes used of
+    budgets that are one for the whole run, in bytes by the name of the pass.
     """
 
     model: ir.Model
@@ -38,6 +39,7 @@ class Context:
     notes: list[str] = field(default_factory=list)
     assumptions: dict[str, Assumption] = field(default_factory=dict)
     decisions: dict[str, Any] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property

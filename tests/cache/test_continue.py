@@ -148,6 +148,34 @@ def test_a_run_broken_after_each_step_makes_the_same_package(
     assert json.loads((package.path / "graphopt.lock").read_text())["decisions"] == {"which": 7}
 
 
+GROWING = """
+<ir_version: 10, opset_import: ["" : 23]>
+net (float[batch, 1000] x) => (float[batch, 1000] y)
+<float[1] w = {2.0}, int64[1] n = {1000}>
+{
+  a = Expand(w, n)
+  root = Sqrt(w)
+  b = Expand(root, n)
+  p = Mul(x, a)
+  y = Mul(p, b)
+}
+"""
+
+
+def test_a_budget_of_the_whole_run_is_continued(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two expansions is within it, in whichever step: what the first step spent counts in the next."""
+    onnx.save(parser.parse_model(GROWING), work.folder / "net.onnx")
+    step = '[[pass]]\nname = "fold-constants"\nmax_growth = 4100\n'
+    (work.folder / "recipe.toml").write_text(2 * step)
+    whole = work.optimize("whole", cache=False)
+    package, broken = interrupt_after_each_step(monkeypatch, work.optimize)
+
+    assert broken == 2
+    kept = [node.op_type for node in onnx.load(package.path / "model.onnx").graph.node]
+    assert kept.count("Expand") == 1
+    assert_same(whole.path, package.path)
+
+
 @pytest.mark.slow
 def test_a_language_model_broken_after_each_step_makes_the_same_package(
     tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
