@@ -9,7 +9,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from graphopt.ir import const_of, is_random
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
@@ -28,6 +28,7 @@ class CommonSubexpressions(Pass):
     name: ClassVar[str] = "cse"
     level: ClassVar[Level] = Level.IMPROVE
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(7, None)
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:

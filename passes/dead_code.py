@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
 
 
 class DeadCode(Pass):
@@ -20,6 +20,7 @@ class DeadCode(Pass):
     name: ClassVar[str] = "dead-code"
     level: ClassVar[Level] = Level.IMPROVE
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(7, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in reversed(tuple(graph)):

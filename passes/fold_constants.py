@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from graphopt.ir import LazyTensor, Transposed, const_of, evaluate, has_data, is_random, lazy, stored_bytes
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Outcome, Pass
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
 _SIZED_BY_VALUES = frozenset(
     {"ConstantOfShape", "Expand", "Tile", "Range", "Pad", "Resize", "Upsample", "OneHot"}
@@ -47,6 +47,7 @@ class FoldConstants(Pass):
     name: ClassVar[str] = "fold-constants"
     level: ClassVar[Level] = Level.IMPROVE
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(7, None)
 
     @dataclass(frozen=True)
     class Options:

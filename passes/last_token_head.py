@@ -9,7 +9,17 @@ import onnx_ir as ir
 
 from graphopt.families import Assumption
 from graphopt.ir import is_output
-from graphopt.pipeline import Context, Contract, Edit, Edits, LastTokenLogits, Level, NearMiss, Pass
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    LastTokenLogits,
+    Level,
+    NearMiss,
+    OpsetRange,
+    Pass,
+)
 
 from ._nodes import MICROSOFT, Nodes
 
@@ -39,6 +49,7 @@ class LastTokenHead(Pass):
     name: ClassVar[str] = "last-token-head"
     level: ClassVar[Level] = Level.LOWER
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(15, None)
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import const_of
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._nodes import static_dim
 
@@ -30,6 +30,7 @@ class RemoveNoops(Pass):
     name: ClassVar[str] = "remove-noops"
     level: ClassVar[Level] = Level.IMPROVE
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(7, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
@@ -95,6 +96,8 @@ def _equal_dims(a: ir.Shape | None, b: ir.Shape | None) -> bool:
 
 
 def _slice(node: ir.Node) -> ir.Value | None:
+    if len(node.inputs) < 3:  # before opset 10
+        return None
     starts, ends = (const_of(v) if v is not None else None for v in node.inputs[1:3])
     steps = const_of(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else np.ones(1)
     if starts is None or ends is None or steps is None:

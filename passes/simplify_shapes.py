@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import const_of
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Outcome, Pass
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Outcome, Pass
 
 from ._nodes import Nodes
 
@@ -31,6 +31,7 @@ class SimplifyShapes(Pass):
     name: ClassVar[str] = "simplify-shapes"
     level: ClassVar[Level] = Level.IMPROVE
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(14, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:

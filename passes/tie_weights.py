@@ -9,7 +9,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from graphopt.ir import Expr, Transposed, has_data, lazy, same_content
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass, Proof
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
 
 
 class TieWeights(Pass):
@@ -23,6 +23,7 @@ class TieWeights(Pass):
     name: ClassVar[str] = "tie-weights"
     level: ClassVar[Level] = Level.IMPROVE
     contract: ClassVar[Contract] = Contract.exact()
+    opsets: ClassVar[OpsetRange] = OpsetRange(7, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         groups: dict[Hashable, list[ir.Value]] = defaultdict(list)

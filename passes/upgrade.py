@@ -1,30 +1,33 @@
-"""upgrade: an older file is brought to the canonical opset."""
+"""upgrade: an older file is brought to the canonical opset, or as near to it as its target has kernels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import onnx
-import onnx.version_converter
 import onnx_ir as ir
 
-from graphopt.ir import to_proto
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import infer_types
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
+
+from ._convert import CannotConvert, convert
 
 
 class Upgrade(Pass):
-    """A graph of an older opset, rewritten for the canonical one by onnx's own version converter.
+    """A graph of an older opset, rewritten for a newer one by onnx's own version converter.
 
-    Before: a graph at opset 13..22
-    After:  the same graph at opset 23; weights are not read, the converter sees a copy without them
-    Refuses: what the converter cannot convert (its message is kept); graphs with model-local functions.
+    Before: a graph at any opset below 23
+    After:  the same graph at opset 23; where that cannot be, at the highest opset below
+    Weights are not read: the converter sees a copy without them. Kernels for newer forms may add up in
+    another order, as those of AveragePool do from opset 19 on.
+    Refuses: an opset that the converter cannot convert to, at which the target lacks a kernel that it has
+    now, or at which results are found to differ; graphs with model-local functions.
     """
 
     name: ClassVar[str] = "upgrade"
     level: ClassVar[Level] = Level.UPGRADE
-    contract: ClassVar[Contract] = Contract.exact()
-    opsets: ClassVar[OpsetRange] = OpsetRange(13, None)
+    contract: ClassVar[Contract] = Contract.reassociates()
+    opsets: ClassVar[OpsetRange] = OpsetRange(1, None)
     main_graph_only: ClassVar[bool] = True
 
     @dataclass(frozen=True)
@@ -34,30 +37,63 @@ class Upgrade(Pass):
         opset: int = 23
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        wanted = self.options.opset
-        if context.opset >= wanted:
+        if context.opset >= self.options.opset:
             return
         if context.model.functions:
             reason = "the model has local functions, which the version converter does not convert"
             yield NearMiss("graph", reason)
             context.note(f"The graph stays at opset {context.opset}: {reason}.")
             return
+        reasons: list[str] = []
+        refused = self.options.opset + 1
+        top = self.options.opset
+        while context.opset < top and (made := _highest(context, top, reasons)) is not None:
+            opset = made.opset_imports[""]
+            outcome = yield _transplant(graph, made)
+            if outcome is Outcome.REFUSED:
+                return
+            if outcome is Outcome.ROLLED_BACK:
+                reasons.append(f"the graph that the converter made for opset {opset} gives other results")
+                refused = opset
+            elif top == refused - 1:
+                break
+            top = (context.opset + refused) // 2
+        for reason in reasons:
+            yield NearMiss("graph", reason)
+        if reasons:
+            context.note(f"The graph stays at opset {context.opset}: {reasons[0]}.")
+
+
+def _highest(context: Context, top: int, reasons: list[str]) -> ir.Model | None:
+    """The graph at the highest opset up to `top` that it can be converted to and that the target runs."""
+    for opset in range(top, context.opset, -1):
         try:
-            converted = onnx.version_converter.convert_version(
-                to_proto(context.model, weights="none"), wanted
-            )
-            new = ir.from_proto(converted).graph
-        except Exception as error:
-            yield NearMiss(
-                "graph", f"onnx's converter cannot bring opset {context.opset} to {wanted}: {error}"
-            )
-            context.note(f"The graph stays at opset {context.opset}: onnx's converter refused it ({error}).")
-            return
-        yield _transplant(graph, new, wanted)
+            made = convert(context.model, opset)
+        except CannotConvert as error:
+            reasons.append(f"opset {opset}: {error}")
+            continue
+        lacking = _lacking(context, made)
+        if lacking is None:
+            return made
+        reasons.append(f"at opset {opset}, target {lacking}")
+    return None
 
 
-def _transplant(graph: ir.Graph, new: ir.Graph, opset: int) -> Edit:
-    """One edit that puts the nodes of `new` in the place of those of `graph`, on its inputs and weights."""
+def _lacking(context: Context, made: ir.Model) -> str | None:
+    """What the target can run as it is in the model, but not as it is in `made`."""
+    if context.target is None:
+        return None
+    capabilities = context.target.capabilities()
+    infer_types(made)
+    found = capabilities.unsupported(made)
+    before = {node.operator for node in capabilities.unsupported(context.model)} if found else ()
+    first = next((node for node in found if node.operator not in before), None)
+    return f"{context.target.name!r} cannot run {first}" if first is not None else None
+
+
+def _transplant(graph: ir.Graph, made: ir.Model) -> Edit:
+    """One edit that puts the nodes of `made` in the place of those of `graph`, on its inputs and weights."""
+    new, opset = made.graph, made.opset_imports[""]
     nodes = list(new)
     own = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
     theirs = (*new.inputs, *new.initializers.values())
@@ -76,6 +112,7 @@ def _transplant(graph: ir.Graph, new: ir.Graph, opset: int) -> Edit:
         remove=list(graph),
         insert=nodes,
         initializers=fresh,
-        replace={old: outputs[old.name] for old in graph.outputs},
+        replace={old: outputs[old.name] for old in graph.outputs if old.producer() is not None},
         opset=opset,
+        tentative=True,
     )

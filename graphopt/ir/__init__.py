@@ -21,7 +21,7 @@ from graphopt.ir._lazy import (
     read_since,
 )
 from graphopt.ir._load import inside_repository, load_model
-from graphopt.ir._proto import checker_problems, to_proto
+from graphopt.ir._proto import checker_problems, restore_weights, to_proto
 from graphopt.ir._random import is_random
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
@@ -64,6 +64,7 @@ __all__ = [
     "producer",
     "read_clock",
     "read_since",
+    "restore_weights",
     "same_content",
     "save_model",
     "scalar_of",

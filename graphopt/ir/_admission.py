@@ -13,11 +13,11 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]
 from graphopt.errors import BadInput
 from graphopt.ir._proto import checker_problem, graph_protos, without_weights
 
-__all__ = ["DAMAGED", "OLDEST_OPSET", "admit", "text_problem"]
+__all__ = ["DAMAGED", "admit", "text_problem"]
 
 DAMAGED = "The file is damaged or of another kind. Download or export it again."
 
-OLDEST_OPSET = 13
+_WITHDRAWN = "ONNX has withdrawn that operator at this opset. Export the model at another one."
 _HIGHEST_RANK = 64  # numpy's
 _MOST_NODES = 1_000_000
 _DIGITS = 19  # of a file offset
@@ -37,7 +37,11 @@ def admit(path: Path, proto: onnx.ModelProto) -> None:
     problem = next(_reference_problems(proto), None) or next(_function_problems(proto), None)
     problem = problem or checker_problem(without_weights(proto))
     if problem is not None:
-        raise BadInput(f"{path} is not a valid ONNX model: {problem}", hint=DAMAGED)
+        raise BadInput(f"{path} is not a valid ONNX model: {problem}", hint=_advice(problem))
+
+
+def _advice(problem: str) -> str:
+    return _WITHDRAWN if "is deprecated in domain_version" in problem else DAMAGED
 
 
 def _check_opsets(path: Path, proto: onnx.ModelProto) -> None:
@@ -48,11 +52,8 @@ def _check_opsets(path: Path, proto: onnx.ModelProto) -> None:
     newest = onnx.defs.onnx_opset_version()
     if version is None:
         raise BadInput(f"{path} imports no opset of the default domain", hint=DAMAGED)
-    if version < OLDEST_OPSET:
-        raise BadInput(
-            f"{path} is at opset {version}; graphopt reads opset {OLDEST_OPSET} and up",
-            hint="Export it again at a newer opset, or convert it with onnx.version_converter.",
-        )
+    if version < 1:
+        raise BadInput(f"{path} is at opset {version}, which does not exist", hint=DAMAGED)
     if version > newest:
         raise BadInput(
             f"{path} is at opset {version}; the installed onnx knows opsets up to {newest}",

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from graphopt.errors import BadInput
-from graphopt.ir._admission import DAMAGED, OLDEST_OPSET, admit, text_problem
+from graphopt.ir._admission import DAMAGED, admit, text_problem
 from graphopt.ir._lazy import FileRange
 from graphopt.ir._proto import all_graphs, graph_protos, to_proto
 from graphopt.ir._tensor import LazyTensor
@@ -19,13 +19,14 @@ from graphopt.ir._tensor import LazyTensor
 __all__ = ["inside_repository", "load_model"]
 
 _OWN_INITIALIZERS = 4
+_UNUSED_OPSET = 13
 _DEFAULT = ("", "ai.onnx")
 
 
 def load_model(path: str | Path) -> ir.Model:
     """The model in the ONNX file at `path`, its external data bound lazily.
 
-    Raises `BadInput`: no such file; not an ONNX protobuf; an opset below 13; a graph that onnx's own checker
+    Raises `BadInput`: no such file; not an ONNX protobuf; an unknown opset; a graph that onnx's own checker
     refuses; sparse weights; inline data of the wrong size; external data that is missing, too short, or
     outside the model's folder. Links within the folder or its Hub cache repository are followed.
     """
@@ -86,7 +87,7 @@ def _modernize(proto: onnx.ModelProto) -> None:
     domains = {o.domain for o in proto.opset_import}
     nodes = [node for graph in graph_protos(proto.graph) for node in graph.node]
     if domains.isdisjoint(_DEFAULT) and nodes and not any(node.domain in _DEFAULT for node in nodes):
-        proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))
+        proto.opset_import.append(onnx.helper.make_opsetid("", _UNUSED_OPSET))
 
 
 def _forget_negative_sizes(proto: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "checker_problem",
     "checker_problems",
     "graph_protos",
+    "restore_weights",
     "swapped_weights",
     "to_proto",
     "without_weights",
@@ -62,22 +63,37 @@ def to_proto(
 
     `weights`: "inline" holds every initializer, "none" only those of at most 1 KiB (axes, shapes and scalars,
     which shape inference needs); `limit` sets another number of bytes. The others are described as external
-    data that does not exist: names, shapes and dtypes stay. So is a weight without data in either case.
+    data that does not exist: names, shapes and dtypes stay, and `restore_weights` knows them again. So is a
+    weight without data in either case.
     """
     if limit is None:
         limit = _SMALL if weights == "none" else onnx.checker.MAXIMUM_PROTOBUF
     with swapped_weights(model) as held:
-        for value, tensor in held.items():
+        for number, (value, tensor) in enumerate(held.items()):
             if tensor.dtype == ir.DataType.STRING:
                 continue
             if tensor.nbytes > limit or not has_data(tensor):
                 shape = ir.Shape(tensor.shape.numpy())
                 value.const_value = ir.ExternalTensor(
-                    ABSENT, 0, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
+                    ABSENT, number, tensor.nbytes, tensor.dtype, shape=shape, name=value.name or ""
                 )
             elif isinstance(tensor, ir.ExternalTensor):
                 value.const_value = ir.Tensor(np.asarray(tensor.numpy()), dtype=tensor.dtype, name=value.name)
         return ir.to_proto(model)
+
+
+def restore_weights(made: ir.Model, source: ir.Model) -> None:
+    """Give `made` the weights that `to_proto(source, weights="none")` left out, in subgraphs too.
+
+    `made` is what has become of that protobuf, whatever its weights are called now; `source` is as it was.
+    """
+    with swapped_weights(source) as held:
+        tensors = list(held.values())
+    for graph in all_graphs(made):
+        for value in graph.initializers.values() if isinstance(graph, ir.Graph) else ():
+            tensor = value.const_value
+            if isinstance(tensor, ir.ExternalTensor) and tensor.location == ABSENT:
+                value.const_value = tensors[tensor.offset or 0]
 
 
 def checker_problems(model: ir.Model) -> list[str]:

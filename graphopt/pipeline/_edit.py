@@ -64,7 +64,8 @@ class Edit:
     takes to compare an edit with what it replaces where inputs and outputs hold other types then. `unproven`
     says why running it beside what it replaces decides nothing: the closing check then has to. `assumes` are
     conditions under which alone the edit is right: it is checked on calls that meet them, as everything that
-    comes after it is, and the package records them.
+    comes after it is, and the package records them. `tentative`: the pass does not answer for it, so where
+    the check fails it is rolled back and the run goes on.
     """
 
     summary: str
@@ -82,6 +83,7 @@ class Edit:
     bridge: Callable[[], Bridge] | None = None
     unproven: str = ""
     assumes: Sequence[Assumption] = ()
+    tentative: bool = False
 
     def touches(self) -> tuple[str, ...]:
         """Names of the nodes (or, for edits of weights alone, the initializers) it takes away."""

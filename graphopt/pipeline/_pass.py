@@ -24,18 +24,19 @@ Edits = Generator[Edit | NearMiss, Outcome | None, None]
 class Pass(ABC):
     """One transformation of a graph, proposed edit by edit.
 
-    A subclass sets `name`, `level`, `contract` and, where it cares, `opsets`; its docstring tells what the
-    graph looks like before and after and what it refuses. `edits` walks one graph (the engine calls it for
-    the main graph and, unless `main_graph_only`, for every subgraph), yields an `Edit` for each match and
-    goes on over the committed graph once it has the `Outcome`; it yields a `NearMiss` where a match failed
-    on its last condition. It never changes the graph itself: new nodes are built off-graph. A pass that may
+    A subclass sets `name`, `level`, `contract` and, where it cares, `opsets` (13 and up if it does not: what
+    older operators mean, it may not know); its docstring tells what the graph looks like before and after and
+    what it refuses. `edits` walks one graph (the engine calls it for the main graph and, unless
+    `main_graph_only`, for every subgraph), yields an `Edit` for each match and goes on over the committed
+    graph once it has the `Outcome`; it yields a `NearMiss` where a match failed on its last condition. It
+    never changes the graph itself: new nodes are built off-graph. A pass that may
     find something in its own result says so with `idempotent = False`.
     """
 
     name: ClassVar[str]
     level: ClassVar[Level]
     contract: ClassVar[Contract]
-    opsets: ClassVar[OpsetRange] = OpsetRange()
+    opsets: ClassVar[OpsetRange] = OpsetRange(13, None)
     main_graph_only: ClassVar[bool] = False
     idempotent: ClassVar[bool] = True
 

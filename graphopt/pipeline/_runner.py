@@ -365,10 +365,10 @@ class _PassRun:
             self.adapters,
             assumptions=[*self.context.assumptions.values(), *edit.assumes],
             reads_since=self.started,
-            save=folder,
+            save=None if edit.tentative else folder,
         )
         self.record.check_seconds += time.perf_counter() - started
-        if verdict.status == "failed" and self.options.on_mismatch == "stop":
+        if verdict.status == "failed" and self.options.on_mismatch == "stop" and not edit.tentative:
             raise Mismatch(self.record, identity, edit.summary, verdict, folder, verifier.guesses)
         return verdict
 

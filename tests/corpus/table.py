@@ -67,7 +67,7 @@ def backend(store: Store) -> Iterator[str]:
         f"{cases} cases, each in four forms: {', '.join(VARIATIONS)}. Optimized with `lossless` for "
         "`cpu`, its structure checked after every pass, then run beside the original and compared "
         "with it and with what the suite expects (the suite's tolerances; integers, booleans "
-        "and strings exactly). Cases older than opset 13 go through onnx's version converter first.\n"
+        "and strings exactly). Cases older than opset 7 go through onnx's version converter first.\n"
     )
     counts = Counter((_bucket(found), form) for _, form, found in results)
     yield "| | " + " | ".join(VARIATIONS) + " |"
