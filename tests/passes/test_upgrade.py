@@ -189,6 +189,19 @@ def test_what_the_converter_gets_wrong_is_taken_back_and_a_lower_opset_tried(
         assert_alike(source(opset, X, "y = Hardmax<axis = 1>(x)"), model, feeds(model))
 
 
+@pytest.mark.parametrize(
+    ("node", "reached"),
+    [("RandomNormal<shape = [4]>()", 21), ("RandomUniformLike(x)", 21), ("Bernoulli(a)", 21)],
+)
+def test_what_draws_random_numbers_goes_up_unproven(node: str, verifier: EditVerifier) -> None:
+    model = source(15, "(float[4] x) => (float[4] y)", f"a = Abs(x)  y = {node}")
+    context, result = upgraded(model, verifier)
+
+    assert context.opset == 21
+    assert [(edit.outcome, edit.verdict) for edit in result.records[0].edits] == [("applied", "unproven")]
+    assert outputs(session(model), feeds(model))["y"].shape == (4,)
+
+
 def branch(name: str, operator: str, weight: float) -> onnx.GraphProto:
     values = np.full(400, weight, np.float32)
     return helper.make_graph(
