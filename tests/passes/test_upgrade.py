@@ -189,10 +189,7 @@ def test_what_the_converter_gets_wrong_is_taken_back_and_a_lower_opset_tried(
         assert_alike(source(opset, X, "y = Hardmax<axis = 1>(x)"), model, feeds(model))
 
 
-@pytest.mark.parametrize(
-    ("node", "reached"),
-    [("RandomNormal<shape = [4]>()", 21), ("RandomUniformLike(x)", 21), ("Bernoulli(a)", 21)],
-)
+@pytest.mark.parametrize("node", ["RandomNormal<shape = [4]>()", "RandomUniformLike(x)", "Bernoulli(a)"])
 def test_what_draws_random_numbers_goes_up_unproven(node: str, verifier: EditVerifier) -> None:
     model = source(15, "(float[4] x) => (float[4] y)", f"a = Abs(x)  y = {node}")
     context, result = upgraded(model, verifier)
