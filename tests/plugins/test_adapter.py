@@ -63,5 +63,7 @@ def test_from_optimize_to_validate(
     without = with_sample.graphopt(*validate, cwd=tmp_path)
     assert without.returncode == 4
     assert "adapter 'renamed', which is of the plugin graphopt-renames" in without.stderr
-    left_out = environment.graphopt("--no-plugins", *validate, cwd=tmp_path)
+    (tmp_path / "graphopt.toml").write_text("[plugins]\nallow = []\n")
+    left_out = environment.graphopt(*validate, cwd=tmp_path)
     assert left_out.returncode == 4
+    assert "plugin 'graphopt-renames' of graphopt-renames 0.1 is left out" in left_out.stderr
