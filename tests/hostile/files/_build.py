@@ -27,7 +27,7 @@ UNRUNNABLE: dict[str, Builder] = {}
 LEGAL: dict[str, Builder] = {}
 """Odd, but valid: no command may call itself a bug."""
 BOMBS: dict[str, Builder] = {}
-"""Valid, small, and huge once computed."""
+"""Valid, and large once computed: a limit that tests lower meets them."""
 
 
 def damaged(build: Builder) -> Builder:

@@ -74,8 +74,12 @@ def two_outputs_of_one_name() -> Built:
 
 
 @damaged
-def output_that_nothing_makes() -> Built:
-    return net(make_node("Relu", ["x"], ["z"]))
+def output_of_a_branch_that_nothing_makes() -> Built:
+    branch = make_graph([make_node("Relu", ["x"], ["t"])], "branch", [], [floats("u", 2, 4)])
+    return net(
+        make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch),
+        inputs=[floats("x", 2, 4), make_tensor_value_info("c", TensorProto.BOOL, [])],
+    )
 
 
 @damaged
