@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,16 @@ MASK = "attention_mask"
 CHARACTERS = 20_000
 LARGEST = 1 << 30
 """Elements of an input that nobody gave."""
+PATIENCE = 60.0
+"""Seconds after which no other values are tried on a source that refuses some."""
+Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
+RANDOM = "random inputs"
+DRAWS: Mapping[str, Draw] = {
+    RANDOM: lambda rng, shape: rng.standard_normal(shape),
+    "random inputs between 0 and 1": lambda rng, shape: rng.random(shape),
+    "ones": lambda _, shape: np.ones(shape),
+}
+"""Floats that nobody gave: a scale, a rate or a count may have to be positive, below 1 or whole."""
 
 
 class _Undecided(Exception):
@@ -86,15 +99,19 @@ class Bindings:
         files = {name: digest_of(path) for name, path in self.files().items()}
         return {"dims": self.dims, "files": files}
 
-    def cases(self, interface: Interface) -> Iterator[Case]:
-        """Calls of a model with `interface`; floats that no file gives are seeded, normally distributed."""
+    def cases(self, interface: Interface, draw: str = RANDOM) -> Iterator[Case]:
+        """Calls of a model with `interface`; floats that no file gives are those of `DRAWS`, seeded."""
         self._check(interface)
         rng = np.random.default_rng(SEED)
         for index in range(max(map(len, self.dims.values()), default=1)):
             sizes = {name: values[index % len(values)] for name, values in self.dims.items()}
-            feeds = {spec.name: self._feed(spec, sizes, rng) for spec in interface.inputs}
+            feeds = {spec.name: self._feed(spec, sizes, rng, DRAWS[draw]) for spec in interface.inputs}
             label = ", ".join(f"{name}={size}" for name, size in sizes.items())
-            yield Case(label or (self.file.name if self.file else "random inputs"), feeds, {})
+            yield Case(label or (self.file.name if self.file else draw), feeds, {})
+
+    def guesses(self, interface: Interface) -> bool:
+        """Whether values of some input are made up."""
+        return any(spec.name not in self.arrays for spec in interface.inputs)
 
     def _check(self, interface: Interface) -> None:
         known = {spec.name for spec in interface.inputs}
@@ -111,7 +128,9 @@ class Bindings:
                     hint=f"They have {', '.join(sorted(named)) or 'none that varies'}.",
                 )
 
-    def _feed(self, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+    def _feed(
+        self, spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator, draw: Draw
+    ) -> np.ndarray:
         if spec.name in self.arrays:
             return self.arrays[spec.name]
         shape = []
@@ -125,7 +144,7 @@ class Bindings:
             return rng.integers(0, 2, shape).astype(bool)
         if not spec.dtype.startswith("float"):
             raise _Undecided(f"legal values of the {spec.dtype} input {spec.name} are unknown")
-        return rng.standard_normal(shape).astype(spec.dtype)
+        return draw(rng, shape).astype(spec.dtype)
 
 
 def _sizes(text: str) -> tuple[str, tuple[int, ...]]:
@@ -248,10 +267,25 @@ def _with_the_graph(
     except _Undecided as reason:
         hint = "say what legal inputs are with --inputs and --dim"
         return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
-    reference = session_model(_plain_session(source.path), source.name, BadInput)
-    return closing_check(
-        reference, package, cases=cases, budget=budget, distribution=False, against="the graph as it was"
+    compared = partial(
+        closing_check,
+        session_model(_plain_session(source.path), source.name, BadInput),
+        package,
+        budget=budget,
+        distribution=False,
+        against="the graph as it was",
     )
+    started = time.monotonic()
+    try:
+        return compared(cases=cases)
+    except BadInput:
+        for draw in DRAWS if bindings.guesses(interface) else ():
+            if time.monotonic() - started < PATIENCE:
+                with contextlib.suppress(BadInput):
+                    found = compared(cases=bindings.cases(interface, draw))
+                    if found.verdict != "inconclusive":
+                        return found
+        raise
 
 
 def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[ClosingComparison]:

@@ -219,6 +219,25 @@ def test_inputs_that_the_source_itself_refuses_are_bad_input(
         optimize(write(FLOATS), tmp_path / "out", recipe=recipe, inputs=tmp_path / "illegal.npz")
 
 
+@pytest.mark.parametrize(
+    ("nodes", "case"),
+    [
+        ('y = Resize<mode = "nearest">(x, , v)', "ones"),
+        ("rate = ReduceMin<keepdims = 0>(v) y = Dropout(x, rate)", "random inputs between 0 and 1"),
+    ],
+)
+def test_made_up_inputs_that_the_source_refuses_are_not_legal(
+    write: Callable[[str], Path], recipe: str, tmp_path: Path, nodes: str, case: str
+) -> None:
+    source = write(f"""
+        <ir_version: 10, opset_import: ["" : 23]>
+        net (float[1, 1, 8, 8] x, float[4] v) => (float[a, b, c, d] y) {{ {nodes} }}
+    """)
+    package = optimize(source, tmp_path / "out", recipe=recipe, cache=False)
+
+    assert {c.case for c in package.report().closing.comparisons} == {case}
+
+
 def test_a_folder_knows_its_inputs_itself(tiny_coder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="leave out --inputs and --dim"):
         optimize(tiny_coder, tmp_path / "out", dims=["batch=1"])

@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from graphopt.verify import KernelWorker
 from tests import _forked
 from tests.corpus._cases import data_cases, node_cases, read
-from tests.corpus._check import Result, check, check_defaults
+from tests.corpus._check import Result, by_default, check, check_whole
 from tests.corpus._limits import HANGS, allow
 from tests.corpus._store import Store
 from tests.corpus._variations import VARIATIONS
@@ -50,7 +50,7 @@ def _start(worker: KernelWorker) -> None:
 
 def _checked(name: str, form: str, stage: Callable[[str], None]) -> Result:
     if form == DEFAULTS:
-        return check_defaults(read(name, converted=False), stage)
+        return check_whole(name, by_default, stage)
     return check(read(name), form, stage)
 
 

@@ -23,8 +23,8 @@ import onnx
 
 from benchmarks.peers import ENVIRONMENTS, make, python
 from tests._cache import ROOT
-from tests.corpus._cases import data_cases, node_cases, read
-from tests.corpus._check import Calls, Died, Refused, Result, compare, loaded
+from tests.corpus._cases import data_cases, node_cases
+from tests.corpus._check import Calls, Died, Refused, check_whole, loaded
 from tests.corpus._limits import took_too_long
 from tests.corpus._store import Store
 
@@ -106,17 +106,12 @@ def main() -> None:
         for case in cases:
             name = f"{title(peer)}/{case}"
             if arguments.cases or name not in store:
-                store.add(name, _found(case, optimizer))
+                store.add(name, check_whole(case, optimizer, lambda stage: None))
             if arguments.cases:
                 print(name, store[name])
         optimizer.close()
         found = [r for r in store.results() if r["name"].startswith(f"{title(peer)}/")]
         print(title(peer), dict(Counter(r["outcome"] for r in found)), flush=True)
-
-
-def _found(name: str, optimizer: Optimizer) -> Result:
-    case = read(name, converted=False)
-    return compare(case, case.model, [case.feeds], optimizer, lambda stage: None)
 
 
 if __name__ == "__main__":
