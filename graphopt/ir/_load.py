@@ -20,6 +20,7 @@ __all__ = ["inside_repository", "load_model"]
 
 _OWN_INITIALIZERS = 4
 _UNUSED_OPSET = 13
+_LARGE = 1 << 16
 _DEFAULT = ("", "ai.onnx")
 
 
@@ -47,6 +48,8 @@ def load_model(path: str | Path) -> ir.Model:
                     owner.attributes[name] = ir.AttrTensor(name, bound)
             elif tensor.dtype != ir.DataType.STRING and len(tensor.tobytes()) != tensor.nbytes:
                 raise ValueError(f"{name!r} does not hold the {tensor.nbytes} bytes that its shape needs")
+            elif isinstance(owner, ir.Value) and _is_large(tensor):
+                owner.const_value = ir.Tensor(tensor.numpy(), tensor.dtype, name=tensor.name)
         to_proto(model, weights="none")
     except BadInput:
         raise
@@ -120,6 +123,11 @@ def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.Tens
             for name, attribute in tuple(node.attributes.items()):
                 if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
                     yield node, name, attribute.as_tensor()
+
+
+def _is_large(tensor: ir.TensorProtocol) -> bool:
+    """Whether a weight is kept as an array that nobody can write to: it need not be looked at again."""
+    return isinstance(tensor, ir.TensorProtoTensor) and tensor.nbytes > _LARGE and tensor.dtype.bitwidth >= 8
 
 
 def _innermost(error: BaseException) -> str:

@@ -9,11 +9,15 @@ import onnx_ir as ir
 
 from graphopt.pipeline._edit import Edit
 
-__all__ = ["Applied", "EditError", "apply"]
+__all__ = ["Applied", "EditError", "NoAdapter", "apply"]
 
 
 class EditError(Exception):
     """An edit that cannot be applied as described; a mistake in the pass that made it."""
+
+
+class NoAdapter(EditError):
+    """An edit that changes what callers have to feed, and does not say how."""
 
 
 class Applied:
@@ -38,6 +42,7 @@ class Applied:
 
 def apply(graph: ir.Graph, edit: Edit, provenance: str) -> Applied:
     """Apply `edit` to `graph`; on any failure restore the graph and raise `EditError`."""
+    _require_adapter(edit)
     applied = Applied()
     try:
         _add_initializers(graph, edit, applied)
@@ -62,6 +67,14 @@ def apply(graph: ir.Graph, edit: Edit, provenance: str) -> Applied:
         applied.undo()
         raise EditError(f"{edit.summary}: {error}") from error
     return applied
+
+
+def _require_adapter(edit: Edit) -> None:
+    """What callers have to feed changes with an adapter alone; inputs that have a default may come and go."""
+    for change, values in (("adds", edit.add_inputs), ("drops", edit.drop_inputs)):
+        for value in values:
+            if edit.adapter is None and not value.is_initializer() and value not in edit.initializers:
+                raise NoAdapter(f"it {change} the input {value.name!r} and brings no adapter")
 
 
 def _taken(graph: ir.Graph, name: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import InMemory, lazy
+from graphopt.ir import InMemory, LazyTensor, lazy
 from graphopt.pipeline._edit import Edit
 
 __all__ = ["Untouched"]
@@ -25,7 +26,8 @@ class Untouched:
     """What a model is expected to be while a pass edits it: as it was, and as its edits have made it.
 
     The passes' edits are checked one by one; everything else is as it was before because this says so.
-    Nodes count with what they do and take, weights by identity, inputs and outputs with what they declare.
+    Nodes count with what they do and take, attributes and weights with what they hold now (of what is in a
+    file, by identity), inputs and outputs with what they declare.
     Call `before` and `after` around the application of each edit. All three methods raise `ValueError`, with
     what is different, where the model is not as expected.
     """
@@ -41,6 +43,11 @@ class Untouched:
     def before(self, edit: Edit) -> None:
         """To be called right before `edit` is applied."""
         self._check_interface(self._subgraphs)
+        for node in _with_inner(edit.remove):
+            self._check_node(node)
+            for value in node.inputs:
+                if value is not None and value.is_initializer():
+                    self._check_weight(value)
         self._users = {user: None for old in edit.replace for user, _ in old.uses()}
 
     def after(self, edit: Edit) -> None:
@@ -71,20 +78,31 @@ class Untouched:
         self._check_interface(self._model.graph.subgraphs())
         present = dict.fromkeys(_all_nodes(self._model))
         for node in present:
-            known = self._nodes.get(node)
-            if known is None:
-                raise ValueError(f"node {node.name!r} ({node.op_type}) was added")
-            if known.makes != _makes(node):
-                raise ValueError(f"node {node.name!r} ({node.op_type}) was changed")
-            if known.takes != tuple(node.inputs):
-                raise ValueError(f"node {node.name!r} ({node.op_type}) was given other inputs")
+            self._check_node(node)
         for node in self._nodes:
             if node not in present:
                 raise ValueError(f"node {node.name!r} ({node.op_type}) was removed")
-        weights = {value: _held(value) for value in _all_weights(self._model)}
-        for value in (*weights, *self._weights):
-            if weights.get(value) != self._weights.get(value):
-                raise ValueError(f"weight {value.name!r} was changed")
+        weights = dict.fromkeys(_all_weights(self._model))
+        for value in weights:
+            self._check_weight(value)
+        for value in self._weights:
+            if value not in weights:
+                raise ValueError(f"weight {value.name!r} was removed")
+
+    def _check_node(self, node: ir.Node) -> None:
+        known = self._nodes.get(node)
+        if known is None:
+            raise ValueError(f"node {node.name!r} ({node.op_type}) was added")
+        if known.makes != _makes(node):
+            raise ValueError(f"node {node.name!r} ({node.op_type}) was changed")
+        if known.takes != tuple(node.inputs):
+            raise ValueError(f"node {node.name!r} ({node.op_type}) was given other inputs")
+
+    def _check_weight(self, value: ir.Value) -> None:
+        if value not in self._weights:
+            raise ValueError(f"weight {value.name!r} was added")
+        if self._weights[value] != _held(value):
+            raise ValueError(f"weight {value.name!r} was changed")
 
     def _forget(self, value: ir.Value | None) -> None:
         if value is not None and value.graph is None:
@@ -124,8 +142,23 @@ def _with_inner(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
 
 
 def _makes(node: ir.Node) -> tuple[object, ...]:
-    attributes = tuple(sorted((name, id(attribute)) for name, attribute in node.attributes.items()))
+    attributes = tuple((name, _said(a)) for name, a in sorted(node.attributes.items()))
     return (node.op_identifier(), attributes, tuple(map(id, node.outputs)))
+
+
+def _said(attribute: ir.Attr) -> Hashable:
+    """What an attribute says now; the nodes of a graph in it count by themselves."""
+    match attribute.type:
+        case _ if attribute.is_ref():
+            return ("ref", attribute.ref_attr_name)
+        case ir.AttributeType.TENSOR:
+            return _content(attribute.as_tensor())
+        case ir.AttributeType.TENSORS:
+            return tuple(map(_content, attribute.as_tensors()))
+        case ir.AttributeType.GRAPH | ir.AttributeType.GRAPHS:
+            return id(attribute)
+        case _:
+            return f"{attribute.type} {attribute.value!r}"
 
 
 def _all_weights(model: ir.Model) -> Iterator[ir.Value]:
@@ -134,14 +167,27 @@ def _all_weights(model: ir.Model) -> Iterator[ir.Value]:
 
 
 def _held(value: ir.Value) -> Hashable:
-    """The identity of a weight; of one that is held, by what it holds now and not when last asked."""
-    tensor = value.const_value
-    if tensor is None:
-        return None
-    expr = lazy(tensor)
-    if isinstance(expr, InMemory) and not isinstance(tensor, ir.TensorProtoTensor | ir.StringTensor):
-        return InMemory(expr.array, expr.kind).identity
-    return expr.identity
+    return None if value.const_value is None else _content(value.const_value)
+
+
+def _content(tensor: ir.TensorProtocol) -> Hashable:
+    """What a tensor holds now and not when last asked; of what lies in a file, where."""
+    if isinstance(tensor, LazyTensor | ir.ExternalTensor):
+        expr = lazy(tensor)
+        held = (leaf for leaf in expr.leaves() if isinstance(leaf, InMemory) and not _is_fixed(leaf.array))
+        return (expr.identity, *(InMemory(leaf.array, leaf.kind).identity for leaf in held))
+    array = np.asarray(tensor.numpy())
+    if isinstance(tensor, ir.Tensor) and _is_fixed(array):
+        return lazy(tensor).identity
+    return InMemory(array, tensor.dtype).identity
+
+
+def _is_fixed(array: np.ndarray) -> bool:
+    """Whether nothing can write to it: its memory is that of a `bytes` object."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, bytes)
 
 
 def _interface(model: ir.Model, subgraphs: Iterable[ir.Graph]) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.errors import CheckFailed
 from graphopt.families import Case, Interface
 from graphopt.ir import graph_hash, infer_types
 from graphopt.pipeline import (
@@ -27,7 +28,7 @@ from graphopt.pipeline import (
     adapt_results,
     run_recipe,
 )
-from graphopt.pipeline._apply import apply
+from graphopt.pipeline._apply import NoAdapter, apply
 from graphopt.testing._example import Example, specified
 from graphopt.testing._execution import Array, outputs, session
 from graphopt.verify import compare, tolerance_of
@@ -84,6 +85,9 @@ def check(cls: type[Pass], example: Example) -> bool:
         raise
     except ChangedBeside as error:
         raise Broken("proposes", example, str(error)) from error
+    except CheckFailed as error:
+        promise = "interface" if isinstance(error.__cause__, NoAdapter) else "completes"
+        raise Broken(promise, example, error.message) from error
     except Exception as error:
         raise Broken("completes", example, f"{type(error).__name__}: {error}") from error
 

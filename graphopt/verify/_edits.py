@@ -27,6 +27,7 @@ from graphopt.verify._inputs import (
     valid_part,
 )
 from graphopt.verify._kernels import Comparison, Reply, Run
+from graphopt.verify._opset import changed_meaning
 from graphopt.verify._tiles import in_tiles
 from graphopt.verify._varied import can_be_varied
 from graphopt.verify._window import Derived, Window, cut_out
@@ -128,8 +129,8 @@ class EditVerifier:
             # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
             self._derived, self._pass = Derived(model), reads_since
         self._assumed = [a for a in assumptions if not a.in_words_alone]
-        if edit.opset is not None and not set(edit.remove).issuperset(model.graph):
-            return EditVerdict("unproven", "structure", "another opset for nodes that stay as they are")
+        if (changed := changed_meaning(model, edit)) is not None:
+            return EditVerdict("unproven", "structure", changed)
         if edit.proof is not None or not edit.replace:
             return EditVerdict("proven", "structure")
         if edit.unproven:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
 from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem
-from graphopt.ir import graph_hash, parse
+from graphopt.ir import Affine, InMemory, LazyTensor, graph_hash, parse
 from graphopt.pipeline import (
     Adapter,
     AddedInput,
@@ -218,6 +219,27 @@ def other_content(graph):
     graph.initializers["w"].const_value.numpy()[:] = 0
 
 
+def attribute_in_place(graph):
+    graph[0].attributes["alpha"]._value = 2.0
+
+
+def constant_in_place(graph):
+    graph[-2].attributes["value"].as_tensor().raw.float_data[0] = 2
+
+
+def constants_array_in_place(graph):
+    graph[-1].attributes["value"].as_tensor().numpy()[:] = 0
+
+
+def proto_in_place(graph):
+    graph.initializers["p"].const_value.raw.raw_data = np.ones(4, np.float32).tobytes()
+
+
+def below_a_chain(graph):
+    """A weight that is an expression over an array that somebody can write to."""
+    BUFFER[:] += 1
+
+
 def other_output(graph):
     graph.outputs[0] = graph[1].outputs[0]
 
@@ -226,6 +248,7 @@ def another_node(graph):
     graph.append(ir.Node("", "Relu", graph.inputs))
 
 
+BUFFER = np.zeros(4, np.float32)
 WEIGHTED = """
 <ir_version: 10, opset_import: ["" : 23]>
 g (float[B,4] x) => (float[B,4] y)
@@ -235,6 +258,7 @@ g (float[B,4] x) => (float[B,4] y)
   c = Relu(b)
   d = Relu(c)
   y = Neg(d)
+  e = Constant<value = float[1] {1.0}>()
 }
 """
 
@@ -242,7 +266,20 @@ g (float[B,4] x) => (float[B,4] y)
 @pytest.mark.parametrize("proposes", [False, True], ids=["alone", "beside-an-edit"])
 @pytest.mark.parametrize(
     "change",
-    [other_operator, other_attribute, other_input, other_weight, other_content, other_output, another_node],
+    [
+        other_operator,
+        other_attribute,
+        attribute_in_place,
+        constant_in_place,
+        constants_array_in_place,
+        other_input,
+        other_weight,
+        other_content,
+        proto_in_place,
+        below_a_chain,
+        other_output,
+        another_node,
+    ],
 )
 def test_a_change_beside_the_edits_stops_the_run(monkeypatch, change, proposes):
     class Sneaks(Pass):
@@ -261,8 +298,50 @@ def test_a_change_beside_the_edits_stops_the_run(monkeypatch, change, proposes):
     weight = model.graph.inputs.pop()
     weight.const_value = ir.tensor(np.ones(4, np.float32))
     model.graph.register_initializer(weight)
+    proto = ir.from_proto(onnx.numpy_helper.from_array(np.zeros(4, np.float32)))
+    for name, tensor in (("p", proto), ("chain", LazyTensor(Affine(InMemory(BUFFER), 2.0, 0.0)))):
+        value = ir.Value(name=name, shape=ir.Shape([4]), type=weight.type, const_value=tensor)
+        model.graph.register_initializer(value)
+    held = ir.AttrTensor("value", ir.tensor(np.ones(4, np.float32)))
+    model.graph.append(ir.Node("", "Constant", (), [held], name="array"))
     with pytest.raises(CheckFailed, match="pass 'sneaks' changed the graph beside its edits"):
         run(model, "sneaks")
+
+
+def test_what_an_edit_takes_away_is_what_was_there(monkeypatch):
+    """A node that is changed first: the edit is compared with the changed one, and is right."""
+
+    class Covers(Pass):
+        """Elu is changed in place, and then replaced by what it is now."""
+
+        name, level, contract = "covers", Level.IMPROVE, Contract.exact()
+
+        def edits(self, graph, context):
+            elu = graph[0]
+            elu.attributes["alpha"]._value = 2.0
+            made = ir.Node("", "Elu", elu.inputs, [ir.AttrFloat32("alpha", 2.0)], name="elu")
+            yield Edit("the same", remove=[elu], insert=[made], replace={elu.outputs[0]: made.outputs[0]})
+
+    monkeypatch.setattr(registry, "passes", lambda: {"covers": Covers})
+    model = parse(WEIGHTED.replace("Add(a, w)", "Add(a, a)"))
+    with pytest.raises(CheckFailed, match=r"node .* \(Elu\) was changed"):
+        run(model, "covers")
+
+
+@pytest.mark.parametrize("change", ["add_inputs", "drop_inputs"])
+def test_what_callers_feed_changes_with_an_adapter_alone(monkeypatch, change):
+    class Changes(Pass):
+        """An input that nothing uses goes, or comes."""
+
+        name, level, contract = "changes", Level.IMPROVE, Contract.exact()
+
+        def edits(self, graph, context):
+            new = ir.Value(name="more", shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.FLOAT))
+            yield Edit("inputs", **{change: [new] if change == "add_inputs" else [graph.inputs[1]]})
+
+    monkeypatch.setattr(registry, "passes", lambda: {"changes": Changes})
+    with pytest.raises(CheckFailed, match=r"the input .(more|z). and brings no adapter"):
+        run(parse(MODEL.replace("float[B,4] x", "float[B,4] x, float[B] z")), "changes")
 
 
 def test_an_array_that_a_pass_writes_to_again_is_found(monkeypatch):

@@ -125,6 +125,18 @@ def test_a_structural_proof_runs_nothing(model: ir.Model) -> None:
     assert (found.status, found.how) == ("proven", "structure")
 
 
+@pytest.mark.parametrize(("opset", "status"), [(22, "proven"), (20, "unproven")])
+def test_another_opset_alone(opset: int, status: str) -> None:
+    """Add is the same from opset 14 on; DequantizeLinear has other versions at 19 and 21."""
+    text = """<ir_version: 10, opset_import: ["" : 21]>
+    g (int8[N] x) => (float[N] y) <float s = {0.5}> { a = DequantizeLinear(x, s)  y = Add(a, a) }"""
+    with EditVerifier() as verifier:
+        found = verifier.check(parse(text), Edit("another opset", opset=opset), EXACT)
+
+    assert found.status == status
+    assert ("another version of DequantizeLinear" in found.reason) is (status == "unproven")
+
+
 def test_an_unknown_size_is_said(model: ir.Model, verifier: EditVerifier) -> None:
     node(model, "b").outputs[0].shape = None
     found = verifier.check(model, instead(model, "c", doubled(2.0)), EXACT)
