@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from graphopt._comparison import Bindings, compare_whole, compare_with_source
 from graphopt._graph_job import Clock, GraphJob, Progress
+from graphopt._idle import idle_stages
 from graphopt._locked import SEEDS
 from graphopt.cache import RunCache
 from graphopt.export import Exported, Source
@@ -244,7 +245,11 @@ class Job:
             ),
             seconds=self.clock.seconds,
             peak_rss=_peak_rss(),
-            notes=list(dict.fromkeys(n for graph in self.graphs for n in graph.context.notes)) + self.notes,
+            notes=[
+                *dict.fromkeys(n for graph in self.graphs for n in graph.context.notes),
+                *idle_stages(graph.result.records for graph in self.graphs),
+                *self.notes,
+            ],
             assumptions={a.key: a.text for a in self._assumptions()},
         )
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from graphopt.ir import Expr, Transposed, has_data, is_output, lazy, producer, simplified
+from graphopt.ir import Cast, Expr, Transposed, has_data, is_output, lazy, producer, simplified
 
-__all__ = ["Matrix", "initializer", "matches", "matrix", "table"]
+__all__ = ["FLOATS", "Matrix", "initializer", "matches", "matrix", "table"]
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_SINGLE = (ir.DataType.FLOAT,)
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """x times a constant: `rows` is float32 [N, K], one row for each output.
+    """x times a constant: `rows` is float32 [N, K], one row for each output, and `dtype` that of the product.
 
     `bias` is the node's own, to be added to the product. `removed` are the nodes to take away with it.
     """
@@ -24,6 +28,7 @@ class Matrix:
     name: str
     bias: ir.Value | None
     removed: tuple[ir.Node, ...]
+    dtype: ir.DataType = ir.DataType.FLOAT
 
     @property
     def size(self) -> int:
@@ -31,8 +36,8 @@ class Matrix:
         return count * width
 
 
-def matrix(node: ir.Node) -> Matrix | str | None:
-    """What `node` multiplies by, or why it will not do; None where it is no matrix product.
+def matrix(node: ir.Node, dtypes: Container[ir.DataType] = _SINGLE) -> Matrix | str | None:
+    """What `node` multiplies by, of one of `dtypes`, or why it will not do; None where it is no product.
 
     Transposes are taken into the rows: weights that a checkpoint keeps as [out, in] are read as they lie.
     """
@@ -47,9 +52,12 @@ def matrix(node: ir.Node) -> Matrix | str | None:
             removed.append(turn)
     tensor = _constant(weight)
     if x is None or weight is None or tensor is None:
+        widened = producer(weight, "DequantizeLinear")
+        if widened is not None and _constant(widened.inputs[0]) is not None:
+            return "its weight is quantized already"
         return "its second operand is not a constant"
-    if len(tensor.shape) != 2 or tensor.dtype != ir.DataType.FLOAT:
-        return "its second operand is not a float32 matrix"
+    if len(tensor.shape) != 2 or tensor.dtype not in dtypes:
+        return _other_than("its second operand", tensor)
     if not has_data(tensor):
         return "its weight has no data"
     bias = None
@@ -62,20 +70,28 @@ def matrix(node: ir.Node) -> Matrix | str | None:
             return "it is a Gemm with a factor or a transposed first operand"
         if attributes.get_int("transB", 0):
             transposed = not transposed
-    expr = lazy(tensor)
+    expr = Cast(lazy(tensor), ir.DataType.FLOAT)
     rows = simplified(expr if transposed else Transposed(expr, (1, 0)))
-    return Matrix(x, rows, weight.name or "weight", bias, tuple(removed))
+    return Matrix(x, rows, weight.name or "weight", bias, tuple(removed), tensor.dtype)
+
+
+def _other_than(what: str, tensor: ir.TensorProtocol) -> str:
+    if len(tensor.shape) != 2:
+        return f"{what} is not a matrix"
+    return f"{what} is a matrix of {str(tensor.dtype).lower()}"
 
 
 def table(node: ir.Node) -> tuple[str, Expr] | None:
-    """Name and rows float32 [V, K] of the constant that a Gather takes rows from."""
+    """Name and rows, as float32 [V, K], of the constant that a Gather takes rows from."""
     if node.domain != "" or node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
         return None
     weight = node.inputs[0]
     tensor = _constant(weight)
-    if weight is None or tensor is None or len(tensor.shape) != 2 or tensor.dtype != ir.DataType.FLOAT:
+    if weight is None or tensor is None or len(tensor.shape) != 2 or tensor.dtype not in FLOATS:
         return None
-    return (weight.name or "weight", simplified(lazy(tensor))) if has_data(tensor) else None
+    if not has_data(tensor):
+        return None
+    return weight.name or "weight", simplified(Cast(lazy(tensor), ir.DataType.FLOAT))
 
 
 def matches(name: str, globs: str) -> bool:

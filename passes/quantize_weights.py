@@ -13,7 +13,7 @@ from graphopt.ir import Expr, LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 from graphopt.targets import Target
 
-from ._matrices import Matrix, initializer, matches, matrix, table
+from ._matrices import FLOATS, Matrix, initializer, matches, matrix, table
 from ._nbits import NotFinite, quantized_tiles
 from ._nodes import MICROSOFT, Nodes
 from ._rates import BLOCKS, chosen_block, known_seconds, measured_seconds
@@ -29,9 +29,11 @@ class QuantizeWeights(Pass):
     Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); Gather(W, ids) of such a weight
     After:  MatMulNBits(x, packed, scales); Gather as GatherBlockQuantized of the same packed bytes
     Blocks run along the reduced axis. Weights are read and packed a few rows at a time and spilled to disk.
-    At accuracy level 4 the kernel also rounds x to 8 bits, a block at a time: damage counts both.
-    Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
-    names that `exclude` matches or `include` does not; Gemm with factors or a transposed x.
+    At accuracy level 4 the kernel also rounds x to 8 bits, a block at a time: damage counts both. Products of
+    float16 are computed in float32 between two Casts, as the runtime computes them anyway.
+    Refuses: weights that are not constant, not matrices of float32 or float16, quantized already, without
+    data or not finite; small ones; names that `exclude` matches or `include` does not; Gemm with factors or
+    a transposed x.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -66,7 +68,7 @@ class QuantizeWeights(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         made: dict[Hashable, _Quantized] = {}
         for node in graph:
-            found = matrix(node)
+            found = matrix(node, FLOATS)
             if found is None:
                 continue
             reason = found if isinstance(found, str) else self._unwanted(found.name, found.rows)
@@ -174,11 +176,15 @@ class _Quantized:
 
 def _multiplied(node: ir.Node, found: Matrix, made: _Quantized, options: QuantizeWeights.Options) -> Edit:
     new = Nodes(node.name or "MatMul")
+    x, is_half = found.x, found.dtype != ir.DataType.FLOAT
+    if is_half:
+        x = new.op("Cast", [x], "wide", like=x, dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
     y = new.op(
         "MatMulNBits",
-        [found.x, made.weight, made.scales],
+        [x, made.weight, made.scales],
         "nbits",
         like=node.outputs[0],
+        dtype=ir.DataType.FLOAT,
         domain=MICROSOFT,
         K=made.width,
         N=found.rows.shape[0],
@@ -186,6 +192,8 @@ def _multiplied(node: ir.Node, found: Matrix, made: _Quantized, options: Quantiz
         block_size=made.block,
         accuracy_level=options.accuracy_level,
     )
+    if is_half:
+        y = new.op("Cast", [y], "narrow", like=node.outputs[0], to=found.dtype)
     if found.bias is not None:
         y = new.op("Add", [y, found.bias], "bias", like=node.outputs[0])
     return Edit(
@@ -212,7 +220,7 @@ def _gathered(node: ir.Node, made: _Quantized) -> Edit:
         "GatherBlockQuantized",
         [made.weight, ids, scales],
         "nbits",
-        dtype=old.dtype,
+        dtype=ir.DataType.FLOAT,
         domain=MICROSOFT,
         gather_axis=0,
         quantize_axis=2,
@@ -220,7 +228,9 @@ def _gathered(node: ir.Node, made: _Quantized) -> Edit:
         bits=made.bits,
     )
     shape = new.constant([0] * len(ids.shape) + [made.width], np.int64, "shape")
-    rows = new.op("Reshape", [blocks, shape], "rows", like=old)
+    rows = new.op("Reshape", [blocks, shape], "rows", like=old, dtype=ir.DataType.FLOAT)
+    if old.dtype != ir.DataType.FLOAT:
+        rows = new.op("Cast", [rows], "narrow", like=old, to=old.dtype)
     return Edit(
         "rows from packed bytes",
         remove=[node],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import Cast, LazyTensor, has_data, lazy, tiles
@@ -14,6 +16,10 @@ from ._matrices import initializer, matches
 from ._nodes import Nodes
 
 _LARGEST = 65504.0
+_STEP = 2.0**-24
+"""What float16's smallest numbers are multiples of."""
+_NOISE = 10 ** (-60 / 20)
+"""What rounding may take of a weight: 10 dB less than the contract allows of a result."""
 
 
 class StoreFp16(Pass):
@@ -23,8 +29,9 @@ class StoreFp16(Pass):
     After:  MatMul(x, Cast(W16 to float32)); Cast(Gather(W16, ids) to float32)
     Halves the file, and the table of an embedding in memory too. On CPU the sums stay in float32: only the
     weights are rounded (11 bits of mantissa), and those that came from bfloat16 are not.
-    Refuses: weights below `smallest` bytes, without data, or with entries beyond float16's range; names that
-    `exclude` matches.
+    Refuses: weights below `smallest` bytes, without data, in half precision already, with entries beyond
+    float16's range, or as a whole so small that its steps of 6e-8 are too coarse; names that `exclude`
+    matches.
     """
 
     name: ClassVar[str] = "store-fp16"
@@ -43,24 +50,34 @@ class StoreFp16(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for value in tuple(graph.initializers.values()):
             tensor = value.const_value
-            if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.nbytes < self.options.smallest:
+            if tensor is None or tensor.nbytes < self.options.smallest:
                 continue
             if value.is_graph_input() or value.is_graph_output() or not value.uses() or not has_data(tensor):
                 continue
             name = value.name or "weight"
-            if matches(name, self.options.exclude):
+            if tensor.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16):
+                yield NearMiss(name, "it is in half precision already")
+            elif tensor.dtype != ir.DataType.FLOAT:
+                continue
+            elif matches(name, self.options.exclude):
                 yield NearMiss(name, "it is left out by name")
-            elif not _fits(tensor):
-                yield NearMiss(name, "it has entries beyond float16's range")
+            elif reason := _unfit(tensor):
+                yield NearMiss(name, reason)
             else:
                 yield _halved(graph, value, tensor)
 
 
-def _fits(tensor: ir.TensorProtocol) -> bool:
-    return all(
-        block.max(initial=0) <= _LARGEST and block.min(initial=0) >= -_LARGEST
-        for _, block in tiles(lazy(tensor))
-    )
+def _unfit(tensor: ir.TensorProtocol) -> str | None:
+    energy = 0.0
+    for _, block in tiles(lazy(tensor)):
+        if not (block.max(initial=0) <= _LARGEST and block.min(initial=0) >= -_LARGEST):
+            return "it has entries beyond float16's range"
+        flat = block.reshape(-1).astype(np.float64)
+        energy += float(flat @ flat)
+    size = math.sqrt(energy / max(tensor.size, 1))
+    if 0 < size * _NOISE < _STEP / math.sqrt(12):
+        return f"its entries, about {size:.1g}, are too small for float16, whose steps are 6e-08 there"
+    return None
 
 
 def _halved(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> Edit:

@@ -98,10 +98,11 @@ class Mismatch(CheckFailed):
         hints = [f"To see it again: python reproduce.py in {folder}"] if folder and folder.is_dir() else []
         if guessed:
             hints.append("Its inputs are guesses; if none such are legal, say which are: --inputs FILE.npz")
+        hints.append("To go on without such edits: --on-mismatch rollback")
         super().__init__(
             f"pass {record.step!r} ({record.contract}) changes results by edit {identity} ({summary}): "
             f"{verdict.reason}",
-            hint="\n  ".join(hints) or None,
+            hint="\n  ".join(hints),
         )
         self.identity = identity
 

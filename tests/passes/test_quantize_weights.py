@@ -66,6 +66,28 @@ def test_a_tied_embedding_is_stored_once_and_looked_up_exactly(tmp_path: Path, b
     assert made.stored == w.size * bits // 8 + 4 * w.size // 32
 
 
+HALF = TIED.replace("float[", "float16[")
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_of_half_precision_are_packed_and_the_rest_stays(
+    tmp_path: Path, bits: int, optimized: bool
+) -> None:
+    w = normal(256, 128).astype(np.float16)
+    h, ids = normal(2, 3, 128, seed=1).astype(np.float16), np.array([[3, 0, 255], [7, 7, 1]])
+    model = built(HALF, {"w": w}, n=256, k=128)
+    made = Compressed(model, NAME, tmp_path, bits=bits, block_size=32, accuracy_level=0)
+    rounded = unpacked(quantize_rows(w.astype(np.float32), bits, 32, search=bits == 4), bits, 128)
+
+    x, logits = made.run(optimized=optimized, ids=ids, h=h)
+
+    np.testing.assert_array_equal(x, rounded[ids].astype(np.float16))
+    assert logits.dtype == np.float16
+    assert off(h.astype(np.float32) @ rounded.T, logits) < 1e-3
+    assert made.stored < w.size * bits // 8 + 4 * w.size // 32 + 100
+
+
 def test_embeddings_are_packed_where_they_are_tied_or_where_told(tmp_path: Path) -> None:
     untied = """<ir_version: 10, opset_import: ["" : 23]>
     g (int64[B,S] ids) => (float[B,S,%(n)d] logits)

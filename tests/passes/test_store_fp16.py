@@ -63,6 +63,25 @@ def test_entries_beyond_the_range_are_refused(tmp_path: Path, value: float) -> N
     assert made.operators == {"MatMul": 1}
 
 
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (1e-6, "its entries, about 1e-06, are too small for float16, whose steps are 6e-08 there"),
+        (1e-30, "its entries, about 1e-30, are too small for float16, whose steps are 6e-08 there"),
+        (1e-4, None),
+        (0.0, None),
+    ],
+)
+def test_a_weight_that_rounding_would_damage_stays(tmp_path: Path, size: float, reason: str | None) -> None:
+    w = np.float32(size) * normal(64, 32)
+    made = Compressed(built(PRODUCT, {"w": w}, n=32, k=64), NAME, tmp_path)
+
+    assert made.reasons == ([] if reason is None else [reason])
+    assert made.operators["Cast"] == (reason is None)
+    noise = w.astype(np.float64) - w.astype(np.float16)
+    assert (np.sum(noise**2) > 1e-6 * np.sum(np.float64(w) ** 2)) == (reason is not None)
+
+
 def test_small_weights_stay(tmp_path: Path) -> None:
     made = Compressed(built(PRODUCT, {"w": normal(32, 32)}, n=32, k=32), NAME, tmp_path, smallest=4097)
 

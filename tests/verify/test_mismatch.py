@@ -64,7 +64,9 @@ def reproduced(folder: Path) -> list[str]:
 
 def test_it_stops(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 1
-    assert "pass 'halves' (exact) changes results by edit halves:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "pass 'halves' (exact) changes results by edit halves:" in said
+    assert "To go on without such edits: --on-mismatch rollback" in said
     assert not (tmp_path / "out").exists()
     before, after = reproduced(tmp_path / "out.mismatch")
     assert before != after
