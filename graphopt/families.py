@@ -133,7 +133,7 @@ class Assumption:
     """A condition under which alone a package is right: `text` for people, the rest says which calls meet it.
 
     `padding` are the sides on which a batch may be padded, and `padded_past` whether its past may be.
-    `below` are bounds of integer inputs, by name.
+    `below` are bounds of integer inputs, by name. `not_empty` names dimensions that are not zero.
     """
 
     key: str
@@ -141,6 +141,7 @@ class Assumption:
     padding: tuple[Padding, ...] = ("none", "left", "right")
     padded_past: bool = True
     below: Mapping[str, int] = field(default_factory=dict)
+    not_empty: tuple[str, ...] = ()
 
     def allows(self, case: Case) -> bool:
         """Whether `case` meets it."""
@@ -149,6 +150,10 @@ class Assumption:
             and (self.padded_past or not case.padded_past)
             and all(bool((case.feeds[name] < bound).all()) for name, bound in self.below.items())
         )
+
+    def allows_sizes(self, sizes: Mapping[str, int]) -> bool:
+        """Whether a call in which dimensions have these `sizes` meets it, as far as sizes go."""
+        return all(sizes.get(name, 1) > 0 for name in self.not_empty)
 
     @property
     def in_words_alone(self) -> bool:

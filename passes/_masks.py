@@ -12,7 +12,7 @@ from graphopt.pipeline import Context
 
 from ._nodes import Nodes
 
-__all__ = ["FORBIDDING", "Ancestors", "fitted", "forbids", "masks_whole_rows", "same_dim"]
+__all__ = ["FORBIDDING", "Ancestors", "fitted", "floor", "forbids", "masks_whole_rows", "same_dim"]
 
 Array = np.ndarray[Any, Any]
 FORBIDDING = -1e4
@@ -101,6 +101,30 @@ def forbids(added: ir.Value, context: Context) -> bool:
         runs = (evaluate(piece, case.feeds)[0] for case in cases)
         context.memo[key] = context.domain is None or any((value <= FORBIDDING).any() for value in runs)
     return bool(context.memo[key])
+
+
+def floor(mask: ir.Value, dtype: ir.DataType, context: Context) -> float | None:
+    """The least number of `dtype` that hides a key and still counts as a number, where one is needed.
+
+    onnxruntime takes a bias of exactly the lowest float for "never": a query that may see nothing gets zeros,
+    where a sum with scores gives every key the same weight. None where a family's legal calls, padding left
+    out, have no such query: what it calls padding is not specified.
+    """
+    key = ("hides-whole-rows", mask)
+    if key not in context.memo:
+        context.memo[key] = _may_hide_rows(mask, context)
+    return (
+        float(np.nextafter(np.finfo(kind := dtype.numpy()).min, kind.type(0))) if context.memo[key] else None
+    )
+
+
+def _may_hide_rows(mask: ir.Value, context: Context) -> bool:
+    if context.domain is None:
+        return True
+    cases = [c for c in context.domain.cases(np.random.default_rng(0)) if c.padding == "none"]
+    piece = extract(context.model.graph, [mask])
+    values = (evaluate(piece, case.feeds)[0] for case in cases)
+    return any(bool((~_allowed(value)).all(-1).any()) for value in values)
 
 
 def _allowed(mask: Array) -> Array:

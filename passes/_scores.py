@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import const_of, producer
+from graphopt.pipeline import Context
 
-from ._masks import FORBIDDING, same_dim
+from ._masks import FORBIDDING, floor, same_dim
 from ._nodes import Nodes
 from ._sampling import run_from, sample_of
 from ._spelling import number, only_user, scaled, sides
@@ -29,6 +30,7 @@ __all__ = [
     "unscaled",
 ]
 
+_LARGE = -1e30
 _ON_THE_WAY = ("Add", "Div", "Mul", "Tanh", "Where")
 
 
@@ -171,23 +173,34 @@ def leads_to_product(value: ir.Value | None, longest: int = 8, *, computed: bool
     )
 
 
-def combined_mask(masks: list[Mask], like: ir.Value, make: Nodes) -> ir.Value | None:
-    """One additive mask for all of `masks`, of the dtype of `like`; None where there are none."""
+def combined_mask(masks: list[Mask], like: ir.Value, make: Nodes, context: Context) -> ir.Value | None:
+    """One additive mask for all of `masks`, of the dtype of `like`; None where there are none.
+
+    It is no lower than the runtime takes for a number where rows may be hidden whole: see `_masks.floor`.
+    """
     total: ir.Value | None = None
     dtype = like.dtype
     assert dtype is not None
-    for index, mask in enumerate(masks):
+    kind = dtype.numpy()
+    for index, mask in reversed(list(enumerate(masks))):
         value = mask.value
+        least = floor(value, dtype, context)
         if mask.kind != "add":
-            zero = make.constant(0, dtype.numpy(), f"seen{index}")
-            forbidding = make.constant(
-                max(mask.forbidding, np.finfo(np.float32).min), dtype.numpy(), f"hidden{index}"
-            )
-            both = [zero, forbidding] if mask.kind == "keep" else [forbidding, zero]
-            value = make.op("Where", [value, *both], f"mask{index}", dtype=dtype, shape=_dims(value))
-        elif mask.factor != 1.0:
-            factor = make.constant(mask.factor, dtype.numpy(), f"factor{index}")
+            number = max(mask.forbidding, float(np.finfo(np.float32).min))
+            if least is not None:  # so large that no score counts beside it
+                number = max(min(number, _LARGE), least)
+            seen = make.constant(0, kind, f"seen{index}") if total is None else total
+            hidden = make.constant(number, kind, f"hidden{index}")
+            both = [seen, hidden] if mask.kind == "keep" else [hidden, seen]
+            shape = _dims(value) if total is None else _broadcast(_dims(value), _dims(total))
+            total = make.op("Where", [value, *both], f"mask{index}", dtype=dtype, shape=shape)
+            continue
+        if mask.factor != 1.0:
+            factor = make.constant(mask.factor, kind, f"factor{index}")
             value = make.op("Mul", [value, factor], f"mask{index}", like=value)
+        if least is not None:
+            lowest = make.constant(least, kind, f"least{index}")
+            value = make.op("Max", [value, lowest], f"finite{index}", like=value)
         if total is not None:
             shape = _broadcast(_dims(total), _dims(value))
             value = make.op("Add", [total, value], f"masks{index}", dtype=dtype, shape=shape)

@@ -17,7 +17,9 @@ from ._heads import packed_source, rows, rows_after, same_rotation
 from ._mask_meaning import MaskParts, mask_parts
 from ._nodes import MICROSOFT, Nodes, orphans, static_dim
 from ._sinks import Factor
+from ._sizes import filled
 
+_PADDING = Assumption("padded-rows", "results at positions where attention_mask is 0 are not specified")
 _DENSE = Assumption(
     "dense-attention",
     "batches are unpadded or padded on the right, each chunk by itself; others fail, with query_seqlens "
@@ -39,6 +41,7 @@ class LowerAttention(Pass):
     to scores, as ALiBi's slopes, is added to that bias, in either mode. A sink goes inside.
     Rotation stays outside where the kernel cannot do it: a size, or a rotated part of it, that is not a
     multiple of 16; q and k rotated differently.
+    Of a graph of unknown meaning it assumes that padding is not looked at and no batch or length is zero.
     Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that
     means anything but causal, window and padding, with or without a finite bias; is_causal beside a cache;
     scores that are used.
@@ -85,6 +88,7 @@ class _Attention:
     mask: MaskParts
     padding: ir.Value | None  # attention_mask int64[batch, total], where the mask depends on it
     factor: Factor | None  # of a sink
+    assumed: list[Assumption]
 
     @property
     def result(self) -> ir.Value:
@@ -130,8 +134,13 @@ class _Attention:
             padding = next((v for v in graph.inputs if v.name == "attention_mask"), None)
             if padding is None:
                 return "its mask knows padding, and there is no input attention_mask"
+        assumed = filled([(query, 0), (query, 2)], "its kernel", context)
+        if isinstance(assumed, str):
+            return assumed
+        if context.domain is None and parts.meaning.padding:
+            assumed.append(_PADDING)
         past = (past_key, past_value)
-        return cls(node, query, key, value, past, heads, key_heads, size, parts, padding, factor)
+        return cls(node, query, key, value, past, heads, key_heads, size, parts, padding, factor, assumed)
 
 
 class _Shared:
@@ -245,7 +254,7 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
         initializers=make.initializers,
         replace=replace,
         before=node,
-        assumes=[_DENSE] if shared.is_dense(attention) else [],
+        assumes=[*attention.assumed, *([_DENSE] if shared.is_dense(attention) else [])],
     )
 
 

@@ -23,6 +23,7 @@ from ._scores import (
     unscaled,
 )
 from ._sinks import MASKED, Sunk, with_factor
+from ._sizes import filled
 from ._spelling import number, only_user
 from ._trail import Trail
 
@@ -39,9 +40,11 @@ class RaiseAttention(Pass):
     Sigmoid(ReduceLogSumExp(scores) - sink), the scores being one more result; so where that is the spelling.
     What levels a row, scores - max(scores), goes with its softmax.
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
+    Where a query may see nothing, a mask of the lowest float is kept from being taken for "never".
+    Of a graph of unknown meaning it assumes that no batch and no length is zero, which the operator refuses.
     Refuses: a softmax over another axis; weights or scores used elsewhere; batches or heads that are not
     known to agree; a mask of unknown shape, or made from the keys that the cache would take in; scores that
-    nothing but a Where hides, which hides what is no number as well.
+    nothing but a Where hides, which hides what is no number as well; batches and lengths that values decide.
     """
 
     name: ClassVar[str] = "raise-attention"
@@ -146,7 +149,7 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
         return "a Where hides scores, even such as are no numbers, and nothing that is added does"
     make = Nodes(f"{node.name}/attention")
     for_k, k = unscaled(keys_before_turning(scores.turned_k, make))
-    combined = combined_mask(scores.masks, scores.q, make)
+    combined = combined_mask(scores.masks, scores.q, make, context)
     mask = fitted(combined, scores.q, k, make) if combined is not None else None
     if isinstance(mask, str):
         return mask
@@ -197,6 +200,10 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
         removed += concats
     while inputs[-1] is None:
         inputs.pop()
+    sizes = [(found.q, 0), (found.q, 2), *((v, 2) for v in inputs[1:2] if v is not None)]
+    assumed = [] if found.is_operator else filled(sizes, "attention", context)
+    if isinstance(assumed, str):
+        return assumed
     made = _made(found, inputs, like)
     used = {v for node in found.make.nodes for v in node.inputs if v is not None}
     return Edit(
@@ -206,6 +213,7 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
         initializers=found.make.initializers,
         replace={old: new for old, new in zip(like, made, strict=True) if old is not None},
         before=end,
+        assumes=assumed,
     )
 
 

@@ -7,10 +7,11 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of
+from graphopt.ir import const_of, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Outcome, Pass
 
 from ._nodes import Nodes
+from ._sizes import from_shapes
 
 
 class SimplifyShapes(Pass):
@@ -25,7 +26,8 @@ class SimplifyShapes(Pass):
     After:  Range(a, Squeeze(b), c): the operator is of numbers, and onnxruntime refuses vectors that it finds
             to be constant
     Refuses: two dimensions that neither are constant nor stand where the input has the same symbol; a
-    dimension of size zero.
+    dimension of size zero; a shape that an input says, and not the shapes of values; in a graph of unknown
+    meaning a -1 beside a 0, where the source names the size: nobody can infer it if the other one is zero.
     """
 
     name: ClassVar[str] = "simplify-shapes"
@@ -39,7 +41,7 @@ class SimplifyShapes(Pass):
                 yield _of_numbers(node)
                 continue
             latest: ir.Node | None = node
-            while latest is not None and (new := _simpler(latest)) is not None:
+            while latest is not None and (new := _simpler(latest, context)) is not None:
                 summary, inputs, attributes, initializers = new
                 made = ir.Node(
                     "",
@@ -78,12 +80,12 @@ def _of_numbers(node: ir.Node) -> Edit:
 _New = tuple[str, list[ir.Value | None], list[ir.Attr], list[ir.Value]]
 
 
-def _simpler(node: ir.Node) -> _New | None:
+def _simpler(node: ir.Node, context: Context) -> _New | None:
     if node.domain != "":
         return None
     match node.op_type:
         case "Reshape":
-            return _constant_shape(node) or _merged_reshape(node)
+            return _constant_shape(node, context) or _merged_reshape(node, context)
         case "Transpose":
             return _merged_transpose(node)
     return None
@@ -93,28 +95,37 @@ def _is_symbol(dim: int | ir.SymbolicDim) -> bool:
     return isinstance(dim, ir.SymbolicDim) and dim.value is not None
 
 
-def _constant_shape(node: ir.Node) -> _New | None:
+def _constant_shape(node: ir.Node, context: Context) -> _New | None:
     x, target = node.inputs[0], node.inputs[1]
-    if x is None or target is None or const_of(target) is not None:
+    if x is None or target is None or const_of(target) is not None or not from_shapes(target):
         return None
-    source, result = x.shape, node.outputs[0].shape
-    if source is None or result is None or any(d == 0 for d in (*source, *result)):
-        return None
-    dims: list[int] = []
-    for index, dim in enumerate(result):
-        if isinstance(dim, int):
-            dims.append(dim)
-        elif _is_symbol(dim) and index < len(source) and source[index] == dim:
-            dims.append(0)
-        else:
-            dims.append(-1)
-    if dims.count(-1) > 1:
+    dims = _dims(x, node.outputs[0], context, infers=_infers(target))
+    if dims is None:
         return None
     shape = _initializer(f"{node.name}/shape", dims)
     return "constant shape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
 
 
-def _merged_reshape(node: ir.Node) -> _New | None:
+def _infers(target: ir.Value) -> bool:
+    """Whether the shape `target` has a -1 that is written down."""
+    concat = producer(target, "Concat")
+    parts = [target] if concat is None else concat.inputs
+    return any(bool(np.any(array == -1)) for array in map(const_of, parts) if array is not None)
+
+
+def _dims(x: ir.Value, y: ir.Value, context: Context, *, infers: bool) -> list[int] | None:
+    """The shape that makes `y` of `x`, None where there is none; `infers`: it has a -1 as it is."""
+    if x.shape is None or y.shape is None or any(d == 0 for d in (*x.shape, *y.shape)):
+        return None
+    dims = [
+        d if isinstance(d, int) else 0 if _is_symbol(d) and i < len(x.shape) and x.shape[i] == d else -1
+        for i, d in enumerate(y.shape)
+    ]
+    untold = -1 in dims and 0 in dims and not infers and context.domain is None
+    return dims if dims.count(-1) <= 1 and not untold else None
+
+
+def _merged_reshape(node: ir.Node, context: Context) -> _New | None:
     inner = node.inputs[0].producer() if node.inputs[0] is not None else None
     target = node.inputs[1]
     if inner is None or inner.op_type != "Reshape" or inner.domain != "" or target is None:
@@ -123,23 +134,13 @@ def _merged_reshape(node: ir.Node) -> _New | None:
     dims = const_of(target)
     if x is None or dims is None or node.attributes.get_int("allowzero", False):
         return None
-    new = _constant_shape_of(x, node.outputs[0])
-    if (dims == 0).any():
-        if new is None:
-            return None
-        shape = _initializer(f"{node.name}/shape", new)
-        return "Reshape of Reshape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
-    return "Reshape of Reshape", [x, target], [ir.AttrInt64("allowzero", 0)], []
-
-
-def _constant_shape_of(x: ir.Value, y: ir.Value) -> list[int] | None:
-    if x.shape is None or y.shape is None or any(d == 0 for d in (*x.shape, *y.shape)):
+    if not (dims == 0).any():
+        return "Reshape of Reshape", [x, target], [ir.AttrInt64("allowzero", 0)], []
+    new = _dims(x, node.outputs[0], context, infers=bool((dims == -1).any()))
+    if new is None:
         return None
-    dims = [
-        d if isinstance(d, int) else 0 if _is_symbol(d) and i < len(x.shape) and x.shape[i] == d else -1
-        for i, d in enumerate(y.shape)
-    ]
-    return dims if dims.count(-1) <= 1 else None
+    shape = _initializer(f"{node.name}/shape", new)
+    return "Reshape of Reshape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
 
 
 def _merged_transpose(node: ir.Node) -> _New | None:

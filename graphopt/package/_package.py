@@ -74,7 +74,8 @@ class Package:
         return self.target().session(self.path / self.manifest.graphs[role].file, threads=threads)
 
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
-        """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph.
+        """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph, or that
+        are empty where the package assumes that they are not.
 
         A package of several graphs takes and gives what its source as a whole does. A batch of
         texts is run in several calls where `manifest.tokens_a_call` says so: see `ready`.
@@ -93,7 +94,23 @@ class Package:
         if unknown or missing:
             wrong = f"no input {unknown[0]!r}" if unknown else f"an input {missing[0]!r}, which is not given"
             raise BadInput(f"{self.path} has {wrong}", hint=f"It takes {', '.join(wanted)}.")
+        self._require_sizes(feeds)
         return dict(model(feeds))
+
+    def _require_sizes(self, feeds: Mapping[str, Any]) -> None:
+        sizes = {
+            dim: size
+            for spec in self.interface().inputs
+            for dim, size in zip(spec.dims, getattr(feeds.get(spec.name), "shape", ()), strict=False)
+            if isinstance(dim, str)
+        }
+        for assumption in self.assumptions():
+            if not assumption.allows_sizes(sizes):
+                empty = ", ".join(name for name in assumption.not_empty if sizes.get(name) == 0)
+                raise BadInput(
+                    f"{self.path} takes no empty inputs: the size {empty} is 0",
+                    hint="It was made under the assumption that none is; leave such calls out.",
+                )
 
     def ready(self, *, threads: int | None = None) -> Model:
         """What `run` runs, to be called often: from feeds by input name to results by output name.

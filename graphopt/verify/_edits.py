@@ -240,6 +240,7 @@ class EditVerifier:
             names = independent(d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str))
             length = beyond(window.constants)
             bindings = unknown_bindings(names, self.arrays, self.sizes, length)
+            bindings = [b for b in bindings if all(a.allows_sizes(b.sizes) for a in self._assumed)]
             special = min(1, len(bindings) - 1)  # several rows, so that one can spoil another
         else:
             known = bindings[0].feeds
