@@ -123,6 +123,7 @@ def optimize(
                 raise Rejected(f"the package differs from its source: {job.closing.failures()[0]}", report)
             if replay is not None:
                 replay.compare(written.outputs)
+        job.clear_mismatches()
     return Package.load(place)
 
 

@@ -25,6 +25,7 @@ from graphopt.pipeline import EditRecord, OnMismatch, Recipe, weight_bytes
 from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes
 from graphopt.runtime import has_rows, measured_tokens
 from graphopt.verify import ClosingCheck, EditVerifier, KernelWorker
+from graphopt.verify._reproducer import clear_reproducers, place_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -112,6 +113,11 @@ class Job:
     def edits(self) -> tuple[tuple[str, EditRecord], ...]:
         """The edits that passes proposed, in order, with the names of their steps."""
         return tuple(edit for graph in self.graphs for edit in graph.edits())
+
+    def clear_mismatches(self) -> None:
+        """Take away what an earlier run left beside the package to show failed edits, but for this run's."""
+        failed = {place_of(edit.identity) for _, edit in self.edits() if edit.verdict == "failed"}
+        clear_reproducers(self.graphs[0].reproducers, keep=failed)
 
     def compile(self) -> None:
         """Have the target write the graphs, and the family what belongs beside them."""

@@ -24,6 +24,7 @@ from graphopt.pipeline._proofs import proof_holds
 from graphopt.pipeline._recipe import Recipe, Step
 from graphopt.pipeline._untouched import Untouched
 from graphopt.verify import EditVerdict, EditVerifier, check_structure
+from graphopt.verify._reproducer import discard_reproducer, place_of
 
 __all__ = [
     "ChangedBeside",
@@ -358,7 +359,7 @@ class _PassRun:
         if verifier is None or (wanted is not None and identity not in wanted):
             return None
         started = time.perf_counter()
-        folder = self.options.reproducers and self.options.reproducers / identity.replace(":", "-")
+        folder = self.options.reproducers and self.options.reproducers / place_of(identity)
         verdict = verifier.check(
             self.model,
             edit,
@@ -369,6 +370,8 @@ class _PassRun:
             save=None if edit.tentative else folder,
         )
         self.record.check_seconds += time.perf_counter() - started
+        if folder and verdict.status != "failed":  # a narrower window did
+            discard_reproducer(folder)
         if verdict.status == "failed" and self.options.on_mismatch == "stop" and not edit.tentative:
             raise Mismatch(self.record, identity, edit.summary, verdict, folder, verifier.guesses)
         return verdict

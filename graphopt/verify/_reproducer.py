@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-__all__ = ["save_reproducer"]
+__all__ = ["clear_reproducers", "discard_reproducer", "place_of", "save_reproducer"]
+
+_FILES = ("before.onnx", "after.onnx", "inputs.npz", "reproduce.py")
 
 _SCRIPT = '''\
 """{reason}"""
@@ -51,3 +54,26 @@ def save_reproducer(
     np.savez(folder / "inputs.npz", allow_pickle=False, **plain)
     text = textwrap.shorten(reason.replace('"', "'").replace("\\", "/"), 300)
     (folder / "reproduce.py").write_text(_SCRIPT.format(reason=text), encoding="utf-8")
+
+
+def place_of(identity: str) -> str:
+    """The name of the folder for the edit of this `identity`."""
+    return identity.replace(":", "-")
+
+
+def discard_reproducer(folder: Path) -> None:
+    """Take away what `save_reproducer` wrote into `folder`, and what is empty then."""
+    if not (folder / _FILES[-1]).is_file():
+        return
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    for emptied in (folder, folder.parent):
+        with contextlib.suppress(OSError):  # somebody else's files are in it
+            emptied.rmdir()
+
+
+def clear_reproducers(folder: Path, keep: Container[str]) -> None:
+    """Take away the reproducers below `folder` but for those called as `keep` says: an earlier run's."""
+    for found in sorted(folder.glob("*/reproduce.py")):
+        if found.parent.name not in keep:
+            discard_reproducer(found.parent)

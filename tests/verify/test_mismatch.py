@@ -82,3 +82,44 @@ def test_it_goes_on(arguments: list[str], tmp_path: Path) -> None:
     assert [node.op_type for node in made.graph.node] == ["Mul", "Neg", "Abs", "Add"]
     before, after = reproduced(tmp_path / "out.mismatch")
     assert before != after
+
+
+class FromTheInput(Pass):
+    """Neg(x + x) as Neg(x * 2): equal, which only a window with the sum in it shows."""
+
+    name, level, contract = "halves", Level.IMPROVE, Contract.exact()
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        node = next(n for n in graph if n.op_type == "Neg")
+        tape = ir.tape.Tape()
+        two = tape.initializer(ir.tensor(np.float32(2)), "two")
+        y = tape.op("Neg", [tape.op("Mul", [graph.inputs[0], two], name="twice")], name="negative")
+        yield Edit(
+            "from x",
+            remove=[node],
+            insert=tape.nodes,
+            initializers=tape.initializers,
+            replace={node.outputs[0]: y},
+        )
+
+
+def test_nothing_stays_beside_a_package_that_succeeded(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what an earlier run left nor what a wider window made up for; but what is the user's."""
+    left = tmp_path / "out.mismatch"
+    assert run(arguments) == 1
+    assert len(list(left.glob("*/reproduce.py"))) == 1
+    (left / "mine.txt").touch()
+
+    known = {**registry.passes(), "halves": FromTheInput}
+    monkeypatch.setattr(registry, "passes", lambda: known)
+    assert run(arguments) == 0
+    (record,) = json.loads((tmp_path / "out" / "report.json").read_text())["passes"]
+    assert [edit["verdict"] for edit in record["edits"]] == ["proven"]
+    assert [path.name for path in left.iterdir()] == ["mine.txt"]
+
+    (left / "mine.txt").unlink()
+    left.rmdir()
+    assert run([*arguments, "--force"]) == 0
+    assert not left.exists()
