@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
@@ -45,6 +46,7 @@ class Encoder(Family):
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
         import torch
 
+        _refuse_without_padding(model)
         parameters = inspect.signature(type(model).forward).parameters
         mask = torch.ones(BATCH, SEQUENCE, dtype=torch.int64, device=model.device)
         mask[0, -1] = 0
@@ -68,6 +70,17 @@ class Encoder(Family):
         copy_tokenizer(source_dir, staging)
         copy_config(source_dir, staging)
         return []
+
+
+def _refuse_without_padding(model: Any) -> None:
+    """Raise `BadInput` for a decoder that classifies by its last token, and cannot tell which that is."""
+    source = inspect.getsource(type(model).forward)
+    if "if no padding token is defined" in source and model.config.get_text_config().pad_token_id is None:
+        raise BadInput(
+            f"{type(model).__name__} takes the last token before padding, and config.json has no "
+            "pad_token_id: it cannot classify several texts in one call",
+            hint="Set pad_token_id to the id of a token no text holds: the tokenizer's pad_token.",
+        )
 
 
 def _flags(model: Any) -> dict[str, bool]:

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
+from graphopt.export._quantized import refuse_quantized
 from graphopt.export._source import read_config_json
 from graphopt.families import Family
 
-__all__ = ["architecture_of", "as_dict", "choose_family", "load_config"]
+__all__ = ["architecture_of", "as_dict", "choose_family", "load_config", "refuse_rotation_by_length"]
 
 
 class _Said(BaseModel):
@@ -34,13 +35,8 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     code run (unless `trust_remote_code`), and weights that are already quantized.
     """
     raw = read_config_json(folder)
-    said = _said(raw, folder / "config.json")
-    if said.quantization_config is not None:
-        method = said.quantization_config.get("quant_method", "unknown")
-        raise BadInput(
-            f"{folder} holds weights that are already quantized ({method})",
-            hint="Start from the unquantized model: graphopt quantizes it for the target itself.",
-        )
+    _said(raw, folder / "config.json")
+    refuse_quantized(folder, raw)
     architecture = _architecture(raw)
     import transformers
 
@@ -74,6 +70,24 @@ def _said(raw: Mapping[str, Any], path: Path) -> _Said:
 def _architecture(raw: Mapping[str, Any]) -> str | None:
     names = raw.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else None
+
+
+def refuse_rotation_by_length(config: Any) -> None:
+    """Raise `BadInput` for rotary embeddings whose frequencies follow the longest text of each call.
+
+    A cache that was filled at one length is wrong at another, and no one graph computes them.
+    """
+    text = config.get_text_config()
+    said = getattr(text, "rope_parameters", None) or {}
+    kinds = [part.get("rope_type") for part in (said, *said.values()) if isinstance(part, dict)]
+    if "dynamic" not in kinds:
+        return
+    longest = getattr(text, "max_position_embeddings", None)
+    raise BadInput(
+        f"{architecture_of(config)} turns positions by frequencies that follow the length of each call "
+        "(rope_type 'dynamic' in config.json), which no one graph can",
+        hint=f"Up to {longest} positions they are those of rope_type 'default': use it if no text is longer.",
+    )
 
 
 def architecture_of(config: Any) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from graphopt.ir import Concatenated, Expr, Reshaped, SafetensorsIndex, Sliced
 
-__all__ = ["NotByName", "converted"]
+__all__ = ["NotByName", "converted", "placed"]
 
 Parts = dict[str, list[Expr]]
 
@@ -16,33 +16,45 @@ class NotByName(Exception):
     """The checkpoint's tensors do not map to the graph's by name alone: the model must be loaded."""
 
 
+def placed(network: Any, keys: Iterable[str]) -> dict[str, tuple[str, str | None]]:
+    """The names that `network` (a `PreTrainedModel`) gives to tensors of a checkpoint, for those it has.
+
+    With each name comes the pattern of the conversion that it is an input of, if it is of one.
+    """
+    from transformers.core_model_loading import dot_natural_key, rename_source_key
+
+    state = network.state_dict()
+    prefix = network.base_model_prefix
+    renamings, converters = _rules(network)
+    result = {}
+    for key in sorted(keys, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, prefix, state)
+        if name not in state and key in state:
+            name, pattern = rename_source_key(key, [], [], prefix, state)
+        if name in state:
+            result[key] = (name, pattern)
+    return result
+
+
+def _rules(network: Any) -> tuple[list[Any], list[Any]]:
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming
+
+    rules = get_model_conversion_mapping(network)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    return renamings, [rule for rule in rules if isinstance(rule, WeightConverter)]
+
+
 def converted(network: Any, checkpoint: SafetensorsIndex) -> dict[str, Expr]:
     """The checkpoint's tensors under the names that `network` (a `PreTrainedModel`) gives them.
 
     Raises `NotByName` for a conversion that is more than moving elements.
     """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import (
-        WeightConverter,
-        WeightRenaming,
-        dot_natural_key,
-        rename_source_key,
-    )
-
-    state = network.state_dict()
-    prefix = network.base_model_prefix
-    rules = get_model_conversion_mapping(network)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    _, converters = _rules(network)
     by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
     result: dict[str, Expr] = {}
     collected: dict[str, tuple[Any, Parts]] = {}
-    for key in sorted(checkpoint.keys(), key=dot_natural_key):
-        name, pattern = rename_source_key(key, renamings, converters, prefix, state)
-        if name not in state and key in state:
-            name, pattern = rename_source_key(key, [], [], prefix, state)
-        if name not in state:
-            continue
+    for key, (name, pattern) in placed(network, checkpoint.keys()).items():
         if pattern is None:
             result[name] = checkpoint.expr(key)
         else:

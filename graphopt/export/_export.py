@@ -11,13 +11,21 @@ import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.export._bind import bind
-from graphopt.export._config import architecture_of, as_dict, choose_family, load_config
+from graphopt.export._config import (
+    architecture_of,
+    as_dict,
+    choose_family,
+    load_config,
+    refuse_rotation_by_length,
+)
 from graphopt.export._convert import NotByName
 from graphopt.export._environment import quiet, require_exporter
 from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
+from graphopt.export._pooler import NO_POOLER, lacks_pooler
 from graphopt.export._source import Source
 from graphopt.export._trace import CannotTrace, reported, trace
+from graphopt.export._whole import left_out
 from graphopt.families import Family, InputDomain, Interface, Part
 from graphopt.ir import SafetensorsIndex, load_model
 
@@ -109,19 +117,21 @@ def _export_folder(
     folder = source.path
     checkpoint = SafetensorsIndex(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
+    refuse_rotation_by_length(config)
     family, task = choose_family(config, task)
     parts = family.parts(task)
     if len(parts) > 1 and not several:
         raise BadInput(f"{source.name} is several graphs: {', '.join(parts)}")
     notes: list[str] = []
     try:
-        models = _weightless(family, parts, task, config, checkpoint, trust_remote_code, say)
+        models = _weightless(family, parts, task, config, checkpoint, trust_remote_code, say, notes)
     except (NotByName, CannotTrace) as reason:
         if isinstance(reason, CannotTrace) and not reason.needs_data:
             raise
         say("tracing again, with the weights in memory")
         network = load_torch_model(folder, family.model_class(task), trust_remote_code=trust_remote_code)
         models = {role: _traced(part, network, task) for role, part in parts.items()}
+        notes += (note for note in left_out(network, checkpoint) if note not in notes)
         notes.append(f"the weights were loaded into memory for the export: {reason}")
     fields = as_dict(config)
     return [
@@ -138,6 +148,7 @@ def _weightless(
     checkpoint: SafetensorsIndex,
     trust: bool,
     say: Progress,
+    notes: list[str],
 ) -> dict[str, ir.Model]:
     import transformers
 
@@ -146,6 +157,10 @@ def _weightless(
     auto_class = getattr(transformers, family.model_class(task))
     with quiet(), reported(architecture_of(config)):
         skeleton = build_skeleton(auto_class, config, trust_remote_code=trust)
+        if lacks_pooler(skeleton.model, checkpoint):
+            skeleton = build_skeleton(auto_class, config, trust_remote_code=trust, **NO_POOLER)
+            notes.append("the checkpoint holds no pooler: there is no output pooler_output")
+    notes += left_out(skeleton.model, checkpoint)
     models = {}
     for role, part in parts.items():
         say(f"tracing {type(skeleton.model).__name__}" + (f", its {role}" if len(parts) > 1 else ""))

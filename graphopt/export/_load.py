@@ -7,6 +7,10 @@ from typing import Any
 
 from graphopt.errors import BadInput
 from graphopt.export._environment import quiet, require_exporter
+from graphopt.export._pooler import NO_POOLER, lacks_pooler
+from graphopt.export._quantized import refuse_quantized
+from graphopt.export._source import read_config_json
+from graphopt.export._whole import left_out
 from graphopt.ir import SafetensorsIndex
 
 __all__ = ["load_torch_model"]
@@ -15,24 +19,33 @@ __all__ = ["load_torch_model"]
 def load_torch_model(folder: Path, auto_class: str, *, trust_remote_code: bool = False) -> Any:
     """The model in `folder`, as the transformers Auto class of that name builds it, in float32 on the CPU.
 
-    Raises `BadInput` for weights that are missing, of the wrong shape, or pickled.
+    A pooler that the checkpoint lacks is left out. Raises `BadInput` for weights that are missing, of the
+    wrong shape, pickled or quantized, and for tensors that the model has no place for.
     """
     require_exporter()
-    SafetensorsIndex(folder)
+    checkpoint = SafetensorsIndex(folder)
+    refuse_quantized(folder, read_config_json(folder))
     import torch
     import transformers
 
+    def load(**options: Any) -> Any:
+        return getattr(transformers, auto_class).from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+
     with quiet():
         try:
-            model, found = getattr(transformers, auto_class).from_pretrained(
-                folder,
-                dtype=torch.float32,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            model, found = load()
+            if lacks_pooler(model, checkpoint):
+                model, found = load(**NO_POOLER)
         except (RuntimeError, ValueError, OSError) as error:
             raise BadInput(f"{folder} cannot be loaded by PyTorch: {_first_line(error)}") from error
+    left_out(model, checkpoint)
     missing = sorted(found["missing_keys"])
     if missing:
         raise BadInput(

@@ -25,10 +25,17 @@ class Skeleton:
     persistent: frozenset[str]
 
 
-def build_skeleton(auto_class: Any, config: Any, *, trust_remote_code: bool = False) -> Skeleton:
-    """Build the model `auto_class` makes of `config`, in float32, without memory for its parameters."""
+def build_skeleton(
+    auto_class: Any, config: Any, *, trust_remote_code: bool = False, **options: Any
+) -> Skeleton:
+    """Build the model `auto_class` makes of `config`, in float32, without memory for its parameters.
+
+    `options` are passed to the model's class.
+    """
     with _parameters_on_meta():
-        model = auto_class.from_config(config, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        model = auto_class.from_config(
+            config, dtype=torch.float32, trust_remote_code=trust_remote_code, **options
+        )
     model.eval()
     buffers = {name: b.detach().numpy().copy() for name, b in model.named_buffers(remove_duplicate=False)}
     persistent = frozenset(buffers) & frozenset(model.state_dict())

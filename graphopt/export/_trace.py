@@ -44,7 +44,13 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
         lambda: _eager_attention(model),
     )
     first: Exception | None = None
-    with quiet(), _without_collection(), _scalars_keep_their_value(), _forward(model, inputs.forward):
+    with (
+        quiet(),
+        _without_dumps(),
+        _without_collection(),
+        _scalars_keep_their_value(),
+        _forward(model, inputs.forward),
+    ):
         for attempt in attempts:
             try:
                 with attempt():
@@ -78,6 +84,18 @@ def reported(architecture: str) -> Iterator[None]:
         raise CannotTrace(
             f"{architecture} cannot be exported: transformers' exporter failed", hint=_reasons(error)
         ) from error
+
+
+@contextlib.contextmanager
+def _without_dumps() -> Iterator[None]:
+    """Inside, torch does not print hundreds of lines of a graph that it did not finish."""
+    from torch.export import _trace
+
+    vars(_trace)["print"] = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del vars(_trace)["print"]
 
 
 @contextlib.contextmanager

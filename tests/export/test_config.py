@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from graphopt.errors import BadInput
-from graphopt.export._config import as_dict, choose_family, load_config
+from graphopt.export._config import as_dict, choose_family, load_config, refuse_rotation_by_length
+from graphopt.export._environment import quiet
 
 
 def write(folder: Path, **fields: Any) -> Path:
@@ -92,12 +95,6 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
         load_config(folder)
 
 
-def test_weights_that_are_already_quantized(tmp_path: Path) -> None:
-    folder = write(tmp_path, model_type="llama", quantization_config={"quant_method": "gptq", "bits": 4})
-    with pytest.raises(BadInput, match=r"already quantized \(gptq\)"):
-        load_config(folder)
-
-
 @pytest.mark.parametrize("text", ["{", "[]", ""])
 def test_a_configuration_that_is_no_json_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
@@ -118,3 +115,30 @@ def test_fields_have_their_common_names() -> None:
 def test_an_encoder_decoder_fills_masks_if_it_is_asked_to(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, model_type="bart", architectures=["BartForConditionalGeneration"]))
     assert choose_family(config, "fill-mask")[0].name == "encoder"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_frequencies_that_follow_the_length_of_a_call_are_refused(nested: bool) -> None:
+    rope: dict[str, Any] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    config = transformers.LlamaConfig(max_position_embeddings=77, architectures=["LlamaForCausalLM"])
+    config.rope_parameters = {"full_attention": rope} if nested else rope
+    with pytest.raises(
+        BadInput, match=r"LlamaForCausalLM turns .*'dynamic'(.|\n)*Up to 77 positions .*'default'"
+    ):
+        refuse_rotation_by_length(config)
+    refuse_rotation_by_length(transformers.LlamaConfig())
+    refuse_rotation_by_length(transformers.BertConfig())
+
+
+def test_up_to_the_end_of_the_table_they_are_the_usual_ones(tiny_model: Callable[..., Path]) -> None:
+    """As the refusal says."""
+
+    def logits(rope_type: str, length: int) -> torch.Tensor:
+        rope = {"rope_type": rope_type, "factor": 2.0, "rope_theta": 1e4}
+        model = transformers.AutoModelForCausalLM.from_pretrained(tiny_model("llama"), rope_parameters=rope)
+        with torch.no_grad():
+            return model(torch.arange(length)[None]).logits
+
+    with quiet():
+        assert torch.equal(logits("default", 128), logits("dynamic", 128))
+        assert not torch.equal(logits("default", 129), logits("dynamic", 129))

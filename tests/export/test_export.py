@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from graphopt.errors import BadInput
@@ -121,3 +122,28 @@ def test_reference_models_are_float32_whatever_they_are_stored_as(
     assert {str(parameter.dtype) for parameter in model.parameters()} == {"torch.float32"}
     assert not model.training
     assert np.isfinite(next(model.parameters()).detach().numpy()).all()
+
+
+@pytest.mark.parametrize("kind", ["bert-mlm", "vit"])
+def test_features_need_no_pooler(kind: str, tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    """What was saved for another task has none: each position's vector is there all the same."""
+    source = tiny_model(kind)
+    made = export(resolve_source(source), task="feature-extraction")
+
+    assert [spec.name for spec in made.interface.outputs] == ["last_hidden_state"]
+    assert any("holds no pooler" in note for note in made.notes)
+    save_model(made.model, tmp_path / "model.onnx")
+    assert made.family is not None
+    assert made.config is not None
+    built = Built(source, tmp_path / "model.onnx", made.family, made.task, made.config, made.interface)
+    reference = made.family.reference(source, made.task, made.interface)
+    for case in built.cases().values():
+        assert worst_difference(built.run(case.feeds), reference(case.feeds), case) < TOLERANCE
+
+
+def test_what_is_left_out_of_a_checkpoint_is_noted(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(tiny_model("llama"), folder)
+    tensors = load_file(folder / "model.safetensors") | {"mtp.fc.weight": torch.ones(2)}
+    save_file(tensors, folder / "model.safetensors")
+    assert export(resolve_source(folder)).notes == ["left out, as they guess later tokens: mtp.fc.weight"]

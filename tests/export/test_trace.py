@@ -231,3 +231,9 @@ def test_a_failure_names_the_architecture_and_keeps_the_exporters_words() -> Non
         exported(dependent)
     assert "planted: no way to trace this" in str(caught.value)
     assert not caught.value.needs_data
+
+
+def test_a_graph_that_torch_did_not_finish_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CannotTrace):
+        exported(lambda module, x: x + 1 if x.sum() > 0 else x)
+    assert capfd.readouterr() == ("", "")

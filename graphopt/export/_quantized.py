@@ -1,0 +1,104 @@
+"""Weights that are quantized already: who says so, and how they become plain ones, if they can.
+
+What transformers (5.23) does was tried on the CPU with small models of each method. Saving in the original
+format, its default, would write the 8-bit floats of `fp8` again, without the configuration that says so.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from graphopt._settings import read_json
+from graphopt.errors import BadInput
+
+__all__ = ["refuse_quantized"]
+
+_KEYS = ("quantization_config", "compression_config")
+_OLD_KEY = "compression_config"
+_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
+
+
+class _Way(NamedTuple):
+    """How transformers loads plain weights: what is passed, what called, and what must be installed."""
+
+    options: str
+    call: str
+    needs: str
+
+
+_WAYS = {
+    "fp8": _Way(", quantization_config=t.FineGrainedFP8Config(dequantize=True)", "", "accelerate"),
+    "mxfp4": _Way(", quantization_config=t.Mxfp4Config(dequantize=True)", "", ""),
+    "compressed-tensors": _Way(
+        ", quantization_config=t.CompressedTensorsConfig(dequantize=True)", "", "compressed-tensors"
+    ),
+    "bitsandbytes": _Way("", ".dequantize()", "bitsandbytes accelerate"),
+}
+_AGAIN = "Start from the unquantized model: graphopt quantizes it for the target itself."
+
+
+def refuse_quantized(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise `BadInput` if `config`, the raw config.json of `folder`, or a file beside it says so."""
+    for key, found in _said(config):
+        method = _method(found)
+        if key == _OLD_KEY:
+            raise BadInput(
+                f"{folder} holds weights that are already quantized ({method}), as config.json says under "
+                f"the old name {key!r}, which transformers passes over",
+                hint=f"{_AGAIN} Where that is gone, give the entry its new name, 'quantization_config', with "
+                "'quant_method': 'compressed-tensors' in it, and call this again.",
+            )
+        raise BadInput(
+            f"{folder} holds weights that are already quantized ({method})", hint=_way(folder, config, method)
+        )
+    for name in _FILES:
+        if (folder / name).is_file():
+            raise BadInput(
+                f"{folder} holds weights that are already quantized "
+                f"({_method(read_json(folder / name))}), as {name} says, which transformers does not read",
+                hint=f"{_AGAIN} If its weights are plain, take {name} away.",
+            )
+
+
+def _said(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What the configuration says of quantization, that of its parts too."""
+    for key in _KEYS:
+        if isinstance(config.get(key), dict):
+            yield key, config[key]
+    for part in config.values():
+        if isinstance(part, dict):
+            yield from ((key, part[key]) for key in _KEYS if isinstance(part.get(key), dict))
+
+
+def _method(said: Mapping[str, Any]) -> str:
+    """The name of the method: AutoGPTQ's files have none, AutoAWQ's and ModelOpt's one of their own."""
+    inner = said.get("quantization")
+    inner = inner if isinstance(inner, dict) else {}
+    for name in (said.get("quant_method"), inner.get("quant_algo"), said.get("format")):
+        if isinstance(name, str):
+            return name
+    if "w_bit" in said:
+        return "awq"
+    return "gptq" if "desc_act" in said else "unknown method"
+
+
+def _way(folder: Path, config: Mapping[str, Any], method: str) -> str:
+    way = _WAYS.get(method)
+    if way is None:
+        return _AGAIN
+    architectures = config.get("architectures")
+    model = str(architectures[0]) if isinstance(architectures, list) and architectures else "AutoModel"
+    source, target = str(folder.resolve()), f"{folder.resolve()}-plain"
+    code = (
+        "import transformers as t; "
+        f"t.{model}.from_pretrained({source!r}{way.options}){way.call}"
+        f".save_pretrained({target!r}, save_original_format=False)"
+    )
+    needs = f" (pip install {way.needs})" if way.needs else ""
+    return (
+        f"{_AGAIN} Where that is gone, have transformers write plain weights{needs}, and copy the "
+        f"tokenizer's files beside them: python -c {shlex.quote(code)}"
+    )
