@@ -23,7 +23,7 @@ help:
 	@echo "make bench-decode   text generation beside llama.cpp, genai's builder, transformers, torch (ten hours or more, 60 GB; estimated)"
 	@echo "make bench-encoder  encoders beside torch, onnxruntime, OpenVINO (three hours; estimated)"
 	@echo "make bench-roofline how much of the machine a package uses (ten minutes)"
-	@echo "make peers        only the environments of llama.cpp (compiled: ten minutes) and OpenVINO, in build/peers"
+	@echo "make peers        only the environments of llama.cpp (compiled: ten minutes), OpenVINO and other optimizers, in build/peers"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
@@ -61,6 +61,7 @@ check: venv
 # CORPUS=--fresh forgets what is known, CORPUS=--any-code takes results of earlier code too.
 corpus: venv
 	$(BIN)/python -W ignore -m tests.corpus.backend $(CORPUS)
+	$(BIN)/python -W ignore -m tests.corpus.peers
 	$(BIN)/python -W ignore -m tests.corpus.transformers $(CORPUS)
 	$(BIN)/python -m tests.corpus.table
 	$(BIN)/python -W ignore -m tests.corpus.graphs --check

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tests._cache import ROOT
 
-__all__ = ["FAULTS", "PAGE", "order", "read", "section", "written_into"]
+__all__ = ["FAULTS", "PAGE", "order", "read", "replaced", "section", "written_into"]
 
 FAULTS = ROOT / "docs" / "faults.toml"
 PAGE = ROOT / "docs" / "coverage.md"
@@ -43,13 +43,19 @@ def section(entries: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def written_into(page: str, entries: list[dict[str, Any]]) -> str:
-    """`page` with the section in place of the one that it has, or at its end."""
-    lines = "\n".join(section(entries))
-    head, found, rest = page.partition(TITLE)
+    """`page` with the section in place of the one that it has."""
+    return replaced(page, section(entries))
+
+
+def replaced(page: str, lines: Iterable[str]) -> str:
+    """`page` with a section, the first of whose `lines` is its title, in place of the one of that title."""
+    text = "\n".join(lines)
+    title = text.partition("\n")[0]
+    head, found, rest = page.partition(title + "\n")
     if not found:
-        return f"{page.rstrip()}\n\n{lines.rstrip()}\n"
+        raise ValueError(f"the page has no section {title!r}")
     _, heading, after = rest.partition("\n## ")
-    return (head + lines + heading + after).rstrip() + "\n"
+    return (head + text + heading + after).rstrip() + "\n"
 
 
 def _linked(test: str) -> str:

@@ -28,7 +28,7 @@ from tests.corpus._check import Calls, Died, Refused, check_whole, loaded
 from tests.corpus._limits import took_too_long
 from tests.corpus._store import Store
 
-__all__ = ["PEERS", "title"]
+__all__ = ["PEERS", "pinned"]
 
 ENVIRONMENT = "optimizers"
 PEERS = ("onnxsim", "onnxslim", "onnxoptimizer", "onnxscript")
@@ -86,7 +86,7 @@ class Optimizer:
         self._process = None
 
 
-def title(peer: str) -> str:
+def pinned(peer: str) -> str:
     """Its name and pinned version."""
     return next(pin.replace("==", " ") for pin in ENVIRONMENTS[ENVIRONMENT] if pin.startswith(f"{peer}=="))
 
@@ -104,14 +104,14 @@ def main() -> None:
     for peer in arguments.peer or PEERS:
         optimizer = Optimizer(peer)
         for case in cases:
-            name = f"{title(peer)}/{case}"
+            name = f"{pinned(peer)}/{case}"
             if arguments.cases or name not in store:
                 store.add(name, check_whole(case, optimizer, lambda stage: None))
             if arguments.cases:
                 print(name, store[name])
         optimizer.close()
-        found = [r for r in store.results() if r["name"].startswith(f"{title(peer)}/")]
-        print(title(peer), dict(Counter(r["outcome"] for r in found)), flush=True)
+        found = [r for r in store.results() if r["name"].startswith(f"{pinned(peer)}/")]
+        print(pinned(peer), dict(Counter(r["outcome"] for r in found)), flush=True)
 
 
 if __name__ == "__main__":

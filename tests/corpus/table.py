@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,11 +10,12 @@ from importlib.metadata import version
 from typing import Any
 
 from graphopt.registry import resolve, targets
-from tests._cache import ROOT
 from tests.corpus._store import Store, code_state
 from tests.corpus._types import TASKS, ordered
 from tests.corpus._variations import VARIATIONS
-from tests.corpus.faults import read, section
+from tests.corpus.backend import DEFAULTS
+from tests.corpus.faults import PAGE, read, replaced, section
+from tests.corpus.peers import PEERS, pinned
 
 Result = dict[str, Any]
 
@@ -27,6 +29,15 @@ BACKEND = {
     "refused": "refused with a message, ours to fix",
     "crashed": "crashed, ours to fix",
     "differs": "silently different, ours to fix",
+}
+KEPT = ("equal", "runtime: differs", "random")
+DEFAULT_OUTCOMES = {
+    "equal": "equal",
+    "refused": "refused (raised)",
+    "stopped": "stopped by its own check",
+    "invalid": "made an invalid model",
+    "differs": "silently different",
+    "crashed": "crashed",
 }
 MODELS = {
     "lowered": "fully lowered: every attention and norm is one kernel, equal to PyTorch",
@@ -60,7 +71,7 @@ def _bucket(found: Result) -> str:
 
 def backend(store: Store) -> Iterator[str]:
     """The section about the backend suite."""
-    results = [(*r["name"].rpartition("/")[::2], r) for r in store.results()]
+    results = [(c, f, r) for c, f, r in _named(store) if f in VARIATIONS]
     cases = len({case for case, _, _ in results})
     yield "## The onnx package's backend suite\n"
     yield (
@@ -86,6 +97,47 @@ def backend(store: Store) -> Iterator[str]:
         yield f"- {len(names)} x {_cell(said)}; the first: {names[0]}"
     if grouped:
         yield ""
+
+
+def beside(ours: Store, theirs: Store) -> Iterator[str]:
+    """The section about optimizers at their defaults."""
+    rows = {f"graphopt {version('graphopt')}": [(c, r) for c, f, r in _named(ours) if f == DEFAULTS]}
+    for peer in map(pinned, PEERS):
+        rows[peer] = [(case, r) for name, case, r in _named(theirs, first=True) if name == peer]
+    yield "## Optimizers without options on the same cases\n"
+    yield (
+        "The cases as they are, at their own opset (at 13, where onnxruntime runs them only there), through "
+        "`graphopt optimize` with its numeric verification and closing check, and through others by their "
+        "documented call (`python -m tests.corpus.peers`). What each makes is checked by onnx, run by "
+        "onnxruntime as it runs models by default, and compared as above:\n"
+    )
+    yield "| | cases that onnxruntime runs | " + " | ".join(DEFAULT_OUTCOMES.values()) + " |"
+    yield "|---" * (len(DEFAULT_OUTCOMES) + 2) + "|"
+    said = []
+    for name, results in rows.items():
+        counts = Counter("equal" if r["outcome"] in KEPT else r["outcome"] for _, r in results)
+        numbers = [counts[key] for key in DEFAULT_OUTCOMES]
+        yield f"| {name} | {sum(numbers)} | " + " | ".join(map(str, numbers)) + " |"
+        failing = {key: [(c, r) for c, r in results if r["outcome"] == key] for key in DEFAULT_OUTCOMES}
+        said += [f"- {name}: {line}" for key, found in failing.items() for line in _reasons(key, found)]
+    yield ""
+    yield from said
+    yield ""
+
+
+def _reasons(outcome: str, found: Iterable[tuple[str, Result]]) -> Iterator[str]:
+    grouped: dict[str, list[str]] = {}
+    for case, result in found if outcome != "equal" else ():
+        grouped.setdefault(_PLACES.sub("…", result["reason"])[:120], []).append(case)
+    for said, names in sorted(grouped.items(), key=lambda item: -len(item[1])):
+        yield f"{len(names)} x {outcome}: {_cell(said)}; the first: {names[0]}"
+
+
+def _named(store: Store, *, first: bool = False) -> Iterator[tuple[str, str, Result]]:
+    """Each result with the two parts of its name; names of cases have no slash."""
+    for result in store.results():
+        one, _, other = result["name"].partition("/") if first else result["name"].rpartition("/")
+        yield one, other, result
 
 
 def models(store: Store) -> Iterator[str]:
@@ -145,6 +197,7 @@ def _cell(text: str) -> str:
 def write() -> None:
     """Write the page, and print its counts."""
     stores = [Store(name, any_code=True) for name in ("backend", "transformers")]
+    peers = Store("peers", any_code=True)
     old = sum(r["code"] != code_state() for store in stores for r in store.results())
     machine = resolve("target", "cpu", targets())().fingerprint()
     libraries = ("onnx", "onnx-ir", "onnxruntime", "onnxscript", "torch", "transformers")
@@ -161,12 +214,20 @@ def write() -> None:
     )
     if old:
         lines.append(f"{old} of the results below are of an earlier state of the code.\n")
-    lines += [*backend(stores[0]), *section(read()), *models(stores[1])]
-    (ROOT / "docs" / "coverage.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    lines += [*backend(stores[0]), *beside(stores[0], peers), *section(read()), *models(stores[1])]
+    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     for line in lines:
         if line.startswith(("#", "Fully")) or re.match(r"\|[^|]*\| \d", line):
             print(line.strip())
 
 
+def write_beside() -> None:
+    """Write only the section about optimizers at their defaults."""
+    lines = beside(Store("backend", any_code=True), Store("peers", any_code=True))
+    PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), lines), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    write()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--beside", action="store_true", help="only the section about other optimizers")
+    write_beside() if parser.parse_args().beside else write()
