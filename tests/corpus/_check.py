@@ -22,7 +22,7 @@ from tests.corpus._variations import VARIATIONS, Unsuited
 
 Result = dict[str, str]
 Calls = Sequence[dict[str, Any]]
-Optimize = Callable[[onnx.ModelProto, Path, Calls], list[list[Any]]]
+Optimize = Callable[[Path, Calls], list[list[Any]]]
 RTOL, ATOL = 1e-3, 1e-5
 OUTCOMES = {0: "crashed", 1: "stopped", 2: "refused", 5: "crashed"}
 
@@ -76,7 +76,7 @@ def check_whole(name: str, optimized: Optimize, stage: Callable[[str], None]) ->
 def compare(
     case: Case, model: onnx.ModelProto, calls: Calls, optimized: Optimize, stage: Callable[[str], None]
 ) -> Result:
-    """An `outcome` and its `reason`. `optimized` writes into a folder and gives the calls' results.
+    """An `outcome` and its `reason`. `optimized` reads a file, writes beside it and gives the calls' results.
 
     `stage` is told what is about to run.
 
@@ -95,10 +95,12 @@ def compare(
     by_itself = _difference([expected] * len(calls), before, case.rtol, case.atol)
     stage("optimizing")
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
         try:
-            after = optimized(model, Path(folder), calls)
+            after = optimized(path, calls)
         except (GraphoptError, NoResult) as error:
-            if said := _unloadable(Path(folder) / "model.onnx"):
+            if said := _unloadable(path):
                 return {"outcome": "runtime: cannot run", "reason": said}
             if isinstance(error, GraphoptError):
                 return {"outcome": OUTCOMES.get(error.exit_code, "crashed"), "reason": _said(error)}
@@ -118,24 +120,22 @@ def compare(
 _RECIPE: list[Recipe] = []
 
 
-def _optimized(model: onnx.ModelProto, folder: Path, calls: Calls) -> list[list[Any]]:
-    onnx.save(model, folder / "model.onnx")
+def _optimized(path: Path, calls: Calls) -> list[list[Any]]:
     target = resolve("target", "cpu", targets())()
     if not _RECIPE:
         recipe = load_recipe("lossless")
         _RECIPE.append(recipe.expanded(target.lowering(recipe)))
-    exported = export(Source("model.onnx", folder / "model.onnx", "onnx"))
+    exported = export(Source(path.name, path, "onnx"))
     context = Context(exported.model, target=target)
     run_recipe(exported.model, _RECIPE[0], context, RunOptions(verify="structure"))
-    target.compile(exported.model, folder / "after.onnx")
-    session = target.session(folder / "after.onnx", threads=1)
+    target.compile(exported.model, path.with_name("after.onnx"))
+    session = target.session(path.with_name("after.onnx"), threads=1)
     return [_run(session, feeds) for feeds in calls]
 
 
-def by_default(model: onnx.ModelProto, folder: Path, calls: Calls) -> list[list[Any]]:
+def by_default(path: Path, calls: Calls) -> list[list[Any]]:
     """What the package gives that `graphopt optimize` makes without options."""
-    onnx.save(model, folder / "model.onnx")
-    package = graphopt.optimize(folder / "model.onnx", folder / "package", cache=False)
+    package = graphopt.optimize(path, path.with_name("package"), cache=False)
     return loaded(package.path / package.manifest.graphs["model"].file, calls)
 
 

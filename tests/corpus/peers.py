@@ -19,8 +19,6 @@ from typing import IO, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import onnx
-
 from benchmarks.peers import ENVIRONMENTS, make, python
 from tests._cache import ROOT
 from tests.corpus._cases import data_cases, node_cases
@@ -41,18 +39,14 @@ class Optimizer:
         self._name = name
         self._process: subprocess.Popen[str] | None = None
 
-    def __call__(self, model: onnx.ModelProto, folder: Path, calls: Calls) -> list[list[Any]]:
-        """What its form of `model` gives; `Refused` where it raises, `Died` where it ends its process."""
-        onnx.save(model, folder / "model.onnx")
-        asked = {
-            "peer": self._name,
-            "model": str(folder / "model.onnx"),
-            "out": str(folder / "after.onnx"),
-        }
+    def __call__(self, path: Path, calls: Calls) -> list[list[Any]]:
+        """What its form of the model gives; `Refused` where it raises, `Died` where it ends its process."""
+        out = path.with_name("after.onnx")
+        asked = {"peer": self._name, "model": str(path), "out": str(out)}
         answer = self._ask(json.dumps(asked))
         if answer["error"]:
             raise Refused(answer["error"])
-        return loaded(folder / "after.onnx", calls)
+        return loaded(out, calls)
 
     def _ask(self, line: str) -> dict[str, str]:
         if self._process is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,10 +12,11 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from graphopt import BadInput, CheckFailed
 from graphopt.ir import to_proto
 from tests.corpus import _check
 from tests.corpus._cases import Case, read
-from tests.corpus._check import _session, check
+from tests.corpus._check import _session, by_default, check, check_whole
 from tests.corpus._examine import _said
 from tests.corpus._families import FAMILIES
 from tests.corpus._variations import CONDITION, VARIATIONS, Unsuited
@@ -64,6 +66,44 @@ def test_a_wrong_expectation_is_the_runtimes() -> None:
     case = read("test_abs")
     wrong = Case(case.name, case.model, case.feeds, [case.expected[0] + 1], case.rtol, case.atol)
     assert check(wrong, "as it is", lambda stage: None)["outcome"] == "runtime: differs"
+
+
+# An opset of its own, floats that must be between 0 and 1, a sequence.
+@pytest.mark.parametrize("name", ["test_operator_permute2", "test_dropout_default_ratio", "test_if_seq"])
+def test_a_backend_case_is_equal_at_the_defaults(name: str) -> None:
+    assert check_whole(name, by_default, lambda stage: None) == {"outcome": "equal", "reason": ""}
+
+
+def raising(error: Exception) -> _check.Optimize:
+    def optimized(path: Path, calls: _check.Calls) -> list[list[Any]]:
+        raise error
+
+    return optimized
+
+
+def saving(model: onnx.ModelProto) -> _check.Optimize:
+    def optimized(path: Path, calls: _check.Calls) -> list[list[Any]]:
+        onnx.save(model, path.with_name("after.onnx"))
+        return _check.loaded(path.with_name("after.onnx"), calls)
+
+    return optimized
+
+
+@pytest.mark.parametrize(
+    ("optimized", "outcome"),
+    [
+        (raising(_check.Refused("too old")), "refused"),
+        (raising(_check.Died("SIGSEGV")), "crashed"),
+        (raising(ValueError("a bug")), "crashed"),
+        (raising(CheckFailed("no")), "stopped"),
+        (raising(BadInput("no")), "refused"),
+        (saving(onnx.ModelProto()), "invalid"),
+        (saving(read("test_neg").model), "differs"),
+        (saving(read("test_abs").model), "equal"),
+    ],
+)
+def test_what_becomes_of_a_case_is_told(optimized: _check.Optimize, outcome: str) -> None:
+    assert check_whole("test_abs", optimized, lambda stage: None)["outcome"] == outcome
 
 
 def test_variations_hold_what_their_names_say() -> None:
