@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from graphopt.errors import BadInput
+from graphopt.ir import inside_repository, unreadable
+
+# What transformers' tokenizers read, by any class, and files of sentencepiece and tiktoken by other names.
 _TOKENIZER = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -15,17 +22,70 @@ _TOKENIZER = (
     "vocab.json",
     "merges.txt",
     "spiece.model",
+    "spm.model",
+    "spm_char.model",
+    "sentencepiece.model",
+    "sentencepiece.bpe.model",
     "source.spm",
     "target.spm",
+    "target_vocab.json",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "vocab.bpe",
+    "bpe.codes",
+    "dict.txt",
+    "prophetnet.tokenizer",
+    "byte_maps.json",
+    "emoji.json",
+    "entity_vocab.json",
+    "normalizer.json",
+    "word_pronunciation.json",
+    "word_shape.json",
+    "tekken.json",
+    "*.tiktoken",
     "chat_template.jinja",
     "chat_template.json",
+    "additional_chat_templates/*.jinja",
 )
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+_SENTENCES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+_PICKLED = (".bin", ".pt", ".pth", ".pkl")
 
 
 def copy_tokenizer(source: Path, staging: Path) -> None:
     """Copy whatever tokenizer files there are."""
     _copy(source, staging, _TOKENIZER)
+
+
+def copy_sentence_modules(source: Path, staging: Path) -> list[str]:
+    """Copy what makes one vector of a text's (sentence-transformers' pooling and the like); what was left.
+
+    The graph ends before it: whoever runs it does the rest.
+    """
+    _copy(source, staging, _SENTENCES)
+    pickled = []
+    for folder in _modules(staging / _SENTENCES[0]):
+        _copy(source, staging, (f"{folder}/*.json", f"{folder}/*.txt", f"{folder}/*.safetensors"))
+        pickled += [
+            f"{folder}/{path.name}"
+            for path in sorted((source / folder).glob("*"))
+            if path.suffix in _PICKLED and not any((source / folder).glob("*.safetensors"))
+        ]
+    return [f"not taken over, as it is pickled: {name}" for name in pickled]
+
+
+def _modules(listing: Path) -> Iterator[str]:
+    """The folders that a list of modules names, those below its own."""
+    try:
+        found = json.loads(listing.read_bytes())
+    except FileNotFoundError:
+        return
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{listing.name} is damaged: {error}") from error
+    for entry in found if isinstance(found, list) else ():
+        path = entry.get("path") if isinstance(entry, dict) else None
+        if isinstance(path, str) and path not in ("", "..") and Path(path).name == path:
+            yield path
 
 
 def copy_processor(source: Path, staging: Path) -> None:
@@ -43,7 +103,50 @@ def copy_generation(source: Path, staging: Path) -> None:
     _copy(source, staging, ("generation_config.json",))
 
 
+def beyond_the_table(staging: Path, config: Mapping[str, Any]) -> list[str]:
+    """A note if the packaged tokenizer has ids for which the model's embedding has no row."""
+    rows, ids = config.get("vocab_size"), _ids(staging)
+    if not isinstance(rows, int) or not ids or max(ids.values()) < rows:
+        return []
+    beyond = sorted((number, token) for token, number in ids.items() if number >= rows)
+    names = ", ".join(f"{token!r} ({number})" for number, token in beyond[:3])
+    more = f" and {len(beyond) - 3} more" if len(beyond) > 3 else ""
+    return [
+        f"the tokenizer has tokens for which the model has no row ({rows} rows): {names}{more}; "
+        "a text with one of them cannot be run"
+    ]
+
+
+def _ids(folder: Path) -> dict[str, int]:
+    """The ids of all tokens, where the tokenizer's own file says them."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        try:
+            vocabulary: dict[str, int] = Tokenizer.from_file(str(path)).get_vocab()
+        except Exception as error:  # the library raises no narrower one
+            raise BadInput(f"{path.name} is not a tokenizer: {error}") from error
+        return vocabulary
+    lines = folder / "vocab.txt"
+    text = lines.read_text(encoding="utf-8", errors="replace") if lines.is_file() else ""
+    return {token: number for number, token in enumerate(text.splitlines())} | _added(folder)
+
+
+def _added(folder: Path) -> dict[str, int]:
+    try:
+        found = json.loads((folder / "added_tokens.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {t: n for t, n in found.items() if isinstance(n, int)} if isinstance(found, dict) else {}
+
+
 def _copy(source: Path, staging: Path, names: tuple[str, ...]) -> None:
-    for name in names:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, staging / name)
+    """Copy files of these names, patterns among them. `BadInput` for a link out of the model's repository."""
+    for path in (path for name in names for path in sorted(source.glob(name)) if path.is_file()):
+        unfetched = unreadable(path)
+        if unfetched is not None:
+            raise unfetched
+        target = staging / path.relative_to(source)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(inside_repository(path, source), target)

@@ -14,7 +14,7 @@ from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
 from ._caches import on_meta
-from ._files import copy_tokenizer
+from ._files import beyond_the_table, copy_tokenizer
 from ._genai import context_length_of, write_genai_config
 from ._recurrence import any_length, keeps_one_more, restarts
 from ._state import State, cache_argument, filled_cache, read, states_of, with_states
@@ -97,9 +97,10 @@ class CausalLM(Family):
     ) -> list[str]:
         notes = write_genai_config(source_dir, config, staging, context)
         if (staging / "genai_config.json").is_file():
-            return notes + write_tokenizer(source_dir, staging, context_length_of(config))
-        copy_tokenizer(source_dir, staging)
-        return notes
+            notes += write_tokenizer(source_dir, staging, context_length_of(config))
+        else:
+            copy_tokenizer(source_dir, staging)
+        return notes + beyond_the_table(staging, config)
 
 
 class _CausalReference(Reference):

@@ -11,7 +11,7 @@ from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
-from ._files import copy_config, copy_tokenizer
+from ._files import beyond_the_table, copy_config, copy_sentence_modules, copy_tokenizer
 from ._reference import PlainReference
 from ._text_domain import EncoderDomain
 
@@ -69,7 +69,7 @@ class Encoder(Family):
     ) -> list[str]:
         copy_tokenizer(source_dir, staging)
         copy_config(source_dir, staging)
-        return []
+        return copy_sentence_modules(source_dir, staging) + beyond_the_table(staging, config)
 
 
 def _refuse_without_padding(model: Any) -> None:

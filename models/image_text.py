@@ -12,7 +12,7 @@ import numpy as np
 from graphopt.export import load_torch_model
 from graphopt.families import Case, ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
-from ._files import copy_config, copy_processor, copy_tokenizer
+from ._files import beyond_the_table, copy_config, copy_processor, copy_tokenizer
 from ._image_domain import BATCH, draw_images, everywhere, sample_images
 from ._reference import PlainReference
 from ._text_domain import EDGE, TokenDomain, mask_of
@@ -66,7 +66,7 @@ class ImageText(Family):
         copy_tokenizer(source_dir, staging)
         copy_processor(source_dir, staging)
         copy_config(source_dir, staging)
-        return []
+        return beyond_the_table(staging, config)
 
 
 def _traceable(model: Any) -> Any:

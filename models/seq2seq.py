@@ -21,7 +21,7 @@ from graphopt.families import (
     TensorSpec,
 )
 
-from ._files import copy_config, copy_generation, copy_processor, copy_tokenizer
+from ._files import beyond_the_table, copy_config, copy_generation, copy_processor, copy_tokenizer
 from ._reference import PlainReference
 from ._seq2seq_domain import DECODER_TOKENS, MASK, TOKENS, WholeDomain
 from ._seq2seq_parts import BATCH, CLASSES, SEQUENCE, SOURCE_MASK, Decoder, Encoder, sample
@@ -102,7 +102,7 @@ class Seq2Seq(Family):
         copy_processor(source_dir, staging)
         copy_config(source_dir, staging)
         copy_generation(source_dir, staging)
-        return []
+        return beyond_the_table(staging, config)
 
 
 def _cuts(length: int) -> list[int]:
