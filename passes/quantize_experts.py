@@ -17,6 +17,7 @@ from ._nbits import NotFinite, quantized_tiles
 from ._nodes import MICROSOFT, Nodes, static_dim
 
 _SMALLEST_BLOCK = 16
+_ROUTER_WEIGHTS = 14
 
 
 class QuantizeExperts(Pass):
@@ -25,9 +26,10 @@ class QuantizeExperts(Pass):
     Before: MoE(x, logits, W1, b1, W2, b2); W1 [experts, 2 * inner, hidden], W2 [experts, hidden, inner]
     After:  QMoE(x, logits, packed W1, its scales, b1, packed W2, its scales, b2)
     Blocks run along the reduced axis and are made smaller until both sizes are whole numbers of them. Which
-    experts a token goes to is decided outside and not touched.
+    experts a token goes to is decided outside and not touched; where weights do not sum to one
+    (normalize_routing_weights = 0), QMoE is given them: its kernel for the CPU normalizes its own.
     Refuses: weights that are not constant, without data or not finite; sizes that 16 does not divide; names
-    that `exclude` matches.
+    that `exclude` matches; a third product, or the sparse mixer, which QMoE does not have.
     """
 
     name: ClassVar[str] = "quantize-experts"
@@ -66,6 +68,10 @@ class QuantizeExperts(Pass):
             yield NearMiss(node.name or "MoE", reason)
 
     def _unfit(self, node: ir.Node) -> str | None:
+        if any(value is not None for value in node.inputs[6:]):
+            return "QMoE has no third product"
+        if node.attributes.get_int("use_sparse_mixer", 0):
+            return "QMoE has no sparse mixer"
         for value in (node.inputs[2], node.inputs[4]):
             tensor = value.const_value if value is not None and not value.is_graph_input() else None
             if value is None or tensor is None or tensor.dtype != ir.DataType.FLOAT:
@@ -90,15 +96,19 @@ class QuantizeExperts(Pass):
         assert block is not None
         make = Nodes(node.name or "experts")
         x, logits, first, b1, second, b2 = (*node.inputs, None)[:6]
+        inputs = [
+            *(x, logits),
+            *self._packed(first, block, make, context),
+            b1,
+            *self._packed(second, block, make, context),
+            b2,
+        ]
+        if not node.attributes.get_int("normalize_routing_weights", 0):
+            shares = make.op("Softmax", [logits], "shares", like=logits, axis=-1)
+            inputs += [*[None] * (_ROUTER_WEIGHTS - len(inputs)), shares]
         y = make.op(
             "QMoE",
-            [
-                *(x, logits),
-                *self._packed(first, block, make, context),
-                b1,
-                *self._packed(second, block, make, context),
-                b2,
-            ],
+            inputs,
             "nbits",
             like=node.outputs[0],
             domain=MICROSOFT,

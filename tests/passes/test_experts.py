@@ -23,8 +23,10 @@ g (float[T,64] x, float[T,3] logits) => (float[T,64] y)
 """
 
 
-def experts(weights: dict[str, Array] | None = None, activation: str = ACTIVATION) -> ir.Model:
-    model = parse(GRAPH % activation)
+def experts(
+    weights: dict[str, Array] | None = None, activation: str = ACTIVATION, text: str = GRAPH
+) -> ir.Model:
+    model = parse(text % activation)
     made = weights or {
         "w1": normal(EXPERTS, 2 * INNER, HIDDEN) / 8,
         "w2": normal(EXPERTS, HIDDEN, INNER, seed=1) / 4,
@@ -74,6 +76,34 @@ def test_packed_experts_are_what_their_floats_are(bits: int, largest: float) -> 
     assert [node.op_type for node in model.graph] == ["QMoE"]
     expected = run(experts(as_floats(model, bits)))
     assert np.abs(run(model) - expected).max() <= largest * expected.std()
+
+
+@pytest.mark.parametrize("rest", ["", "normalize_routing_weights = 0, "])
+def test_weights_that_do_not_sum_to_one_stay_so(rest: str) -> None:
+    """Not to normalize is what an MoE does by itself."""
+    text = GRAPH.replace("normalize_routing_weights = 1, ", rest)
+    model = experts(text=text)
+
+    quantized(model, bits=4, block_size=32, accuracy_level=0)
+
+    expected = run(experts(as_floats(model, 4), text=text))
+    assert np.abs(run(model) - expected).max() <= 1e-5 * expected.std()
+    assert np.abs(run(experts(as_floats(model, 4))) - expected).max() > 0.1 * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ("normalize_routing_weights = 1, use_sparse_mixer = 1", "QMoE has no sparse mixer"),
+        ("(x, logits, w1, , w2, , w2)", "QMoE has no third product"),
+    ],
+)
+def test_what_the_quantized_kernel_lacks_is_left(changed: str, reason: str) -> None:
+    old = "(x, logits, w1, , w2)" if changed.startswith("(") else "normalize_routing_weights = 1"
+    record = quantized(experts(text=GRAPH.replace(old, changed)))
+
+    assert [miss.reason for miss in record.near_misses] == [reason]
+    assert record.applied == 0
 
 
 def test_8_bits_are_closer_than_4() -> None:
