@@ -27,7 +27,7 @@ from graphopt._arrays import read_arrays
 from graphopt._settings import is_count
 from graphopt._text_cases import on_text
 from graphopt._texts import Text, Tokenizer, built_in_text
-from graphopt.errors import BadInput
+from graphopt.errors import BadInput, GraphoptError
 from graphopt.evaluate import LanguageComparison
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, Case, InputDomain, Interface, TensorSpec, meeting
@@ -47,6 +47,7 @@ MASK = "attention_mask"
 CHARACTERS = 20_000
 LARGEST = 1 << 30
 """Elements of an input that nobody gave."""
+_REFERENCE_BYTES = 1 << 26
 PATIENCE = 60.0
 """Seconds after which no other values are tried on a source that refuses some."""
 Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
@@ -285,7 +286,39 @@ def _with_the_graph(
                     found = compared(cases=bindings.cases(interface, draw))
                     if found.verdict != "inconclusive":
                         return found
+        with contextlib.suppress(GraphoptError):
+            found = closing_check(
+                _by_onnx(source),
+                package,
+                cases=cases,
+                budget=budget,
+                distribution=False,
+                against="the graph as it was, in onnx's reference implementation",
+            )
+            if found.verdict == "passed":
+                return found
         raise
+
+
+def _by_onnx(source: Source) -> Model:
+    """The graph as it is, where onnxruntime refuses what the standard allows. `BadInput` if it is large."""
+    from onnx.reference import ReferenceEvaluator
+
+    if source.path.stat().st_size > _REFERENCE_BYTES:
+        raise BadInput(f"{source.path} is too large for onnx's reference implementation")
+    try:
+        evaluator = ReferenceEvaluator(str(source.path))
+    except Exception as error:
+        raise BadInput(f"onnx's reference implementation cannot load {source.path}: {error}") from error
+
+    def model(feeds: Arrays) -> dict[str, np.ndarray]:
+        try:
+            results = evaluator.run(None, dict(feeds))
+        except Exception as error:
+            raise BadInput(f"onnx's reference implementation cannot run {source.path}: {error}") from error
+        return dict(zip(evaluator.output_names, map(np.asarray, results), strict=True))
+
+    return model
 
 
 def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[ClosingComparison]:

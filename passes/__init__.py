@@ -8,6 +8,7 @@ from graphopt.registry import Pack
 
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
+from .expand_masks import ExpandMasks
 from .fold_constants import FoldConstants
 from .fuse_experts import FuseExperts
 from .last_token_head import LastTokenHead
@@ -42,6 +43,7 @@ PACK = Pack(
     passes=(
         CommonSubexpressions,
         DeadCode,
+        ExpandMasks,
         FoldConstants,
         FuseExperts,
         LastTokenHead,
