@@ -1,8 +1,9 @@
-"""Arrays by name, from .npz files."""
+"""Arrays by name: from .npz files, and out of what onnxruntime gives."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 
-__all__ = ["read_arrays"]
+__all__ = ["parts_of", "read_arrays"]
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
@@ -29,5 +30,21 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     except ValueError as error:  # numpy advises to unpickle what it does not know
         raise BadInput(
             f"{path} is not an .npz file, or holds pickled objects",
-            hint="Save it with numpy.savez(path, name=array), arrays of numbers only.",
+            hint="Save it with numpy.savez(path, name=array), arrays of numbers or of text (dtype str).",
         ) from error
+
+
+def parts_of(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays that an output is made of: itself; keys and values of a map; how many a sequence or an
+    optional has, and each of these."""
+    if isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, dict):
+        yield f"{name}.keys", np.asarray(list(value))
+        yield f"{name}.values", np.asarray(list(value.values()))
+    else:
+        held = value if isinstance(value, list) else [] if value is None else [value]
+        yield f"{name}.length", np.asarray(len(held))
+        for index, part in enumerate(held):
+            whole = part is None or isinstance(part, list | dict)
+            yield from parts_of(f"{name}[{index}]", part if whole else np.asarray(part))

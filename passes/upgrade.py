@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import infer_types, is_random
+from graphopt.ir import infer_types
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
 from ._convert import CannotConvert, convert
@@ -44,14 +44,12 @@ class Upgrade(Pass):
             yield NearMiss("graph", reason)
             context.note(f"The graph stays at opset {context.opset}: {reason}.")
             return
-        draws = any(is_random(node, context.model) for node in graph)
-        unproven = "it draws random numbers" if draws else ""
         reasons: list[str] = []
         refused = self.options.opset + 1
         top = self.options.opset
         while context.opset < top and (made := _highest(context, top, reasons)) is not None:
             opset = made.opset_imports[""]
-            outcome = yield _transplant(graph, made, unproven)
+            outcome = yield _transplant(graph, made)
             if outcome is Outcome.REFUSED:
                 return
             if outcome is Outcome.ROLLED_BACK:
@@ -93,7 +91,7 @@ def _lacking(context: Context, made: ir.Model) -> str | None:
     return f"{context.target.name!r} cannot run {first}" if first is not None else None
 
 
-def _transplant(graph: ir.Graph, made: ir.Model, unproven: str) -> Edit:
+def _transplant(graph: ir.Graph, made: ir.Model) -> Edit:
     """One edit that puts the nodes of `made` in the place of those of `graph`, on its inputs and weights."""
     new, opset = made.graph, made.opset_imports[""]
     nodes = list(new)
@@ -116,6 +114,5 @@ def _transplant(graph: ir.Graph, made: ir.Model, unproven: str) -> Edit:
         initializers=fresh,
         replace={old: outputs[old.name] for old in graph.outputs if old.producer() is not None},
         opset=opset,
-        unproven=unproven,
         tentative=True,
     )

@@ -95,13 +95,18 @@ def _prompt(given: str | None) -> str:
 def _run_on_arrays(package: Package, inputs: Path, outputs: Path, threads: int | None) -> None:
     import numpy as np
 
-    from graphopt._arrays import read_arrays
+    from graphopt._arrays import parts_of, read_arrays
     from graphopt.report import plural
 
     if not outputs.absolute().parent.is_dir():
         raise BadInput(f"the folder of {outputs} does not exist")
-    results = package.run(read_arrays(inputs), threads=threads)
-    np.savez(outputs, **results)
+    found = package.run(read_arrays(inputs), threads=threads)
+    results = {name: array for output in found.items() for name, array in parts_of(*output)}
+    np.savez(
+        outputs,
+        allow_pickle=False,
+        **{n: a.astype(str) if a.dtype == object else a for n, a in results.items()},
+    )
     for name, array in results.items():
         click.echo(f"{printable(name)}  {array.dtype}{list(array.shape)}")
     click.echo(f"{plural(len(results), 'output')} written to {outputs}", err=True)

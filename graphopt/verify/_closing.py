@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from graphopt._arrays import parts_of
 from graphopt.errors import CheckFailed, Inconclusive
 from graphopt.verify._measures import changed_tokens, cosines, divergences, scaled_difference
 
@@ -166,25 +167,14 @@ def _selected(expected: Arrays, got: Arrays, masks: Arrays) -> tuple[Selected, S
         mask = masks.get(name)
         if mask is not None and not mask.any():
             continue
-        others = dict(_tensors(name, got.get(name, np.empty(0))))
-        for part, value in _tensors(name, whole):
+        others = dict(parts_of(name, got.get(name, np.empty(0))))
+        for part, value in parts_of(name, whole):
             pair = value, others.get(part, np.empty(0))
             if value.size == 0 and pair[0].shape == pair[1].shape:
                 continue
             for side, array in zip(kept, pair, strict=True):
                 side[part] = array if mask is None or array.shape != value.shape else _cut(array, mask)
     return kept
-
-
-def _tensors(name: str, value: object) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors an output is made of: itself, or the parts of a sequence and how many there are."""
-    if isinstance(value, np.ndarray):
-        yield name, value
-        return
-    parts = value if isinstance(value, list) else [] if value is None else [value]
-    yield f"{name}.length", np.asarray(len(parts))
-    for index, part in enumerate(parts):
-        yield from _tensors(f"{name}[{index}]", np.asarray(part))
 
 
 def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.verify._text import made_up_text
 from graphopt.verify._window import Dim, Leaf
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _PRIMES = (7, 5, 3, 11, 13)
 _LONG, _LONGEST, _AXES = 37, 4096, 6
 _ELEMENTS = 1 << 26
 _LARGE, _HUGE, _SMALL = 1e4, 1e10, 1e-3
+_COMPLEX = (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
 _FLAGS, _WIDE = 2, 1 << 40
 VARIANTS = ("normal", "zeros", "small", "large", "not finite")
 """Kinds of free values: normally distributed, all zero, all small, a few large, a few NaN or infinite."""
@@ -241,6 +243,10 @@ def _free(
     shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Generator, below: int
 ) -> np.ndarray:
     kind = leaf.dtype.numpy()
+    if leaf.dtype == ir.DataType.STRING:
+        return made_up_text(shape, leaf.words, rng, numerals=variant == "zeros")
+    if leaf.dtype in _COMPLEX:
+        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(kind)
     if not leaf.dtype.is_floating_point():
         low, high = (-below if below == _WIDE else 0), below
         if leaf.dtype != ir.DataType.BOOL:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx
 
+from graphopt._arrays import parts_of
 from graphopt.ir import Expr, payload, tiles
 from graphopt.verify._reproducer import save_reproducer
 from graphopt.verify._tolerance import compare, tolerance_of
@@ -28,6 +29,7 @@ __all__ = ["Comparison", "Progress", "Reply", "Run"]
 Arrays = Mapping[str, np.ndarray]
 
 _WORTH_KEEPING = 1 << 20
+_NOTHING = np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,10 @@ class _Side:
         self.inputs = {i.name for i in self.session.get_inputs()}
         return self
 
-    def __call__(self, feeds: Arrays) -> list[np.ndarray]:
+    def __call__(self, feeds: Arrays) -> list[dict[str, np.ndarray]]:
+        """The arrays of each output, by where in it they are."""
         known = {name: array for name, array in (*feeds.items(), *self.fed.items()) if name in self.inputs}
-        return [np.asarray(y) for y in self.session.run(None, known)]
+        return [dict(parts_of("", y)) for y in self.session.run(None, known)]
 
 
 def _read(expr: Expr, held: dict[Any, np.ndarray]) -> np.ndarray:
@@ -185,8 +188,13 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
         except Exception as error:
             found = Reply("differs", f"{run.name}: the new form fails: {_line(error)}")
             return _saved(asked, before, after, run.feeds, found)
-        for index, pair in enumerate(zip(expected, got, strict=True)):
-            a, b = _specified(*pair, run, run.valid[index], asked.contract)
+        pairs = [
+            (array, other.get(part, _NOTHING), valid)
+            for one, other, valid in zip(expected, got, run.valid, strict=True)
+            for part, array in one.items()
+        ]
+        for array, other, valid in pairs:
+            a, b = _specified(array, other, run, valid, asked.contract)
             terms = asked.longest * run.steps
             verdict = compare(a, b, tolerance_of(asked.contract, a.dtype, terms))
             if not verdict:

@@ -14,6 +14,9 @@ __all__ = ["clear_reproducers", "discard_reproducer", "place_of", "save_reproduc
 
 _FILES = ("before.onnx", "after.onnx", "inputs.npz", "reproduce.py")
 
+_PLAIN = {"V": np.float32, "O": np.str_}
+"""What stands in a file for arrays that would be pickled: numpy has no such floats, and text is objects."""
+
 _SCRIPT = '''\
 """{reason}"""
 import os
@@ -50,7 +53,7 @@ def save_reproducer(
             node.input[:] = [renamed.get(value, value) for value in node.input]
         arrays |= {renamed[key]: array for key, array in fed.items()}
         onnx.save(model, folder / f"{name}.onnx")
-    plain = {k: a.astype(np.float32) if a.dtype.kind == "V" else a for k, a in arrays.items()}
+    plain = {k: a.astype(_PLAIN.get(a.dtype.kind, a.dtype)) for k, a in arrays.items()}
     np.savez(folder / "inputs.npz", allow_pickle=False, **plain)
     text = textwrap.shorten(reason.replace('"', "'").replace("\\", "/"), 300)
     (folder / "reproduce.py").write_text(_SCRIPT.format(reason=text), encoding="utf-8")

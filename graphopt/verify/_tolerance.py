@@ -99,6 +99,12 @@ def compare(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance) -> 
 
 
 def _bit_equal(expected: NDArray[Any], got: NDArray[Any]) -> Verdict:
+    if expected.dtype.kind in "OU":  # text
+        changed = int(np.count_nonzero(expected != got))
+        return Verdict(not changed, float(changed), 0.0, f"{changed} texts are others" if changed else "")
+    if expected.dtype.kind == "c":
+        half = expected.real.dtype
+        return _bit_equal(expected.reshape(-1).view(half), got.reshape(-1).view(half))
     bits = f"u{expected.dtype.itemsize}"
     same = np.ascontiguousarray(expected).view(bits) == np.ascontiguousarray(got).view(bits)
     if expected.dtype.kind in "fV":

@@ -24,6 +24,7 @@ from graphopt.ir import (
     to_proto,
     used_values,
 )
+from graphopt.verify._text import words_of
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Edit
@@ -46,6 +47,7 @@ class Leaf:
 
     `dims` are sizes and names of what varies; None where the rank is unknown. Integers are `below` a bound
     if there is one, because they choose among as many rows. Floats stay `within` magnitudes if there are any.
+    Text is drawn from the `words` that the window holds, too.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Leaf:
     dims: tuple[Dim, ...] | None
     below: int | None = None
     within: Within | None = None
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,8 @@ def cut_out(
         _piece(model, cone, outputs, names, opsets | ({"": edit.opset} if side and edit.opset else {}))
         for side, (cone, outputs) in enumerate(((before, old), (after, new)))
     ]
-    described = tuple(_leaf(value, name, edit, within) for value, name in names.items())
+    words = words_of((*before.nodes, *after.nodes), (*before.weights, *after.weights))
+    described = tuple(_leaf(value, name, edit, within, words) for value, name in names.items())
     outputs = tuple(_dims(a) or _dims(b) for a, b in edit.replace.items())
     sizes = _sizes((*leaves, *before.weights, *after.weights))
     known = _Known(reads_since)
@@ -433,7 +437,13 @@ def _turning(node: ir.Node, weight: ir.Value) -> None:
     node.attributes["transB"] = ir.AttrInt64("transB", 1)
 
 
-def _leaf(value: ir.Value, name: str, edit: Edit, within: Mapping[ir.Value, np.ndarray]) -> Leaf:
+def _leaf(
+    value: ir.Value,
+    name: str,
+    edit: Edit,
+    within: Mapping[ir.Value, np.ndarray],
+    words: tuple[str, ...],
+) -> Leaf:
     if value.dtype is None:
         raise ValueError(f"the type of {value.name!r} is unknown")
     # Floats are free, wherever they come from: caches of two layers are the same to a kernel.
@@ -441,7 +451,8 @@ def _leaf(value: ir.Value, name: str, edit: Edit, within: Mapping[ir.Value, np.n
     free = value.dtype.is_floating_point() and not _adapts_floats(edit)
     source = value.name if is_source and not free else None
     limit = Within.of(within[value]) if value in within else None
-    return Leaf(name, source, value.dtype, _dims(value), within=limit)
+    told = words if value.dtype == ir.DataType.STRING else ()
+    return Leaf(name, source, value.dtype, _dims(value), within=limit, words=told)
 
 
 def _adapts_floats(edit: Edit) -> bool:
