@@ -46,7 +46,7 @@ Model = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 class TensorSpec:
     """One input or output. A dim is a size, the name of what varies, or None; `dtype` is numpy's.
 
-    What is no tensor has no dims, and a dtype such as "sequence".
+    What is no tensor has no dims, and a dtype such as "sequence"; an output whose rank is unknown has none.
     """
 
     name: str
@@ -86,10 +86,15 @@ class Interface:
 def _spec(value: ir.Value) -> TensorSpec:
     import onnx_ir as ir
 
+    from graphopt.ir import holds_map
+
     if isinstance(value.type, ir.SequenceType | ir.OptionalType) and value.name is not None:
-        return TensorSpec(value.name, type(value.type).__name__.removesuffix("Type").lower(), ())
-    if value.name is None or value.dtype is None or value.shape is None:
-        raise BadInput(f"graph input or output {value.name!r} is not a tensor of known type and rank")
+        kind = "map" if holds_map(value.type) else type(value.type).__name__.removesuffix("Type").lower()
+        return TensorSpec(value.name, kind, ())
+    if value.name is None or value.dtype is None:
+        raise BadInput(f"graph input or output {value.name!r} is of no known type")
+    if value.shape is None:
+        return TensorSpec(value.name, str(value.dtype.numpy()), ())
     dims = tuple(d.value if isinstance(d, ir.SymbolicDim) else int(d) for d in value.shape)
     return TensorSpec(value.name, str(value.dtype.numpy()), dims)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import onnx_ir as ir
 from onnx.version_converter import convert_version
 
-from graphopt.ir import checker_problems, const_of, restore_weights, to_proto
+from graphopt.ir import checker_problems, const_of, from_proto, restore_weights, to_proto
 
 __all__ = ["CannotConvert", "convert"]
 
@@ -41,13 +41,13 @@ def convert(model: ir.Model, opset: int) -> ir.Model:
 
 
 def _copied(model: ir.Model) -> ir.Model:
-    made = ir.from_proto(to_proto(model, weights="none"))
+    made = from_proto(to_proto(model, weights="none"))
     restore_weights(made, model)
     return made
 
 
 def _converted(model: ir.Model, opset: int) -> ir.Model:
-    made = ir.from_proto(convert_version(to_proto(model, weights="none"), opset))
+    made = from_proto(convert_version(to_proto(model, weights="none"), opset))
     restore_weights(made, model)
     return made
 

@@ -8,6 +8,8 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from graphopt.ir import holds_map
+
 __all__ = ["loads", "runs", "type_text"]
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -15,8 +17,8 @@ _ELEMENTS = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}
 
 
 def type_text(value: ir.Value | None) -> str | None:
-    """The type of `value` as onnxruntime writes it, "seq(tensor(float))"; None where it is unknown."""
-    if value is None or value.type is None:
+    """The type of `value` as onnxruntime writes it, "seq(tensor(float))"; None if unknown or a map."""
+    if value is None or value.type is None or holds_map(value.type):
         return None
     return _text(value.type)
 
@@ -37,7 +39,7 @@ def loads(node: ir.Node, version: int) -> bool:
     """
     inputs = [value for value in node.inputs if value is not None]
     holds_graph = any(a.type in _GRAPHS for a in node.attributes.values())
-    if holds_graph or any(value.type is None for value in inputs):
+    if holds_graph or any(type_text(value) is None for value in inputs):
         return _has_body(node, version)
     proto = ir.to_proto(node)
     proto.name = ""

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.cache._expressions import decoded_expr, encoded_expr
-from graphopt.ir import InMemory, LazyTensor, lazy, payload, to_proto
+from graphopt.ir import InMemory, LazyTensor, from_proto, lazy, payload, to_proto
 
 __all__ = ["ARRAYS", "GRAPH", "ModelWriter", "read_model"]
 
@@ -97,7 +97,7 @@ def read_model(folder: Path, graph: bytes, form: Mapping[str, Any], place: Calla
     for is_lazy, encoded in form["tensors"]:
         expr = decoded_expr(encoded, file, folder / ARRAYS)
         tensors.append(_held(expr) if isinstance(expr, InMemory) and not is_lazy else LazyTensor(expr))
-    model: ir.Model = ir.from_proto(onnx.ModelProto.FromString(graph))
+    model: ir.Model = from_proto(onnx.ModelProto.FromString(graph))
     graphs = list(_graphs(model))
     for index, name, number, typed, shaped in form["weights"]:
         value = graphs[index].initializers[name]

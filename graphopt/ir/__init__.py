@@ -21,7 +21,8 @@ from graphopt.ir._lazy import (
     read_since,
 )
 from graphopt.ir._load import inside_repository, load_model
-from graphopt.ir._proto import checker_problems, restore_weights, to_proto
+from graphopt.ir._maps import holds_map
+from graphopt.ir._proto import checker_problems, from_proto, restore_weights, to_proto
 from graphopt.ir._random import is_random
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
@@ -50,8 +51,10 @@ __all__ = [
     "digest",
     "evaluate",
     "extract",
+    "from_proto",
     "graph_hash",
     "has_data",
+    "holds_map",
     "infer_types",
     "inside_repository",
     "is_output",

@@ -11,7 +11,8 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 
 from graphopt.errors import BadInput
-from graphopt.ir._proto import checker_problem, graph_protos, without_weights
+from graphopt.ir._proto import checker_problem, without_weights
+from graphopt.ir._walk import graph_protos
 
 __all__ = ["DAMAGED", "admit", "text_problem"]
 
@@ -34,6 +35,13 @@ def admit(path: Path, proto: onnx.ModelProto) -> None:
         problem = next(_tensor_problems(tensor), None)
         if problem is not None:
             raise BadInput(f"{path}: weight {tensor.name!r} {problem}", hint=DAMAGED)
+    for value in proto.graph.input:
+        which = value.type.WhichOneof("value")
+        if which is None or (which == "tensor_type" and not value.type.tensor_type.HasField("shape")):
+            raise BadInput(
+                f"{path}: input {value.name!r} is declared without a {'shape' if which else 'type'}",
+                hint="Export the model with the shapes of its inputs; a size that varies may be a name.",
+            )
     problem = next(_reference_problems(proto), None) or next(_function_problems(proto), None)
     problem = problem or checker_problem(without_weights(proto))
     if problem is not None:
@@ -71,8 +79,6 @@ def _graph_problems(graph: onnx.GraphProto) -> Iterator[str]:
     twice = _repeated(node.name for node in graph.node if node.name)
     if twice is not None:
         yield f"two nodes of a graph are called {twice!r}"
-    for sparse in graph.sparse_initializer:
-        yield f"sparse weights ({sparse.values.name!r}), which graphopt does not read"
     for node in graph.node:
         twice = _repeated(attribute.name for attribute in node.attribute)
         if twice is not None:

@@ -13,32 +13,29 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from graphopt.errors import BadInput
 from graphopt.ir._admission import DAMAGED, admit, text_problem
 from graphopt.ir._lazy import FileRange
-from graphopt.ir._proto import all_graphs, graph_protos, to_proto
+from graphopt.ir._mend import declare_outputs, spell_out
+from graphopt.ir._proto import all_graphs, from_proto, to_proto
 from graphopt.ir._tensor import LazyTensor
 
 __all__ = ["inside_repository", "load_model"]
 
-_OWN_INITIALIZERS = 4
-_UNUSED_OPSET = 13
 _LARGE = 1 << 16
-_DEFAULT = ("", "ai.onnx")
 
 
 def load_model(path: str | Path) -> ir.Model:
     """The model in the ONNX file at `path`, its external data bound lazily.
 
     Raises `BadInput`: no such file; not an ONNX protobuf; an unknown opset; a graph that onnx's own checker
-    refuses; sparse weights; inline data of the wrong size; external data that is missing, too short, or
+    refuses; inline data of the wrong size; external data that is missing, too short, or
     outside the model's folder. Links within the folder or its Hub cache repository are followed.
     """
     path = Path(path)
     proto = _proto(path)
     try:
-        _modernize(proto)
+        spell_out(path, proto)
         admit(path, proto)
-        _forget_negative_sizes(proto)
-        _forget_layouts(proto)
-        model = ir.from_proto(proto)
+        declare_outputs(path, proto)
+        model = from_proto(proto)
         for owner, name, tensor in _tensors(model):
             if isinstance(tensor, ir.ExternalTensor):
                 bound = _bind(tensor, path)
@@ -73,43 +70,6 @@ def _proto(path: Path) -> onnx.ModelProto:
     if not proto.graph.output:
         raise BadInput(f"{path} is not an ONNX model: it has no outputs", hint=DAMAGED)
     return proto
-
-
-def _modernize(proto: onnx.ModelProto) -> None:
-    """Spell out what older files leave to be understood.
-
-    Before IR version 4, initializers are listed among the inputs and are constants all the same. A file
-    whose operators are all of other domains need not import the default one, which passes will use.
-    """
-    if 0 < proto.ir_version < _OWN_INITIALIZERS:
-        proto.ir_version = _OWN_INITIALIZERS
-        weights = {tensor.name for tensor in proto.graph.initializer}
-        kept = [value for value in proto.graph.input if value.name not in weights]
-        del proto.graph.input[:]
-        proto.graph.input.extend(kept)
-    domains = {o.domain for o in proto.opset_import}
-    nodes = [node for graph in graph_protos(proto.graph) for node in graph.node]
-    if domains.isdisjoint(_DEFAULT) and nodes and not any(node.domain in _DEFAULT for node in nodes):
-        proto.opset_import.append(onnx.helper.make_opsetid("", _UNUSED_OPSET))
-
-
-def _forget_negative_sizes(proto: onnx.ModelProto) -> None:
-    """Some exporters write -1 where a size varies; to onnxruntime, too, that is one nobody knows."""
-    for graph in graph_protos(proto.graph):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            for dim in value.type.tensor_type.shape.dim:
-                if dim.dim_value < 0:
-                    dim.ClearField("dim_value")
-
-
-def _forget_layouts(proto: onnx.ModelProto) -> None:
-    """Weights that onnxruntime stored a second time, as its kernels want them, are no part of the model."""
-    for graph in graph_protos(proto.graph):
-        for tensor in graph.initializer:
-            kept = [e for e in tensor.external_data if not e.key.startswith("prepacked_")]
-            if len(kept) < len(tensor.external_data):
-                del tensor.external_data[:]
-                tensor.external_data.extend(kept)
 
 
 def _tensors(model: ir.Model) -> Iterator[tuple[ir.Value | ir.Node, str, ir.TensorProtocol]]:

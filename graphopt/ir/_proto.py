@@ -10,14 +10,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from graphopt.ir._maps import maps_back, maps_out
 from graphopt.ir._tensor import has_data
+from graphopt.ir._walk import graph_protos
 
 __all__ = [
     "ABSENT",
     "all_graphs",
     "checker_problem",
     "checker_problems",
-    "graph_protos",
+    "from_proto",
     "restore_weights",
     "swapped_weights",
     "to_proto",
@@ -56,6 +58,12 @@ def swapped_weights(model: ir.Model) -> Iterator[dict[ir.Value, ir.TensorProtoco
             tensor.name = name
 
 
+def from_proto(proto: onnx.ModelProto) -> ir.Model:
+    """`onnx_ir.from_proto`, for models with maps too; `proto` is changed."""
+    model: ir.Model = ir.from_proto(maps_out(proto))
+    return model
+
+
 def to_proto(
     model: ir.Model, *, weights: Literal["inline", "none"] = "inline", limit: int | None = None
 ) -> onnx.ModelProto:
@@ -79,7 +87,7 @@ def to_proto(
                 )
             elif isinstance(tensor, ir.ExternalTensor):
                 value.const_value = ir.Tensor(np.asarray(tensor.numpy()), dtype=tensor.dtype, name=value.name)
-        return ir.to_proto(model)
+        return maps_back(ir.to_proto(model))
 
 
 def restore_weights(made: ir.Model, source: ir.Model) -> None:
@@ -106,9 +114,18 @@ def checker_problems(model: ir.Model) -> list[str]:
 
 
 def checker_problem(proto: onnx.ModelProto) -> str | None:
-    """What onnx.checker says of a model, on one line; None where it is content."""
+    """What onnx.checker says of a model, on one line; None where it is content.
+
+    That an output has no declared type or shape is no fault: onnxruntime infers them.
+    """
+    declared = onnx.ModelProto()
+    declared.CopyFrom(proto)
+    for value in declared.graph.output:
+        if value.type.WhichOneof("value") in (None, "tensor_type"):
+            value.type.tensor_type.elem_type = value.type.tensor_type.elem_type or onnx.TensorProto.FLOAT
+            value.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(declared)
     except (onnx.checker.ValidationError, ValueError) as error:
         return f"onnx.checker: {' '.join(str(error).split())}"
     return None
@@ -155,11 +172,3 @@ def _moved(
 
 def _is_small(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location != onnx.TensorProto.EXTERNAL and tensor.ByteSize() <= _INLINE
-
-
-def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                yield from graph_protos(inner)

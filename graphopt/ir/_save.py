@@ -14,6 +14,7 @@ import onnx_ir as ir
 from graphopt.errors import BadInput
 from graphopt.ir._bytes import payload
 from graphopt.ir._lazy import Expr, FileRange
+from graphopt.ir._maps import maps_back
 from graphopt.ir._proto import swapped_weights
 from graphopt.ir._tensor import boxes, has_data, lazy
 
@@ -47,7 +48,7 @@ def save_model(model: ir.Model, path: str | Path) -> None:
             # Entered last, so renamed first: at no time does the graph name data that are not there.
             data_file = files.enter_context(_replacing(data))
             _write_weights(big, data_file, data.name)
-        graph_file.write(ir.to_proto(model).SerializeToString())
+        graph_file.write(maps_back(ir.to_proto(model)).SerializeToString())
         _sync(graph_file)
     if not big:
         data.unlink(missing_ok=True)

@@ -8,8 +8,9 @@ import onnx.printer
 import onnx_ir as ir
 
 from graphopt.ir._lazy import Unbound
-from graphopt.ir._proto import ABSENT, graph_protos, to_proto
+from graphopt.ir._proto import ABSENT, from_proto, to_proto
 from graphopt.ir._tensor import LazyTensor
+from graphopt.ir._walk import graph_protos
 
 __all__ = ["parse", "text"]
 
@@ -26,7 +27,7 @@ def parse(source: str) -> ir.Model:
     for graph in graph_protos(proto.graph):
         for node in graph.node:
             node.name = node.name or f"{node.output[0]}/{node.op_type}"
-    model = ir.from_proto(proto)
+    model = from_proto(proto)
     for inner in (model.graph, *model.graph.subgraphs()):
         for name, value in inner.initializers.items():
             tensor = value.const_value

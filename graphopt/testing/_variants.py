@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.families import Case
-from graphopt.ir import infer_types, to_proto
+from graphopt.ir import from_proto, infer_types, to_proto
 from graphopt.testing._example import Example
 
 __all__ = ["Variant", "variant"]
@@ -99,7 +99,7 @@ def _branched(model: ir.Model) -> ir.Model:
     graph.input.append(onnx.helper.make_tensor_value_info(_CONDITION, onnx.TensorProto.BOOL, []))
     del graph.node[:], graph.value_info[:]
     graph.node.append(node)
-    return ir.from_proto(proto)
+    return from_proto(proto)
 
 
 def _branch(graph: onnx.GraphProto, side: str) -> onnx.GraphProto:

@@ -17,6 +17,7 @@ from graphopt.ir import (
     FileRange,
     InMemory,
     Transposed,
+    holds_map,
     is_random,
     lazy,
     read_since,
@@ -350,6 +351,10 @@ def _piece(
     weights = _weights(graph, [place[value] for value in held])
     graph.outputs.clear()
     for index, value in enumerate(outputs):
+        if holds_map(value.type):  # which Identity does not take
+            place[value].name, place[value].type = f"y{index}", value.type
+            graph.outputs.append(place[value])
+            continue
         node = ir.Node("", "Identity", [place[value]])
         node.outputs[0].name, node.outputs[0].type = f"y{index}", value.type
         graph.append(node)

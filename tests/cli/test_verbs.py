@@ -137,6 +137,34 @@ def test_run_on_arrays(net: Path, tmp_path: Path, said: Callable[..., str]) -> N
         assert found["twice"].tolist() == [[2, -2, 4, -4]]
 
 
+def test_run_on_text_and_maps(tmp_path: Path, said: Callable[..., str]) -> None:
+    values = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    maps = onnx.helper.make_map_type_proto(onnx.TensorProto.STRING, values)
+    model = parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 13, "ai.onnx.ml" : 2]>
+        net (string[batch, 1] x) => (string[batch, 1] y, float[batch, 1] scores)
+        {
+          y = ai.onnx.ml.LabelEncoder<keys_strings = ["a"], values_strings = ["one"], default_string = "no">(x)
+          z = ai.onnx.ml.LabelEncoder<keys_strings = ["a"], values_floats = [1.0], default_float = 0.0>(x)
+          scores = ai.onnx.ml.ZipMap<classlabels_strings = ["score"]>(z)
+        }
+    """)
+    model.graph.output[1].type.CopyFrom(onnx.helper.make_sequence_type_proto(maps))
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "in.npz", x=np.array([["a"], ["ä"]]))
+    inputs = ["--inputs", tmp_path / "in.npz"]
+    said("optimize", tmp_path / "net.onnx", "-o", tmp_path / "net", "--recipe", "lossless", *inputs)
+    said("run", tmp_path / "net", *inputs, "--outputs", tmp_path / "out.npz")
+
+    report = Package.load(tmp_path / "net").report()
+    assert report.closing.verdict == "passed"
+    assert [edit.verdict for step in report.passes for edit in step.edits] == ["proven"]
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["y"].tolist() == [["one"], ["no"]]
+        assert found["scores[0].keys"].tolist() == ["score"]
+        assert [found[f"scores[{row}].values"].item() for row in (0, 1)] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("feeds", "message"),
     [

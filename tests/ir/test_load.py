@@ -210,12 +210,6 @@ def opset(version: int) -> Callable[[onnx.ModelProto], None]:
     return lambda proto: setattr(proto.opset_import[0], "version", version)
 
 
-def sparse(proto: onnx.ModelProto) -> None:
-    values = helper.make_tensor("sp", TensorProto.FLOAT, [1], [1.0])
-    indices = helper.make_tensor("spi", TensorProto.INT64, [1], [0])
-    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
-
-
 def list_of_tensors(proto: onnx.ModelProto) -> None:
     attribute = onnx.AttributeProto(name="ts", type=onnx.AttributeProto.TENSORS)
     tensor = attribute.tensors.add(name="t", data_type=TensorProto.FLOAT, dims=[1])
@@ -241,7 +235,6 @@ def add(*nodes: onnx.NodeProto) -> Callable[[onnx.ModelProto], None]:
         (opset(0), "opset 0, which does not exist"),
         (opset(999), "opset 999; the installed onnx knows"),
         (lambda proto: proto.ClearField("opset_import"), "imports no opset"),
-        (sparse, "sparse weights .'sp'"),
         (list_of_tensors, "external data in a list of tensors, attribute 'ts'"),
         (add(helper.make_node("Relu", ["x"], ["y"])), "not a valid ONNX model"),
         (add(helper.make_node("Relu", ["nowhere"], ["z"])), "not a valid ONNX model"),

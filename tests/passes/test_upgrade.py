@@ -158,6 +158,19 @@ def test_a_form_of_an_older_opset_means_the_same(form: str, verifier: EditVerifi
     assert_alike(source(*FORMS[form]), model, feeds(model))
 
 
+@pytest.mark.parametrize("y", ["Relu(x)", ""])
+def test_an_output_that_is_a_weight_stays(y: str, verifier: EditVerifier) -> None:
+    outputs_too, body = (", float[4] y", f"y = {y}") if y else ("", "z = Relu(x)")
+    model = parse(f"""<ir_version: 7, opset_import: ["" : 12]>
+        g (float[4] x) => (float[4] w{outputs_too}) <float[4] w = {{1, 2, 3, 4}}> {{ {body} }}""")
+    context, result = upgraded(model, verifier)
+
+    assert context.opset == 23
+    assert [edit.verdict for edit in result.records[0].edits] == ["proven"]
+    assert check_structure(model) == []
+    assert outputs(session(model), feeds(model))["w"].tolist() == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("form", BELOW)
 def test_what_cannot_be_at_the_newest_opset_goes_as_high_as_it_can(form: str, verifier: EditVerifier) -> None:
     opset, reached, *graph, reason = BELOW[form]

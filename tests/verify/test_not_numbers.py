@@ -86,7 +86,8 @@ def test_text_that_has_to_be_a_number_is_one(verifier: EditVerifier) -> None:
 @pytest.mark.parametrize(("sizes", "status"), [([1, 2], "proven"), ([2, 1], "failed")])
 def test_sequences_are_compared_part_by_part(verifier: EditVerifier, sizes: list[int], status: str) -> None:
     model = parse("""<ir_version: 10, opset_import: ["" : 23]>
-        g (float[3,B] x) => (seq(float[N,B]) y) <int64[2] sizes = {1, 2}> { y = SplitToSequence(x, sizes) }""")
+        g (float[3,B] x) => (seq(float[N,B]) y) <int64[2] parts = {1, 2}> { y = SplitToSequence(x, parts) }
+    """)
 
     def build(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
         return tape.op("SplitToSequence", [old.inputs[0], tape.initializer(ir.tensor(sizes), "others")])

@@ -1,0 +1,126 @@
+"""What files leave to be understood, or say in a way of their own, as everything after it expects it."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from graphopt.errors import BadInput
+from graphopt.ir._proto import without_weights
+from graphopt.ir._walk import graph_protos
+
+__all__ = ["declare_outputs", "spell_out"]
+
+_OWN_INITIALIZERS = 4
+_UNUSED_OPSET = 13
+_DEFAULT = ("", "ai.onnx")
+_LARGEST = 256 << 20
+"""Bytes of a sparse weight once it is dense."""
+
+
+def spell_out(path: Path, proto: onnx.ModelProto) -> None:
+    """Change `proto`, read from `path`, as said below.
+
+    Raises `BadInput` for sparse weights that are damaged or huge.
+    """
+    _make_dense(path, proto)
+    _modernize(proto)
+    _forget_negative_sizes(proto)
+    _forget_layouts(proto)
+
+
+def _modernize(proto: onnx.ModelProto) -> None:
+    """Before IR version 4, initializers are listed among the inputs and are constants all the same. A file
+    whose operators are all of other domains need not import the default one, which passes will use.
+    """
+    if 0 < proto.ir_version < _OWN_INITIALIZERS:
+        proto.ir_version = _OWN_INITIALIZERS
+        weights = {tensor.name for tensor in proto.graph.initializer}
+        kept = [value for value in proto.graph.input if value.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(kept)
+    domains = {o.domain for o in proto.opset_import}
+    nodes = [node for graph in graph_protos(proto.graph) for node in graph.node]
+    if domains.isdisjoint(_DEFAULT) and nodes and not any(node.domain in _DEFAULT for node in nodes):
+        proto.opset_import.append(onnx.helper.make_opsetid("", _UNUSED_OPSET))
+
+
+def _forget_negative_sizes(proto: onnx.ModelProto) -> None:
+    """Some exporters write -1 where a size varies; to onnxruntime, too, that is one nobody knows."""
+    for graph in graph_protos(proto.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_value < 0:
+                    dim.ClearField("dim_value")
+
+
+def _forget_layouts(proto: onnx.ModelProto) -> None:
+    """Weights that onnxruntime stored a second time, as its kernels want them, are no part of the model."""
+    for graph in graph_protos(proto.graph):
+        for tensor in graph.initializer:
+            kept = [e for e in tensor.external_data if not e.key.startswith("prepacked_")]
+            if len(kept) < len(tensor.external_data):
+                del tensor.external_data[:]
+                tensor.external_data.extend(kept)
+
+
+def _make_dense(path: Path, proto: onnx.ModelProto) -> None:
+    """Sparse weights become ordinary ones, as onnxruntime makes them when it loads them."""
+    for graph in graph_protos(proto.graph):
+        graph.initializer.extend(_dense(path, sparse) for sparse in graph.sparse_initializer)
+        del graph.sparse_initializer[:]
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("sparse_tensor") and attribute.name == "sparse_value":
+                    made = _dense(path, attribute.sparse_tensor)
+                    attribute.CopyFrom(onnx.helper.make_attribute("value", made))
+
+
+def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    name = sparse.values.name
+    try:
+        onnx.checker.check_sparse_tensor(sparse)
+        values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    except Exception as error:  # of many kinds, for many kinds of damage
+        raise BadInput(
+            f"{path}: sparse weight {name!r} is damaged: {' '.join(str(error).split())}"
+        ) from error
+    size = prod(sparse.dims) * values.dtype.itemsize
+    if size > _LARGEST:
+        raise BadInput(
+            f"{path}: sparse weight {name!r} takes {size:,} bytes as kernels want it, dense; "
+            f"graphopt makes it so up to {_LARGEST:,}",
+            hint="Store it as an ordinary weight.",
+        )
+    whole = np.zeros(prod(sparse.dims), values.dtype)
+    whole[places if places.ndim == 1 else np.ravel_multi_index(tuple(places.T), tuple(sparse.dims))] = values
+    return numpy_helper.from_array(whole.reshape(tuple(sparse.dims)), name)
+
+
+def declare_outputs(path: Path, proto: onnx.ModelProto) -> None:
+    """Give outputs that are declared without a type or shape those that onnx infers.
+
+    An output may stay without a shape. Raises `BadInput` where one has no type.
+    """
+    lacking = [value for value in proto.graph.output if not _is_declared(value)]
+    if not lacking:
+        return
+    found = {
+        value.name: value for value in onnx.shape_inference.infer_shapes(without_weights(proto)).graph.output
+    }
+    for value in lacking:
+        value.type.CopyFrom(found[value.name].type)
+        if value.type.WhichOneof("value") is None:
+            raise BadInput(
+                f"{path}: output {value.name!r} has no type, and none can be inferred",
+                hint="Export the model with the types of its outputs.",
+            )
+
+
+def _is_declared(value: onnx.ValueInfoProto) -> bool:
+    which = value.type.WhichOneof("value")
+    return which is not None and (which != "tensor_type" or value.type.tensor_type.HasField("shape"))
