@@ -144,7 +144,7 @@ def test_run_on_text_and_maps(tmp_path: Path, said: Callable[..., str]) -> None:
         <ir_version: 8, opset_import: ["" : 13, "ai.onnx.ml" : 2]>
         net (string[batch, 1] x) => (string[batch, 1] y, float[batch, 1] scores)
         {
-          y = ai.onnx.ml.LabelEncoder<keys_strings = ["a"], values_strings = ["one"], default_string = "no">(x)
+          y = ai.onnx.ml.LabelEncoder<keys_strings=["a"], values_strings=["one"], default_string="no">(x)
           z = ai.onnx.ml.LabelEncoder<keys_strings = ["a"], values_floats = [1.0], default_float = 0.0>(x)
           scores = ai.onnx.ml.ZipMap<classlabels_strings = ["score"]>(z)
         }
