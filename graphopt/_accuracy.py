@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt._texts import Text, Tokenizer, context_length, sequences
-from graphopt.errors import CheckFailed, GraphoptError
+from graphopt.errors import BadInput, CheckFailed, GraphoptError
 from graphopt.evaluate import LanguageComparison, compare_language_models, reference_logits, session_logits
 from graphopt.families import Interface, TensorSpec
 from graphopt.pipeline import Adapter, adapt_feeds, adapt_results
@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "as_logits",
     "measure_language",
+    "plain_session",
     "runtime_errors_as",
     "session_model",
     "through",
@@ -67,6 +68,17 @@ def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]
         yield
     except errors as error:
         raise kind(f"{message}: {error}") from error
+
+
+def plain_session(path: Path) -> Any:
+    """The graph as it is, the runtime's own optimizations off. `BadInput` where it cannot be run."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    with runtime_errors_as(BadInput, f"onnxruntime cannot load {path}"):
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def session_model(

@@ -7,7 +7,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from graphopt._accuracy import (
     Model,
     as_logits,
     measure_language,
-    runtime_errors_as,
+    plain_session,
     session_model,
     through,
 )
 from graphopt._arrays import read_arrays
+from graphopt._rounded import RoundedSource
 from graphopt._settings import is_count
 from graphopt._text_cases import on_text
 from graphopt._texts import Text, Tokenizer, built_in_text
@@ -175,7 +175,9 @@ def compare_with_source(
     package = through(adapters, session_model(session, "the package"))
     part, domain = exported.part(), exported.domain()
     if part is None or domain is None or exported.source_dir is None:
-        return Compared(_with_the_graph(source, exported.interface, package, budget, bindings), package)
+        file = folder / f"{exported.role}.onnx"
+        found = _with_the_graph(source, exported.interface, package, file, adapters, budget, bindings)
+        return Compared(found, package)
     reference = part.reference(
         exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
     )
@@ -261,29 +263,37 @@ def compare_whole(
 
 
 def _with_the_graph(
-    source: Source, interface: Interface, package: Model, budget: Budget, bindings: Bindings
+    source: Source,
+    interface: Interface,
+    package: Model,
+    file: Path,
+    adapters: Sequence[Adapter],
+    budget: Budget,
+    bindings: Bindings,
 ) -> ClosingCheck:
     try:
         cases = list(bindings.cases(interface))
     except _Undecided as reason:
         hint = "say what legal inputs are with --inputs and --dim"
         return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
-    compared = partial(
-        closing_check,
-        session_model(_plain_session(source.path), source.name, BadInput),
-        package,
-        budget=budget,
-        distribution=False,
-        against="the graph as it was",
-    )
+    rounded = RoundedSource.of(source.path, source.name)
+    reference = session_model(plain_session(source.path), source.name, BadInput)
+
+    def compared(cases: Iterable[Case]) -> ClosingCheck:
+        if rounded is not None:
+            return rounded.compared(package, file, adapters, budget, list(cases))
+        return closing_check(
+            reference, package, cases=cases, budget=budget, distribution=False, against="the graph as it was"
+        )
+
     started = time.monotonic()
     try:
-        return compared(cases=cases)
+        return compared(cases)
     except BadInput:
         for draw in DRAWS if bindings.guesses(interface) else ():
             if time.monotonic() - started < PATIENCE:
                 with contextlib.suppress(BadInput):
-                    found = compared(cases=bindings.cases(interface, draw))
+                    found = compared(bindings.cases(interface, draw))
                     if found.verdict != "inconclusive":
                         return found
         with contextlib.suppress(GraphoptError):
@@ -328,14 +338,3 @@ def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[Closi
         for bound, metric, estimate in bounds
         if bound is not None
     ]
-
-
-def _plain_session(path: Path) -> Any:
-    """The graph as it is, the runtime's own optimizations off. `BadInput` where it cannot be run."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    with runtime_errors_as(BadInput, f"onnxruntime cannot load {path}"):
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

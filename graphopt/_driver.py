@@ -120,7 +120,7 @@ def optimize(
                 job.compare(bindings, trust_remote_code)
             report, written = job.write(bindings, choices)
             if job.closing.verdict == "failed":
-                raise Rejected(f"the package differs from its source: {job.closing.failures()[0]}", report)
+                raise Rejected(job.closing.difference(), report)
             if replay is not None:
                 replay.compare(written.outputs)
         job.clear_mismatches()

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["images", "qdq_network"]
+__all__ = ["half_network", "images", "qdq_network", "stored_in_int8"]
 
 Array = np.ndarray[Any, Any]
 
@@ -34,17 +34,20 @@ class _Writer:
         z = self.weight(f"{x}/zero", np.uint8(zero))
         return self.op("DequantizeLinear", [self.op("QuantizeLinear", [x, s, z], f"{x}/q"), s, z], f"{x}/dq")
 
-    def stored(self, name: str, array: Array) -> str:
-        """A float weight as int8 with a scale for each row of axis 0."""
-        scale = np.abs(array).max(tuple(range(1, array.ndim))).astype(np.float32) / np.float32(127)
-        levels = np.rint(array / scale.reshape(-1, *[1] * (array.ndim - 1))).astype(np.int8)
+    def stored(self, name: str, array: Array, axis: int = 0) -> str:
+        """A float weight as int8 with a scale for each place of `axis`."""
+        others = tuple(i for i in range(array.ndim) if i != axis)
+        scale = np.abs(array).max(others).astype(np.float32) / np.float32(127)
+        levels = np.rint(array / np.expand_dims(scale, others)).astype(np.int8)
         s = self.weight(f"{name}/scale", scale)
         z = self.weight(f"{name}/zero", np.zeros(len(scale), np.int8))
-        return self.op("DequantizeLinear", [self.weight(name, levels), s, z], f"{name}/dq", axis=0)
+        return self.op("DequantizeLinear", [self.weight(name, levels), s, z], f"{name}/dq", axis=axis)
 
-    def model(self, x: Sequence[Any], y: Sequence[Any], opset: int) -> onnx.ModelProto:
-        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x)]
-        outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, y)]
+    def model(
+        self, x: Sequence[Any], y: Sequence[Any], opset: int, kind: int = TensorProto.FLOAT
+    ) -> onnx.ModelProto:
+        inputs = [helper.make_tensor_value_info("x", kind, x)]
+        outputs = [helper.make_tensor_value_info("y", kind, y)]
         graph = helper.make_graph(self.nodes, "quantized", inputs, outputs, self.weights)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
@@ -70,6 +73,30 @@ def qdq_network(channels: int = 16, opset: int = 17) -> onnx.ModelProto:
     classes = made.op("Gemm", [flat, made.stored("classes/w", 3 * random(10, channels))], "classes", transB=1)
     made.op("Identity", [made.rounded(classes, 5)], "y")
     return made.model(["N", 3, 8, 8], ["N", 10], opset)
+
+
+def half_network(epsilon: float = 1e-5, layers: int = 3, size: int = 64) -> onnx.ModelProto:
+    """Normalized layers with a residual sum, float16 [N, size] to float16 [N, size]."""
+    rng, made, x = np.random.default_rng(0), _Writer(), "x"
+    for index in range(layers):
+        scale, shift = 1 + rng.standard_normal(size) / 10, rng.standard_normal(size) / 10
+        wide, narrow = (rng.standard_normal(shape) / 8 for shape in ((size, 2 * size), (2 * size, size)))
+        arrays = {"scale": scale, "shift": shift, "wide": wide, "narrow": narrow / 2}
+        w = {k: made.weight(f"{k}{index}", a.astype(np.float16)) for k, a in arrays.items()}
+        norm = [x, w["scale"], w["shift"]]
+        normed = made.op("LayerNormalization", norm, f"norm{index}", epsilon=epsilon)
+        inner = made.op("Tanh", [made.op("MatMul", [normed, w["wide"]], f"wide{index}/y")], f"tanh{index}")
+        x = made.op("Add", [made.op("MatMul", [inner, w["narrow"]], f"narrow{index}/y"), x], f"sum{index}")
+    made.op("Identity", [x], "y")
+    return made.model(["N", size], ["N", size], 17, TensorProto.FLOAT16)
+
+
+def stored_in_int8(factor: float = 1.0) -> onnx.ModelProto:
+    """A product with a weight that is stored in int8, float [N, 64] to [N, 96], multiplied by `factor`."""
+    made, w = _Writer(), np.random.default_rng(0).standard_normal((64, 96)) / 8
+    product = made.op("MatMul", ["x", made.stored("w", w, axis=1)], "product")
+    made.op("Mul", [product, made.weight("factor", np.float32(factor))], "y")
+    return made.model(["N", 64], ["N", 96], 21)
 
 
 def images(count: int = 64) -> Array:

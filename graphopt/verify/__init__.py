@@ -1,6 +1,12 @@
 """Checks: structure after every pass, and the package against its source."""
 
-from graphopt.verify._closing import METRICS, ClosingCase, ClosingCheck, ClosingComparison, closing_check
+from graphopt.verify._closing import (
+    METRICS,
+    ClosingCase,
+    ClosingCheck,
+    ClosingComparison,
+    closing_check,
+)
 from graphopt.verify._edits import EditVerdict, EditVerifier
 from graphopt.verify._measures import cosines
 from graphopt.verify._structure import check_structure

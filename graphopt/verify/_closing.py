@@ -17,16 +17,27 @@ import numpy as np
 from graphopt._arrays import parts_of
 from graphopt.errors import CheckFailed, Inconclusive
 from graphopt.verify._measures import changed_tokens, cosines, divergences, scaled_difference
+from graphopt.verify._noise import Noise, is_rounded, rms_difference
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Budget
 
-__all__ = ["LOSSLESS", "METRICS", "ClosingCase", "ClosingCheck", "ClosingComparison", "closing_check"]
+__all__ = [
+    "LOSSLESS",
+    "METRICS",
+    "ClosingCase",
+    "ClosingCheck",
+    "ClosingComparison",
+    "Noises",
+    "closing_check",
+    "own_noise",
+]
 
 LOSSLESS = 1e-3
 DISTRIBUTION = "logits"
 METRICS = {
     "scaled": "max |Δ| / std",
+    "rms": "RMS of Δ / std",
     "differing": "values that differ",
     "top1": "tokens changed",
     "kl_mean": "mean KL",
@@ -39,6 +50,8 @@ _ORDER = ("passed", "not run", "inconclusive", "failed")
 
 Arrays = Mapping[str, np.ndarray]
 Model = Callable[[Arrays], Mapping[str, np.ndarray]]
+Noises = Mapping[tuple[str, str], Noise]
+"""By the name of a case and of an output."""
 
 
 class ClosingCase(Protocol):
@@ -81,7 +94,9 @@ class ClosingComparison:
 
 @dataclass(frozen=True)
 class ClosingCheck:
-    """What the check came to. `reference` is what the package was compared with; `reason`, why no verdict."""
+    """What the check came to. `reference` is what the package was compared with; `reason`, why no verdict, or
+    more about what differs.
+    """
 
     verdict: Literal["passed", "failed", "inconclusive", "not run"]
     reference: str = ""
@@ -105,11 +120,15 @@ class ClosingCheck:
             self.seconds + other.seconds,
         )
 
+    def difference(self) -> str:
+        """What is wrong with a package that failed, in one line."""
+        more = f" ({self.reason})" if self.reason else ""
+        return f"the package differs from its source: {self.failures()[0]}{more}"
+
     def require(self) -> None:
         """Raise `CheckFailed` or `Inconclusive` unless the package passed."""
         if self.verdict == "failed":
-            worst = self.failures()[0]
-            raise CheckFailed(f"the package differs from its source: {worst}")
+            raise CheckFailed(self.difference())
         if self.verdict == "inconclusive":
             raise Inconclusive(self.reason)
 
@@ -123,19 +142,21 @@ def closing_check(
     distribution: bool,
     against: str,
     measured: Iterable[ClosingComparison] = (),
+    noise: Noises | None = None,
 ) -> ClosingCheck:
     """Compare `package` with `reference` over `cases`, after what was `measured` on data.
 
     `reference` and `package` take the same feeds (the caller puts the adapters before the package). Cases of
     one name count together where divergences are averaged.
     `distribution`: the output `logits` is a distribution over tokens, judged by KL divergence; other outputs
-    of a lossy package are judged by cosine. `against` is what to call the reference.
+    of a lossy package are judged by cosine. `against` is what to call the reference. `noise` is how far the
+    source is from itself (`own_noise`), if it rounds to fewer bits: a lossless package may be that far off.
     """
     started = time.perf_counter()
     found = list(measured)
     if budget.lossless:
         for case, expected, got in _results(reference, package, cases):
-            found += _lossless(case.name, expected, got)
+            found += _lossless(case.name, expected, got, noise)
     elif distribution:
         found += _divergent(_results(reference, package, cases), budget)
     else:
@@ -147,6 +168,18 @@ def closing_check(
         return ClosingCheck("inconclusive", against, reason, seconds=seconds)
     verdict: Literal["passed", "failed"] = "passed" if all(c.holds for c in found) else "failed"
     return ClosingCheck(verdict, against, comparisons=tuple(found), seconds=seconds)
+
+
+def own_noise(pairs: Iterable[tuple[Model, Model]], cases: Iterable[ClosingCase]) -> Noises:
+    """How far the two models of each pair are apart, at most: runs of one source that differ in rounding."""
+    found: dict[tuple[str, str], Noise] = {}
+    cases = list(cases)
+    for reference, other in pairs:
+        for case, expected, got in _results(reference, other, cases):
+            for name, value in expected.items():
+                key = case.name, name
+                found[key] = found.get(key, Noise()) | Noise.of(value, got[name])
+    return found
 
 
 Selected = dict[str, np.ndarray]
@@ -186,17 +219,24 @@ def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cut
 
 
-def _lossless(case: str, expected: Selected, got: Selected) -> Iterator[ClosingComparison]:
+def _lossless(
+    case: str, expected: Selected, got: Selected, noise: Noises | None
+) -> Iterator[ClosingComparison]:
     for name, value in expected.items():
-        if not np.issubdtype(value.dtype, np.floating):
-            differing = (
-                float(np.count_nonzero(value != got[name])) if value.shape == got[name].shape else np.inf
-            )
-            yield ClosingComparison(case, name, "differing", differing, 0)
+        other, own = got[name], (noise or {}).get((case, name), Noise())
+        is_number = np.issubdtype(value.dtype, np.floating) or (noise is not None and is_rounded(value.dtype))
+        if not is_number:
+            differing = float(np.count_nonzero(value != other)) if value.shape == other.shape else np.inf
+            yield ClosingComparison(case, name, "differing", differing, own.differing)
             continue
-        yield ClosingComparison(case, name, "scaled", scaled_difference(value, got[name]), LOSSLESS)
+        bound = LOSSLESS if noise is None else own.largest_allowed(LOSSLESS)
+        yield ClosingComparison(case, name, "scaled", scaled_difference(value, other), bound)
+        if noise is not None:
+            yield ClosingComparison(
+                case, name, "rms", rms_difference(value, other), own.rms_allowed(LOSSLESS)
+            )
         if name == DISTRIBUTION:
-            yield ClosingComparison(case, name, "top1", changed_tokens(value, got[name]), 0)
+            yield ClosingComparison(case, name, "top1", changed_tokens(value, other, 2 * bound), 0)
 
 
 def _divergent(

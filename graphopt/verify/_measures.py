@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 __all__ = ["changed_tokens", "cosines", "divergences", "scaled_difference"]
 
-NEAR_TIE = 2e-3
-
 
 def scaled_difference(expected: NDArray[np.floating], got: NDArray[np.floating]) -> float:
     """max |Δ| over the standard deviation of `expected`; inf where shapes differ or only one is finite."""
@@ -22,17 +20,18 @@ def scaled_difference(expected: NDArray[np.floating], got: NDArray[np.floating])
     return largest / spread if spread > 0 else largest
 
 
-def changed_tokens(expected: NDArray[np.floating], got: NDArray[np.floating]) -> int:
+def changed_tokens(expected: NDArray[np.floating], got: NDArray[np.floating], tie: float) -> int:
     """Rows whose largest entry is another one in `got`, near-ties aside; logits of shape [..., vocab].
 
-    A near-tie is two entries of `expected` closer than twice what a lossless result may be off by.
+    A near-tie is two entries of `expected` closer than `tie` standard deviations: twice what a result may be
+    off by.
     """
     if expected.shape != got.shape:
         return expected[..., 0].size
     a, b = expected.reshape(-1, expected.shape[-1]), got.reshape(-1, got.shape[-1])
     rows = np.arange(len(a))
     lost = a[rows, a.argmax(-1)] - a[rows, b.argmax(-1)]
-    return int(np.count_nonzero(lost > NEAR_TIE * a.std()))
+    return int(np.count_nonzero(lost > tie * a.std()))
 
 
 def divergences(expected: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray[np.float64]:
