@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import onnx.version_converter
 import onnx_ir as ir
-from onnx.version_converter import convert_version
 
 from graphopt.ir import checker_problems, const_of, from_proto, restore_weights, to_proto
 
@@ -33,7 +33,7 @@ def convert(model: ir.Model, opset: int) -> ir.Model:
     except CannotConvert:
         raise
     except Exception as error:  # the converter raises many kinds
-        raise CannotConvert(f"onnx's converter refuses it: {' '.join(str(error).split())}") from error
+        raise CannotConvert(f"onnx's converter refuses the graph: {' '.join(str(error).split())}") from error
     _tell_apart(made.graph, model.graph, _names(model))
     for problem in checker_problems(made):
         raise CannotConvert(f"onnx's converter leaves an invalid graph: {problem}")
@@ -47,7 +47,7 @@ def _copied(model: ir.Model) -> ir.Model:
 
 
 def _converted(model: ir.Model, opset: int) -> ir.Model:
-    made = from_proto(convert_version(to_proto(model, weights="none"), opset))
+    made = from_proto(onnx.version_converter.convert_version(to_proto(model, weights="none"), opset))
     restore_weights(made, model)
     return made
 

@@ -44,6 +44,7 @@ class Upgrade(Pass):
             yield NearMiss("graph", reason)
             context.note(f"The graph stays at opset {context.opset}: {reason}.")
             return
+        first = context.opset
         reasons: list[str] = []
         refused = self.options.opset + 1
         top = self.options.opset
@@ -61,7 +62,9 @@ class Upgrade(Pass):
         for reason in reasons:
             yield NearMiss("graph", reason)
         if reasons:
-            context.note(f"The graph stays at opset {context.opset}: {reasons[0]}.")
+            moved = "goes up to" if context.opset > first else "stays at"
+            left_out = "and passes for newer ones are left out"
+            context.note(f"The graph {moved} opset {context.opset}, {left_out}: {reasons[0]}.")
 
 
 def _highest(context: Context, top: int, reasons: list[str]) -> ir.Model | None:
@@ -70,7 +73,7 @@ def _highest(context: Context, top: int, reasons: list[str]) -> ir.Model | None:
         try:
             made = convert(context.model, opset)
         except CannotConvert as error:
-            reasons.append(f"opset {opset}: {error}")
+            reasons.append(f"at opset {opset}, {error}")
             continue
         lacking = _lacking(context, made)
         if lacking is None:
