@@ -183,6 +183,8 @@ def compare_with_source(
     )
     generates = exported.task == TEXT_GENERATION
     cases: Iterable[Case] = domain.cases(np.random.default_rng(SEED))
+    if budget.lossless:
+        cases = itertools.chain(cases, domain.furthest(np.random.default_rng(SEED)))
     if exported.role != "model":
         cases = (replace(case, name=f"{exported.role} {case.name}") for case in cases)
     cases = meeting(assumptions, cases)

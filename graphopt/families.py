@@ -190,6 +190,22 @@ class InputDomain(ABC):
         """
         return iter(())
 
+    @property
+    def positions(self) -> int | None:
+        """How many positions such a model has; None where there is no end to them or nobody knows."""
+        return None
+
+    def reaching(self, rng: np.random.Generator, start: int, count: int) -> Iterator[Case]:
+        """Legal calls with the `count` positions from `start` on, for pieces: no float of them counts.
+
+        None by default. `start + count` is at most `positions`.
+        """
+        return iter(())
+
+    def furthest(self, rng: np.random.Generator) -> Iterator[Case]:
+        """A legal call as near to the last position as one takes little, for a check of the whole model."""
+        return iter(())
+
 
 class Reference(ABC):
     """The source model in PyTorch, its weights upcast to float32."""

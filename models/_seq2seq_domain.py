@@ -75,6 +75,13 @@ class DecoderDomain(TokenDomain):
         for padding in ("right", "left"):
             yield self._case(rng, f"every-{padding}-padding", 2, lengths, past=3, padding=padding)
 
+    @property
+    def positions(self) -> int | None:
+        return self._config.get("max_target_positions") or super().positions
+
+    def reaching(self, rng: np.random.Generator, start: int, count: int) -> Iterator[Case]:
+        yield self._case(rng, f"positions-{start}-to-{start + count - 1}", count, [8], past=start, blank=True)
+
     def _case(
         self,
         rng: np.random.Generator,
@@ -84,6 +91,7 @@ class DecoderDomain(TokenDomain):
         *,
         past: int = 0,
         padding: Padding = "none",
+        blank: bool = False,
     ) -> Case:
         """`tokens` new tokens in every row after `past` cached ones; `lengths` are the sources'."""
         batch = len(lengths)
@@ -91,7 +99,8 @@ class DecoderDomain(TokenDomain):
             TOKENS: self._tokens(rng, np.ones((batch, tokens), np.int64)),
             f"encoder_{MASK}": mask_of(lengths, max(lengths), padding),
         }
-        feeds = self._feeds(rng, made, {"batch": batch, "past": past, "source": max(lengths)})
+        sizes = {"batch": batch, "past": past, "source": max(lengths)}
+        feeds = self._feeds(rng, made, sizes, blank=blank)
         compare = {spec.name: np.ones([1] * len(spec.dims), np.bool_) for spec in self.interface.outputs}
         return Case(name, feeds, compare, padding)
 

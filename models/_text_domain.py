@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from graphopt.families import Case, InputDomain, Interface, Padding, TensorSpec
 EDGE = 7
 _SHORT_WINDOW = 256
 _LONG_PREFILL = 1025
+_USUAL_PAST = 64
+_STATES = 1 << 25
+"""Elements of all keys and values in a call at the end."""
 
 
 class TokenDomain(InputDomain):
@@ -30,17 +34,37 @@ class TokenDomain(InputDomain):
         return np.where(mask != 0, drawn, self._pad).astype(np.int64)
 
     def _feeds(
-        self, rng: np.random.Generator, made: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+        self,
+        rng: np.random.Generator,
+        made: Mapping[str, np.ndarray],
+        sizes: Mapping[str, int],
+        *,
+        blank: bool = False,
     ) -> dict[str, np.ndarray]:
-        """What is `made` of the inputs, and normal numbers for the others; `sizes` are of dimensions."""
+        """What is `made` of the inputs, and normal numbers for the others; `sizes` are of dimensions.
+
+        With `blank`, zeros that take no memory instead.
+        """
         feeds = {}
         for spec in self.interface.inputs:
             if spec.name in made:
                 feeds[spec.name] = made[spec.name]
+                continue
+            shape = _shape(spec, sizes)
+            if blank:
+                feeds[spec.name] = np.broadcast_to(np.zeros((), spec.dtype), shape)
             else:
-                shape = [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
                 feeds[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
         return feeds
+
+    @property
+    def positions(self) -> int | None:
+        found = self._config.get("max_position_embeddings")
+        return found if isinstance(found, int) and found > 0 else None
+
+
+def _shape(spec: TensorSpec, sizes: Mapping[str, int]) -> list[int]:
+    return [sizes[d] if isinstance(d, str) else int(d or 0) for d in spec.dims]
 
 
 def mask_of(lengths: Sequence[int], width: int, padding: Padding) -> np.ndarray:
@@ -98,6 +122,16 @@ class DecoderDomain(TokenDomain):
             yield self.case(rng, f"prefill-of-{length}", [length])
         yield self.case(rng, f"decode-after-{length}", [1], past=[length])
 
+    def reaching(self, rng: np.random.Generator, start: int, count: int) -> Iterator[Case]:
+        yield self.case(rng, f"positions-{start}-to-{start + count - 1}", [count], past=[start], blank=True)
+
+    def furthest(self, rng: np.random.Generator) -> Iterator[Case]:
+        states = [spec for spec in self.interface.inputs if "past" in spec.dims]
+        each = sum(prod(_shape(spec, {"batch": 1, "past": 1})) for spec in states)
+        past = min((self.positions or 0) - 1, _STATES // each if each else 0)
+        if past > _USUAL_PAST:
+            yield self.case(rng, "decode-at-the-end", [1], past=[past])
+
     def case(
         self,
         rng: np.random.Generator,
@@ -106,6 +140,7 @@ class DecoderDomain(TokenDomain):
         *,
         past: Sequence[int] | None = None,
         padding: Padding = "none",
+        blank: bool = False,
     ) -> Case:
         """A call with `lengths[i]` new tokens in row i after `past[i]` cached ones, shorter rows padded.
 
@@ -121,7 +156,7 @@ class DecoderDomain(TokenDomain):
             "attention_mask": mask,
             "position_ids": positions[:, max(past) :].copy(),
         }
-        feeds = self._feeds(rng, made, {"batch": len(lengths), "past": max(past)})
+        feeds = self._feeds(rng, made, {"batch": len(lengths), "past": max(past)}, blank=blank)
         if not max(past):
             fixed = (spec.name for spec in self.interface.inputs if _is_fixed(spec))
             feeds |= {name: np.zeros_like(feeds[name]) for name in fixed}
@@ -163,6 +198,19 @@ class EncoderDomain(TokenDomain):
     def longer(self, rng: np.random.Generator, length: int) -> Iterator[Case]:
         if length <= min(_LONG_PREFILL, int(self._config.get("max_position_embeddings") or length)):
             yield self._case(rng, f"one-of-{length}", [length], "none")
+
+    @property
+    def positions(self) -> int | None:
+        found = super().positions
+        if found is not None and "roberta" in str(self._config.get("model_type")):
+            found -= self._pad + 1  # where theirs begin
+        return found
+
+    def reaching(self, rng: np.random.Generator, start: int, count: int) -> Iterator[Case]:
+        return self.longer(rng, start + count)
+
+    def furthest(self, rng: np.random.Generator) -> Iterator[Case]:
+        return self.longer(rng, min(self.positions or 0, _LONG_PREFILL)) if self.positions else iter(())
 
     def _case(self, rng: np.random.Generator, name: str, lengths: Sequence[int], padding: Padding) -> Case:
         mask = mask_of(lengths, max(lengths), padding)

@@ -21,7 +21,7 @@ DECODERS = {
 ENCODERS = {"bert": 2, "roberta": 2, "distilbert": 2, "vit": 2, "clip-vision": 2, "clip": 4}
 CASES = {
     "prefill", "prefill-batch", "prefill-left-padded", "prefill-right-padded",
-    "chunk", "chunk-left-padded", "decode", "decode-left-padded",
+    "chunk", "chunk-left-padded", "decode", "decode-left-padded", "decode-at-the-end",
 }  # fmt: skip
 
 

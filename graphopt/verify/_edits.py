@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.verify._bridge import bridged
+from graphopt.verify._far import far_bindings
 from graphopt.verify._inputs import (
     VARIANTS,
     Binding,
@@ -247,7 +248,7 @@ class EditVerifier:
             if not any(leaf.source in known for leaf in window.leaves if _integral(leaf.dtype)):
                 bindings = _different(bindings, 2 if is_lossy else _CALLS)
             if not is_lossy:
-                bindings = [*bindings, *self._longer(beyond(window.constants))]
+                bindings = [*bindings, *self._longer(beyond(window.constants)), *self._far(window)]
         if not window.leaves:
             return [(bindings[0], "normal", _FLAGS)]
         calls = [(binding, "normal", _FLAGS) for binding in bindings]
@@ -267,6 +268,12 @@ class EditVerifier:
         if length not in self._long:
             self._long[length] = longer_bindings(self.domain, self.interface, length, _SEED)
         return self._meeting(self._long[length])
+
+    def _far(self, window: Window) -> list[Binding]:
+        """Legal calls at the last positions, and at all of them where it brings a table of them."""
+        if self.domain is None or self.interface is None:
+            return []
+        return self._meeting([*far_bindings(self.domain, self.interface, window, _SEED)])
 
     def _legal(self) -> list[Binding] | None:
         """The legal calls that meet what is assumed; None where nothing says which are legal."""

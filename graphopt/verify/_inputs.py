@@ -26,12 +26,14 @@ __all__ = [
     "Undecided",
     "adapted",
     "beyond",
+    "elements",
     "feeds_of",
     "independent",
     "integer_bounds",
     "legal_bindings",
     "longer_bindings",
     "most_steps",
+    "of_case",
     "unknown_bindings",
     "valid_part",
 ]
@@ -70,10 +72,10 @@ class Binding:
 def legal_bindings(domain: InputDomain, interface: Interface, seed: int) -> list[Binding]:
     """The family's legal calls, every kind of padding among them."""
     rng = np.random.default_rng(seed)
-    return [_of_case(case, interface) for case in (*domain.cases(rng), *domain.edges(rng))]
+    return [of_case(case, interface) for case in (*domain.cases(rng), *domain.edges(rng))]
 
 
-def _of_case(case: Case, interface: Interface) -> Binding:
+def of_case(case: Case, interface: Interface) -> Binding:
     sizes: dict[str, int] = {}
     for spec in interface.inputs:
         shape = case.feeds[spec.name].shape
@@ -99,7 +101,7 @@ def beyond(constants: Sequence[int]) -> int:
 
 def longer_bindings(domain: InputDomain, interface: Interface, length: int, seed: int) -> list[Binding]:
     """The family's legal calls with `length` positions."""
-    return [_of_case(case, interface) for case in domain.longer(np.random.default_rng(seed), length)]
+    return [of_case(case, interface) for case in domain.longer(np.random.default_rng(seed), length)]
 
 
 def unknown_bindings(
@@ -210,6 +212,14 @@ def adapted(
         return old | adapters[-1].feeds(old)
     except Exception as error:
         raise Undecided(f"its adapter fails: {type(error).__name__}: {error}") from error
+
+
+def elements(leaves: Sequence[Leaf], binding: Binding) -> int | None:
+    """How many numbers a call takes; None where a size is unknown."""
+    try:
+        return sum(prod(_shape(leaf, binding.sizes)) for leaf in leaves)
+    except Undecided:
+        return None
 
 
 def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -101,7 +101,7 @@ class Window:
     size of a value: something may happen at that many places of an axis. So may it at the end of a new table.
     `longest` is the longest sum in them; a loop that the edit takes away adds up so many terms in each step,
     and `loops` are the numbers of steps. `given` are the model's inputs as they are before the edit, where
-    its adapter makes new ones of them.
+    its adapter makes new ones of them. `tables` are the lengths of weights that only the new form has.
     """
 
     before: Piece
@@ -114,6 +114,7 @@ class Window:
     constants: tuple[int, ...] = ()
     loops: tuple[Dim, ...] = ()
     given: tuple[Leaf, ...] = ()
+    tables: tuple[int, ...] = ()
 
 
 class Derived:
@@ -217,6 +218,7 @@ def cut_out(
         constants,
         loops,
         tuple(_given(model.graph)) if _adapts_floats(edit) else (),
+        tuple(sorted(lengths)),
     )
 
 
