@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
-from graphopt.export._quantized import refuse_quantized
 from graphopt.export._source import read_config_json
 from graphopt.families import Family
 
@@ -31,12 +30,11 @@ class _Said(BaseModel):
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The transformers configuration of the model in `folder`.
 
-    Raises `BadInput` for a damaged file, an architecture transformers does not have, one that needs its own
-    code run (unless `trust_remote_code`), and weights that are already quantized.
+    Raises `BadInput` for a damaged file, an architecture transformers does not have, and one that needs its
+    own code run (unless `trust_remote_code`).
     """
     raw = read_config_json(folder)
     _said(raw, folder / "config.json")
-    refuse_quantized(folder, raw)
     architecture = _architecture(raw)
     import transformers
 

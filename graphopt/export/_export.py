@@ -23,6 +23,7 @@ from graphopt.export._environment import quiet, require_exporter
 from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._pooler import NO_POOLER, lacks_pooler
+from graphopt.export._quantized import refuse_quantized
 from graphopt.export._source import Source
 from graphopt.export._trace import CannotTrace, reported, trace
 from graphopt.export._whole import left_out
@@ -115,6 +116,7 @@ def _export_folder(
     source: Source, task: str, trust_remote_code: bool, say: Progress, several: bool
 ) -> list[Exported]:
     folder = source.path
+    refuse_quantized(folder)
     checkpoint = SafetensorsIndex(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     refuse_rotation_by_length(config)

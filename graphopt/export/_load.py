@@ -9,7 +9,6 @@ from graphopt.errors import BadInput
 from graphopt.export._environment import quiet, require_exporter
 from graphopt.export._pooler import NO_POOLER, lacks_pooler
 from graphopt.export._quantized import refuse_quantized
-from graphopt.export._source import read_config_json
 from graphopt.export._whole import left_out
 from graphopt.ir import SafetensorsIndex
 
@@ -23,8 +22,8 @@ def load_torch_model(folder: Path, auto_class: str, *, trust_remote_code: bool =
     wrong shape, pickled or quantized, and for tensors that the model has no place for.
     """
     require_exporter()
+    refuse_quantized(folder)
     checkpoint = SafetensorsIndex(folder)
-    refuse_quantized(folder, read_config_json(folder))
     import torch
     import transformers
 

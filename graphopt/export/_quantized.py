@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from graphopt._settings import read_json
 from graphopt.errors import BadInput
+from graphopt.export._source import read_config_json
 
 __all__ = ["refuse_quantized"]
 
@@ -40,8 +41,9 @@ _WAYS = {
 _AGAIN = "Start from the unquantized model: graphopt quantizes it for the target itself."
 
 
-def refuse_quantized(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise `BadInput` if `config`, the raw config.json of `folder`, or a file beside it says so."""
+def refuse_quantized(folder: Path) -> None:
+    """Raise `BadInput` if the config.json in `folder`, or a file beside it, says so."""
+    config = read_config_json(folder)
     for key, found in _said(config):
         method = _method(found)
         if key == _OLD_KEY:

@@ -163,7 +163,8 @@ def _ranges(path: Path, shown: Path) -> dict[str, FileRange]:
             dtype = _DTYPES.get(entry["dtype"])
             if dtype is None:
                 raise BadInput(
-                    f"{shown}: tensor {name!r} is of dtype {entry['dtype']}, which ONNX does not have"
+                    f"{shown}: tensor {name!r} is of dtype {entry['dtype']}, which is not read",
+                    hint="It belongs to quantized weights: start from the unquantized model.",
                 )
             if base + stop > state.st_size:
                 raise BadInput(

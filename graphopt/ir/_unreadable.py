@@ -15,6 +15,7 @@ __all__ = ["adapter", "conversion", "gguf", "pointer", "unreadable"]
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _INDEX = "model.safetensors.index.json"
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+_OF_TRAINING = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*.pth", "random_states*")
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.bin")
 _OTHERS = {
     "tf_model.h5": "TensorFlow",
@@ -145,13 +146,23 @@ def _pipeline(folder: Path) -> BadInput | None:
 
 def _pickles(folder: Path) -> BadInput | None:
     for pattern in _PICKLED:
-        found = _names(folder, pattern)
+        found = sorted({*_names(folder, pattern)} - {*_names(folder, *_OF_TRAINING)})
         if found:
             return BadInput(
                 f"{folder} has only a pickled checkpoint ({found[0]}), which can run code when it is opened",
                 hint=f"Convert it: {conversion(folder, pattern)}",
             )
     return None
+
+
+def _of_diffusers(folder: Path) -> BadInput | None:
+    name = _text(folder / "config.json").get("_class_name")
+    if not isinstance(name, str):
+        return None
+    return BadInput(
+        f"{folder} holds a model of diffusers ({name}), which transformers does not know",
+        hint="Name an .onnx file of it.",
+    )
 
 
 def _safetensors(folder: Path) -> BadInput | None:
@@ -207,6 +218,7 @@ _LOOKS: tuple[Callable[[Path], BadInput | None], ...] = (
     _gguf,
     _mistral,
     _pipeline,
+    _of_diffusers,
     _only_graphs,
     _pickles,
     _safetensors,

@@ -15,7 +15,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from graphopt.errors import BadInput
-from graphopt.export._config import load_config
+from graphopt.export import export, load_torch_model, resolve_source
+from graphopt.export._quantized import refuse_quantized
 
 GPTQ = {"bits": 4, "group_size": 128, "desc_act": False, "sym": True}
 AWQ = {"zero_point": True, "q_group_size": 128, "w_bit": 4, "version": "GEMM"}
@@ -66,7 +67,7 @@ def test_it_is_refused_with_the_way_to_plain_weights(
     tmp_path: Path, config: dict[str, Any], files: dict[str, object], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
-        load_config(write(tmp_path, config, **files))
+        refuse_quantized(write(tmp_path, config, **files))
 
 
 def test_the_command_writes_plain_weights_of_the_same_numbers(tmp_path: Path) -> None:
@@ -89,17 +90,31 @@ def test_the_command_writes_plain_weights_of_the_same_numbers(tmp_path: Path) ->
     said["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
     (source / "config.json").write_text(json.dumps(said))
     with pytest.raises(BadInput) as refusal:
-        load_config(source)
+        refuse_quantized(source)
     command = shlex.split((refusal.value.hint or "").rpartition("beside them: ")[2])
     assert command[0] == "python"
 
     subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
 
     plain = Path(f"{source}-plain")
-    load_config(plain)
+    refuse_quantized(plain)
     made = load_file(plain / "model.safetensors")[key]
     levels = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
     blocks = tensors[f"{key}_blocks"].flatten(2).long()
     codes = torch.stack([blocks & 15, blocks >> 4], -1).flatten(2)
     expected = torch.where(codes < 8, levels[codes % 8], -levels[codes % 8]) / 2
     assert torch.equal(made.float(), expected.transpose(1, 2))
+
+
+def test_it_is_said_before_what_its_weights_are_stored_as(tmp_path: Path) -> None:
+    """A dtype that no other weights have would be an error of its own."""
+    write(tmp_path, {"quantization_config": {"quant_method": "fp8"}})
+    header = json.dumps({"a": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"1")
+    with pytest.raises(BadInput, match=r"already quantized \(fp8\)"):
+        export(resolve_source(tmp_path))
+    with pytest.raises(BadInput, match=r"already quantized \(fp8\)"):
+        load_torch_model(tmp_path, "AutoModelForCausalLM")
+    write(tmp_path)
+    with pytest.raises(BadInput, match=r"dtype F8_E8M0(.|\n)*belongs to quantized weights"):
+        export(resolve_source(tmp_path))

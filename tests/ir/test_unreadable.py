@@ -75,6 +75,11 @@ def write(folder: Path, **texts: str) -> Path:
             "pytorch_model.bin is a Git LFS",
             "git lfs pull",
         ),
+        (
+            {"config__json": '{"_class_name": "UNet2DConditionModel"}', "d__safetensors": ""},
+            "a model of diffusers .UNet2DConditionModel",
+            r"Name an \.onnx",
+        ),
         ({"net__onnx": POINTER}, "net.onnx is a Git LFS pointer", "git lfs pull"),
     ],
 )
@@ -96,6 +101,7 @@ def test_the_same_is_said_of_a_folder_that_has_a_configuration(tmp_path: Path) -
 
 def test_of_what_is_not_known_nothing_is_said(tmp_path: Path) -> None:
     assert unreadable(write(tmp_path, README__md="hello", data___x__txt="")) is None
+    assert unreadable(write(tmp_path, training_args__bin="", optimizer__pt="")) is None
 
 
 @pytest.fixture
