@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt import registry
+from graphopt._pieces import Pieces
 from graphopt._settings import read_json
 from graphopt.errors import BadInput, EnvironmentProblem
 
@@ -73,9 +74,9 @@ class Tokenizer:
         """Token ids of `text` with what the model expects around a text: [CLS] and [SEP], say."""
         return list(self._library.encode(text).ids)
 
-    def text(self, ids: list[int]) -> str:
-        """The text that `ids` stand for, without special tokens."""
-        return str(self._library.decode(ids, skip_special_tokens=True))
+    def word(self, token: int) -> str:
+        """What `token` alone stands for, special or not."""
+        return str(self._library.decode([token], skip_special_tokens=False))
 
     def opened(self, text: str) -> list[int]:
         """Token ids of `text` after what the tokenizer opens a text with, unless it begins so itself."""
@@ -97,12 +98,9 @@ class Tokenizer:
             )
         return tokens
 
-    def pieces(self) -> Callable[[int], str]:
+    def pieces(self) -> Pieces:
         """What turns the tokens of a new text, one by one, into the pieces of it that they complete."""
-        from tokenizers.decoders import DecodeStream
-
-        stream = DecodeStream(skip_special_tokens=True)
-        return lambda token: stream.step(self._library, token) or ""
+        return Pieces(self._library)
 
     def opening(self) -> list[int]:
         """What the model expects before a text: its beginning-of-sequence token, or nothing."""
