@@ -17,6 +17,7 @@ import numpy as np
 
 from graphopt._arrays import read_arrays
 from graphopt._settings import read_json
+from graphopt._texts import context_length
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.package import MANIFEST, Package
 from graphopt.runtime import Decoder, check_installation, default_threads, open_session
@@ -43,12 +44,12 @@ def main() -> None:
 def measure(
     folder: Path, prompt: int, new: int, inputs: Path | None, threads: int | None
 ) -> dict[str, float | int | list[float]]:
-    """Fields of a `Measurement`. Text is generated as `graphopt run` does it."""
-    described = (folder / _GENAI).is_file()
-    if described and not _in_own_loop(folder):
+    """Fields of a `Measurement`. A package generates text as `graphopt run` does it, and another folder by
+    onnxruntime-genai."""
+    if (folder / _GENAI).is_file() and not _is_package(folder):
         found = _generated(folder, prompt, new, threads)
     else:
-        found = _run(folder, prompt, new, inputs, threads, shared=described)
+        found = _run(folder, prompt, new, inputs, threads)
     return found | _memory()
 
 
@@ -56,12 +57,8 @@ def _generated(folder: Path, prompt: int, new: int, threads: int | None) -> dict
     check_installation("onnxruntime_genai")
     import onnxruntime_genai as og
 
-    described = read_json(folder / _GENAI)["model"]
-    context = int(described["context_length"])
-    new = min(new, context - prompt - 1)
-    if new < 1:
-        raise BadInput(f"a prompt of {prompt} tokens leaves no room in a context of {context}")
-    tokens = _prompt(int(described["vocab_size"]), prompt).astype(np.int32)
+    new = _room(folder, prompt, new)
+    tokens = _prompt(int(read_json(folder / _GENAI)["model"]["vocab_size"]), prompt).astype(np.int32)
     started = time.perf_counter()
     config = og.Config(str(folder))
     options = {"intra_op_num_threads": threads or default_threads()}
@@ -82,17 +79,21 @@ def _generated(folder: Path, prompt: int, new: int, threads: int | None) -> dict
     return _times(load, first, steps, prompt)
 
 
-def _in_own_loop(folder: Path) -> bool:
-    return _is_package(folder) and Package.load(folder).in_own_loop()
+def _room(folder: Path, prompt: int, new: int) -> int:
+    """How many of `new` tokens can follow a prompt, as far as the folder says how long a text can be."""
+    context = context_length(folder)
+    if context is None:
+        return new
+    if context < prompt + 2:
+        raise BadInput(f"a prompt of {prompt} tokens leaves no room in a context of {context}")
+    return min(new, context - prompt - 1)
 
 
 def _is_package(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def _run(
-    folder: Path, prompt: int, new: int, inputs: Path | None, threads: int | None, *, shared: bool
-) -> dict[str, Any]:
+def _run(folder: Path, prompt: int, new: int, inputs: Path | None, threads: int | None) -> dict[str, Any]:
     started = time.perf_counter()
     if inputs is not None:
         model = _model(folder, threads)
@@ -103,7 +104,8 @@ def _run(
     load = time.perf_counter() - started
     if not any(spec.name.startswith("past_key_values.") for spec in session.get_inputs()):
         raise BadInput(f"{folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz.")
-    decoder = Decoder(session, capacity=prompt + new if shared else None)
+    new = _room(folder, prompt, new)
+    decoder = Decoder.of(folder, session, length=prompt + new)
     _decoded(decoder, prompt, _WARM_UP_STEPS)
     first, steps = _decoded(decoder, prompt, new)
     return _times(load, first, steps, prompt)

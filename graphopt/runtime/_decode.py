@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
+from graphopt.runtime._given import GENAI, GenaiConfig
 
 __all__ = ["Decoder"]
 
@@ -40,13 +43,25 @@ class Decoder:
 
     `batch` texts of the same length are fed side by side.
 
+    A text that grows past `restart_at` tokens is read again from its beginning: with long RoPE, keys that
+    were made for a short text are turned otherwise than those of a long one.
+
     Raises `BadInput` for a graph with other inputs or a cache of unknown size.
     """
 
-    def __init__(self, session: Any, *, batch: int = 1, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        session: Any,
+        *,
+        batch: int = 1,
+        capacity: int | None = None,
+        restart_at: int | None = None,
+    ) -> None:
         self._session = session
         self.batch = batch
         self.capacity = capacity
+        self._restart_at = restart_at
+        self._text = np.empty((batch, 0), np.int64)
         inputs = session.get_inputs()
         self._inputs = {spec.name for spec in [*inputs, *session.get_overridable_initializers()]}
         self._past = [spec for spec in inputs if spec.name.startswith(_PAST)]
@@ -60,14 +75,31 @@ class Decoder:
         self._positions = np.arange(capacity or 0)
         self.reset()
 
+    @classmethod
+    def of(cls, folder: Path, session: Any, *, length: int, batch: int = 1) -> Decoder:
+        """One for texts of at most `length` tokens, by what the files in `folder` say of the graph."""
+        if not (folder / GENAI).is_file():
+            return cls(session, batch=batch)
+        said = GenaiConfig.of(folder, GENAI)
+        capacity = length if said.search.past_present_share_buffer else None
+        return cls(session, batch=batch, capacity=capacity, restart_at=said.graphopt.restart_at)
+
     @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
         (logits,) = (spec for spec in self._session.get_outputs() if spec.name == _LOGITS)
         return int(logits.shape[-1])
 
+    @property
+    def room(self) -> int:
+        """How many tokens may come with the next one before the text is read again."""
+        if self._restart_at is None or self.length >= self._restart_at:
+            return sys.maxsize
+        return self._restart_at - self.length - 1
+
     def reset(self) -> None:
         """Forget the text so far."""
+        self._text = self._text[:, :0]
         self.length = 0
         """Tokens fed since the last reset, which is how many positions of the cache are in use."""
         if self.capacity is None or self._binding is None:
@@ -80,6 +112,7 @@ class Decoder:
             raise BadInput("a state that does not grow cannot be rewound")
         if self.capacity is None and length < self.length:
             self._cache = {name: _value(v.numpy()[:, :, :length]) for name, v in self._cache.items()}
+        self._text = self._text[:, :length]
         self.length = length
 
     def cache(self) -> dict[str, NDArray[Any]]:
@@ -93,6 +126,12 @@ class Decoder:
         is too small for the tokens.
         """
         tokens = np.ascontiguousarray(np.atleast_2d(tokens), np.int64)
+        if self._restart_at is not None:
+            text = np.concatenate([self._text, tokens], axis=1)
+            if self.length <= self._restart_at < text.shape[1]:
+                self.reset()
+                tokens = text
+            self._text = text
         total = self.length + tokens.shape[1]
         if self.capacity is not None and total > self.capacity:
             raise BadInput(f"{total} tokens do not fit in a cache of {self.capacity}")

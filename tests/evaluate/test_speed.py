@@ -15,7 +15,7 @@ import pytest
 from onnx import parser
 
 from graphopt import BadInput, EnvironmentProblem
-from graphopt.evaluate import BenchReport, Measurement, Speed, _speed, bench
+from graphopt.evaluate import BenchReport, Measurement, Speed, _speed, _worker, bench
 from graphopt.ir import save_model
 from tests.passes._canonical import Shape, canonical_decoder
 
@@ -125,6 +125,18 @@ def test_decoding_where_genai_cannot(tmp_path: Path) -> None:
 
     assert found.speed.prefill is not None
     assert found.price is not None
+
+
+def test_a_cache_that_is_not_written_in_place_grows(
+    generating: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a package that was stopped before its attention was lowered; and no text outgrows its context."""
+    folder = generating(context_length=40, vocab_size=Shape().vocab)
+    save_model(canonical_decoder(Shape()), folder / "model.onnx")
+    monkeypatch.setattr(_worker, "_is_package", lambda _: True)
+    found = _worker.measure(folder, 20, 64, None, 1)
+
+    assert len(found["step_seconds"]) == 40 - 20 - 1
 
 
 def test_memory_is_the_workers_own(relu: Path) -> None:
