@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -33,7 +34,7 @@ from graphopt.evaluate import bootstrap
 from graphopt.runtime import Decoder, Speculation, open_session
 from graphopt.runtime._speculate import Costs
 
-Choice = Callable[[Any], Any]
+Choice = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def drafted(
 def forced(decoder: Decoder, text: Sequence[int]) -> Choice:
     """A choice that says what `text` says, and looks at all the logits first, as a real one does."""
 
-    def choose(logits: Any) -> Any:
+    def choose(logits: Any, *_: Any) -> Any:
         logits.argmax(-1)
         return np.asarray(text[decoder.length + 1 - len(logits) : decoder.length + 1])
 
@@ -80,7 +81,7 @@ def forced(decoder: Decoder, text: Sequence[int]) -> Choice:
 
 def measure(decoder: Decoder, text: Sequence[int], args: argparse.Namespace) -> Measured:
     prompt, count = text[: args.prompt], args.new
-    choose = (lambda logits: logits.argmax(-1)) if args.own_words else forced(decoder, text)
+    choose = (lambda logits, *_: logits.argmax(-1)) if args.own_words else forced(decoder, text)
     first, plain = plainly(decoder, prompt, count, choose)
     second, fast, calls = drafted(decoder, prompt, count, choose)
     _, again = plainly(decoder, prompt, count, choose)
@@ -89,6 +90,8 @@ def measure(decoder: Decoder, text: Sequence[int], args: argparse.Namespace) -> 
 
 class Pretended:
     """What `Speculation` needs of a `Decoder`, without a model."""
+
+    room = sys.maxsize
 
     def __init__(self) -> None:
         self.length = 0

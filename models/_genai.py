@@ -17,16 +17,25 @@ _SEARCH = (
     "temperature",
     "top_k",
     "top_p",
+    "min_length",
     "repetition_penalty",
     "no_repeat_ngram_size",
     "length_penalty",
 )
+_RESTARTING = ("phi3", "phi4_multimodal", "phimoe")
+"""Models that transformers lets read a text again when it grows past what their short RoPE was made for."""
 _PAST = r"past_key_values\.\d+\.(key|value)"
 _FIXED = {"conv_state": "conv", "recurrent_state": "recurrent"}
 """States of one size at any length, and what the settings call them."""
 _LEFT = (
     "onnxruntime-genai pads batches on the right, where this model's state runs over the padding: "
     "give it prompts of one length"
+)
+
+
+_LONG = (
+    "a text that grows past {} tokens is read again with other rotary frequencies, by `graphopt run` as by "
+    "transformers; onnxruntime-genai goes on with the keys that it has, and says something else from there"
 )
 
 
@@ -85,9 +94,24 @@ def write_genai_config(
             **{key: generation[key] for key in _SEARCH if generation.get(key) is not None},
         },
     }
+    restart_at = restart_at_of(config)
+    if restart_at is not None:
+        settings["graphopt"] = {"restart_at": restart_at}
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (staging / "genai_config.json").write_text(text, encoding="utf-8")
-    return [_LEFT] if fixed else []
+    notes = [_LEFT] if fixed else []
+    if restart_at is not None:
+        notes.append(_LONG.format(restart_at))
+    return notes
+
+
+def restart_at_of(config: Mapping[str, Any]) -> int | None:
+    """The length past which a text is read again with other rotary frequencies; None where there are none."""
+    rope = config.get("rope_parameters") or {}
+    if config.get("model_type") not in _RESTARTING or rope.get("rope_type") != "longrope":
+        return None
+    length = int(rope["original_max_position_embeddings"])
+    return length if length < context_length_of(config) else None
 
 
 def context_length_of(config: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from graphopt.export import load_torch_model
 from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
 
 from ._caches import on_meta
-from ._files import beyond_the_table, copy_tokenizer
+from ._files import beyond_the_table, copy_generation, copy_tokenizer
 from ._genai import context_length_of, write_genai_config
 from ._recurrence import any_length, keeps_one_more, restarts
 from ._state import State, cache_argument, filled_cache, read, states_of, with_states
@@ -96,6 +96,7 @@ class CausalLM(Family):
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
     ) -> list[str]:
         notes = write_genai_config(source_dir, config, staging, context)
+        copy_generation(source_dir, staging)
         if (staging / "genai_config.json").is_file():
             notes += write_tokenizer(source_dir, staging, context_length_of(config))
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphopt import Package
-from graphopt.runtime import TextModel
+from tests.runtime._served import served
 
 PROMPT = "def area(width, height):\n    return"
 
@@ -38,9 +38,7 @@ def test_its_edits_are_within_their_budget(package: Package) -> None:
 
 
 def test_it_says_what_genai_says(package: Package) -> None:
-    served = TextModel(package.path).generate(PROMPT, max_new_tokens=8)
-
-    assert package.generate(PROMPT, max_new_tokens=8) == "".join(served)
+    assert package.generate(PROMPT, max_new_tokens=8) == served(package.path, PROMPT, 8)
 
 
 def test_it_is_measured_in_our_loop(package: Package) -> None:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from graphopt.cli._console import json_option, write_json
 from graphopt.cli._plugins import no_plugins_option
 from graphopt.cli._printable import printable
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
-    from graphopt.package import Package
+    from graphopt.package import Package, Prompt
 
 __all__ = ["command"]
 
 
 @click.command("run")
 @click.argument("package", type=click.Path(path_type=Path))
-@click.argument("prompt", required=False)
+@click.argument("prompts", nargs=-1, metavar="[PROMPT]...")
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Where to stop."
 )
 @click.option("--chat", is_flag=True, help="Wrap the prompt in the model's chat template.")
+@click.option("--system", metavar="TEXT", help="What the chat is told before the prompt; implies --chat.")
+@click.option(
+    "--messages",
+    type=click.File("rb"),
+    metavar="FILE",
+    help='A chat so far, instead of a prompt: [{"role": "user", "content": "..."}, ...] in JSON.',
+)
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text, too. Can be repeated.")
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -39,8 +51,20 @@ __all__ = ["command"]
     show_default=True,
     help="Draw from the likeliest tokens with this probability together.",
 )
+@click.option(
+    "--repetition-penalty",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="R",
+    help="Above 1, tokens that are in the text become less likely. [default: what the model says]",
+)
 @click.option("--seed", type=int, help="Makes drawing repeatable.")
 @click.option("--speculate", is_flag=True, help="Draft what the text said before; the same text, faster.")
+@click.option(
+    "--logprobs",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="With --json: the probability of each token, and of the N likeliest in its place.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="[default: what this process may use]")
 @click.option(
     "--inputs", type=click.Path(path_type=Path), metavar="FILE.npz", help="Inputs by name, for other models."
@@ -48,22 +72,22 @@ __all__ = ["command"]
 @click.option(
     "--outputs", type=click.Path(path_type=Path), metavar="FILE.npz", help="Where to write the outputs."
 )
+@json_option
 @no_plugins_option
 def command(
     package: Path,
-    prompt: str | None,
-    max_new_tokens: int,
-    chat: bool,
-    temperature: float,
-    top_p: float,
-    seed: int | None,
+    prompts: tuple[str, ...],
+    messages: IO[bytes] | None,
     speculate: bool,
+    logprobs: int | None,
     threads: int | None,
     inputs: Path | None,
     outputs: Path | None,
+    json_file: str | None,
+    **options: Any,
 ) -> None:
-    """Generate text from PROMPT (- reads it from stdin), or run PACKAGE on the arrays of an .npz file."""
-    from graphopt.package import Package
+    """Generate text from each PROMPT (- reads one from stdin), or run PACKAGE on the arrays of a file."""
+    from graphopt.package import Answers, Package
 
     if (inputs is None) != (outputs is None):
         raise click.UsageError("--inputs and --outputs go together")
@@ -71,25 +95,40 @@ def command(
     if inputs is not None and outputs is not None:
         _run_on_arrays(loaded, inputs, outputs, threads)
         return
-    pieces = loaded.stream(
-        _prompt(prompt),
-        max_new_tokens=max_new_tokens,
-        chat=chat,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        speculate=speculate,
-        threads=threads,
-    )
-    for piece in pieces:
-        click.echo(printable(piece) if sys.stdout.isatty() else piece, nl=False)
-    click.echo()
+    if logprobs is not None and json_file is None:
+        raise click.UsageError("--logprobs needs --json")
+    asked = _asked(prompts, messages)
+    answers, found = Answers(loaded, speculate=speculate, threads=threads), []
+    for prompt in asked:
+        answer = answers(prompt, logprobs=logprobs, **options)
+        if json_file != "-":
+            if len(asked) > 1:
+                click.echo(f"==> {printable(str(prompt))} <==")
+            for piece in answer:
+                click.echo(printable(piece) if sys.stdout.isatty() else piece, nl=False)
+            click.echo()
+        found.append({"prompt": prompt, **dataclasses.asdict(answer.completion())})
+    write_json(json_file, found)
 
 
-def _prompt(given: str | None) -> str:
-    if given is None and sys.stdin.isatty():
+def _asked(prompts: Sequence[str], messages: IO[bytes] | None) -> list[Prompt]:
+    if messages is not None:
+        if prompts:
+            raise click.UsageError("--messages takes the place of PROMPT")
+        return [_messages(messages)]
+    if not prompts and sys.stdin.isatty():
         raise click.UsageError("Missing argument 'PROMPT'.")
-    return sys.stdin.read() if given in (None, "-") else str(given)
+    return [sys.stdin.read() if prompt == "-" else prompt for prompt in prompts or ("-",)]
+
+
+def _messages(file: IO[bytes]) -> list[Any]:
+    try:
+        found = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file.name} is not JSON: {error}") from error
+    if not isinstance(found, list):
+        raise BadInput(f"{file.name} is not a list of messages")
+    return found
 
 
 def _run_on_arrays(package: Package, inputs: Path, outputs: Path, threads: int | None) -> None:

@@ -1,5 +1,6 @@
 """Packages: what `optimize` writes, and what can be done with one."""
 
+from graphopt.package._answers import Answers, Prompt
 from graphopt.package._manifest import (
     MANIFEST,
     GraphFile,
@@ -15,12 +16,14 @@ from graphopt.package._staging import Staging, check_destination, staged
 
 __all__ = [
     "MANIFEST",
+    "Answers",
     "GraphFile",
     "Manifest",
     "Package",
     "Port",
     "PortList",
     "Prepacked",
+    "Prompt",
     "Staging",
     "TargetInfo",
     "check_destination",

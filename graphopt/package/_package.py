@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from graphopt import registry
 from graphopt.errors import BadInput
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from graphopt._validation import Validation
     from graphopt.evaluate import BenchReport
     from graphopt.families import Assumption, Family, Interface, Model
+    from graphopt.package._answers import Prompt
     from graphopt.report import Report
+    from graphopt.runtime import Completion, Message
     from graphopt.targets import Target
 
 __all__ = ["Package"]
@@ -160,74 +162,78 @@ class Package:
 
     def stream(
         self,
-        prompt: str,
+        prompt: Prompt,
         *,
         max_new_tokens: int = 128,
         chat: bool = False,
+        system: str | None = None,
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
+        repetition_penalty: float | None = None,
+        stop: str | Sequence[str] = (),
         speculate: bool = False,
         threads: int | None = None,
     ) -> Iterator[str]:
         """Pieces of the answer to `prompt` as they are generated.
 
-        A package of an encoder and a decoder is run by onnxruntime itself, and takes the likeliest token.
         At `temperature` 0 the likeliest token is taken; else one is drawn, with `seed`, from the likeliest
-        ones that together have probability `top_p`. `chat` wraps the prompt in the model's chat template.
-        `speculate` drafts what the text said before and checks several tokens a call: the same text, up to
-        near-ties. It is done in a loop of our own, and so is all that is faster there: decoding with a
-        quantized cache, and by `graphopt.kernels`; all else goes through onnxruntime-genai.
-        Raises `BadInput` for an empty prompt, one longer than the context, a chat template that is missing or
-        fails, and a package that generates no text.
+        ones that together have probability `top_p`. What generation_config.json says of penalties, tokens
+        that are not allowed, the least length and stop strings holds as in transformers;
+        `repetition_penalty` takes the place of its own, and the text also ends before each string of `stop`.
+
+        With `chat` or `system` the model's template words `prompt` as a message, after what `system` says; a
+        prompt that is a list of messages (`{"role": ..., "content": ...}`) is a chat already. `speculate`
+        drafts what the text said before and checks several tokens a call: the same text, up to near-ties. A
+        package of an encoder and a decoder takes neither.
+
+        Raises `BadInput` for an empty prompt, one longer than the context or with tokens that the model does
+        not know, a chat template that is missing or fails, and a package that generates no text.
         """
-        from graphopt.runtime import LoopModel, Sampling, TextModel, chat_prompt
+        from graphopt.package._answers import Answers
 
-        if "decoder" in self.manifest.graphs:
-            if chat or speculate or temperature > 0:
-                raise BadInput(
-                    f"{self.path} has an encoder: it takes no chat, no drafts, and only the likeliest token"
-                )
-            return self._answer(prompt, max_new_tokens, threads)
-        sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed)
-        model = (
-            LoopModel(self.path, threads=threads, speculate=speculate)
-            if speculate or self.in_own_loop()
-            else TextModel(self.path, threads=threads)
+        return Answers(self, speculate=speculate, threads=threads)(
+            prompt,
+            max_new_tokens=max_new_tokens,
+            chat=chat,
+            system=system,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            repetition_penalty=repetition_penalty,
+            stop=stop,
         )
-        text = chat_prompt(self.path, prompt) if chat else prompt
-        return model.generate(text, max_new_tokens=max_new_tokens, sampling=sampling)
 
-    def in_own_loop(self) -> bool:
-        """Whether text is generated in our own loop: onnxruntime-genai copies a quantized cache with every
-        token, and cannot call `graphopt.kernels`."""
-        from graphopt.kernels import library, own_graph
+    @overload
+    def generate(self, prompt: Prompt, **options: Any) -> str: ...
+    @overload
+    def generate(self, prompt: Sequence[str] | Sequence[Sequence[Message]], **options: Any) -> list[str]: ...
+    def generate(self, prompt: Any, **options: Any) -> str | list[str]:
+        """The whole answer to `prompt`, or to each of a list of prompts; options as for `stream`."""
+        from graphopt.package._answers import is_prompt
 
-        graph = self.manifest.graphs.get("model")
-        if graph is None or self.manifest.quantized_cache:
-            return graph is not None
-        return library() is not None and own_graph(self.path / graph.file) is not None
+        if is_prompt(prompt):
+            return "".join(self.stream(prompt, **options))
+        return [completion.text for completion in self.completions(prompt, **options)]
 
-    def _answer(self, prompt: str, count: int, threads: int | None) -> Iterator[str]:
-        from graphopt._texts import Tokenizer
-        from graphopt.runtime import AnswerRules, EncoderDecoder, answer
+    def completions(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        logprobs: int | None = None,
+        speculate: bool = False,
+        threads: int | None = None,
+        **options: Any,
+    ) -> list[Completion]:
+        """Answers to `prompts`, one after the other, with their tokens and why they ended.
 
-        if all(spec.name != "input_ids" for spec in self.interface().inputs):
-            raise BadInput(f"{self.path} does not take text", hint="Run it with --inputs FILE.npz.")
-        tokenizer = Tokenizer(self.path)
-        model = EncoderDecoder(*(self.session(role, threads=threads) for role in ("encoder", "decoder")))
-        ids: list[int] = []
-        told = ""
-        for token in answer(model, AnswerRules.of(self.path), tokenizer.framed(prompt), count):
-            ids.append(token)
-            text = tokenizer.text(ids)
-            if not text.endswith("\ufffd"):  # half a character
-                yield text[len(told) :]
-                told = text
+        `logprobs` asks for the probability of each token, and of so many likeliest ones in its place. Other
+        options are those of `stream`.
+        """
+        from graphopt.package._answers import Answers
 
-    def generate(self, prompt: str, **options: Any) -> str:
-        """The whole answer to `prompt`; options as for `stream`."""
-        return "".join(self.stream(prompt, **options))
+        answer = Answers(self, speculate=speculate, threads=threads)
+        return [answer(prompt, logprobs=logprobs, **options).completion() for prompt in prompts]
 
     def validate(
         self,

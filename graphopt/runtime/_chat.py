@@ -1,8 +1,9 @@
-"""The first message of a chat, as the model's template words it."""
+"""Messages of a chat, as the model's template words them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,18 +18,34 @@ from jinja2.utils import Namespace
 from graphopt.errors import BadInput
 from graphopt.runtime._given import TokenizerConfig
 
-__all__ = ["chat_prompt"]
+__all__ = ["Message", "chat_prompt"]
+
+Message = Mapping[str, Any]
+"""What is said in a chat: "role" (system, user, assistant, ...), "content", and what else templates read."""
 
 _FILE = "chat_template.jinja"
+_MESSAGES = 'Give a list like [{"role": "user", "content": "Hello"}].'
 _CONFIG = "tokenizer_config.json"
 
 
-def chat_prompt(folder: str | Path, prompt: str) -> str:
-    """`prompt` as the first message of a chat, up to where the answer begins, by the template in `folder`.
+def chat_prompt(folder: str | Path, prompt: str | Sequence[Message], *, system: str | None = None) -> str:
+    """A chat up to where the answer begins, by the template in `folder`.
 
-    The text of transformers' `apply_chat_template` with `add_generation_prompt`. Raises `BadInput` where
-    there is no template, and where it cannot be parsed, fails, or reaches out of jinja2's sandbox.
+    `prompt` are its messages, or its first one's content; `system` goes before them. The text of
+    transformers' `apply_chat_template` with `add_generation_prompt`. Raises `BadInput` where there is no
+    template, where it cannot be parsed, fails, or reaches out of jinja2's sandbox, and for messages without a
+    role and a content.
     """
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    if system is not None:
+        messages = [{"role": "system", "content": system}, *messages]
+    for message in messages:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise BadInput(f"{message!r} is not a message: it has no role", hint=_MESSAGES)
+        if "content" not in message:
+            raise BadInput(f"{message!r} is not a message: it has no content", hint=_MESSAGES)
+    if not messages:
+        raise BadInput("the chat has no messages", hint=_MESSAGES)
     config = TokenizerConfig.of(Path(folder), "special_tokens_map.json", _CONFIG)
     path, template = _template(Path(folder), config)
     try:
@@ -36,7 +53,7 @@ def chat_prompt(folder: str | Path, prompt: str) -> str:
             _environment()
             .from_string(template)
             .render(
-                messages=[{"role": "user", "content": prompt}],
+                messages=messages,
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,
@@ -63,7 +80,7 @@ def _template(folder: Path, config: TokenizerConfig) -> tuple[Path, str]:
     if isinstance(given, list):
         given = {each.name: each.template for each in given}.get("default")
     if not given:
-        raise BadInput(f"{folder} has no chat template", hint="Leave out --chat.")
+        raise BadInput(f"{folder} has no chat template", hint="Give it a plain text.")
     return folder / _CONFIG, given
 
 

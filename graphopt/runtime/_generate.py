@@ -1,110 +1,192 @@
-"""Text generation through onnxruntime-genai."""
+"""Text generation on onnxruntime, in a loop of our own: one buffer is past and present at once."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.runtime._given import GenaiConfig
-from graphopt.runtime._installation import check_installation
-from graphopt.runtime._threads import default_threads
+from graphopt.runtime._decode import Decoder
+from graphopt.runtime._given import GENAI, GENERATION, GenaiConfig, GenerationConfig, ids
+from graphopt.runtime._rules import TokenRules
+from graphopt.runtime._sampling import Sampling, chooser
+from graphopt.runtime._session import open_session
+from graphopt.runtime._speculate import Speculation
+from graphopt.runtime._stops import until
 
-__all__ = ["Sampling", "TextModel"]
+if TYPE_CHECKING:
+    from graphopt._texts import Tokenizer
 
-_CONFIG = "genai_config.json"
+__all__ = ["Answer", "Completion", "TextModel", "TokenLogprob"]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How a token is chosen: the likeliest at temperature 0, else drawn from the `top_p` likeliest mass.
+class TokenLogprob:
+    """A token of an answer: what it stands for, the logarithm of its probability, and the likeliest ones.
 
-    Raises `BadInput` for a `seed` that is negative (onnxruntime-genai takes it for none) or beyond 31 bits.
+    Probabilities are the model's own: before penalties, temperature and whatever else chooses.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
+    id: int
+    token: str
+    logprob: float
+    top_logprobs: tuple[TokenLogprob, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.seed is not None and not 0 <= self.seed < 1 << 31:
-            raise BadInput(f"the seed {self.seed} is not between 0 and {(1 << 31) - 1}")
 
-    def options(self) -> dict[str, Any]:
-        """Search options as onnxruntime-genai names them."""
-        if self.temperature <= 0:
-            return {"do_sample": False}
-        seed = {} if self.seed is None else {"random_seed": self.seed}
-        return {"do_sample": True, "temperature": self.temperature, "top_p": self.top_p, "top_k": 0, **seed}
+@dataclass(frozen=True)
+class Completion:
+    """An answer that is complete. `finish_reason` is "stop" at its end or a stop string, else "length"."""
+
+    text: str
+    prompt_tokens: int
+    tokens: tuple[int, ...]
+    finish_reason: Literal["stop", "length"]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class Answer(Iterator[str]):
+    """The pieces of an answer as they come; `completion`, when it has ended, is all that is known of it.
+
+    `steps` are tokens with the logits they were chosen by, after `prompt` tokens. One of `ends` ends it, and
+    so does a string of `stop`. `top` of the likeliest tokens are kept for each; None keeps no probabilities.
+    """
+
+    def __init__(
+        self,
+        steps: Iterator[tuple[int, NDArray[Any]]],
+        tokenizer: Tokenizer,
+        ends: Collection[int],
+        *,
+        prompt: int,
+        stop: Sequence[str] = (),
+        top: int | None = None,
+    ) -> None:
+        self._steps, self._tokenizer, self._ends = steps, tokenizer, ends
+        self._prompt, self._top = prompt, top
+        self._tokens: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._text = ""
+        self._stopped = False
+        self._pieces = until(tokenizer.pieces().of(self._new()), stop, self._end)
+
+    def __next__(self) -> str:
+        piece = next(self._pieces)
+        self._text += piece
+        return piece
+
+    def completion(self) -> Completion:
+        """What there is, after the rest has come."""
+        for _ in self:
+            pass
+        return Completion(
+            self._text,
+            self._prompt,
+            tuple(self._tokens),
+            "stop" if self._stopped else "length",
+            None if self._top is None else tuple(self._logprobs),
+        )
+
+    def _new(self) -> Iterator[int]:
+        """The tokens before the end."""
+        for token, logits in self._steps:
+            if token in self._ends:
+                self._end()
+                return
+            self._tokens.append(token)
+            if self._top is not None:
+                self._logprobs.append(self._logprob(token, logits, self._top))
+            yield token
+
+    def _end(self) -> None:
+        self._stopped = True
+
+    def _logprob(self, token: int, logits: NDArray[Any], top: int) -> TokenLogprob:
+        wide = logits.astype(np.float64)
+        wide -= wide.max()
+        wide -= np.log(np.exp(wide).sum())
+        best = np.argsort(-wide, kind="stable")[:top].tolist()
+        word = self._tokenizer.word
+        likeliest = tuple(TokenLogprob(each, word(each), float(wide[each])) for each in best)
+        return TokenLogprob(token, word(token), float(wide[token]), likeliest)
 
 
 class TextModel:
     """A package folder opened for generation, with threads for the machine it is on.
 
-    Raises `BadInput` where the folder has no genai_config.json or onnxruntime-genai cannot load it.
+    With `speculate` it drafts what the text said before, and checks several tokens a call. Raises `BadInput`
+    where the folder is not made for generating text.
     """
 
-    def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
-        self.folder = Path(folder)
-        if not (self.folder / _CONFIG).is_file():
-            raise BadInput(
-                f"{self.folder} does not generate text: it has no {_CONFIG}",
-                hint="Run other models with --inputs FILE.npz.",
-            )
-        check_installation()
-        check_installation("onnxruntime_genai")
-        import onnxruntime_genai as og
-
+    def __init__(self, folder: str | Path, *, threads: int | None = None, speculate: bool = False) -> None:
         from graphopt._texts import Tokenizer
 
-        self._og = og
-        self._encoder = Tokenizer(self.folder)
-        try:
-            config = og.Config(str(self.folder))
-            session = {"intra_op_num_threads": threads or default_threads()}
-            config.overlay(json.dumps({"model": {"decoder": {"session_options": session}}}))
-            self._model = og.Model(config)
-            self._tokenizer = og.Tokenizer(self._model)
-        except RuntimeError as error:
-            raise BadInput(f"onnxruntime-genai cannot load {self.folder}: {error}") from error
-        self.context_length = GenaiConfig.of(self.folder, _CONFIG).model.context_length
+        self.folder = folder = Path(folder)
+        if not (folder / GENAI).is_file():
+            raise BadInput(
+                f"{folder} does not generate text: it has no {GENAI}",
+                hint="Run other models with --inputs FILE.npz.",
+            )
+        described = GenaiConfig.of(folder, GENAI)
+        self._model = described.model
+        found = (folder / GENERATION).is_file()
+        self._said = GenerationConfig.of(folder, GENERATION) if found else described.search
+        self.context_length = self._model.context_length
         """Tokens of prompt and answer together that the model was trained for."""
+        self.ends = frozenset(ids(self._model.eos_token_id))
+        """Tokens that end an answer."""
+        self._speculate = speculate
+        self.tokenizer = Tokenizer(folder)
+        self._session = open_session(folder, threads=threads)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, after what the tokenizer opens a text with, unless it begins so itself.
-
-        By the tokenizers library: onnxruntime-genai leaves out a beginning-of-sequence token that
-        tokenizer.json asks for in its post-processor.
-        """
-        return self._encoder.opened(text)
+        """Token ids of `text`, after what the tokenizer opens a text with, unless it begins so itself."""
+        return self.tokenizer.opened(text)
 
     def generate(
-        self, prompt: str, *, max_new_tokens: int = 128, sampling: Sampling | None = None
-    ) -> Iterator[str]:
-        """Pieces of the answer to `prompt` as they come, until its end, `max_new_tokens` or a full context.
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 128,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        logprobs: int | None = None,
+    ) -> Answer:
+        """The answer to `prompt`, until its end, one of `stop`, `max_new_tokens` or a full context.
 
-        Raises `BadInput` for an empty prompt, for one that leaves no room in the context, and where
-        onnxruntime-genai fails.
+        What generation_config.json says of penalties, tokens that are not allowed, the least length and stop
+        strings holds as in transformers; a stop string itself is left out. `logprobs` asks for the
+        probability of each token, and of so many likeliest ones beside it.
+
+        Raises `BadInput` for an empty prompt, one that leaves no room in the context, and one with tokens
+        that the model does not know.
         """
-        tokens = self._encoder.prompt(prompt, self.context_length)
-        return self._stream(
-            tokens, min(len(tokens) + max_new_tokens, self.context_length), sampling or Sampling()
+        tokens = self.tokenizer.prompt(prompt, self.context_length)
+        self._refuse_unknown(tokens)
+        sampling = sampling or Sampling()
+        said = sampling.ruled(self._said)
+        limit = min(max_new_tokens, self.context_length - len(tokens))
+        decoder = Decoder.of(self.folder, self._session, length=len(tokens) + limit)
+        rules = TokenRules(said, self.ends, prompt=len(tokens), longest=len(tokens) + limit)
+        draw = chooser(sampling)
+        loop = Speculation(
+            decoder,
+            lambda logits, text: draw(rules(logits, text), text),
+            **({} if self._speculate else {"longest": 0}),
         )
+        steps, stops = loop.steps(tokens, limit), [*said.stops, *stop]
+        return Answer(steps, self.tokenizer, self.ends, prompt=len(tokens), stop=stops, top=logprobs)
 
-    def _stream(self, tokens: list[int], length: int, sampling: Sampling) -> Iterator[str]:
-        try:
-            parameters = self._og.GeneratorParams(self._model)
-            parameters.set_search_options(max_length=length, **sampling.options())
-            generator = self._og.Generator(self._model, parameters)
-            generator.append_tokens(tokens)
-            stream = self._tokenizer.create_stream()
-            while not generator.is_done():
-                generator.generate_next_token()
-                piece = stream.decode(generator.get_next_tokens()[0])
-                if piece:
-                    yield piece
-        except RuntimeError as error:
-            raise BadInput(f"onnxruntime-genai cannot run {self.folder}: {error}") from error
+    def _refuse_unknown(self, tokens: list[int]) -> None:
+        size = self._model.vocab_size
+        unknown = next((token for token in tokens if size is not None and token >= size), None)
+        if unknown is not None:
+            raise BadInput(
+                f"the tokenizer gives token {unknown} for {self.tokenizer.word(unknown)!r}, "
+                f"and the model has {size} tokens",
+                hint="The tokenizer is not this model's, or has had tokens added that the model has not.",
+            )

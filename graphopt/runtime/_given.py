@@ -10,10 +10,24 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from graphopt._settings import read_json
 from graphopt.errors import BadInput
 
-__all__ = ["GenaiConfig", "GenerationConfig", "TokenizerConfig"]
+__all__ = [
+    "GENAI",
+    "GENERATION",
+    "GenaiConfig",
+    "GenerationConfig",
+    "TokenizerConfig",
+    "ids",
+]
+
+GENAI, GENERATION = "genai_config.json", "generation_config.json"
 
 Token = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
 Tokens = Token | Annotated[list[Token], Field(min_length=1)]
+
+
+def ids(given: int | list[int] | None) -> list[int]:
+    """The token ids of a setting that may be one, several or none."""
+    return [] if given is None else given if isinstance(given, list) else [given]
 
 
 def _content(token: Any) -> Any:
@@ -53,32 +67,52 @@ class GenerationConfig(_Given):
     pad_token_id: Token | None = None
     decoder_start_token_id: Token | None = None
     forced_bos_token_id: Token | None = None
-    bad_words_ids: list[list[Token]] = []
+    forced_eos_token_id: Tokens | None = None
+    bad_words_ids: list[Annotated[list[Token], Field(min_length=1)]] = []
+    sequence_bias: list[tuple[Annotated[list[Token], Field(min_length=1)], float]] = []
     suppress_tokens: list[Token] = []
+    begin_suppress_tokens: list[Token] = []
+    min_length: int | None = None
+    min_new_tokens: int | None = None
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    remove_invalid_values: bool | None = None
+    stop_strings: str | list[str] | None = None
     max_position_embeddings: int | None = None
     do_sample: bool | None = None
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
-    repetition_penalty: float | None = None
-    no_repeat_ngram_size: int | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = None
     length_penalty: float | None = None
+
+    @property
+    def stops(self) -> list[str]:
+        """Strings that end a text."""
+        said = self.stop_strings
+        return [said] if isinstance(said, str) else said or []
 
 
 class _Model(BaseModel):
     context_length: Annotated[int, Field(ge=1, lt=1 << 31)]
+    vocab_size: Annotated[int, Field(ge=1, lt=1 << 31)] | None = None
     eos_token_id: Tokens | None = None
 
 
-class _Search(BaseModel):
+class _Search(GenerationConfig):
     past_present_share_buffer: bool = False
 
 
+class _Ours(BaseModel):
+    restart_at: Annotated[int, Field(ge=1)] | None = None
+
+
 class GenaiConfig(_Given):
-    """genai_config.json, as far as our own loop needs it."""
+    """genai_config.json, as far as our own loop needs it, and what onnxruntime-genai has no word for."""
 
     model: _Model
     search: _Search = _Search()
+    graphopt: _Ours = _Ours()
 
 
 class _Template(BaseModel):

@@ -1,9 +1,9 @@
-"""Answers from an encoder and a decoder, on onnxruntime itself: the likeliest token, one after the other."""
+"""Answers from an encoder and a decoder, on onnxruntime itself, token by token."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.runtime._given import GenerationConfig
+from graphopt.runtime._given import GenerationConfig, ids
+from graphopt.runtime._rules import TokenRules
+from graphopt.runtime._sampling import Sampling, chooser
 
 __all__ = ["AnswerRules", "EncoderDecoder", "answer"]
 
@@ -64,11 +66,11 @@ class EncoderDecoder:
 
 @dataclass(frozen=True)
 class AnswerRules:
-    """How an answer begins and ends, and which tokens are never in it."""
+    """How an answer begins and ends, how long it can be, and what its tokens are chosen by."""
 
     opening: tuple[int, ...]
     ends: frozenset[int]
-    never: tuple[int, ...] = ()
+    said: GenerationConfig = field(default_factory=GenerationConfig)
     longest: int | None = None
 
     @classmethod
@@ -78,28 +80,28 @@ class AnswerRules:
         first = said.bos_token_id if said.decoder_start_token_id is None else said.decoder_start_token_id
         if first is None:
             raise BadInput(f"{folder} does not say which token an answer begins with: decoder_start_token_id")
-        forced, ends = said.forced_bos_token_id, said.eos_token_id
-        never = [ids[0] for ids in said.bad_words_ids if len(ids) == 1]
-        return cls(
-            (first,) if forced is None else (first, forced),
-            frozenset(() if ends is None else ends if isinstance(ends, list) else (ends,)),
-            (*never, *said.suppress_tokens),
-            said.max_position_embeddings,
-        )
+        forced = said.forced_bos_token_id
+        opening = (first,) if forced is None else (first, forced)
+        return cls(opening, frozenset(ids(said.eos_token_id)), said, said.max_position_embeddings)
 
 
-def answer(model: EncoderDecoder, rules: AnswerRules, source: list[int], count: int) -> Iterator[int]:
-    """At most `count` tokens of the answer to the text `source`, the likeliest each time, until its end."""
-    ids = np.asarray([source], np.int64)
-    model.start({_TOKENS: ids, _MASK: np.ones_like(ids)})
-    fed = np.asarray([rules.opening], np.int64)
-    if rules.longest is not None:
-        count = min(count, rules.longest - len(rules.opening))
-    for _ in range(count):
-        logits = model.append(fed)[0, -1]
-        logits[[token for token in rules.never if 0 <= token < len(logits)]] = -np.inf
-        token = int(logits.argmax())
-        if token in rules.ends:
-            return
-        yield token
-        fed = np.asarray([[token]], np.int64)
+def answer(
+    model: EncoderDecoder, rules: AnswerRules, source: list[int], count: int, sampling: Sampling | None = None
+) -> Iterator[tuple[int, NDArray[np.floating[Any]]]]:
+    """At most `count` tokens of the answer to the text `source`, each with the logits it was chosen by.
+
+    A token that the model's settings force to be the first counts as one, and is not among them.
+    """
+    sampling, said = sampling or Sampling(), rules.said
+    choose, row = chooser(sampling), np.asarray([source], np.int64)
+    longest = 1 + count if rules.longest is None else min(1 + count, rules.longest)
+    score = TokenRules(sampling.ruled(said), rules.ends, prompt=1, longest=longest)
+    model.start({_TOKENS: row, _MASK: np.ones_like(row)})
+    text = list(rules.opening)
+    fed = text
+    while len(text) < longest:
+        logits = model.append(np.asarray([fed], np.int64))[0, -1:]
+        token = int(choose(score(logits, text), text)[0])
+        yield token, logits[0]
+        text.append(token)
+        fed = [token]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.runtime._decode import Decoder
+from graphopt.runtime._sampling import Choice
 
 __all__ = ["Costs", "Guess", "PromptLookup", "Speculation", "best_length"]
-
-Choice = Callable[[NDArray[Any]], NDArray[np.int64]]
 
 _LONGEST_MATCH = 4
 _LONGEST_DRAFT = 15
@@ -127,9 +126,10 @@ def best_length(trusts: Sequence[float], costs: Sequence[float]) -> int:
 class Speculation:
     """Decodes a text with `decoder`, one at least and often several tokens a call.
 
-    `choose` picks tokens int64[S] from logits [S, vocabulary]; the likeliest ones if not given. The text is
-    what plain decoding with `choose` gives, but where two tokens are as likely but for rounding: kernels sum
-    in another order for several rows than for one. A draft has `longest` tokens at most.
+    `choose` picks tokens int64[S] from logits [S, vocabulary] and the text before the last of them; the
+    likeliest ones if not given. The text is what plain decoding with `choose` gives, but where two tokens are
+    as likely but for rounding: kernels sum in another order for several rows than for one. A draft has
+    `longest` tokens at most; with 0 it is plain decoding.
     """
 
     def __init__(
@@ -137,31 +137,42 @@ class Speculation:
     ) -> None:
         self._decoder = decoder
         self._longest = longest
-        self._choose = choose or (lambda logits: logits.argmax(-1))
+        self._choose = choose or (lambda logits, text: logits.argmax(-1))
         self._lookup = PromptLookup()
         self._costs = Costs()
+        self._text: list[int] = []
         self.calls = 0
         """Calls of the model after the prompt's."""
 
     def tokens(self, prompt: Sequence[int], limit: int) -> Iterator[int]:
         """At most `limit` tokens that follow `prompt`."""
-        self._lookup.extend(prompt)
-        made = self._chosen(np.asarray(prompt), 1)
+        return (token for token, _ in self.steps(prompt, limit))
+
+    def steps(self, prompt: Sequence[int], limit: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The same, each with the logits [vocabulary] that it was chosen by, which last until the next is
+        asked for."""
+        self._extend(prompt)
+        logits = self._decoder.append(np.asarray(prompt), keep=1)[0]
+        made = self._chosen(logits)
         left = limit
         while left > 0:
-            self._lookup.extend(made)
-            yield from made[:left]
+            self._extend(made)
+            yield from zip(made[:left], logits, strict=False)
             left -= len(made)
             if left > 0:
-                made = self._step(made[-1], left - 1)
+                made, logits = self._step(made[-1], left - 1)
 
-    def _step(self, token: int, room: int) -> list[int]:
+    def _step(self, token: int, room: int) -> tuple[list[int], NDArray[Any]]:
         """Tokens after `token`, the text's last one: those of the draft that are right, and one more."""
-        guesses = self._lookup.draft(min(self._longest, room))
+        room = min(self._longest, room, self._decoder.room)
+        guesses = self._lookup.draft(room) if room > 0 else []
         costs = self._costs.relative(1 + len(guesses))
         draft = [g.token for g in guesses[: best_length([g.trust for g in guesses], costs)]]
         started = time.perf_counter()
-        chosen = self._chosen(np.asarray([token, *draft]), 1 + len(draft))
+        logits = self._decoder.append(np.asarray([token, *draft]), keep=1 + len(draft))[0]
+        self._text += draft
+        chosen = self._chosen(logits)
+        del self._text[len(self._text) - len(draft) :]
         self._costs.observe(1 + len(draft), time.perf_counter() - started)
         self.calls += 1
         right = next((i for i, t in enumerate(draft) if t != chosen[i]), len(draft))
@@ -169,7 +180,12 @@ class Speculation:
         # What was not worth drafting teaches too, as far as it was decided.
         for guess, made in zip(guesses, chosen[: right + 1], strict=False):
             self._lookup.learn(guess, guess.token == made)
-        return chosen[: right + 1]
+        return chosen[: right + 1], logits
 
-    def _chosen(self, tokens: NDArray[np.int64], keep: int) -> list[int]:
-        return [int(t) for t in self._choose(self._decoder.append(tokens, keep=keep)[0])]
+    def _extend(self, tokens: Sequence[int]) -> None:
+        self._text += tokens
+        if self._longest:
+            self._lookup.extend(tokens)
+
+    def _chosen(self, logits: NDArray[Any]) -> list[int]:
+        return [int(token) for token in self._choose(logits, self._text)]

@@ -106,6 +106,54 @@ def test_run_with_drafts_says_the_same(int4: Path, said: Callable[..., str]) -> 
     )
 
 
+def test_run_answers_several_prompts(int4: Path, tmp_path: Path, said: Callable[..., str]) -> None:
+    options = ("--max-new-tokens", "6", "--stop", "\n", "--repetition-penalty", "1.2", "--seed", "3")
+    text = said("run", int4, "x = 1", "def f(", *options, "--json", tmp_path / "out.json", "--logprobs", "1")
+    found = json.loads((tmp_path / "out.json").read_text())
+
+    assert text == "".join(f"==> {each['prompt']} <==\n{each['text']}\n" for each in found)
+    assert [each["prompt"] for each in found] == ["x = 1", "def f("]
+    assert all("\n" not in each["text"] for each in found)
+    assert all(len(each["logprobs"]) == len(each["tokens"]) for each in found)
+    alone = json.loads(said("run", int4, "def f(", *options, "--json", "-"))
+    assert [alone[0]["text"], alone[0]["logprobs"]] == [found[1]["text"], None]
+
+
+def test_run_answers_a_chat(int4: Path, tmp_path: Path, said: Callable[..., str]) -> None:
+    folder = Path(shutil.copytree(int4, tmp_path / "chat"))
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}# {{ m.content }}\n{% endfor %}")
+    messages = [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]
+    (tmp_path / "chat.json").write_text(json.dumps(messages))
+    plain = said("run", folder, "# a\n# b\n", "--max-new-tokens", "4")
+
+    assert said("run", folder, "--messages", tmp_path / "chat.json", "--max-new-tokens", "4") == plain
+    assert said("run", folder, "b", "--system", "a", "--max-new-tokens", "4") == plain
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("{}", [], "is not a list of messages"),
+        ("[", [], "is not JSON"),
+        ("[]", [], "has no messages"),
+        ('[{"role": 1}]', [], "has no role"),
+        ("[]", ["x"], "takes the place of PROMPT"),
+    ],
+)
+def test_messages_that_are_none(
+    int4: Path,
+    tmp_path: Path,
+    content: str,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "chat.json").write_text(content)
+
+    assert run(["run", str(int4), *options, "--messages", str(tmp_path / "chat.json")]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [
@@ -114,6 +162,7 @@ def test_run_with_drafts_says_the_same(int4: Path, said: Callable[..., str]) -> 
         ("hello", ["--chat"], "no chat template"),
         ("hello", ["--speculate", "--chat"], "no chat template"),
         ("", ["--speculate"], "the prompt is empty"),
+        ("hello", ["--logprobs", "1"], "--logprobs needs --json"),
         ("x = 1\n" * 600, ["--speculate"], "the model's context is 512"),
     ],
 )

@@ -15,12 +15,13 @@ import pytest
 from onnx import parser
 
 from graphopt._telemetry import keep_quiet
+from tests._cache import ROOT
 
 NET = """
 <ir_version: 10, opset_import: ["" : 23]>
 net (float[2, 4] x) => (float[2, 4] y) { z = Identity(x) y = Relu(z) }
 """
-GENERATE = "from graphopt.runtime import TextModel; print(*TextModel({!r}).generate('a', max_new_tokens=2))"
+GENERATE = "from tests.runtime._served import served; from pathlib import Path; served(Path({!r}), 'a', 2)"
 TOLD = "import graphopt, os; print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
 VARIABLES = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "GRAPHOPT_TELEMETRY")
 
@@ -29,6 +30,7 @@ VARIABLES = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "GRAPHOPT_TELE
 def python(tmp_path: Path) -> Callable[..., str]:
     """Runs Python in an environment that says nothing of telemetry, its home and caches empty folders."""
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    kept["PYTHONPATH"] = str(ROOT)
     homes = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     for folder in homes.values():
         Path(folder).mkdir()

@@ -11,7 +11,7 @@ import pytest
 
 from graphopt import BadInput, Package
 from graphopt._texts import Tokenizer
-from graphopt.runtime import LoopModel, TextModel, chat_prompt
+from graphopt.runtime import chat_prompt
 from tests._cache import ROOT
 from tests.runtime.conftest import OPENING, change, opens_texts
 
@@ -172,19 +172,9 @@ def test_a_text_opens_once(package: Package) -> None:
     assert (tokens[0], tokens.count(0)) == (0, 1)
 
 
-def test_both_ways_say_the_same(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[type] = []
-    for way in (TextModel, LoopModel):
-
-        def generate(self: Any, *args: Any, whole: Any = way.generate, **options: Any) -> Any:
-            asked.append(type(self))
-            return whole(self, *args, **options)
-
-        monkeypatch.setattr(way, "generate", generate)
+def test_a_chat_is_answered_like_its_words(package: Package) -> None:
     chats = [package.generate("area", max_new_tokens=12, chat=True)]
     chats.append(package.generate("area", max_new_tokens=12, chat=True, speculate=True))
-    monkeypatch.setattr(Package, "in_own_loop", lambda _: True)
-    chats.append(package.generate("area", max_new_tokens=12, chat=True))
+    chats.append(package.generate([{"role": "user", "content": "area"}], max_new_tokens=12))
 
-    assert asked == [TextModel, LoopModel, LoopModel]
     assert set(chats) == {package.generate("def area(n):\n    return", max_new_tokens=12)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from graphopt._texts import Tokenizer
-from graphopt.runtime import Decoder, LoopModel, Sampling, Speculation, TextModel, open_session
-from graphopt.runtime._loop import chooser
+from graphopt.runtime import Decoder, Sampling, Speculation, TextModel, open_session
+from graphopt.runtime._sampling import chooser
 from graphopt.runtime._speculate import Costs, PromptLookup, best_length
 from graphopt.testing import session
 from tests.passes._canonical import canonical_decoder
 from tests.passes._runs import Lowered
+from tests.runtime._served import served
 from tests.runtime.conftest import SHAPE
 
 PROMPT = np.tile(np.random.default_rng(3).integers(1, SHAPE.vocab, 5), 3).tolist()
@@ -84,7 +85,7 @@ def test_a_text_that_repeats_itself_comes_in_fewer_calls(decoder: Decoder) -> No
     text = PROMPT[:5] * 11
     decoder.reset()
     speculation = Speculation(
-        decoder, lambda logits: np.asarray(text[decoder.length + 1 - len(logits) : decoder.length + 1])
+        decoder, lambda logits, said: np.asarray(text[len(said) + 1 - len(logits) : len(said) + 1])
     )
 
     assert list(speculation.tokens(PROMPT, COUNT)) == text[len(PROMPT) :]
@@ -101,8 +102,10 @@ def test_whatever_is_chosen_wrong_drafts_leave_no_trace(decoder: Decoder, seed: 
         text += text[start : start + 4] if rng.random() < 0.5 else rng.integers(1, SHAPE.vocab, 2).tolist()
     seen: dict[int, Any] = {}
 
-    def choose(logits: Any) -> Any:
+    def choose(logits: Any, said: Sequence[int]) -> Any:
         end = decoder.length + 1
+        assert len(said) == decoder.length
+        assert list(said[: end - len(logits)]) == text[: end - len(logits)]
         seen.update(zip(range(end - len(logits), end), logits.copy(), strict=True))
         return np.asarray(text[end - len(logits) : end])
 
@@ -181,29 +184,28 @@ def test_costs_are_what_was_observed_beside_one_token() -> None:
 def test_a_package_says_the_same_as_through_genai(folder: Path) -> None:
     prompt = "def area(width, height):\n    return width * height\n\n\ndef area(width"
 
-    assert "".join(LoopModel(folder, speculate=True).generate(prompt, max_new_tokens=24)) == "".join(
-        TextModel(folder).generate(prompt, max_new_tokens=24)
-    )
+    found = "".join(TextModel(folder, speculate=True).generate(prompt, max_new_tokens=24))
+    assert found == served(folder, prompt, 24)
 
 
 def test_it_ends_where_the_model_ends_a_text(own: Path) -> None:
     tokens, _ = greedy(Decoder(open_session(own)), Tokenizer(own).plain("import os"), 12)
-    whole = "".join(LoopModel(own, speculate=True).generate("import os", max_new_tokens=12))
+    whole = "".join(TextModel(own, speculate=True).generate("import os", max_new_tokens=12))
     config = (own / "genai_config.json").read_text(encoding="utf-8")
     (own / "genai_config.json").write_text(
         config.replace('"eos_token_id": 0', f'"eos_token_id": [{tokens[4]}, 0]'), encoding="utf-8"
     )
-    ended = "".join(LoopModel(own, speculate=True).generate("import os", max_new_tokens=12))
+    ended = "".join(TextModel(own, speculate=True).generate("import os", max_new_tokens=12))
 
     assert whole.startswith(ended)
-    assert ended == "".join(map(Tokenizer(own).pieces(), tokens[:4]))
+    assert ended == "".join(Tokenizer(own).pieces().of(tokens[:4]))
 
 
 def test_the_same_seed_draws_the_same_text_with_and_without_drafts(folder: Path) -> None:
     sampling = Sampling(temperature=0.7, top_p=0.9, seed=5)
     prompt = "def area(width, height):\n    return width * height\n\n\ndef area(width"
     drafted, plain, other = (
-        "".join(LoopModel(folder, speculate=s).generate(prompt, max_new_tokens=16, sampling=how))
+        "".join(TextModel(folder, speculate=s).generate(prompt, max_new_tokens=16, sampling=how))
         for s, how in ((True, sampling), (False, sampling), (False, replace(sampling, seed=6)))
     )
 
@@ -214,8 +216,8 @@ def test_the_same_seed_draws_the_same_text_with_and_without_drafts(folder: Path)
 @pytest.mark.parametrize(("top_p", "support"), [(1.0, 4), (0.75, 2), (0.01, 1)])
 def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float, support: int) -> None:
     chances = np.asarray([0.1, 0.5, 0.15, 0.25])
-    choose = chooser(Sampling(temperature=0.5, top_p=top_p, seed=1), lambda: 4000)
-    drawn = choose(np.tile(np.log(chances) * 0.5, (4000, 1)))
+    choose = chooser(Sampling(temperature=0.5, top_p=top_p, seed=1))
+    drawn = choose(np.tile(np.log(chances) * 0.5, (4000, 1)), [0] * 4000)
     kept = np.where(chances >= np.sort(chances)[-support], chances, 0)
 
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 4000, kept / kept.sum(), atol=0.03)
@@ -225,7 +227,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(top_p: float, support: int
 @pytest.mark.parametrize("top_p", [0.3, 0.95, 0.9999])
 def test_a_large_vocabulary_is_drawn_from_as_if_it_were_sorted(spread: float, top_p: float) -> None:
     logits = np.random.default_rng(0).normal(0, spread, (8, 5000)).astype(np.float32)
-    drawn = chooser(Sampling(temperature=0.7, top_p=top_p, seed=3), lambda: 8)(logits)
+    drawn = chooser(Sampling(temperature=0.7, top_p=top_p, seed=3))(logits, [0] * 8)
 
     for place, (row, token) in enumerate(zip(logits, drawn, strict=True), start=1):
         order = np.argsort(-row.astype(np.float64), kind="stable")
