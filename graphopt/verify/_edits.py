@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,25 +12,22 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.verify._bridge import bridged
+from graphopt.verify._calls import Guesses, guessed_calls, legal_calls
 from graphopt.verify._far import far_bindings
 from graphopt.verify._inputs import (
-    VARIANTS,
     Binding,
     Undecided,
     adapted,
-    beyond,
     feeds_of,
-    independent,
-    integer_bounds,
     legal_bindings,
     longer_bindings,
     most_steps,
-    unknown_bindings,
     valid_part,
 )
 from graphopt.verify._kernels import Comparison, Reply, Run
 from graphopt.verify._opset import changed_meaning
 from graphopt.verify._tiles import in_tiles
+from graphopt.verify._values import Points
 from graphopt.verify._varied import can_be_varied
 from graphopt.verify._window import Derived, Window, cut_out
 from graphopt.verify._worker import KernelWorker
@@ -43,9 +41,8 @@ __all__ = ["EditVerdict", "EditVerifier"]
 Status = Literal["proven", "within budget", "unproven", "failed"]
 
 _SEED = 0
-_FLAGS = 2
 _DEEPEST = 6
-_CALLS = 4
+_MASK = 1e3
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,7 @@ class EditVerdict:
     """What was found of one edit. `how`: structure, numeric, or alike (an equal window was checked before).
 
     `value` is the worst difference that was met and `bound` what it may be, in the terms of the contract.
+    `particular`: it differs on values chosen for the window's constants alone.
     """
 
     status: Status
@@ -60,6 +58,7 @@ class EditVerdict:
     reason: str = ""
     value: float = 0.0
     bound: float = 0.0
+    particular: bool = False
 
 
 @dataclass
@@ -84,6 +83,7 @@ class EditVerifier:
         self._bindings: list[Binding] | None = None
         if self.domain is not None and self.interface is not None:
             self._bindings = legal_bindings(self.domain, self.interface, _SEED)
+        self._guesses = Guesses(self.arrays, self.sizes, self._sizes_given())
         self._long: dict[int, list[Binding]] = {}
         self._assumed: Sequence[Assumption] = ()
         self._longest = max((s for b in self._bindings or () for s in b.sizes.values()), default=0)
@@ -92,6 +92,17 @@ class EditVerifier:
     def guesses(self) -> bool:
         """Whether nothing says which inputs are legal."""
         return self._bindings is None and not self.arrays
+
+    def _sizes_given(self) -> dict[str, int]:
+        """The sizes of named dimensions in the call that the arrays are of."""
+        inputs = self.interface.inputs if self.interface is not None else ()
+        return {
+            dim: size
+            for spec in inputs
+            if spec.name in self.arrays
+            for dim, size in zip(spec.dims, self.arrays[spec.name].shape, strict=False)
+            if isinstance(dim, str)
+        }
 
     def __enter__(self) -> EditVerifier:
         self.worker.start()
@@ -155,23 +166,41 @@ class EditVerifier:
         assert self._derived is not None
         given = [*adapters, *([edit.adapter] if edit.adapter is not None else [])]
         failed: EditVerdict | None = None
+        undecided = ""
         # Inputs of a window that depend on each other are free in it: a difference may be none further up.
         for depth in range(_DEEPEST + 1):
             try:
                 window = cut_out(model, edit, self._derived, within, depth=depth, reads_since=reads_since)
             except ValueError as error:
-                return failed or EditVerdict("unproven", "numeric", str(error))
+                if failed is None:
+                    return EditVerdict("unproven", "numeric", str(error))
+                undecided = str(error)
+                continue
             key = f"{window.key} {contract} {given} {self._assumed}"
-            if key in self._known:
+            if key in self._known and not failed:
                 return replace(self._known[key], how="alike")
             verdict = self._of_tiles(window, contract, given, None if depth else save)
             if verdict.status in ("proven", "within budget"):
+                if failed is not None and failed.particular:
+                    reason = f"they differ on particular values, which may never be met: {failed.reason}"
+                    return EditVerdict("unproven", "numeric", reason)
                 self._known[key] = verdict
                 return verdict
             if verdict.status == "unproven":
-                return failed or verdict
-            failed = failed or verdict
+                if failed is None:
+                    return verdict
+                undecided = verdict.reason
+                continue
+            failed, undecided = failed or verdict, ""
+            if verdict.particular and all(leaf.anything for leaf in window.leaves):
+                break
+            if window.closed:
+                break
         assert failed is not None
+        if undecided:
+            return EditVerdict(
+                "unproven", "numeric", f"they differ on guesses ({failed.reason}), and {undecided}"
+            )
         return failed
 
     def _of_tiles(
@@ -194,7 +223,7 @@ class EditVerifier:
         self, window: Window, contract: Contract, adapters: Sequence[Adapter], save: Path | None
     ) -> EditVerdict:
         try:
-            runs = self._runs(window, contract, adapters)
+            runs, missing = self._runs(window, contract, adapters)
         except Undecided as reason:
             return EditVerdict("unproven", "numeric", str(reason))
         exprs = (w.expr for piece in (window.before, window.after) for w in piece.weights.values())
@@ -210,55 +239,42 @@ class EditVerifier:
                 free=not window.by_content and all(map(can_be_varied, exprs)),
             )
         )
-        return EditVerdict(_status(reply, contract), "numeric", reply.reason, reply.value, reply.bound)
+        if missing and reply.status == "same":
+            return EditVerdict("unproven", "numeric", missing)
+        status = _status(reply, contract)
+        return EditVerdict(status, "numeric", reply.reason, reply.value, reply.bound, reply.particular)
 
-    def _runs(self, window: Window, contract: Contract, adapters: Sequence[Adapter]) -> list[Run]:
-        runs = []
+    def _runs(self, window: Window, contract: Contract, adapters: Sequence[Adapter]) -> tuple[list[Run], str]:
+        """The runs of a window, and which others would be needed but are too large."""
+        runs, lossy, points = [], contract.kind == "lossy", Points.of(window)
         undecided: Undecided | None = None
-        for index, (binding, variant, below) in enumerate(self._calls(window, contract, adapters)):
+        missing = ""
+        masked = min((abs(n) / 2 for n in window.numbers if abs(n) >= _MASK), default=math.inf)
+        legal = self._legal()
+        if legal == []:
+            raise Undecided("no legal call meets what it assumes")
+        if legal is None:
+            calls, missing = guessed_calls(window, points, self._guesses, lossy=lossy)
+            calls = [c for c in calls if all(a.allows_sizes(c.binding.sizes) for a in self._assumed)]
+        else:
+            longer = [] if lossy else self._longer(1 + max((n for _, n in window.lengths), default=0))
+            longer = longer if lossy else [*longer, *self._far(window)]
+            calls = legal_calls(window, points, legal, longer, lossy=lossy)
+        for index, call in enumerate(calls):
             try:
-                made = adapted(window.given, binding, adapters, variant, _SEED + index, below)
-                feeds = feeds_of(window.leaves, binding, adapters, variant, _SEED + index, below, made)
+                made = adapted(window.given, call, adapters, points, _SEED + index)
+                feeds = feeds_of(window.leaves, call, adapters, points, _SEED + index, made)
             except Undecided as reason:
                 undecided = reason
                 continue
-            valid = [valid_part(dims, binding) for dims in window.outputs]
-            name, steps = f"{binding.name}, {variant} values", most_steps(window.loops, binding)
-            runs.append(Run(name, feeds, valid, variant != "not finite", steps))
+            valid = [valid_part(dims, call.binding) for dims in window.outputs]
+            steps = most_steps(window.loops, call.binding)
+            magnitude = math.inf if call.variant in ("large", "huge", "wide") else masked
+            finite = call.variant != "not finite"
+            runs.append(Run(call.name, feeds, valid, finite, steps, call.is_particular, magnitude))
         if not runs and undecided is not None:
             raise undecided
-        return runs
-
-    def _calls(
-        self, window: Window, contract: Contract, adapters: Sequence[Adapter]
-    ) -> list[tuple[Binding, str, int]]:
-        """Which calls, with which variant of free floats, and the bound of free integers."""
-        is_lossy = contract.kind == "lossy"
-        bindings, special = self._legal(), 0
-        if bindings == []:
-            raise Undecided("no legal call meets what it assumes")
-        if bindings is None:
-            names = independent(d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str))
-            length = beyond(window.constants)
-            bindings = unknown_bindings(names, self.arrays, self.sizes, length)
-            bindings = [b for b in bindings if all(a.allows_sizes(b.sizes) for a in self._assumed)]
-            special = min(1, len(bindings) - 1)  # several rows, so that one can spoil another
-        else:
-            known = bindings[0].feeds
-            if not any(leaf.source in known for leaf in window.leaves if _integral(leaf.dtype)):
-                bindings = _different(bindings, 2 if is_lossy else _CALLS)
-            if not is_lossy:
-                bindings = [*bindings, *self._longer(beyond(window.constants)), *self._far(window)]
-        if not window.leaves:
-            return [(bindings[0], "normal", _FLAGS)]
-        calls = [(binding, "normal", _FLAGS) for binding in bindings]
-        if not is_lossy:
-            calls += [(bindings[special], variant, _FLAGS) for variant in VARIANTS[1:]]
-        has_free = any(_integral(x.dtype) and x.source not in bindings[0].feeds for x in window.leaves)
-        if has_free and b"Loop" not in window.before.model:  # it may count that far
-            binding = bindings[special]
-            calls += [(binding, "normal", bound) for bound in integer_bounds(window.leaves, binding)]
-        return calls
+        return runs, missing
 
     def _longer(self, length: int) -> list[Binding]:
         """Legal calls of `length` positions, if those that are run anyway have fewer."""
@@ -281,20 +297,6 @@ class EditVerifier:
 
     def _meeting(self, bindings: Sequence[Binding]) -> list[Binding]:
         return [b for b in bindings if b.case is not None and all(a.allows(b.case) for a in self._assumed)]
-
-
-def _integral(dtype: ir.DataType) -> bool:
-    return not dtype.is_floating_point()
-
-
-def _different(bindings: Sequence[Binding], count: int) -> list[Binding]:
-    """A few that differ in sizes, the smallest and the largest among them."""
-    by_size = {tuple(sorted(b.sizes.items())): b for b in bindings}
-    ordered = sorted(by_size.values(), key=lambda b: int(np.prod([max(s, 1) for s in b.sizes.values()])))
-    if len(ordered) <= count:
-        return ordered
-    steps = np.linspace(0, len(ordered) - 1, count).round().astype(int)
-    return [ordered[step] for step in steps]
 
 
 def _status(reply: Reply, contract: Contract) -> Status:

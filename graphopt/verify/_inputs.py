@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.verify._text import made_up_text
+from graphopt.verify._kernels import TOO_LARGE
+from graphopt.verify._values import FLAGS, Points, free_floats, free_integers
 from graphopt.verify._window import Dim, Leaf
 
 if TYPE_CHECKING:
@@ -21,33 +22,24 @@ if TYPE_CHECKING:
     from graphopt.pipeline import Adapter
 
 __all__ = [
-    "VARIANTS",
     "Binding",
+    "Call",
     "Undecided",
     "adapted",
-    "beyond",
     "elements",
     "feeds_of",
     "independent",
-    "integer_bounds",
     "legal_bindings",
     "longer_bindings",
     "most_steps",
     "of_case",
-    "unknown_bindings",
+    "size_of",
     "valid_part",
 ]
 
 Arrays = dict[str, np.ndarray]
 
-_PRIMES = (7, 5, 3, 11, 13)
-_LONG, _LONGEST, _AXES = 37, 4096, 6
 _ELEMENTS = 1 << 26
-_LARGE, _HUGE, _SMALL = 1e4, 1e10, 1e-3
-_COMPLEX = (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
-_FLAGS, _WIDE = 2, 1 << 40
-VARIANTS = ("normal", "zeros", "small", "large", "not finite")
-"""Kinds of free values: normally distributed, all zero, all small, a few large, a few NaN or infinite."""
 
 
 class Undecided(Exception):
@@ -67,6 +59,34 @@ class Binding:
     feeds: Mapping[str, np.ndarray]
     valid: Mapping[tuple[str, ...], np.ndarray] = field(default_factory=dict)
     case: Case | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a window is called: with which kind of free floats, and of free integers.
+
+    `graphopt.verify._values` has the kinds. `group` and `turn` say which points are taken. `below` bounds
+    integers. Only the leaf called `alone` gets the integers of that kind, if one is named, and the others
+    places of what they choose from.
+    """
+
+    binding: Binding
+    variant: str = "normal"
+    integers: str = "flags"
+    group: int = 0
+    turn: int = 0
+    below: int = FLAGS
+    alone: str | None = None
+
+    @property
+    def is_particular(self) -> bool:
+        """Whether the values are chosen by the window's constants, or by the types."""
+        return self.variant == "points" or self.integers in ("points", "limits", "from the end")
+
+    @property
+    def name(self) -> str:
+        of_integers = "" if self.integers == "flags" else f", integers: {self.integers}"
+        return f"{self.binding.name}, {self.variant} values{of_integers}"
 
 
 def legal_bindings(domain: InputDomain, interface: Interface, seed: int) -> list[Binding]:
@@ -94,40 +114,9 @@ def of_case(case: Case, interface: Interface) -> Binding:
     return Binding(case.name, sizes, case.feeds, valid, case)
 
 
-def beyond(constants: Sequence[int]) -> int:
-    """A size that exceeds all of the `constants` that may be one."""
-    return 1 + max((n for n in constants if n <= _LONGEST), default=0)
-
-
 def longer_bindings(domain: InputDomain, interface: Interface, length: int, seed: int) -> list[Binding]:
     """The family's legal calls with `length` positions."""
     return [of_case(case, interface) for case in domain.longer(np.random.default_rng(seed), length)]
-
-
-def unknown_bindings(
-    names: Sequence[str], arrays: Mapping[str, np.ndarray], given: Mapping[str, Sequence[int]], length: int
-) -> list[Binding]:
-    """Guesses for a graph of unknown meaning: each dimension 1, then primes, then one after the other long.
-
-    `length` is how long at least. `given` sizes and `arrays` are used where the user said what is legal.
-    """
-
-    primes = {name: _PRIMES[i % len(_PRIMES)] for i, name in enumerate(names)}
-    made = [
-        Binding("each 1", dict.fromkeys(names, 1), arrays),
-        Binding("primes", primes, arrays),
-        Binding("all alike", dict.fromkeys(names, 7), arrays),
-        *(Binding(f"long {name}", primes | {name: max(length, _LONG)}, arrays) for name in names[:_AXES]),
-    ]
-    if given:
-        count = max(map(len, given.values()))
-        chosen = [{n: v[i % len(v)] for n, v in given.items()} for i in range(count)]
-        made = [
-            Binding(f"given {i + 1}", dict(b.sizes) | c, arrays)
-            for i, c in enumerate(chosen)
-            for b in made[:2]
-        ]
-    return made
 
 
 def independent(dims: Iterable[str]) -> list[str]:
@@ -136,6 +125,7 @@ def independent(dims: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not _symbols(name) <= names - {name})
 
 
+@lru_cache(4096)
 def _symbols(dim: str) -> frozenset[str]:
     try:
         return ir.SymbolicDim(dim).free_symbols()
@@ -143,30 +133,21 @@ def _symbols(dim: str) -> frozenset[str]:
         return frozenset([dim])
 
 
-def integer_bounds(leaves: Sequence[Leaf], binding: Binding) -> list[int]:
-    """Bounds of free integers worth trying: each size that they may choose among, and what needs 64 bits.
-
-    Not every one is legal everywhere; the original says so.
-    """
-    sizes = {_size(d, binding.sizes) for leaf in leaves for d in leaf.dims or ()}
-    return [*sorted(s for s in sizes if s is not None and s > _FLAGS)[:_AXES], _WIDE]
-
-
 def feeds_of(
     leaves: Sequence[Leaf],
-    binding: Binding,
+    call: Call,
     adapters: Sequence[Adapter],
-    variant: str,
+    points: Points,
     seed: int,
-    below: int = _FLAGS,
     fixed: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Arrays:
-    """An array for every leaf; free integers are `below` a bound, and negative too where it is a wide one.
+    """An array for every leaf, of legal values where they are known.
 
     Leaves whose source is in `fixed` are what it says. Raises `Undecided` where a size or legal value is
     unknown, or too large.
     """
     rng = np.random.default_rng(seed)
+    binding, variant = call.binding, call.variant
     known = dict(binding.feeds)
     for adapter in adapters:
         with contextlib.suppress(KeyError):  # a guess has not all that it takes
@@ -174,6 +155,7 @@ def feeds_of(
     feeds: Arrays = {}
     room = _ELEMENTS
     has_flags = any(not leaf.dtype.is_floating_point() and leaf.source not in known for leaf in leaves)
+    flags = [x.name for x in leaves if x.dtype == ir.DataType.BOOL and not x.dims and x.source not in known]
     for leaf in leaves:
         if leaf.source is not None and leaf.source in fixed:
             feeds[leaf.name] = fixed[leaf.source]
@@ -186,20 +168,48 @@ def feeds_of(
         shape = _shape(leaf, binding.sizes)
         room -= prod(shape)
         if room < 0:
-            raise Undecided("its values are too large to run")
-        feeds[leaf.name] = made = _free(shape, leaf, variant, rng, below)
-        if variant == "not finite" and has_flags and made.size and leaf.dtype.is_floating_point():
+            raise Undecided(TOO_LARGE)
+        if leaf.name in flags:  # in turn all that they can be together
+            feeds[leaf.name] = np.asarray(seed >> flags.index(leaf.name) & 1 == 1)
+            continue
+        if integral:
+            feeds[leaf.name] = _integers(leaf, shape, call, rng, points)
+            continue
+        group = points.floats[min(call.group, len(points.floats) - 1)]
+        feeds[leaf.name] = made = free_floats(shape, leaf, variant, rng, group, call.turn)
+        if variant == "not finite" and has_flags and made.size:
             made.reshape(-1)[0] = np.nan  # in the row that sees nothing
     return feeds
 
 
+def _integers(
+    leaf: Leaf, shape: tuple[int, ...], call: Call, rng: np.random.Generator, points: Points
+) -> np.ndarray:
+    sizes = call.binding.sizes
+    if leaf.declared is not None and call.variant == "normal" and shape == (len(leaf.declared),):
+        meant = [size_of(dim, sizes) for dim in leaf.declared]
+        if None not in meant:
+            return np.asarray(meant, leaf.dtype.numpy())
+    mode = call.integers if call.alone in (None, leaf.name) else "places"
+    places = min((s for d in leaf.picks if (s := size_of(d, sizes))), default=None)
+    made = free_integers(
+        shape,
+        leaf,
+        mode,
+        rng,
+        points,
+        call.turn,
+        bound=call.below,
+        places=places,
+        numerals=call.variant == "zeros",
+    )
+    if call.variant not in ("normal", "points") and shape and not leaf.dtype.is_string():
+        made[:1] = 0  # of a mask, a row that sees nothing
+    return made
+
+
 def adapted(
-    given: Sequence[Leaf],
-    binding: Binding,
-    adapters: Sequence[Adapter],
-    variant: str,
-    seed: int,
-    below: int,
+    given: Sequence[Leaf], call: Call, adapters: Sequence[Adapter], points: Points, seed: int
 ) -> Arrays:
     """Free values for the inputs of the model before an edit, and what the last of `adapters` makes of them.
 
@@ -207,7 +217,7 @@ def adapted(
     """
     if not given:
         return {}
-    old = feeds_of(given, binding, adapters[:-1], variant, seed, below)
+    old = feeds_of(given, call, adapters[:-1], points, seed)
     try:
         return old | adapters[-1].feeds(old)
     except Exception as error:
@@ -227,7 +237,7 @@ def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
         raise Undecided("the rank of one of its values is unknown")
     shape = []
     for dim in leaf.dims:
-        size = _size(dim, sizes)
+        size = size_of(dim, sizes)
         if size is None:
             raise Undecided(f"a size of one of its values is unknown{f' ({dim})' if dim else ''}")
         shape.append(size)
@@ -236,52 +246,22 @@ def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 def most_steps(loops: Iterable[Dim], binding: Binding) -> int:
     """Of loops that run so often, how often the longest does; 1 where that is not known."""
-    return max((_size(dim, binding.sizes) or 1 for dim in loops), default=1)
+    return max((size_of(dim, binding.sizes) or 1 for dim in loops), default=1)
 
 
-def _size(dim: Dim, sizes: Mapping[str, int]) -> int | None:
+def size_of(dim: Dim, sizes: Mapping[str, int]) -> int | None:
     """What `dim` is at these sizes: a number, one of them, or a formula of several."""
     if not isinstance(dim, str):
         return dim
     if dim in sizes or not _symbols(dim) <= sizes.keys():
         return sizes.get(dim)
-    found = ir.SymbolicDim(dim).evaluate(sizes)
+    return _evaluated(dim, tuple((name, sizes[name]) for name in sorted(_symbols(dim))))
+
+
+@lru_cache(4096)
+def _evaluated(dim: str, sizes: tuple[tuple[str, int], ...]) -> int | None:
+    found = ir.SymbolicDim(dim).evaluate(dict(sizes))
     return found if isinstance(found, int) and found >= 0 else None
-
-
-def _free(
-    shape: tuple[int, ...], leaf: Leaf, variant: str, rng: np.random.Generator, below: int
-) -> np.ndarray:
-    kind = leaf.dtype.numpy()
-    if leaf.dtype == ir.DataType.STRING:
-        return made_up_text(shape, leaf.words, rng, numerals=variant == "zeros")
-    if leaf.dtype in _COMPLEX:
-        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(kind)
-    if not leaf.dtype.is_floating_point():
-        low, high = (-below if below == _WIDE else 0), below
-        if leaf.dtype != ir.DataType.BOOL:
-            limits = ml_dtypes.iinfo(kind)  # type: ignore[no-untyped-call]
-            low, high = max(low, int(limits.min) // 4), min(high, int(limits.max))
-        numbers = rng.integers(low, min(high, _FLAGS) if leaf.dtype == ir.DataType.BOOL else high, shape)
-        if variant != "normal" and shape:
-            numbers[:1] = 0  # of a mask, a row that sees nothing
-        return numbers.astype(kind)
-    values = rng.standard_normal(shape)
-    if leaf.within is not None:
-        most = leaf.within.array()
-        bounded = np.isfinite(most)
-        return np.where(bounded, rng.uniform(-1, 1, shape) * np.where(bounded, most, 0), values).astype(kind)
-    if variant == "zeros":
-        values[...] = 0
-    if variant == "small":
-        values *= _SMALL
-    flat = values.reshape(-1)
-    if variant == "large" and flat.size:
-        beyond_int32 = _HUGE if leaf.dtype.bitwidth >= 32 else _LARGE / 3
-        flat[rng.integers(0, flat.size, 3)] = (_LARGE, -_LARGE, beyond_int32)
-    if variant == "not finite" and flat.size:
-        flat[rng.integers(0, flat.size, 3)] = (np.nan, np.inf, -np.inf)
-    return values.astype(kind)
 
 
 def valid_part(dims: tuple[Dim, ...] | None, binding: Binding) -> np.ndarray | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,12 +25,14 @@ from graphopt.verify._window import Piece
 if TYPE_CHECKING:
     from graphopt.pipeline import Contract
 
-__all__ = ["Comparison", "Progress", "Reply", "Run"]
+__all__ = ["TOO_LARGE", "Comparison", "Progress", "Reply", "Run"]
 
 Arrays = Mapping[str, np.ndarray]
 
 _WORTH_KEEPING = 1 << 20
 _NOTHING = np.empty(0)
+_INSTEAD_OF_NAN = 30.0
+TOO_LARGE = "too large to run"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Run:
     """One call of a window: feeds by leaf, and for each output what of it is specified (None: all).
 
     `finite`: whether no feed has NaN or infinite entries on purpose. `steps`: how often a loop in it adds to
-    a sum.
+    a sum. `particular`: its values were chosen by the window's constants, so one from further up that happens
+    to be another says nothing against it. `magnitude`: values of more are taken for masked ones, which do not
+    say how large the others are.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Run:
     valid: Sequence[np.ndarray | None]
     finite: bool = True
     steps: int = 1
+    particular: bool = False
+    magnitude: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Reply:
-    """`value` is the worst of all runs, with what bounds it; `ran`, how many runs decided something."""
+    """`value` is the worst of all runs, with what bounds it; `ran`, how many runs decided something.
+
+    `particular`: they differ on values chosen by the window's constants, and on no others before.
+    """
 
     status: Literal["same", "differs", "undecided"]
     reason: str = ""
     value: float = 0.0
     bound: float = 0.0
     ran: int = 0
+    particular: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +129,9 @@ class _Side:
 
     def __call__(self, feeds: Arrays) -> list[dict[str, np.ndarray]]:
         """The arrays of each output, by where in it they are."""
-        known = {name: array for name, array in (*feeds.items(), *self.fed.items()) if name in self.inputs}
+        # Some kernels write into what they are given: running means of BatchNormalization.
+        known = {name: np.array(array) for name, array in feeds.items() if name in self.inputs}
+        known |= {name: array for name, array in self.fed.items() if name in self.inputs}
         return [dict(parts_of("", y)) for y in self.session.run(None, known)]
 
 
@@ -174,34 +187,91 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
             return Reply("undecided", f"onnxruntime has no kernel for the new form: {_line(error)}")
         found = Reply("differs", f"the new form does not load: {_line(error)}")
         return _saved(asked, before, after, first, found)
+    too_large = ""
     for number, run in enumerate(asked.runs):
         tell(Progress("before", number, worst))
         try:
             expected = before(run.feeds)
         except Exception as error:
             if not worst.ran:
-                worst = Reply("undecided", f"the original fails on the inputs tried: {_line(error)}")
+                why = (
+                    TOO_LARGE
+                    if _is_of_memory(error)
+                    else f"the original fails on the inputs tried: {_line(error)}"
+                )
+                worst = Reply("undecided", why)
             continue
         tell(Progress("after", number, worst))
         try:
             got = after(run.feeds)
         except Exception as error:
-            found = Reply("differs", f"{run.name}: the new form fails: {_line(error)}")
+            if _is_of_memory(error):
+                too_large = too_large or f"{TOO_LARGE} with {run.name}"
+                continue
+            found = Reply(
+                "differs", f"{run.name}: the new form fails: {_line(error)}", particular=run.particular
+            )
             return _saved(asked, before, after, run.feeds, found)
         pairs = [
-            (array, other.get(part, _NOTHING), valid)
-            for one, other, valid in zip(expected, got, run.valid, strict=True)
+            (index, part, array, other.get(part, _NOTHING))
+            for index, (one, other) in enumerate(zip(expected, got, strict=True))
             for part, array in one.items()
         ]
-        for array, other, valid in pairs:
-            a, b = _specified(array, other, run, valid, asked.contract)
-            terms = asked.longest * run.steps
-            verdict = compare(a, b, tolerance_of(asked.contract, a.dtype, terms))
-            if not verdict:
-                found = Reply("differs", f"{run.name}: {verdict.reason}", verdict.value, verdict.bound)
-                return _saved(asked, before, after, run.feeds, found)
+        for index, part, array, other in pairs:
+            a, b = _specified(array, other, run, run.valid[index], asked.contract)
+            tolerance = tolerance_of(asked.contract, a.dtype, asked.longest * run.steps)
+            verdict = compare(a, b, tolerance, run.magnitude)
+            reason = verdict.reason
+            if verdict and not run.finite and asked.contract.kind == "reassociates":
+                reason = _stopped(before, after, run, index, part, array, other)
+            if reason:
+                found = Reply("differs", f"{run.name}: {reason}", verdict.value, verdict.bound)
+                return _saved(asked, before, after, run.feeds, replace(found, particular=run.particular))
             worst = _worse(worst, verdict.value, verdict.bound, asked.contract)
-    return worst
+    return Reply("undecided", too_large) if too_large else worst
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(
+        said in str(error) for said in ("Failed to allocate memory", "bad_alloc", "bad allocation")
+    )
+
+
+def _stopped(
+    before: _Side,
+    after: _Side,
+    run: Run,
+    index: int,
+    part: str,
+    expected: np.ndarray,
+    got: np.ndarray,
+) -> str:
+    """Where the new form makes a number of a NaN, and the original's result depends on what was NaN.
+
+    It does not where the NaN is masked, or multiplied by zero. Then another order may stop it.
+    """
+    if expected.shape != got.shape or not _lost(expected, got).any():
+        return ""
+    feeds = {name: _without(array, np.isinf, 1.0) for name, array in run.feeds.items()}
+    lost = _lost(before(feeds)[index][part], after(feeds)[index][part])
+    low, high = (
+        before({name: _without(array, np.isnan, instead) for name, array in feeds.items()})[index][part]
+        for instead in (-_INSTEAD_OF_NAN, _INSTEAD_OF_NAN)
+    )
+    count = int(np.count_nonzero(lost & (low != high)))
+    return f"{count} of {lost.size} values are not NaN any more" if count else ""
+
+
+def _lost(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
+    if expected.dtype.kind not in "fV":
+        return np.zeros(expected.shape, bool)
+    return np.isnan(expected.astype(np.float64)) & ~np.isnan(got.astype(np.float64))
+
+
+def _without(array: np.ndarray, test: Callable[[np.ndarray], np.ndarray], instead: float) -> np.ndarray:
+    if array.dtype.kind not in "fV":
+        return array
+    return np.where(test(array.astype(np.float64)), array.dtype.type(instead), array)
 
 
 def _specified(
@@ -270,7 +340,7 @@ def main() -> None:
         try:
             pipe.send(answer(asked, pipe.send))
         except MemoryError:
-            pipe.send(Reply("undecided", "it needs more memory than the limit"))
+            pipe.send(Reply("undecided", TOO_LARGE))
         except Exception as error:
             pipe.send(Reply("undecided", f"the comparison fails: {type(error).__name__}: {_line(error)}"))
 

@@ -35,7 +35,7 @@ def in_tiles(window: Window) -> Iterator[Window]:
         return
     length = max(largest.shape)
     if not window.by_content:  # a table of positions must have those of the lengths that are tried
-        step = max([step, *(c + _BEYOND for c in window.constants if c < length)])
+        step = max([step, *(c + _BEYOND for _, c in window.lengths if c < length)])
     pieces = (window.before, window.after)
     if length <= step or not all(_has(p, length) and _divisible(p, length) for p in pieces):
         yield window

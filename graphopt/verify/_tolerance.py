@@ -21,6 +21,7 @@ LARGEST = 0.1
 """A relative tolerance this large proves nothing, and is refused."""
 
 _ROUNDINGS, _MOST = 8, 0.05
+_OF_BUDGET, _CHANCE, _OF_COSINE = 0.25, 4.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,14 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
     return float(ml_dtypes.finfo(dtype).eps)  # type: ignore[no-untyped-call]
 
 
-def compare(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance) -> Verdict:
-    """Whether `got` is `expected` up to `tolerance`: with the same dtype, shape, NaN and infinities."""
+def compare(
+    expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance, magnitude: float = math.inf
+) -> Verdict:
+    """Whether `got` is `expected` up to `tolerance`: with the same dtype, shape, NaN and infinities.
+
+    Expected values of at least `magnitude` are left out of the root mean square that differences are a share
+    of: masked ones are so large that nothing else would count beside them.
+    """
     if expected.dtype != got.dtype:
         return Verdict(False, math.inf, 0.0, f"dtype {got.dtype}, not {expected.dtype}")
     if expected.shape != got.shape:
@@ -92,7 +99,7 @@ def compare(expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance) -> 
             return Verdict(False, math.inf, 0.0, f"{what} in other places")
     finite = np.isfinite(a)
     if tolerance.metric is None:
-        return _close(np.where(finite, a, 0), np.where(finite, b, 0), tolerance.relative)
+        return _close(np.where(finite, a, 0), np.where(finite, b, 0), tolerance.relative, magnitude)
     if not finite.all():
         return Verdict(False, math.inf, 0.0, f"{tolerance.metric} of values that are not finite")
     return _measured(a, b, tolerance)
@@ -114,10 +121,13 @@ def _bit_equal(expected: NDArray[Any], got: NDArray[Any]) -> Verdict:
     return Verdict(not changed, float(changed), 0.0, reason)
 
 
-def _close(a: NDArray[np.float64], b: NDArray[np.float64], relative: float) -> Verdict:
+def _close(
+    a: NDArray[np.float64], b: NDArray[np.float64], relative: float, magnitude: float = math.inf
+) -> Verdict:
     if not a.size:
         return Verdict(True, 0.0, relative)
-    scale = np.maximum(np.abs(a), math.sqrt(float(np.mean(a * a))))
+    usual = a if magnitude == math.inf else a[np.abs(a) < magnitude]
+    scale = np.maximum(np.abs(a), math.sqrt(float(np.mean(usual * usual))) if usual.size else 0.0)
     apart = np.abs(a - b)
     share = np.divide(apart, scale, out=np.where(apart > 0, math.inf, 0.0), where=scale > 0)
     worst = float(share.max())
@@ -140,4 +150,30 @@ def _measured(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Toleran
         value = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
         bound, at_least = tolerance.budget, True
     holds = value >= bound if at_least else value <= bound
-    return Verdict(holds, value, bound, "" if holds else f"{tolerance.metric} {value:.3g}, not {bound:.3g}")
+    if not holds or tolerance.metric == "kl":
+        return Verdict(
+            holds, value, bound, "" if holds else f"{tolerance.metric} {value:.3g}, not {bound:.3g}"
+        )
+    return Verdict(not (bias := _biased(a, b, tolerance)), value, bound, bias)
+
+
+def _biased(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance) -> str:
+    """Why `b` is no noisy `a`: all of it is scaled, which a cosine does not see and a large budget hides.
+
+    What rounding takes away is not parallel to what is there, but for a share of its own square and what
+    chance makes of so many values.
+    """
+    power = float(np.sum(a * a))
+    if power == 0:
+        return ""
+    allowed = (
+        10 ** (-tolerance.budget / 20) if tolerance.metric == "sqnr" else math.sqrt(2 * tolerance.budget)
+    )
+    gain = float(np.sum(a * b)) / power
+    noise = math.sqrt(float(np.sum((b - gain * a) ** 2)) / power)
+    bound = _OF_BUDGET * allowed + noise**2 + _CHANCE * noise / math.sqrt(a.size)
+    if abs(gain - 1) > bound:
+        return f"all is scaled by {gain:.3g}, not 1 ± {bound:.2g}"
+    total = math.sqrt(float(np.sum((a - b) ** 2)) / power)
+    most = _OF_COSINE * allowed
+    return f"{total:.2g} of its root mean square is wrong, not {most:.2g}" if total > most else ""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,18 +13,17 @@ import onnx_ir as ir
 
 from graphopt.ir import (
     Expr,
-    FileRange,
-    InMemory,
     Transposed,
     holds_map,
     is_random,
     lazy,
-    read_since,
     simplified,
     to_proto,
     used_values,
 )
+from graphopt.verify._key import Known, key_of
 from graphopt.verify._text import words_of
+from graphopt.verify._uses import Uses, is_looked_up, is_unlimited, uses_of
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Edit
@@ -38,7 +36,6 @@ _IR_VERSION = 10
 _INLINE = 256
 _AS_INPUT = 256 << 10
 _TABLE = 4096
-_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,9 @@ class Leaf:
     `dims` are sizes and names of what varies; None where the rank is unknown. Integers are `below` a bound
     if there is one, because they choose among as many rows. Floats stay `within` magnitudes if there are any.
     Text is drawn from the `words` that the window holds, too.
+    What it is for, if integral: it `picks` places of axes of these sizes, it `divides`, or it `sizes`
+    something, a value with `declared` dims if those are known. `anything`: nothing before it limits what it
+    may hold.
     """
 
     name: str
@@ -58,6 +58,11 @@ class Leaf:
     below: int | None = None
     within: Within | None = None
     words: tuple[str, ...] = ()
+    picks: tuple[Dim, ...] = ()
+    divides: bool = False
+    sizes: bool = False
+    declared: tuple[Dim, ...] | None = None
+    anything: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,14 @@ class Window:
 
     `outputs` are the dims of the values that must agree, in order; both models call them y0, y1, …. `key` is
     equal for windows that differ only in which weights of the source they use; `by_content` says that what
-    some of them hold counts too. `constants` are the integers in attributes and small weights that are no
-    size of a value: something may happen at that many places of an axis. So may it at the end of a new table.
-    `longest` is the longest sum in them; a loop that the edit takes away adds up so many terms in each step,
-    and `loops` are the numbers of steps. `given` are the model's inputs as they are before the edit, where
-    its adapter makes new ones of them. `tables` are the lengths of weights that only the new form has.
+    some of them hold counts too. `lengths` are integers at which something may happen along an axis, with the
+    axis' name where it is known; the rows of new tables are among them. `numbers` are those that values are
+    compared or computed with, and `steps` those that values are rounded to. `longest` is the longest sum in
+    them; a loop that the edit takes away adds up so many terms in each step, and `loops` are the numbers of
+    steps. `adds_up`: one value may be made of many. `values`: dims and bytes an element of all that is
+    computed. `closed`: all leaves are inputs of the model, so that what it is fed with is a call of the whole
+    model. `given` are the model's inputs as they are before the edit, where its adapter makes new ones of
+    them. `tables` are the lengths of weights that only the new form has.
     """
 
     before: Piece
@@ -111,10 +119,20 @@ class Window:
     longest: int
     key: str
     by_content: bool = False
-    constants: tuple[int, ...] = ()
+    lengths: tuple[tuple[str | None, int], ...] = ()
+    numbers: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
+    adds_up: bool = True
     loops: tuple[Dim, ...] = ()
+    values: tuple[tuple[tuple[Dim, ...], float], ...] = ()
+    closed: bool = False
     given: tuple[Leaf, ...] = ()
     tables: tuple[int, ...] = ()
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the larger weights of the two pieces take, together."""
+        return sum(w.expr.nbytes for piece in (self.before, self.after) for w in piece.weights.values())
 
 
 class Derived:
@@ -187,9 +205,17 @@ def cut_out(
         raise ValueError("it draws random numbers, which no two runs have in common")
     around = {n for n in _upstream([*edit.remove, *edit.insert], depth) if not is_random(n, model)}
     old, new = list(edit.replace), list(edit.replace.values())
-    before = _collect(old, {*edit.remove, *around}, (), derived)
-    after = _collect(new, {*edit.insert, *around}, edit.add_inputs, derived)
-    leaves = list(dict.fromkeys((*before.leaves, *after.leaves)))
+    while True:
+        before = _collect(old, {*edit.remove, *around}, (), derived)
+        after = _collect(new, {*edit.insert, *around}, edit.add_inputs, derived)
+        leaves = list(dict.fromkeys((*before.leaves, *after.leaves)))
+        uses = uses_of(list(dict.fromkeys((*before.nodes, *after.nodes))), leaves)
+        # What a shape is made from is computed: few numbers are legal there.
+        makers = {p for v in leaves if v in uses.sizes and (p := v.producer()) is not None}
+        makers = {n for n in makers if _takes_tensors(n) and not is_random(n, model)} - around
+        if not makers:
+            break
+        around |= makers
     names = {value: f"x{index}" for index, value in enumerate(leaves)}
     opsets = dict(model.opset_imports)
     made = [
@@ -197,28 +223,29 @@ def cut_out(
         for side, (cone, outputs) in enumerate(((before, old), (after, new)))
     ]
     words = words_of((*before.nodes, *after.nodes), (*before.weights, *after.weights))
-    described = tuple(_leaf(value, name, edit, within, words) for value, name in names.items())
+    described = tuple(_leaf(value, name, edit, within, uses, words) for value, name in names.items())
     outputs = tuple(_dims(a) or _dims(b) for a, b in edit.replace.items())
-    sizes = _sizes((*leaves, *before.weights, *after.weights))
-    known = _Known(reads_since)
-    key = _key(made, described, outputs, known)
-    known_sizes = {*_sizes((*leaves, *before.weights, *old))}
-    tables = {d for v in set(after.weights) - set(before.weights) for d in (_dims(v) or ())[:1]}
-    lengths = {d for d in tables if isinstance(d, int)}
-    constants = tuple(sorted({*lengths, *_constants(before), *_constants(after)} - known_sizes))
+    known = Known(reads_since)
+    key = key_of(made, described, outputs, known)
+    new_weights = set(after.weights) - set(before.weights)
     loops = tuple(dict.fromkeys(_steps(node) for node in edit.remove if node.op_type == "Scan"))
     return Window(
         made[0],
         made[1],
         described,
         outputs,
-        max(sizes, default=1),
+        max(_sizes((*leaves, *before.weights, *after.weights)), default=1),
         key,
         known.by_content,
-        constants,
+        tuple(dict.fromkeys((*uses.lengths, *_rows(before, after, old)))),
+        tuple(uses.numbers),
+        tuple(uses.steps),
+        uses.adds_up,
         loops,
+        tuple(_computed(before, after)),
+        all(value.is_graph_input() for value in leaves),
         tuple(_given(model.graph)) if _adapts_floats(edit) else (),
-        tuple(sorted(lengths)),
+        tuple(sorted({d for v in new_weights for d in (_dims(v) or ())[:1] if isinstance(d, int)})),
     )
 
 
@@ -228,6 +255,27 @@ def _given(graph: ir.Graph) -> Iterator[Leaf]:
         if value.dtype is not None and value.name and not value.is_initializer():
             source = None if value.dtype.is_floating_point() else value.name
             yield Leaf(value.name, source, value.dtype, _dims(value))
+
+
+def _rows(before: _Cone, after: _Cone, outputs: Sequence[ir.Value]) -> Iterator[tuple[None, int]]:
+    """The rows of new tables, as far as nothing else is of that size."""
+    known = {*_sizes((*before.leaves, *after.leaves, *before.weights, *outputs))}
+    for table in after.weights:
+        rows = (_dims(table) or (None,))[0]
+        if (
+            table not in before.weights
+            and isinstance(rows, int)
+            and rows not in known
+            and is_looked_up(table)
+        ):
+            yield None, rows
+
+
+def _computed(before: _Cone, after: _Cone) -> Iterator[tuple[tuple[Dim, ...], float]]:
+    for value in dict.fromkeys(v for cone in (before, after) for node in cone.nodes for v in node.outputs):
+        dims = _dims(value)
+        if dims and value.dtype is not None:
+            yield dims, value.dtype.bitwidth / 8 if value.dtype != ir.DataType.STRING else 8
 
 
 def _steps(scan: ir.Node) -> Dim:
@@ -240,24 +288,6 @@ def _steps(scan: ir.Node) -> Dim:
 
 def _sizes(values: Iterable[ir.Value]) -> list[int]:
     return [d for value in values for d in _dims(value) or () if isinstance(d, int)]
-
-
-def _constants(cone: _Cone) -> Iterator[int]:
-    """Integers above one in the attributes and small weights of its nodes."""
-    tensors = [value.const_value for value in cone.weights]
-    for node in cone.nodes:
-        for attribute in node.attributes.values():
-            if attribute.is_ref():
-                continue
-            if attribute.type == ir.AttributeType.INT:
-                yield from (n for n in [attribute.as_int()] if n > 1)
-            elif attribute.type == ir.AttributeType.INTS:
-                yield from (n for n in attribute.as_ints() if n > 1)
-            elif attribute.type == ir.AttributeType.TENSOR:
-                tensors.append(attribute.as_tensor())
-    for tensor in tensors:
-        if tensor is not None and tensor.dtype.is_integer() and tensor.size <= _FEW:
-            yield from (abs(int(n)) for n in tensor.numpy().reshape(-1) if abs(int(n)) > 1)
 
 
 def _upstream(nodes: Iterable[ir.Node], depth: int) -> set[ir.Node]:
@@ -449,6 +479,7 @@ def _leaf(
     name: str,
     edit: Edit,
     within: Mapping[ir.Value, np.ndarray],
+    uses: Uses,
     words: tuple[str, ...],
 ) -> Leaf:
     if value.dtype is None:
@@ -458,8 +489,19 @@ def _leaf(
     free = value.dtype.is_floating_point() and not _adapts_floats(edit)
     source = value.name if is_source and not free else None
     limit = Within.of(within[value]) if value in within else None
-    told = words if value.dtype == ir.DataType.STRING else ()
-    return Leaf(name, source, value.dtype, _dims(value), within=limit, words=told)
+    return Leaf(
+        name,
+        source,
+        value.dtype,
+        _dims(value),
+        within=limit,
+        words=words if value.dtype == ir.DataType.STRING else (),
+        picks=tuple(uses.picks.get(value, ())),
+        divides=value in uses.divisors,
+        sizes=value in uses.sizes,
+        declared=uses.declared.get(value),
+        anything=is_unlimited(value),
+    )
 
 
 def _adapts_floats(edit: Edit) -> bool:
@@ -472,62 +514,3 @@ def _dims(value: ir.Value) -> tuple[Dim, ...] | None:
     if value.shape is None:
         return None
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
-
-
-class _Known:
-    """Stored weights by number, as far as nothing depends on what they hold."""
-
-    def __init__(self, reads_since: int) -> None:
-        self.by_content = False
-        self.complete = False
-        self._since = reads_since
-        self._ranges: list[FileRange] = []
-
-    def token(self, stored: FileRange) -> Hashable:
-        """Numbers and a size for a weight that was there before and was not read, else its identity."""
-        if not self.complete and not any(stored.identity == known.identity for known in self._ranges):
-            self._ranges.append(stored)
-        parts = self._parts(stored)
-        if parts is None or any(read_since(part, self._since) for part in (stored, *parts.values())):
-            self.by_content = True
-            return stored.identity
-        return ("stored", *parts, stored.dtype, stored.shape)
-
-    def _parts(self, stored: FileRange) -> dict[int, FileRange] | None:
-        """The known ranges, by number, that it is made of: neighbours in a file may have been joined."""
-        found: dict[int, FileRange] = {}
-        position, end = stored.offset, stored.offset + stored.length
-        while position < end:
-            for number, known in enumerate(self._ranges):
-                same = (known.path, known.stamp, known.offset) == (stored.path, stored.stamp, position)
-                if same and 0 < known.length <= end - position:
-                    found[number] = known
-                    position += known.length
-                    break
-            else:
-                return None
-        return found
-
-
-def _key(pieces: Sequence[Piece], leaves: Sequence[Leaf], outputs: Sequence[object], known: _Known) -> str:
-    total = hashlib.sha256(repr((leaves, outputs)).encode())
-    for piece in pieces:
-        total.update(piece.model)
-        tokens = [(name, w.fed, _token(w.expr, known)) for name, w in piece.weights.items()]
-        total.update(repr(tokens).encode())
-        known.complete = True  # what only the new form has, the pass made
-    return total.hexdigest()
-
-
-def _token(expr: Expr, known: _Known) -> Hashable:
-    """What tells a weight from those that are not of its kind."""
-    if isinstance(expr, FileRange):
-        return known.token(expr)
-    if isinstance(expr, InMemory) or not expr.sources:
-        return expr.identity
-    own = {k: v for k, v in vars(expr).items() if k not in ("source", "parts", "identity")}
-    return (
-        type(expr).__name__,
-        repr(sorted(own.items())),
-        *(_token(source, known) for source in expr.sources),
-    )
