@@ -181,6 +181,8 @@ class GraphJob:
         """Have the target write the graph into `folder`; what a family may know of it."""
         model = self.exported.model
         self.target.compile(model, folder / self.file)
+        for remark in self.target.capabilities().remarks(model):
+            self.context.note(remark)
         return PackageContext(Interface.of(model), self.file, share_buffer=_shares_memory(model))
 
     def adapters(self) -> list[dict[str, Any]]:

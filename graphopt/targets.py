@@ -48,13 +48,17 @@ class Capabilities(ABC):
 
         The rules a target knows are its own. The cpu target's are ("head-size", size) and
         ("rotary-head-size", size) of GroupQueryAttention, ("qk-norm",) for norms inside it, and
-        ("matmul-nbits", bits, block size).
+        ("matmul-nbits", bits, block size), ("matmul-nbits-float-zeros", bits), ("matmul-nbits-g-idx", bits).
         `KeyError` for an unknown rule.
         """
 
     @abstractmethod
     def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
         """The nodes of `model` that could not run, subgraphs included."""
+
+    def remarks(self, model: ir.Model) -> Sequence[str]:
+        """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,11 @@ class QuantizeWeights(Pass):
         """bits a weight; block_size along the reduced axis, made smaller for narrower weights; auto takes 128
         or, for a large weight where 256 is faster by a twentieth on this machine, 256: measured, one token
         written and one read, unless known of such a machine, and recorded as a decision;
-        accuracy_level 4 computes in int8, 0 in float32 (slower, with 8 bits by far); search tries several
-        scales for each block of 4-bit weights; include and exclude are globs over weight names, separated by
-        commas; smallest: entries below which a weight stays as it is; embedding: one that is tied shares the
-        head's packed weight (tied), or every one is packed (all), or none (keep).
+        accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
+        a hundred times as long; search tries several scales for each block of 4-bit weights; include and
+        exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
+        as it is; embedding: one that is tied shares the head's packed weight (tied), or every one is packed
+        (all), or none (keep).
         """
 
         bits: Literal[4, 8] = 4

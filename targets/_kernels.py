@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from graphopt.targets import Capabilities, Unsupported
 
-from ._rules import demands, tried
+from ._rules import demands, remark, tried
 from ._trial import loads, type_text
 
 _PROVIDER = "CPUExecutionProvider"
@@ -47,6 +47,16 @@ class CpuCapabilities(Capabilities):
             for node in model.graph.all_nodes()
             if (node.domain, node.op_type) not in functions
             if (reason := self._reason(node, model.opset_imports.get(node.domain, 1)))
+        ]
+
+    def remarks(self, model: ir.Model) -> Sequence[str]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for node in model.graph.all_nodes():
+            if (text := remark(node)) is not None:
+                found[text].append(node.name or node.outputs[0].name or "?")
+        return [
+            f"{text} (node {names[0]!r}{f' and {len(names) - 1} more' if len(names) > 1 else ''})."
+            for text, names in found.items()
         ]
 
     def _reason(self, node: ir.Node, version: int) -> str | None:

@@ -13,10 +13,12 @@ import onnx_ir as ir
 
 from ._trial import runs
 
-__all__ = ["Demand", "demands", "tried"]
+__all__ = ["Demand", "demands", "remark", "tried"]
 
 _Case = tuple[onnx.NodeProto, dict[str, np.ndarray]]
 _QK_NORM = 14
+_ZEROS, _G_IDX = 3, 4
+_FASTEST = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,25 @@ def tried(rule: str, values: tuple[int, ...]) -> bool:
     return runs(*_RULES[rule](*values))
 
 
+def remark(node: ir.Node) -> str | None:
+    """What is to be known of a node that runs: that its kernel is slow, or does something else."""
+    if (node.domain, node.op_type) != ("com.microsoft", "MatMulNBits"):
+        return None
+    bits, level = _integer(node, "bits", 4), _integer(node, "accuracy_level", 0)
+    zeros, g_idx = _input(node, _ZEROS), _input(node, _G_IDX)
+    if g_idx is not None and zeros is not None and not _is_float(zeros):
+        return "MatMulNBits with g_idx and packed zero points is wrong: onnxruntime ignores the zero points"
+    if g_idx is not None or (zeros is not None and _is_float(zeros)):
+        what = "g_idx" if g_idx is not None else "zero points in floats"
+        return f"MatMulNBits with {what} takes tens to hundreds of times as long for one row as without"
+    if bits != 4 and level < _FASTEST:
+        return (
+            f"MatMulNBits with {bits} bits at accuracy level {level} takes over a hundred times as long for "
+            f"one row as at level {_FASTEST}, which computes in int8"
+        )
+    return None
+
+
 def demands(node: ir.Node) -> Iterator[Demand]:
     """What `node` asks of its kernel that only trying it tells."""
     asked = _DEMANDS.get(node.op_type) if node.domain == "com.microsoft" else None
@@ -44,6 +65,12 @@ def demands(node: ir.Node) -> Iterator[Demand]:
 def _of_matmul_nbits(node: ir.Node) -> Iterator[Demand]:
     bits, block = _integer(node, "bits", 4), _integer(node, "block_size", 32)
     yield Demand("matmul-nbits", (bits, block), f"the kernel takes no {bits} bits in blocks of {block}")
+    zeros = _input(node, _ZEROS)
+    if zeros is not None and _is_float(zeros):
+        reason = f"the kernel takes no zero points in floats with {bits} bits, only uint8"
+        yield Demand("matmul-nbits-float-zeros", (bits,), reason)
+    if _input(node, _G_IDX) is not None:
+        yield Demand("matmul-nbits-g-idx", (bits,), f"the kernel takes no g_idx with {bits} bits")
 
 
 def _of_attention(node: ir.Node) -> Iterator[Demand]:
@@ -55,6 +82,14 @@ def _of_attention(node: ir.Node) -> Iterator[Demand]:
     yield Demand("head-size", (size,), f"the kernel takes no heads of {size}")
     if _integer(node, "do_rotary", 0):
         yield Demand("rotary-head-size", (size,), f"the kernel rotates no heads of {size}")
+
+
+def _input(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.is_floating_point()
 
 
 def _head_size(node: ir.Node) -> int | None:
@@ -70,17 +105,23 @@ def _integer(node: ir.Node, name: str, default: int) -> int:
     return default if attribute is None else attribute.as_int()
 
 
-def _matmul_nbits(bits: int, block: int) -> _Case:
+def _matmul_nbits(bits: int, block: int = 32, *, floats: bool = False, g_idx: bool = False) -> _Case:
     blocks, columns = 2, 16
-    node = _node(
-        "MatMulNBits", ["x", "w", "s"], ["y"],
-        K=blocks * block, N=columns, bits=bits, block_size=block, accuracy_level=4,
-    )  # fmt: skip
-    return node, {
+    feeds: dict[str, np.ndarray] = {
         "x": np.ones((1, blocks * block), np.float32),
         "w": np.zeros((columns, blocks, block * bits // 8), np.uint8),
         "s": np.ones((columns, blocks), np.float32),
     }
+    if floats:
+        feeds["z"] = np.zeros((columns, blocks), np.float32)
+    if g_idx:
+        feeds["g"] = np.repeat(np.arange(blocks, dtype=np.int32), block)
+    names = [*list(feeds)[:_ZEROS], *[""] * (g_idx and not floats), *list(feeds)[_ZEROS:]]
+    node = _node(
+        "MatMulNBits", names, ["y"],
+        K=blocks * block, N=columns, bits=bits, block_size=block, accuracy_level=_FASTEST,
+    )  # fmt: skip
+    return node, feeds
 
 
 def _head_size_case(size: int, *, rotary: bool = False, norm: bool = False) -> _Case:
@@ -111,6 +152,8 @@ _RULES: dict[str, Callable[..., _Case]] = {
     "rotary-head-size": functools.partial(_head_size_case, rotary=True),
     "qk-norm": functools.partial(_head_size_case, 16, norm=True),
     "matmul-nbits": _matmul_nbits,
+    "matmul-nbits-float-zeros": functools.partial(_matmul_nbits, floats=True),
+    "matmul-nbits-g-idx": functools.partial(_matmul_nbits, g_idx=True),
 }
 _DEMANDS: dict[str, Callable[[ir.Node], Iterator[Demand]]] = {
     "GroupQueryAttention": _of_attention,

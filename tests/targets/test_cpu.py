@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from graphopt import BadInput, registry
+from graphopt import BadInput, optimize, registry
 from graphopt.ir import parse
 from graphopt.pipeline import Budget, Recipe
 from graphopt.runtime import default_threads
@@ -84,3 +84,23 @@ def test_the_fingerprint_says_what_speed_depends_on(cpu: Target) -> None:
     assert set(found) == {"processor", "instructions", "cores", "threads", "quota", "onnxruntime", "kernels"}
     assert all(found[key] for key in set(found) - {"instructions"})
     assert found["threads"] == str(default_threads())
+
+
+def test_what_the_target_remarks_is_in_the_report(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 23]>
+        g (float[B,64] x) => (float[B,64] y) { y = MatMul(x, w) }
+    """)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    onnx.save(model, tmp_path / "model.onnx")
+
+    package = optimize(
+        tmp_path / "model.onnx",
+        tmp_path / "out",
+        recipe="int8",
+        settings=["quantize-weights.accuracy_level=0"],
+        dims=["B=2"],
+        verify="structure",
+    )
+
+    assert any("takes over a hundred times as long" in note for note in package.report().notes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from graphopt import registry
 from graphopt.ir import parse
 from graphopt.targets import Capabilities
+from graphopt.testing import outputs, session
 
 
 @pytest.fixture
@@ -42,6 +44,8 @@ def attention(size: int, *, rotary: bool = False, inputs: str = "") -> str:
         ("matmul-nbits", (3, 32), False),
         ("matmul-nbits", (4, 8), False),
         ("matmul-nbits", (4, 96), False),
+        *(("matmul-nbits-float-zeros", (bits,), bits < 8) for bits in (2, 4, 8)),
+        *(("matmul-nbits-g-idx", (bits,), bits < 8) for bits in (2, 4, 8)),
     ],
 )
 def test_sizes_the_runtime_takes(
@@ -89,3 +93,76 @@ def test_matmul_nbits(capabilities: Capabilities, bits: int, block: int, works: 
 
     expected = [] if works else [f"the kernel takes no {bits} bits in blocks of {block}"]
     assert [one.reason for one in found] == expected
+
+
+FLOATS, PACKED, ORDER = "float[16, 2] z", "uint8[16, {}] z", "int32[64] g"
+
+
+def product(bits: int, *more: str, level: int = 4) -> str:
+    """A MatMulNBits with the inputs `more`, declared as text."""
+    names = [""] * (more == (ORDER,)) + [text.split()[-1] for text in more]
+    zeros = -(-2 * bits // 8)
+    return f"""
+        <ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>
+        g (float[N, 64] x, uint8[16, 2, {4 * bits}] w, float[16, 2] s{"".join(", " + m for m in more)})
+          => (float[N, 16] y)
+        {{
+          y = com.microsoft.MatMulNBits
+            <K = 64, N = 16, bits = {bits}, block_size = 32, accuracy_level = {level}>
+            (x, w, s{"".join(", " + name for name in names)})
+        }}
+    """.replace("{}", str(zeros))
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (product(8, PACKED), None),
+        (product(4, FLOATS), None),
+        (product(4, ORDER), None),
+        (product(8, FLOATS), "the kernel takes no zero points in floats with 8 bits, only uint8"),
+        (product(8, ORDER), "the kernel takes no g_idx with 8 bits"),
+        (product(8, PACKED, ORDER), "the kernel takes no g_idx with 8 bits"),
+    ],
+)
+def test_zero_points_and_orders_that_the_kernel_takes(
+    capabilities: Capabilities, source: str, reason: str | None
+) -> None:
+    found = capabilities.unsupported(parse(source))
+
+    assert [one.reason for one in found] == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (product(8), None),
+        (product(2, PACKED), None),
+        (product(4, level=0), None),
+        (product(8, level=3), "with 8 bits at accuracy level 3 takes over a hundred times as long"),
+        (product(2, level=0), "with 2 bits at accuracy level 0 takes over a hundred times as long"),
+        (product(4, FLOATS), "zero points in floats takes tens to hundreds of times as long"),
+        (product(4, ORDER), "g_idx takes tens to hundreds of times as long"),
+        (product(4, PACKED, ORDER), "is wrong: onnxruntime ignores the zero points (node "),
+    ],
+)
+def test_kernels_that_are_slow_or_wrong_are_told(
+    capabilities: Capabilities, source: str, said: str | None
+) -> None:
+    found = capabilities.remarks(parse(source))
+
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
+def test_onnxruntime_ignores_packed_zero_points_beside_an_order() -> None:
+    """When this fails, the remark about it can go."""
+    model = parse(product(4, PACKED, ORDER))
+    feeds = {
+        "x": np.ones((1, 64), np.float32),
+        "w": np.zeros((16, 2, 16), np.uint8),
+        "s": np.ones((16, 2), np.float32),
+        "g": np.repeat(np.arange(2, dtype=np.int32), 32),
+    }
+    runs = [outputs(session(model), feeds | {"z": np.full((16, 1), z, np.uint8)})["y"] for z in (0x00, 0x11)]
+    np.testing.assert_array_equal(*runs)
