@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,7 +54,7 @@ def left_out(network: Any, checkpoint: SafetensorsIndex) -> list[str]:
     notes = [f"left out as in transformers: {_listed(ignored)}"] if ignored else []
     if ahead:
         notes.append(f"left out, as they guess later tokens: {_listed(ahead)}")
-    for other in _other_classes(network) if rest else ():
+    for other in _other_classes(network, checkpoint.folder) if rest else ():
         theirs = set(placed(other, rest))
         if theirs:
             notes.append(f"left out, as {type(other).__name__} has them for another task: {_listed(theirs)}")
@@ -109,15 +110,21 @@ def _guesses_later_tokens(key: str, config: Any) -> bool:
     return beyond or _NEXT_TOKENS.search(key) is not None
 
 
-def _other_classes(network: Any) -> Iterator[Any]:
-    """Models of the same configuration that the same file defines, without memory for weights."""
+def _other_classes(network: Any, folder: Path) -> Iterator[Any]:
+    """Models that the same file defines for the same configuration, or that of the whole, without weights."""
     import torch
+    import transformers
 
+    configs: dict[Any, Any] = {type(network.config): network.config}
+    with contextlib.suppress(Exception), quiet():  # code of its own is not run for this
+        whole = transformers.AutoConfig.from_pretrained(folder)
+        configs.setdefault(type(whole), whole)
     for other in list(vars(sys.modules[type(network).__module__]).values()):
-        if isinstance(other, type) and getattr(other, "config_class", None) is type(network.config):
+        config = configs.get(getattr(other, "config_class", None))
+        if isinstance(other, type) and config is not None:
             made = None
             with contextlib.suppress(Exception), quiet(), torch.device("meta"):
-                made = other(copy.deepcopy(network.config))  # it may need what this configuration lacks
+                made = other(copy.deepcopy(config))  # it may need what this configuration lacks
             if made is not None:
                 yield made
 

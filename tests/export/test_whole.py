@@ -122,3 +122,17 @@ def test_files_that_are_not_read_are_told(changed: Callable[..., Path]) -> None:
     folder = changed("llama", {})
     save_file({"a": torch.ones(1)}, folder / "consolidated.safetensors")
     assert notes(folder, "AutoModelForCausalLM") == ["not read: consolidated.safetensors"]
+
+
+def test_a_text_model_leaves_out_what_the_whole_sees_with(tmp_path: Path) -> None:
+    text = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "vocab_size": 64}
+    text |= {"num_key_value_heads": 2, "intermediate_size": 64, "cross_attention_layers": [1]}
+    text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, "pad_token_id": 0}
+    vision = {"hidden_size": 32, "num_hidden_layers": 1, "num_global_layers": 1, "attention_heads": 2}
+    vision |= {"intermediate_size": 64, "image_size": 28, "patch_size": 14, "vision_output_dim": 64}
+    vision |= {"intermediate_layers_indices": [0], "supported_aspect_ratios": [[1, 1]]}
+    config = transformers.MllamaConfig(text_config=text, vision_config=vision)
+    transformers.MllamaForConditionalGeneration(config).save_pretrained(tmp_path)
+    (note,) = notes(tmp_path, "AutoModelForCausalLM")
+    assert note.startswith("left out, as Mllama")
+    assert "vision_model." in note
