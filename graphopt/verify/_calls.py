@@ -72,7 +72,8 @@ def guessed_calls(window: Window, points: Points, guesses: Guesses, *, lossy: bo
         return [Call(kept[0], "wide"), *map(Call, kept)], missing
     special = made[min(1, len(made) - 1)]  # several rows, so that one can spoil another
     long = [b for b in kept if b.name.startswith(("long", "given"))]
-    return [*map(Call, kept), *_special(window, points, special, many, long)], missing
+    rows = [] if guesses.sizes else list(_all_rows(window, primes, fixed, arrays))
+    return [*map(Call, kept), *_special(window, points, special, many, [*long, *rows])], missing
 
 
 def legal_calls(
@@ -127,6 +128,21 @@ def _sizes(
         if len(names) > 1 and window.weight_bytes <= _HEAVY_WEIGHTS:
             made += [(f"one {name}", {**primes, name: 1}) for name in names]
     return made, missing
+
+
+def _all_rows(
+    window: Window, primes: Mapping[str, int], fixed: Mapping[str, int], arrays: Mapping[str, np.ndarray]
+) -> Iterator[Binding]:
+    """Calls that look up as many rows as a new table has, or as many as can be run."""
+    for leaf in window.leaves:
+        free = [d for d in leaf.dims or () if isinstance(d, str) and d in primes and d not in fixed]
+        if not free or leaf.dtype.is_floating_point() or leaf.source in arrays:
+            continue
+        for rows in {n for n in leaf.picks if isinstance(n, int)} & set(window.tables):
+            ones = dict.fromkeys(primes, 1) | fixed
+            if each := _bytes(window, {**ones, free[0]: 2}) - _bytes(window, {**ones, free[0]: 1}):
+                count = min(rows, int(_MOST_BYTES / each))
+                yield Binding(f"{count} rows", {**ones, free[0]: count}, arrays)
 
 
 def _bytes(window: Window, sizes: Mapping[str, int]) -> float:

@@ -164,6 +164,10 @@ def _is_integer(value: ir.Value) -> bool:
     return value.dtype is not None and value.dtype.is_integer()
 
 
+def _is_flag(value: ir.Value | None) -> bool:
+    return value is not None and value.dtype == ir.DataType.BOOL
+
+
 def _carry(node: ir.Node, held: dict[ir.Value, np.ndarray]) -> None:
     """The numbers that a node hands on from a constant."""
     if node.op_type in _CARRIES and node.inputs and node.inputs[0] in held:
@@ -208,7 +212,7 @@ def _lengths(node: ir.Node, held: Mapping[ir.Value, np.ndarray], counted: set[ir
         add(None, numbers[1])
     elif node.op_type in _ELEMENTWISE and any(v in counted for v in inputs if v is not None):
         add(None, (number for array in numbers for number in array))
-    elif node.op_type == "Cast" and inputs[0] in counted and _is_integer(inputs[0]):
+    elif node.op_type == "Cast" and inputs[0] in counted and not _is_flag(inputs[0]):
         found_at = _NARROW.get(ir.DataType(node.attributes.get_int("to", 1)))
         if found_at is not None:
             add(None, [found_at])
