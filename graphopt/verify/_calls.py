@@ -139,7 +139,7 @@ def _all_rows(
         if not free or leaf.dtype.is_floating_point() or leaf.source in arrays:
             continue
         for rows in {n for n in leaf.picks if isinstance(n, int)} & set(window.tables):
-            ones = dict.fromkeys(primes, 1) | fixed
+            ones = {**dict.fromkeys(primes, 1), **fixed}
             if each := _bytes(window, {**ones, free[0]: 2}) - _bytes(window, {**ones, free[0]: 1}):
                 count = min(rows, int(_MOST_BYTES / each))
                 yield Binding(f"{count} rows", {**ones, free[0]: count}, arrays)
