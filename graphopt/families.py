@@ -153,8 +153,20 @@ class Assumption:
         return (
             case.padding in self.padding
             and (self.padded_past or not case.padded_past)
-            and all(bool((case.feeds[name] < bound).all()) for name, bound in self.below.items())
+            and self.refused(case.feeds) is None
         )
+
+    def refused(self, feeds: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
+        """An input of `feeds`, and a number in it that is not within its bound; None where all are.
+
+        Below zero indices count from the end, as far as there is something.
+        """
+        for name, bound in self.below.items():
+            array = np.asarray(feeds.get(name, 0))
+            beyond = array[(array >= bound) | (array < -bound)]
+            if beyond.size:
+                return name, int(beyond.flat[0])
+        return None
 
     def allows_sizes(self, sizes: Mapping[str, int]) -> bool:
         """Whether a call in which dimensions have these `sizes` meets it, as far as sizes go."""

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.families import Assumption
 from graphopt.ir import Expr, LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 from graphopt.targets import Target
@@ -20,6 +21,7 @@ from ._rates import BLOCKS, chosen_block, known_seconds, measured_seconds
 
 _SMALLEST_BLOCK = 16
 _USUAL = 128
+_SAME_NUMBERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
 
 
@@ -238,4 +240,16 @@ def _gathered(node: ir.Node, made: _Quantized) -> Edit:
         insert=new.nodes,
         initializers=[*(v for v in (made.weight, made.scales) if v.graph is None), *new.initializers],
         replace={old: rows},
+        assumes=_have_rows(ids, tensor.shape.numpy()[0]),
     )
+
+
+def _have_rows(ids: ir.Value, rows: int) -> list[Assumption]:
+    """That ids which the caller gives have rows. Gather fails where there is none; the kernel gives zeros."""
+    while (node := ids.producer()) is not None and node.op_type in _SAME_NUMBERS and not node.domain:
+        assert node.inputs[0] is not None
+        ids = node.inputs[0]
+    if not ids.is_graph_input() or ids.name is None:
+        return []
+    text = f"{ids.name} holds numbers below {rows}, the rows of a table"
+    return [Assumption(f"{ids.name}-below-{rows}", text, below={ids.name: rows})]

@@ -53,10 +53,19 @@ def whole_sequence(inputs: Iterable[_Input], tokens: NDArray[np.int64]) -> dict[
 
 
 def session_logits(session: Any) -> Logits:
-    """The causal language model behind an `onnxruntime.InferenceSession`."""
+    """The causal language model behind an `onnxruntime.InferenceSession`.
+
+    `BadInput` for tokens that it does not have: kernels of packed tables would give zeros for them.
+    """
     inputs = [*session.get_inputs(), *session.get_overridable_initializers()]
+    size = next(spec.shape[-1] for spec in session.get_outputs() if spec.name == "logits")
 
     def logits(tokens: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        if isinstance(size, int) and tokens.max(initial=0) >= size:
+            raise BadInput(
+                f"the text has token {tokens.max()}, and the model has {size} tokens",
+                hint="The tokenizer is not this model's, or has had tokens added that the model has not.",
+            )
         (result,) = session.run(["logits"], whole_sequence(inputs, tokens))
         return result[0]  # type: ignore[no-any-return]
 

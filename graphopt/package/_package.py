@@ -76,8 +76,8 @@ class Package:
         return self.target().session(self.path / self.manifest.graphs[role].file, threads=threads)
 
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
-        """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph, or that
-        are empty where the package assumes that they are not.
+        """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph or what
+        the package assumes: that they are not empty, or that its table has a row for every id.
 
         A package of several graphs takes and gives what its source as a whole does. A batch of
         texts is run in several calls where `manifest.tokens_a_call` says so: see `ready`.
@@ -114,6 +114,25 @@ class Package:
                     hint="It was made under the assumption that none is; leave such calls out.",
                 )
 
+    def _guarded(self, model: Model) -> Model:
+        """`model`, where an id that the kernels would give nothing for is refused."""
+        bounds = [assumption for assumption in self.assumptions() if assumption.below]
+        if not bounds:
+            return model
+
+        def guarded(feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+            for assumption in bounds:
+                found = assumption.refused(feeds)
+                if found is not None:
+                    name, number = found
+                    raise BadInput(
+                        f"{self.path} has no row for {number} in {name}: {assumption.text}",
+                        hint="Is the tokenizer this model's, with as many tokens?",
+                    )
+            return model(feeds)
+
+        return guarded
+
     def ready(self, *, threads: int | None = None) -> Model:
         """What `run` runs, to be called often: from feeds by input name to results by output name.
 
@@ -129,7 +148,7 @@ class Package:
         from graphopt._accuracy import session_model
         from graphopt.runtime import Batches, has_rows
 
-        model = session_model(session, str(self.path), BadInput, seconds=seconds)
+        model = self._guarded(session_model(session, str(self.path), BadInput, seconds=seconds))
         tokens, interface = self.manifest.tokens_a_call, _interface(self.manifest.graphs["model"])
         if tokens is None or not has_rows(interface):
             return model
@@ -144,7 +163,7 @@ class Package:
         for role, graph in self.manifest.graphs.items():
             adapters = [a for a in self.manifest.adapters if a.get("role", role) == role]
             session = session_model(self.session(role, threads=threads), str(self.path), BadInput)
-            models[role] = through(map(adapter_from_json, adapters), session)
+            models[role] = through(map(adapter_from_json, adapters), self._guarded(session))
             interfaces[role] = _interface(graph)
         if "model" in models:
             return models["model"]

@@ -54,6 +54,7 @@ class Compressed:
         context = Context(model, scratch=Scratch(folder))
         self.model = model
         self.record: PassRecord = run_recipe(model, recipe, context).records[0]
+        self.assumptions = list(context.assumptions.values())
         self.path = folder / "model.onnx"
         save_model(model, self.path)
 

@@ -105,6 +105,28 @@ def test_embeddings_are_packed_where_they_are_tied_or_where_told(tmp_path: Path)
     assert operators(TIED, "keep") == {"Gather", "MatMulNBits"}
 
 
+@pytest.mark.parametrize(
+    ("ids", "assumed"),
+    [
+        ("ids", [{"ids": 64}]),
+        ("flat", [{"ids": 64}]),
+        ("next", []),
+    ],
+)
+def test_ids_of_a_caller_are_assumed_to_have_rows(
+    tmp_path: Path, ids: str, assumed: list[dict[str, int]]
+) -> None:
+    source = """<ir_version: 10, opset_import: ["" : 23]>
+    g (int32[B,S] ids) => (float[M,%(k)d] x)
+    <float[%(n)d,%(k)d] e = ["location": "absent"], int64[1] all = {-1}, int64 one = {1}>
+    { wide = Cast<to = 7>(ids) flat = Reshape(wide, all) next = Add(flat, one) x = Gather(e, {ids}) }"""
+    model = built(source.replace("{ids}", ids), {"e": normal(64, 32)}, n=64, k=32)
+    made = Compressed(model, NAME, tmp_path, embedding="all", block_size=32)
+
+    assert made.operators["GatherBlockQuantized"] == 1
+    assert [a.below for a in made.assumptions] == assumed
+
+
 def test_an_embedding_that_fills_no_whole_number_of_blocks_stays(tmp_path: Path) -> None:
     made = Compressed(built(TIED, {"w": normal(64, 40)}, n=64, k=40), NAME, tmp_path, block_size=32)
 
