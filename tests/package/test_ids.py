@@ -1,4 +1,4 @@
-"""An id for which a table has no row is refused: kernels of packed tables give zeros for it, and say nothing."""
+"""An id for which a table has no row is refused: kernels of packed tables give zeros for it, silently."""
 
 from __future__ import annotations
 
