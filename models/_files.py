@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,18 @@ def copy_tokenizer(source: Path, staging: Path) -> None:
 def copy_sentence_modules(source: Path, staging: Path) -> list[str]:
     """Copy what makes one vector of a text's (sentence-transformers' pooling and the like); what was left.
 
-    The graph ends before it: whoever runs it does the rest.
+    The graph ends before it: whoever runs it does the rest. In the old layout the model lies in a folder of
+    its own, and the others beside it; the package has the new one.
     """
     _copy(source, staging, _SENTENCES)
-    pickled = []
-    for folder in _modules(staging / _SENTENCES[0]):
+    listing = staging / _SENTENCES[0]
+    if not listing.is_file() and _is_module_of(source, source.parent / listing.name):
+        own, source = source.name, source.parent
+        entries = [e | {"path": ""} if e.get("path") == own else e for e in _entries(source / listing.name)]
+        listing.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        _copy(source, staging, _SENTENCES[1:2])
+    pickled: list[str] = []
+    for folder in _modules(listing):
         _copy(source, staging, (f"{folder}/*.json", f"{folder}/*.txt", f"{folder}/*.safetensors"))
         pickled += [
             f"{folder}/{path.name}"
@@ -74,18 +82,26 @@ def copy_sentence_modules(source: Path, staging: Path) -> list[str]:
     return [f"not taken over, as it is pickled: {name}" for name in pickled]
 
 
-def _modules(listing: Path) -> Iterator[str]:
+def _is_module_of(folder: Path, listing: Path) -> bool:
+    with contextlib.suppress(BadInput, OSError):  # what lies beside a model may be anything
+        return folder.name in _modules(listing)
+    return False
+
+
+def _modules(listing: Path) -> list[str]:
     """The folders that a list of modules names, those below its own."""
+    paths = [entry.get("path") for entry in _entries(listing)]
+    return [p for p in paths if isinstance(p, str) and p not in ("", "..") and Path(p).name == p]
+
+
+def _entries(listing: Path) -> list[dict[str, Any]]:
     try:
         found = json.loads(listing.read_bytes())
     except FileNotFoundError:
-        return
+        return []
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{listing.name} is damaged: {error}") from error
-    for entry in found if isinstance(found, list) else ():
-        path = entry.get("path") if isinstance(entry, dict) else None
-        if isinstance(path, str) and path not in ("", "..") and Path(path).name == path:
-            yield path
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def copy_processor(source: Path, staging: Path) -> None:

@@ -97,6 +97,20 @@ def test_an_encoder_s_package_holds_pooling_and_dense_layers(
     assert (staging / "2_Dense" / "model.safetensors").read_text() == "2_Dense/model.safetensors"
 
 
+def test_modules_beside_the_model_s_folder_are_taken_over_too(source: Path, staging: Path) -> None:
+    sentence_transformer(source)
+    modules = [{"path": path} for path in ("0_Transformer", "1_Pooling")]
+    (source / "modules.json").write_text(json.dumps(modules))
+    (source / "0_Transformer").mkdir()
+    (source / "sentence_bert_config.json").rename(source / "0_Transformer" / "sentence_bert_config.json")
+
+    assert copy_sentence_modules(source / "0_Transformer", staging) == []
+
+    beside = {"modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"}
+    assert files(staging) == beside | {"1_Pooling/config.json"}
+    assert json.loads((staging / "modules.json").read_text()) == [{"path": ""}, {"path": "1_Pooling"}]
+
+
 def test_pickled_weights_are_left_and_named(source: Path, staging: Path) -> None:
     sentence_transformer(source, "2_Dense/pytorch_model.bin")
     assert copy_sentence_modules(source, staging) == [
