@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphopt.verify._inputs import Binding, elements, of_case
+from graphopt.verify._inputs import Binding, of_case, shapes_of
 
 if TYPE_CHECKING:
     from graphopt.families import InputDomain, Interface
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["far_bindings"]
 
 _AT_THE_END = (5, 1)
-_A_CALL, _ALL_CALLS = 1 << 22, 1 << 25
+_A_CALL = _ALL_CALLS = 1 << 22
 _WEIGHTS = 1 << 25
 _MOST = 512
 
@@ -35,17 +35,21 @@ def far_bindings(domain: InputDomain, interface: Interface, window: Window, seed
     def at(start: int, count: int) -> Iterator[Binding]:
         for case in domain.reaching(np.random.default_rng(seed), start, count):
             binding = of_case(case, interface)
-            if (size := elements(window.leaves, binding)) is not None:
-                longest = max(binding.sizes.values(), default=1)  # scores have as many columns
-                if size + count * longest <= _A_CALL:
-                    yield binding
+            shapes = shapes_of(window.leaves, binding)
+            if shapes is None:
+                continue
+            longest = max(
+                (size for shape in shapes for size in shape), default=1
+            )  # a mask has as many columns
+            if sum(map(prod, shapes)) + count * longest <= _A_CALL:
+                yield binding
 
     for count in _AT_THE_END:
         yield from at(last - count, count)
     if not any(length >= last for length in window.tables):
         return
     one = next(at(0, 1), None)
-    each = 1 if one is None else elements(window.leaves, one) or 1
+    each = max(1, sum(map(prod, (one and shapes_of(window.leaves, one)) or ())))
     count = max(1, min(_MOST, _A_CALL // (2 * each), last))
     starts = range(0, last, count)
     affordable = max(1, _ALL_CALLS // (each * count))

@@ -26,13 +26,13 @@ __all__ = [
     "Call",
     "Undecided",
     "adapted",
-    "elements",
     "feeds_of",
     "independent",
     "legal_bindings",
     "longer_bindings",
     "most_steps",
     "of_case",
+    "shapes_of",
     "size_of",
     "valid_part",
 ]
@@ -224,10 +224,10 @@ def adapted(
         raise Undecided(f"its adapter fails: {type(error).__name__}: {error}") from error
 
 
-def elements(leaves: Sequence[Leaf], binding: Binding) -> int | None:
-    """How many numbers a call takes; None where a size is unknown."""
+def shapes_of(leaves: Sequence[Leaf], binding: Binding) -> list[tuple[int, ...]] | None:
+    """The shapes of what a call takes; None where a size is unknown."""
     try:
-        return sum(prod(_shape(leaf, binding.sizes)) for leaf in leaves)
+        return [_shape(leaf, binding.sizes) for leaf in leaves]
     except Undecided:
         return None
 
