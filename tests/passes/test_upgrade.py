@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphopt import registry
 from graphopt.ir import load_model, parse
-from graphopt.pipeline import Budget, Context, Recipe, RunOptions, RunResult, Step, run_recipe
+from graphopt.pipeline import Budget, Context, Recipe, RunOptions, RunResult, Step, load_recipe, run_recipe
 from graphopt.testing import outputs, session
 from graphopt.verify import EditVerifier, check_structure
 
@@ -141,7 +141,8 @@ def feeds(model: ir.Model) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def assert_alike(before: ir.Model, after: ir.Model, given: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    expected, got = outputs(session(before), given), outputs(session(after), given)
+    left = {value.name: given[value.name or ""] for value in after.graph.inputs if value.name}
+    expected, got = outputs(session(before), given), outputs(session(after), left)
     for name, array in expected.items():
         np.testing.assert_allclose(got[name], array, rtol=1e-6, atol=1e-6)
 
@@ -254,3 +255,35 @@ def test_weights_of_branches_come_along(tmp_path: Path, verifier: EditVerifier, 
     x = np.ones((1, 400), np.float32)
     assert outputs(session(model), {"c": np.asarray(True), "x": x})["y"].max() == 3
     assert outputs(session(model), {"c": np.asarray(False), "x": x + 1})["y"].max() == 6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_passes_that_run_below_opset_13_know_the_older_forms(form: str, verifier: EditVerifier) -> None:
+    """All inputs but the first are constants, so that there is something to fold."""
+    opset, *graph = FORMS[form]
+    model = source(opset, *graph)
+    given = feeds(model)
+    for value in list(model.graph.inputs)[1:]:
+        model.graph.inputs.remove(value)
+        value.const_value = ir.tensor(given[value.name or ""], name=value.name)
+        model.graph.register_initializer(value)
+    names = [name for name, cls in registry.passes().items() if opset in cls.opsets and name != "upgrade"]
+    assert "dead-code" in names
+    steps = tuple(Step(name) for name in sorted(names))
+    options = RunOptions(verify="numeric", verifier=verifier)
+    run_recipe(model, Recipe("test", "", Budget(), steps), Context(model), options)
+
+    assert model.opset_imports[""] == opset
+    assert_alike(source(opset, *graph), model, given)
+
+
+def test_passes_that_need_a_newer_opset_are_left_out() -> None:
+    model = source(10, "(float[B,4] x) => (float[B,4] y, bool[B,4] m)", "i = Identity(x)  y, m = Dropout(i)")
+    target = registry.resolve("target", "cpu", registry.targets())()
+    recipe = load_recipe("lossless")
+    result = run_recipe(model, recipe.expanded(target.lowering(recipe)), Context(model, target=target))
+
+    left_out = {record.step for record in result.records if record.skipped}
+    assert {"raise-attention", "raise-gelu", "simplify-shapes", "pack-qkv"} <= left_out
+    assert {"remove-noops", "fold-constants", "cse", "dead-code", "tie-weights"}.isdisjoint(left_out)
+    assert [node.op_type for node in model.graph] == ["Dropout"]
