@@ -11,6 +11,9 @@ from graphopt.ir import checker_problems, const_of, from_proto, restore_weights,
 
 __all__ = ["CannotConvert", "convert"]
 
+_ALLOWS_ZERO = 14
+_WHOLE = ".whole"
+
 
 class CannotConvert(Exception):
     """Why a graph cannot be brought to an opset."""
@@ -19,7 +22,7 @@ class CannotConvert(Exception):
 def convert(model: ir.Model, opset: int) -> ir.Model:
     """A copy of `model` at `opset`, with its weights; raises `CannotConvert`.
 
-    Some operators change their meaning without the converter changing the node: Resize and Hardmax are
+    Some operators change their meaning without the converter changing the node: Resize and Softmax are
     spelled out before, Scan of opset 8 and the mask of Dropout are refused.
     """
     old = model.opset_imports[""]
@@ -30,6 +33,8 @@ def convert(model: ir.Model, opset: int) -> ir.Model:
                 if (node.domain, node.op_type) == ("", operator) and old < since <= opset:
                     change(node, old)
         made = _converted(copy, opset)
+        if opset >= _ALLOWS_ZERO:
+            _take_whole(made)
     except CannotConvert:
         raise
     except Exception as error:  # the converter raises many kinds
@@ -66,14 +71,28 @@ def _say_pixels(node: ir.Node, old: int) -> None:
         node.attributes.add(ir.AttrString("nearest_mode", "ceil" if shrinks else "floor"))
 
 
-def _flatten_hardmax(node: ir.Node, old: int) -> None:
-    """Before opset 13, Hardmax has one winner among all axes from `axis` on."""
+def _flatten(node: ir.Node, old: int) -> None:
+    """Before opset 13, Softmax and its like are over all axes from `axis` on, and now over one.
+
+    The converter does so too, of these, but for Hardmax; not for tensors without elements.
+    """
     axis = node.attributes.get_int("axis", 1)
-    (x,) = node.inputs
+    x = node.inputs[0]
+    if x is not None and x.shape is not None and axis in (len(x.shape) - 1, -1):
+        return
     shape = ir.node("Shape", [x])
     flat = ir.node("Flatten", [x], {"axis": axis})
-    best = ir.node("Hardmax", flat.outputs, {"axis": 1})
-    _replace(node, [shape, flat, best, ir.node("Reshape", [best.outputs[0], shape.outputs[0]])])
+    rows = ir.node(node.op_type, flat.outputs, {"axis": 1})
+    _replace(node, [shape, flat, rows, ir.node("Reshape", [rows.outputs[0], shape.outputs[0]])])
+    shape.outputs[0].name = f"{flat.outputs[0].name}{_WHOLE}"
+
+
+def _take_whole(made: ir.Model) -> None:
+    """A zero in the shape that `_flatten` goes back to is a size."""
+    for node in made.graph.all_nodes():
+        shape = node.inputs[1] if node.op_type == "Reshape" else None
+        if shape is not None and (shape.name or "").endswith(_WHOLE):
+            node.attributes.add(ir.AttrInt64("allowzero", 1))
 
 
 def _refuse_mask(node: ir.Node, old: int) -> None:
@@ -89,7 +108,7 @@ _CHANGES: tuple[tuple[str, int, Callable[[ir.Node, int], None]], ...] = (
     ("Scan", 9, _refuse_scan),
     ("Resize", 11, _say_pixels),
     ("Dropout", 12, _refuse_mask),
-    ("Hardmax", 13, _flatten_hardmax),
+    *((operator, 13, _flatten) for operator in ("Softmax", "LogSoftmax", "Hardmax")),
 )
 
 
