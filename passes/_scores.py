@@ -247,4 +247,4 @@ def keys_before_turning(turned: ir.Value, make: Nodes) -> ir.Value:
 
 def _transposed(value: ir.Value, perm: list[int], make: Nodes) -> ir.Value:
     shape = None if value.shape is None else [value.shape[axis] for axis in perm]
-    return make.op("Transpose", [value], "keys", dtype=value.dtype, shape=shape, perm=perm)
+    return make.op("Transpose", [value], "upright_keys", dtype=value.dtype, shape=shape, perm=perm)
