@@ -16,6 +16,7 @@ from graphopt.families import ExportInputs, Family, InputDomain, Interface, Pack
 from ._caches import on_meta
 from ._files import beyond_the_table, copy_generation, copy_tokenizer
 from ._genai import context_length_of, write_genai_config
+from ._pad import choose_padding
 from ._recurrence import any_length, keeps_one_more, restarts
 from ._state import State, cache_argument, filled_cache, read, states_of, with_states
 from ._text_domain import DecoderDomain
@@ -99,6 +100,7 @@ class CausalLM(Family):
         copy_generation(source_dir, staging)
         if (staging / "genai_config.json").is_file():
             notes += write_tokenizer(source_dir, staging, context_length_of(config))
+            notes += choose_padding(staging, config)
         else:
             copy_tokenizer(source_dir, staging)
         return notes + beyond_the_table(staging, config)

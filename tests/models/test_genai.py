@@ -50,11 +50,19 @@ def test_genai_generates_for_a_padded_batch(made: Callable[[str], Built], tmp_pa
     package(built, tmp_path)
     rng = np.random.default_rng(0)
     prompts = [rng.integers(5, 4000, length) for length in (4, 9)]
-    padded = np.zeros((2, 9), np.int64)
+    padded = np.full((2, 9), settings(tmp_path)["model"]["pad_token_id"])
     for row, prompt in zip(padded, prompts, strict=True):
         row[: len(prompt)] = prompt
     found = generate(genai.Model(str(tmp_path)), padded, 8)
     assert found == [expected(built.source, prompt, 8) for prompt in prompts]
+
+
+def test_genai_takes_no_end_of_a_prompt_for_padding(made: Callable[[str], Built], tmp_path: Path) -> None:
+    """Beginning, end and padding are one token to the source."""
+    built = made("llama")
+    package(built, tmp_path)
+    prompt = np.asarray([*np.random.default_rng(1).integers(5, 4000, 6), 0, 0])
+    assert generate(genai.Model(str(tmp_path)), prompt[None], 8) == [expected(built.source, prompt, 8)]
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -94,7 +102,7 @@ def test_the_configuration_follows_the_final_graph(tmp_path: Path) -> None:
     assert found["model"]["decoder"]["num_key_value_heads"] == 2
     assert found["model"]["decoder"]["head_size"] == 16
     assert found["model"]["type"] == "decoder"
-    assert found["model"]["pad_token_id"] == 2
+    assert found["model"]["pad_token_id"] == CONFIG["vocab_size"] - 1
     assert found["search"] == {"max_length": 128, "past_present_share_buffer": True}
 
 
@@ -105,7 +113,7 @@ def test_generation_settings_come_from_the_source(tiny_model: Callable[..., Path
     write(tmp_path / "source", tmp_path / "out", context("input_ids"))
     found = settings(tmp_path / "out")
     assert found["model"]["eos_token_id"] == [5, 6]
-    assert found["model"]["pad_token_id"] == 5
+    assert found["model"]["pad_token_id"] not in (1, 5, 6)
     assert found["model"]["bos_token_id"] == 1
     assert (found["search"]["do_sample"], found["search"]["temperature"]) == (True, 0.7)
     assert "top_k" not in found["search"]
@@ -224,3 +232,46 @@ def test_the_chat_template_is_where_genai_reads_it(tmp_path: Path) -> None:
     messages = json.dumps([{"role": "user", "content": "hello"}])
     tokenizer = genai.Tokenizer(str(tmp_path / "out"))
     assert tokenizer.apply_chat_template(messages=messages, add_generation_prompt=False) == "<user>hello"
+
+
+def padding(folder: Path, tokenizer: tokenizers.Tokenizer, rows: int, **ids: Any) -> tuple[int, list[str]]:
+    """Which id pads, and what is said about it."""
+    notes = write(
+        source_with(tokenizer, folder / "source"),
+        folder / "out",
+        context("input_ids"),
+        **ids,
+        vocab_size=rows,
+    )
+    return settings(folder / "out")["model"]["pad_token_id"], [note for note in notes if "padding" in note]
+
+
+@pytest.mark.parametrize("make", [byte_level, sentencepiece_bpe])
+@pytest.mark.parametrize(
+    ("ids", "row", "of"),
+    [
+        ({"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}, 0, "source"),
+        ({"pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 0}, 0, "byte"),
+        ({"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": [0, 1]}, 0, "byte"),
+        ({"pad_token_id": None, "eos_token_id": 0}, 0, "byte"),
+        ({"pad_token_id": 30, "eos_token_id": 0}, 0, "byte"),
+        ({"pad_token_id": None, "eos_token_id": 0}, 8, "row"),
+    ],
+)
+def test_padding_is_what_no_text_has(
+    make: Callable[[], tokenizers.Tokenizer], ids: dict[str, Any], row: int, of: str, tmp_path: Path
+) -> None:
+    tokenizer = make()
+    rows = tokenizer.get_vocab_size() + row
+    found, notes = padding(tmp_path, tokenizer, rows, **ids)
+    byte = {tokenizer.token_to_id(word) for word in ("ÿ", "<0xFF>")}
+    assert notes == []
+    assert found in {"source": {1}, "row": {rows - 1}, "byte": byte}[of]
+
+
+def test_padding_that_a_text_may_have_is_said(tmp_path: Path) -> None:
+    made = tokenizers.Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert padding(tmp_path, made, 2, eos_token_id=1)[1] == [
+        "onnxruntime-genai takes tokens 1 at the end of a prompt for padding: leave them out"
+    ]
