@@ -93,6 +93,45 @@ def test_a_reset_forgets(opened: Any, expected: Any, capacity: int | None) -> No
     np.testing.assert_allclose(fed(decoder, [24])[0], expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("capacity", [None, 24])
+@pytest.mark.parametrize("sizes", WAYS.values(), ids=WAYS)
+def test_a_text_that_grows_past_a_length_is_read_again(
+    opened: Any, expected: Any, sizes: list[int], capacity: int | None
+) -> None:
+    read: list[int] = []
+
+    class Session:
+        """Notes how many tokens each call reads."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(opened, name)
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            read.append(decoder.length)
+            opened.run_with_iobinding(binding, options)
+
+    decoder = Decoder(Session(), capacity=capacity, restart_at=20)
+    np.testing.assert_allclose(fed(decoder, sizes)[0], expected, atol=1e-4, rtol=0)
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    crossing = next(i for i, start in enumerate(starts) if start + sizes[i] > 20)
+
+    assert read == [0 if i == crossing else start for i, start in enumerate(starts)]
+    assert decoder.room > 1000
+    decoder.rewind(21)
+    np.testing.assert_allclose(decoder.append(TOKENS[21:])[0, -1], expected[-1], atol=1e-4, rtol=0)
+    assert decoder.length == 24
+
+
+def test_a_draft_does_not_reach_past_where_a_text_is_read_again(opened: Any) -> None:
+    decoder, rooms = Decoder(opened, restart_at=4), []
+    for token in TOKENS[:5]:
+        rooms.append(decoder.room)
+        decoder.append(token)
+
+    assert rooms[:4] == [3, 2, 1, 0]
+    assert rooms[4] > 1000
+
+
 def test_a_token_that_was_not_fed_is_missed(opened: Any, expected: Any) -> None:
     decoder = Decoder(opened)
 
