@@ -67,8 +67,8 @@ def filled(sizes: Iterable[tuple[ir.Value, int]], what: str, context: Context) -
             sums.append(dim)
         elif _counted(value, context):
             return f"axis {axis} of {value.name!r} is as long as values say, and {what} of nothing fails"
-        else:
-            names |= dict.fromkeys(sorted(symbols))
+        else:  # nobody knows what follows from what: no size of what it is made from is zero
+            names |= dict.fromkeys(sorted(_sizes_behind(value) | symbols))
     for dim in sums:
         symbols = dim.free_symbols()
         if not _is_positive(dim, {s: 0 for s in symbols if s not in names}, symbols):
@@ -104,6 +104,24 @@ def _before(value: ir.Value) -> Iterator[ir.Node]:
             seen.add(node)
             yield node
             stack.extend(v.producer() for v in used_values(node))
+
+
+def _sizes_behind(value: ir.Value) -> set[str]:
+    """Names of the sizes of graph inputs that `value` is computed from, not those that only shapes are of."""
+    found: set[str] = set()
+    seen: set[ir.Value] = set()
+    stack = [value]
+    while stack:
+        top = stack.pop()
+        if top in seen:
+            continue
+        seen.add(top)
+        node = top.producer()
+        if node is not None and (node.domain or node.op_type not in ("Shape", "Size")):
+            stack.extend(used_values(node))
+        elif top.is_graph_input():
+            found |= {d.value for d in top.shape or () if not isinstance(d, int) and d.value is not None}
+    return found
 
 
 def _counts(node: ir.Node) -> bool:

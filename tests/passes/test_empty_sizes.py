@@ -160,3 +160,29 @@ def test_lowered_attention_assumes_what_no_family_says(known: bool) -> None:
     assert "GroupQueryAttention" in {node.op_type for node in model.graph}
     assumed = {} if known else {"not-empty:batch, sequence": ("batch", "sequence"), "padded-rows": ()}
     assert {key: a.not_empty for key, a in context.assumptions.items()} == assumed
+
+
+UNKNOWN = """<ir_version: 10, opset_import: ["" : 23]>
+g (float[B,S,8] x) => (float[B,2,S,4] y)
+<int64[3] ones = {1, 1, 1}, int64[4] heads = {0, 0, 2, 4}>
+{
+  sizes = Shape(x)
+  same = Mul(sizes, ones)
+  again = Reshape(x, same)
+  apart = Reshape(again, heads)
+  q = Transpose<perm = [0, 2, 1, 3]>(apart)
+  kt = Transpose<perm = [0, 2, 3, 1]>(apart)
+  s = MatMul(q, kt)
+  p = Softmax<axis = 3>(s)
+  y = MatMul(p, q)
+}
+"""
+
+
+def test_sizes_that_nobody_follows_are_those_of_inputs_behind_them() -> None:
+    model = parse(UNKNOWN)
+    infer_types(model)
+    context = Context(model)
+    run_recipe(model, Recipe("test", "", Budget(), (Step("raise-attention"),)), context)
+    (assumed,) = context.assumptions.values()
+    assert {"B", "S"} <= set(assumed.not_empty)
