@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A good engineer would expect a version converter to keep what a model computes, or to refuse. onnx 1.23.2's changes it for operators
 # whose meaning changed between opsets, and says nothing: Hardmax has one winner among all later axes up to opset 12 and one
-# a row from 13 on; Resize of opset 10 takes pixels from the corner and that of 11 from their middle by default.
+# along the axis alone from 13 on; Resize of opset 10 takes pixels from the corner and that of 11 from their middle by default.
 #
 # Seen: converted 12 -> 13, Hardmax of [1, 2, 2] has two ones instead of one; converted 10 -> 11, linear Resize of [0, 1] to four pixels
 # gives 0, 0.25, 0.75, 1 instead of 0, 0.5, 1, 1 (onnxruntime 1.32.0 runs all four).
@@ -34,7 +34,7 @@ resize = onnx.parser.parse_model("""
     }
 """)
 cases = (
-    (hardmax, 13, np.asarray([[[0, 1], [2, 3]]], np.float32), [0, 0, 0, 1], [0, 1, 0, 1]),
+    (hardmax, 13, np.asarray([[[0, 1], [2, 3]]], np.float32), [0, 0, 0, 1], [0, 0, 1, 1]),
     (resize, 11, np.asarray([[[[0, 1]]]], np.float32), [0, 0.5, 1, 1], [0, 0.25, 0.75, 1]),
 )
 for model, opset, x, before, after in cases:
