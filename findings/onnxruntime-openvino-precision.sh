@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A good engineer would expect a session that was asked for one provider and cannot have it to raise, as onnxruntime does for an unknown
-# provider or a wrong option of others. With onnxruntime-openvino 1.24.1, `precision="FP16"` on a CPU (a value that the documentation
-# lists, for GPUs) gives a session of the CPU provider alone: no exception, only two lines in the log.
+# A good engineer would expect a value that a provider refuses for one of its options to raise. With onnxruntime-openvino 1.24.1,
+# `precision="FP16"` on a CPU (a value that the documentation lists, for GPUs) gives a session of the CPU provider alone: no
+# exception, only two lines in the log.
 #
 # Seen: get_providers() is ["CPUExecutionProvider"]; without the option, or with "FP32" and "ACCURACY", OpenVINO's comes first.
 set -euo pipefail
