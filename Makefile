@@ -65,6 +65,7 @@ corpus: venv
 	$(BIN)/python -W ignore -m tests.corpus.transformers $(CORPUS)
 	$(BIN)/python -m tests.corpus.table
 	$(BIN)/python -W ignore -m tests.corpus.graphs --check
+	$(BIN)/python -W ignore -m tests.corpus.generated
 
 peers: venv
 	$(BIN)/python benchmarks/peers.py

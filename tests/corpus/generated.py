@@ -78,6 +78,8 @@ def main() -> int:
         outcomes[found["outcome"]] += 1
         if found["outcome"] != "equal":
             print(number, found["outcome"], found["reason"], flush=True)
+        if number % 50 == 0:
+            print(number, dict(outcomes), flush=True)
     print(dict(outcomes))
     return int(any(outcomes[outcome] for outcome in BAD))
 
