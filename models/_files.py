@@ -11,6 +11,7 @@ from typing import Any
 
 from graphopt.errors import BadInput
 from graphopt.ir import inside_repository, unreadable
+from graphopt.runtime import GenerationConfig
 
 # What transformers' tokenizers read, by any class, and files of sentencepiece and tiktoken by other names.
 _TOKENIZER = (
@@ -114,9 +115,15 @@ def copy_config(source: Path, staging: Path) -> None:
     _copy(source, staging, ("config.json",))
 
 
-def copy_generation(source: Path, staging: Path) -> None:
-    """Copy how the model's makers generate: first token, last token, length."""
-    _copy(source, staging, ("generation_config.json",))
+def copy_generation(source: Path, staging: Path) -> list[str]:
+    """Copy how the model's makers generate: first token, last token, penalties; what of it does not hold."""
+    name = "generation_config.json"
+    _copy(source, staging, (name,))
+    unheeded = GenerationConfig.of(staging, name).unheeded
+    if not unheeded:
+        return []
+    said = ", ".join(f"{key}={value:g}" for key, value in unheeded.items())
+    return [f"{name} asks for {said}, which `graphopt run` does without"]
 
 
 def beyond_the_table(staging: Path, config: Mapping[str, Any]) -> list[str]:

@@ -97,7 +97,7 @@ class CausalLM(Family):
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext
     ) -> list[str]:
         notes = write_genai_config(source_dir, config, staging, context)
-        copy_generation(source_dir, staging)
+        notes += copy_generation(source_dir, staging)
         if (staging / "genai_config.json").is_file():
             notes += write_tokenizer(source_dir, staging, context_length_of(config))
             notes += choose_padding(staging, config)

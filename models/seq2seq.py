@@ -101,8 +101,8 @@ class Seq2Seq(Family):
         copy_tokenizer(source_dir, staging)
         copy_processor(source_dir, staging)
         copy_config(source_dir, staging)
-        copy_generation(source_dir, staging)
-        return beyond_the_table(staging, config)
+        notes = copy_generation(source_dir, staging)
+        return notes + beyond_the_table(staging, config)
 
 
 def _cuts(length: int) -> list[int]:

@@ -77,6 +77,10 @@ class GenerationConfig(_Given):
     exponential_decay_length_penalty: tuple[int, float] | None = None
     remove_invalid_values: bool | None = None
     stop_strings: str | list[str] | None = None
+    num_beams: int | None = None
+    guidance_scale: float | None = None
+    encoder_repetition_penalty: float | None = None
+    encoder_no_repeat_ngram_size: int | None = None
     max_position_embeddings: int | None = None
     do_sample: bool | None = None
     temperature: float | None = None
@@ -85,6 +89,14 @@ class GenerationConfig(_Given):
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = None
     length_penalty: float | None = None
+
+    @property
+    def unheeded(self) -> dict[str, float]:
+        """What it asks for that our loop does not do."""
+        usual = {"num_beams": 1, "guidance_scale": 1, "encoder_repetition_penalty": 1}
+        usual["encoder_no_repeat_ngram_size"] = 0
+        said = {name: getattr(self, name) for name in usual}
+        return {name: value for name, value in said.items() if value not in (None, usual[name])}
 
     @property
     def stops(self) -> list[str]:

@@ -119,6 +119,17 @@ def test_generation_settings_come_from_the_source(tiny_model: Callable[..., Path
     assert "top_k" not in found["search"]
 
 
+def test_generation_settings_are_in_the_package_and_those_that_do_not_hold_are_said(tmp_path: Path) -> None:
+    source = source_with(byte_level(), tmp_path / "source")
+    said = {"num_beams": 4, "repetition_penalty": 1.2, "min_length": 3, "guidance_scale": 1.0}
+    (source / "generation_config.json").write_text(json.dumps(said))
+    notes = write(source, tmp_path / "out", context("input_ids"))
+    assert notes == ["generation_config.json asks for num_beams=4, which `graphopt run` does without"]
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == said
+    search = settings(tmp_path / "out")["search"]
+    assert (search["repetition_penalty"], search["min_length"]) == (1.2, 3)
+
+
 def test_what_genai_cannot_run_is_said(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     notes = write(tiny_model("llama"), tmp_path / "out", context("input_ids", heads=(2, 4)))
     assert notes == ["onnxruntime-genai cannot run this model: its layers have caches of different sizes"]
