@@ -120,7 +120,8 @@ def beside(ours: Store, theirs: Store) -> Iterator[str]:
         yield f"| {name} | {sum(numbers)} | " + " | ".join(map(str, numbers)) + " |"
         failing = {key: [(c, r) for c, r in results if r["outcome"] == key] for key in DEFAULT_OUTCOMES}
         said += [f"- {name}: {line}" for key, found in failing.items() for line in _reasons(key, found)]
-    yield ""
+    old = sum(r["code"] != code_state() for _, f, r in _named(ours) if f == DEFAULTS)
+    yield f"\n{old} of graphopt's results are of an earlier state of the code.\n" if old else ""
     yield from said
     yield ""
 
