@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import ceil, prod
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from graphopt.verify._inputs import Binding, Call, independent, size_of
 from graphopt.verify._kernels import TOO_LARGE
+from graphopt.verify._sums import completed, parts_of
 from graphopt.verify._values import VARIANTS, WIDE, Points
 from graphopt.verify._window import Leaf, Window
 
@@ -27,12 +28,18 @@ _TURNS, _BOUNDS = 12, 6
 class Guesses:
     """What the user said of a graph of unknown meaning: `arrays` of one call, `sizes` to try.
 
-    `bound`: the sizes of named dimensions in the call that the arrays are of.
+    `bound`: the sizes of named dimensions in the call that the arrays are of. `sums`: names of sizes that are
+    sums of others.
     """
 
     arrays: Mapping[str, np.ndarray]
     sizes: Mapping[str, Sequence[int]]
     bound: Mapping[str, int]
+    sums: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+
+    def complete(self, binding: Binding) -> Binding:
+        """The binding with the sizes that follow from its own."""
+        return replace(binding, sizes=completed(binding.sizes, self.sums))
 
 
 def guessed_calls(window: Window, points: Points, guesses: Guesses, *, lossy: bool) -> tuple[list[Call], str]:
@@ -41,10 +48,12 @@ def guessed_calls(window: Window, points: Points, guesses: Guesses, *, lossy: bo
     Each dimension is 1, then a prime, and one after the other long, 0 and what the window's constants say.
     Where it takes values of the given arrays, it has their sizes.
     """
-    names = independent(d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str))
+    named = independent(d for leaf in window.leaves for d in leaf.dims or () if isinstance(d, str))
+    names = list(dict.fromkeys(part for name in named for part in parts_of(name, guesses.sums)))
     is_given = any(leaf.source in guesses.arrays for leaf in window.leaves)
     arrays = guesses.arrays if is_given else {}
-    fixed = {n: s for n, s in guesses.bound.items() if n in names} if is_given else {}
+    bound = completed(guesses.bound, guesses.sums)
+    fixed = {n: s for n, s in bound.items() if n in names} if is_given else {}
     primes = {name: _PRIMES[i % len(_PRIMES)] for i, name in enumerate(names)} | fixed
     ones = dict.fromkeys(names, 1) | fixed
     made = [Binding("each 1", ones, arrays), Binding("primes", primes, arrays)]
@@ -53,17 +62,20 @@ def guessed_calls(window: Window, points: Points, guesses: Guesses, *, lossy: bo
         count = max(map(len, guesses.sizes.values()))
         chosen = [{n: v[i % len(v)] for n, v in guesses.sizes.items()} for i in range(count)]
         made = [
-            Binding(f"given {i + 1}", dict(b.sizes) | c, arrays) for i, c in enumerate(chosen) for b in made
+            Binding(f"given {i + 1}", dict(b.sizes) | completed(c, guesses.sums), arrays)
+            for i, c in enumerate(chosen)
+            for b in made
         ]
         many = made[-1]
     else:
         made.append(Binding("all alike", dict.fromkeys(names, 7) | fixed, arrays))
         free = [name for name in names if name not in fixed][:_AXES]
-        sizes, missing = _sizes(window, free, primes, ones, lossy=lossy)
+        sizes, missing = _sizes(window, free, primes, ones, guesses.sums, lossy=lossy)
         made += [Binding(name, chosen, arrays) for name, chosen in sizes]
         many = Binding("many", {n: _MANY[i % len(_MANY)] for i, n in enumerate(names)} | fixed, arrays)
         if _bytes(window, many.sizes) > _LIGHT_BYTES or window.weight_bytes > _HEAVY_WEIGHTS:
             many = made[1]
+    made, many = [guesses.complete(b) for b in made], guesses.complete(many)
     different = {tuple(sorted(b.sizes.items())): b for b in reversed(made)}
     kept = [b for b in made if different[tuple(sorted(b.sizes.items()))] is b]
     if not window.leaves:
@@ -104,21 +116,29 @@ def different(bindings: Sequence[Binding], count: int) -> list[Binding]:
 
 
 def _sizes(
-    window: Window, names: Sequence[str], primes: Mapping[str, int], ones: Mapping[str, int], *, lossy: bool
+    window: Window,
+    names: Sequence[str],
+    primes: Mapping[str, int],
+    ones: Mapping[str, int],
+    sums: Mapping[str, tuple[int | str, ...]],
+    *,
+    lossy: bool,
 ) -> tuple[list[tuple[str, dict[str, int]]], str]:
     """One dimension after the other long, at the window's constants, 0 and 1."""
     made, missing, reached = [], "", set()
+    lengths = {(part, c) for axis, c in window.lengths for part in (parts_of(axis, sums) if axis else [None])}
     for name in names:
-        own = sorted({c for axis, c in window.lengths if axis in (name, None)} if not lossy else ())
+        own = sorted({c for axis, c in lengths if axis in (name, None)} if not lossy else ())
         long = max(_LONG, *(c + 1 for c in own), 0)
         chosen = {c + d for c in (*own[:_NEAR], *own[-1:]) for d in (-1, 0, 1)} - {0, 1, primes[name], long}
         for size in (long, *sorted(chosen)[-2 * _NEAR :]):
-            fitting = [s for s in (primes, ones) if _bytes(window, {**s, name: size}) <= _MOST_BYTES]
+            choices = [completed({**others, name: size}, sums) for others in (primes, ones)]
+            fitting = [sizes for sizes in choices if _bytes(window, sizes) <= _MOST_BYTES]
             if fitting:
                 title = f"long {name}" if size == long else f"{name} = {size}"
-                made.append((title, {**fitting[0], name: size}))
+                made.append((title, fitting[0]))
                 reached |= {c for c in own if c < size}
-            elif any(axis == name for axis, _ in window.lengths):
+            elif any(axis == name for axis, _ in lengths):
                 missing = f"{TOO_LARGE} at {name} = {size}"
     beyond = [c for axis, c in window.lengths if axis is None and c not in reached and names and not lossy]
     if beyond:

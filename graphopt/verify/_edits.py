@@ -26,6 +26,7 @@ from graphopt.verify._inputs import (
 )
 from graphopt.verify._kernels import Comparison, Reply, Run
 from graphopt.verify._opset import changed_meaning
+from graphopt.verify._sums import sums_of
 from graphopt.verify._tiles import in_tiles
 from graphopt.verify._values import Points
 from graphopt.verify._varied import can_be_varied
@@ -140,6 +141,7 @@ class EditVerifier:
         if self._derived is None or reads_since != self._pass:
             # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
             self._derived, self._pass = Derived(model), reads_since
+            self._guesses = replace(self._guesses, sums={**sums_of(model.graph), **self._guesses.sums})
         self._assumed = [a for a in assumptions if not a.in_words_alone]
         if (changed := changed_meaning(model, edit)) is not None:
             return EditVerdict("unproven", "structure", changed)

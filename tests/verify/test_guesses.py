@@ -14,6 +14,7 @@ from graphopt.pipeline import Contract, Edit
 from graphopt.verify import EditVerifier
 from graphopt.verify._calls import Guesses, guessed_calls
 from graphopt.verify._kernels import _is_of_memory
+from graphopt.verify._sums import completed, sums_of
 from graphopt.verify._values import Points
 from graphopt.verify._window import Derived, Window, cut_out
 from tests.verify._planted import instead, node
@@ -206,3 +207,20 @@ def test_every_dimension_is_none_once() -> None:
     sizes = {tuple(call.binding.sizes.values()) for call in calls}
     assert missing == ""
     assert {(0, 5), (7, 0), (1, 1), (7, 7)} <= sizes
+
+
+def test_what_is_joined_is_as_long_as_its_parts() -> None:
+    """A mask over the cache and what is new: no call has another number of places."""
+    sums = {"total": ("past", "new")}
+    assert completed({"past": 5, "new": 2}, sums)["total"] == 7
+    assert completed({"total": 7, "new": 2}, sums)["past"] == 5
+    model = made(
+        "g (float[B,P] x, float[B,S] w, float[B,T] m) => (float[B,T] y)"
+        " { c = Concat<axis = 1>(x, w) y = Mul(c, m) }"
+    )
+    node(model, "c").outputs[0].shape = ir.Shape(["B", "T"])
+    window = cut_out(model, again(model, "y"), Derived(model), depth=1)
+    guesses = Guesses({}, {}, {}, sums_of(model.graph))
+    assert guesses.sums == {"T": ("P", "S")}
+    sizes = [call.binding.sizes for call in guessed_calls(window, Points.of(window), guesses, lossy=False)[0]]
+    assert {s["T"] - s["P"] - s["S"] for s in sizes} == {0}
