@@ -80,6 +80,8 @@ def _unfit(node: ir.Node, add: ir.Node) -> str | None:
         return "the addition may broadcast"
     if a.shape is None or len(a.shape) != 3:
         return "what is added is not [batch, sequence, hidden]"
+    if a.dtype == ir.DataType.DOUBLE:
+        return "it is computed in float64, which the kernel has not"
     if node.attributes.get_int("axis", -1) not in (-1, 2):
         return "the norm is over more than the last axis"
     if any(output.uses() or is_output(output) for output in node.outputs[1:]):

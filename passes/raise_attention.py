@@ -63,6 +63,8 @@ class RaiseAttention(Pass):
             if found is None:
                 continue
             told.add(node)
+            if node.outputs[0].dtype == ir.DataType.DOUBLE:
+                found = "it is computed in float64, and the operator's scale is float32"
             edit = found if isinstance(found, str) else _raised(found, ancestors, context)
             if edit is not None:
                 yield NearMiss(node.name or node.op_type, edit) if isinstance(edit, str) else edit

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from graphopt import registry
@@ -12,13 +13,17 @@ from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.pipeline import Pass
 from graphopt.testing._elsewhere import examples_of, passes_of, unstable
 from graphopt.testing._example import Example, corpus
+from graphopt.testing._others import others
 from graphopt.testing._promises import Broken, check
 from graphopt.testing._sparse import SparseFile
 from graphopt.testing.golden import Golden
+from graphopt.verify import KernelWorker
 
 __all__ = ["Conformance", "Problem", "check_distribution", "check_pass"]
 
 _GENERATED = 40
+_IN_OTHERS = 4
+"""Of how many graphs that a pass changed it meets the others: other types, opsets and users of weights."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ def check_pass(
     Each of the pass's golden files has to hold, and the promises (`graphopt.testing.PROMISES`) on every
     graph; `generated` is how many graphs hypothesis makes, the same in every run, from scratch and from
     those that the pass changed. A pass that changes no graph at all has shown nothing, which is a problem
-    too. At most one problem is told for the golden files, one for the corpus, one for generated graphs and
-    one for the big file.
+    too. At most one problem is told for the golden files, one for the corpus, one for what the first of its
+    graphs are otherwise, one for generated graphs and one for the big file.
     """
     if registry.passes().get(cls.name) is not cls:
         raise BadInput(
@@ -89,10 +94,14 @@ def check_pass(
     found = Conformance(cls.name)
     examples = [golden for golden in examples if _is_readable(found, golden)]
     _check_goldens(found, examples)
-    changed = _check_each(cls, found, [*examples, *corpus()])
-    _check_generated(cls, found, changed, generated)
-    with tempfile.TemporaryDirectory() as folder:
-        _check_each(cls, found, [SparseFile.write(Path(folder))])
+    with KernelWorker() as kernels, tempfile.TemporaryDirectory() as folder:
+        hold = partial(_check_one, cls, found, kernels)
+        changed = _check_each(hold, found, [*examples, *corpus()])
+        bases = changed[:_IN_OTHERS]
+        lossy = cls.contract.kind == "lossy"
+        _check_each(hold, found, (other for base in bases for other in others(base, lossy=lossy)))
+        _check_generated(hold, found, changed, generated)
+        _check_each(hold, found, [SparseFile.write(Path(folder))])
     if not found.changed and not found.problems:
         said = f"it changed none of {found.graphs} graphs; give it examples that it changes"
         found.problems.append(Problem("applies", "all", said, ""))
@@ -119,19 +128,21 @@ def _check_goldens(found: Conformance, examples: Sequence[Golden]) -> None:
             return
 
 
-def _check_one(cls: type[Pass], found: Conformance, example: Example) -> bool:
+def _check_one(cls: type[Pass], found: Conformance, kernels: KernelWorker, example: Example) -> bool:
     found.graphs += 1
-    changed = check(cls, example)
+    changed = check(cls, example, kernels)
     found.changed += changed
     return changed
 
 
-def _check_each(cls: type[Pass], found: Conformance, examples: Sequence[Example]) -> list[Example]:
+def _check_each(
+    hold: Callable[[Example], bool], found: Conformance, examples: Iterable[Example]
+) -> list[Example]:
     """Check every example, up to the first that fails; those that the pass changed."""
     changed = []
     for example in examples:
         try:
-            if _check_one(cls, found, example):
+            if hold(example):
                 changed.append(example)
         except Broken as broken:
             found.problems.append(_problem(broken))
@@ -139,7 +150,9 @@ def _check_each(cls: type[Pass], found: Conformance, examples: Sequence[Example]
     return changed
 
 
-def _check_generated(cls: type[Pass], found: Conformance, bases: Sequence[Example], count: int) -> None:
+def _check_generated(
+    hold: Callable[[Example], bool], found: Conformance, bases: Sequence[Example], count: int
+) -> None:
     try:
         from hypothesis import HealthCheck, Phase, given, settings
         from hypothesis import strategies as st
@@ -166,7 +179,7 @@ def _check_generated(cls: type[Pass], found: Conformance, bases: Sequence[Exampl
     )
     @given(graphs)
     def every(example: Example) -> None:
-        _check_one(cls, found, example)
+        hold(example)
 
     try:
         every()

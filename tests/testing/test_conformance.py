@@ -50,7 +50,10 @@ def replaced(
 
 
 def number(value: float, node: ir.Node) -> ir.Value:
-    tensor = ir.tensor(np.asarray(value, np.float32))
+    like = node.inputs[0]
+    assert like is not None
+    assert like.dtype is not None
+    tensor = ir.tensor(np.asarray(value, like.dtype.numpy()))
     return ir.Value(
         name=f"{node.name}/number", shape=ir.Shape([]), type=ir.TensorType(tensor.dtype), const_value=tensor
     )
@@ -164,6 +167,66 @@ class TimesMinusOne(OnNeg):
         yield replaced(node, "Mul", factor, node.inputs[0], weights=(factor,))
 
 
+class OfFloats(OnNeg):
+    """Right where numbers are float32, and nowhere else."""
+
+    name = "of-floats"
+    contract: ClassVar[Contract] = Contract.reassociates()
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        tensor = ir.tensor(np.float32(-1))
+        minus = ir.Value(
+            name=f"{node.name}/minus",
+            shape=ir.Shape([]),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
+        )
+        yield replaced(node, "Mul", minus, node.inputs[0], weights=(minus,))
+
+
+class CopiesWeights(Pass):
+    """Takes what a weight holds for what it will hold: a caller may give another where it is an input."""
+
+    name = "copies-weights"
+    level: ClassVar[Level] = Level.IMPROVE
+    contract: ClassVar[Contract] = Contract.exact()
+    idempotent: ClassVar[bool] = False
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        for node in tuple(graph):
+            weight = node.inputs[1] if node.op_type == "Add" and node.domain == "" else None
+            if weight is None or weight.const_value is None or is_output(node.outputs[0]):
+                continue
+            if len(weight.shape or ()) >= len(node.inputs[0].shape or ()):  # type: ignore[union-attr]
+                continue
+            array = weight.const_value.numpy()[None].copy()
+            copy = ir.Value(
+                name=f"{node.name}/copy",
+                shape=ir.Shape(array.shape),
+                type=weight.type,
+                const_value=ir.tensor(array),
+            )
+            yield replaced(node, "Add", node.inputs[0], copy, weights=(copy,))
+
+
+class ClipsAtAThousand(OnNeg):
+    """Right for usual numbers."""
+
+    name = "clips-at-a-thousand"
+    idempotent: ClassVar[bool] = False
+    contract: ClassVar[Contract] = Contract.reassociates()
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        tape = ir.tape.Tape()
+        top = number(1000.0, node)
+        y = tape.op("Min", [tape.op("Neg", [node.inputs[0]]), top])
+        for index, made in enumerate(tape.nodes):
+            made.name = made.outputs[0].name = f"{node.name}/{index}"
+        yield Edit(
+            "clipped", remove=[node], insert=tape.nodes, initializers=[top], replace={node.outputs[0]: y}
+        )
+
+
 class NeverApplies(OnNeg):
     name = "never-applies"
 
@@ -182,6 +245,9 @@ FAULTS = {
     DropsAnInput: "interface",
     ForgetsTheSignOfZero: "contract",
     OffByAThousandth: "contract",
+    OfFloats: "completes",
+    CopiesWeights: "contract",
+    ClipsAtAThousand: "contract",
     NeverApplies: "applies",
 }
 
