@@ -131,7 +131,8 @@ def _reasons(outcome: str, found: Iterable[tuple[str, Result]]) -> Iterator[str]
     for case, result in found if outcome != "equal" else ():
         grouped.setdefault(_PLACES.sub("…", result["reason"])[:120], []).append(case)
     for said, names in sorted(grouped.items(), key=lambda item: -len(item[1])):
-        yield f"{len(names)} x {outcome}: {_cell(said)}; the first: {names[0]}"
+        first = "" if outcome == "crashed" else f"; the first: {names[0]}"  # what ends others is not named
+        yield f"{len(names)} x {outcome}: {_cell(said)}{first}"
 
 
 def _named(store: Store, *, first: bool = False) -> Iterator[tuple[str, str, Result]]:
