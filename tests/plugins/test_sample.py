@@ -31,13 +31,16 @@ from graphopt.pipeline import Contract, Edit, Level, Pass
 from graphopt.registry import Pack
 class Unstable(Pass):
     "Whatever comes first out of a set."
-    name, level, contract = "unstable", Level.IMPROVE, Contract.lossy("sqnr", -1e9)
+    name, level, contract = "unstable", Level.IMPROVE, Contract.exact()
     def edits(self, graph, context):
         for node in tuple(graph):
-            if node.op_type == "Neg" and not node.outputs[0].is_graph_output():
-                alpha = ir.AttrFloat32("alpha", float(next(iter({str(n) for n in range(100)}))))
-                made = ir.Node("", "Elu", node.inputs, [alpha], name=node.name)
-                yield Edit("new", remove=[node], insert=[made], replace={node.outputs[0]: made.outputs[0]})
+            before = node.inputs[0].producer() if node.inputs else None
+            if node.op_type == "Neg" and (before is None or before.op_type != "Identity"):
+                made = [ir.Node("", "Identity", node.inputs)]
+                for _ in range(int(next(iter({str(n) for n in range(100)})))):
+                    made.append(ir.Node("", "Identity", made[-1].outputs))
+                made.append(ir.Node("", "Neg", made[-1].outputs))
+                yield Edit("new", remove=[node], insert=made, replace={node.outputs[0]: made[-1].outputs[0]})
 PACK = Pack(passes=(Unstable,))
 """
 MODEL = """
