@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Expr, LazyTensor, Reshaped, Transposed, evaluate, extract, lazy
+from graphopt.ir import Expr, LazyTensor, Reshaped, Transposed, evaluate, extract, lazy, used_values
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._experts import Experts, Formula, find_experts
@@ -27,7 +27,8 @@ class FuseExperts(Pass):
     Before: weights, experts = TopK(..) per token; tokens sorted by expert, or weights gathered by token;
             gated linear units (SwiGLU, or the clamped one of gpt-oss), with or without biases; weighted sums
     After:  MoE(x, logits, W1, b1, W2, b2) * sum of the weights, where they are in the ratio of a softmax over
-            the chosen logits; else MoE(x, log(weights, spread over all experts), ..) * their sum
+            the chosen logits, which come from what x comes from; else MoE(x, log(weights, spread over all
+            experts), ..) * their sum
     What the part computes is found by running it, whatever its spelling. The choice itself stays as it is.
     Weights are turned and interleaved lazily: nothing is read. It goes before folding, which would
     take small weights apart.
@@ -163,8 +164,14 @@ class _Logits:
 
 
 def _logits(graph: ir.Graph, topk: ir.Node, experts: Experts) -> _Logits | None:
-    """What the choice is made from, where the weights follow from it in the way the kernel knows."""
+    """What the choice is made from, where the weights follow from it in the way the kernel knows.
+
+    None where it has nothing to do with the tokens: the kernel chooses others than TopK among equal scores,
+    and passes over those that are not numbers. Scores of tokens are equal or no numbers where tokens are.
+    """
     value = topk.inputs[0]
+    if value is not None and not _share_a_source(value, experts.x):
+        return None
     while value is not None:
         found = _explained(graph, value, experts)
         if found is not None:
@@ -172,6 +179,26 @@ def _logits(graph: ir.Graph, topk: ir.Node, experts: Experts) -> _Logits | None:
         node = value.producer()
         value = node.inputs[0] if node is not None and node.op_type in _ONE_TO_ONE else None
     return None
+
+
+def _share_a_source(a: ir.Value, b: ir.Value) -> bool:
+    """Whether some value that is no weight is behind both."""
+    seen: tuple[set[ir.Value], set[ir.Value]] = ({a}, {b})
+    stacks = ([a], [b])
+    while any(stacks):
+        for own, other, stack in zip(seen, reversed(seen), stacks, strict=True):
+            value = stack.pop() if stack else None
+            if value is None:
+                continue
+            if value in other:
+                return True
+            node = value.producer()
+            new = (
+                {v for v in used_values(node) if not v.is_initializer()} - own if node is not None else set()
+            )
+            own |= new
+            stack.extend(new)
+    return False
 
 
 def _explained(graph: ir.Graph, logits: ir.Value, experts: Experts) -> _Logits | None:

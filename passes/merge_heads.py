@@ -6,11 +6,15 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
+from graphopt.families import Assumption
 from graphopt.ir import is_output, producer
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._heads import rows, rows_after
 from ._nodes import Nodes, orphans, static_dim, swaps_heads
+from ._sizes import filled
+
+_WITH_KERNEL = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 class MergeHeads(Pass):
@@ -33,8 +37,11 @@ class MergeHeads(Pass):
         for node in graph:
             if node.op_type != "Attention" or node.domain != "" or "q_num_heads" in node.attributes:
                 continue
-            reason = _unfit(node)
-            yield NearMiss(node.name or "Attention", reason) if reason is not None else _merged(node)
+            assumed = _unfit(node) or _assumed(node, context)
+            if isinstance(assumed, str):
+                yield NearMiss(node.name or "Attention", assumed)
+            else:
+                yield _merged(node, assumed)
 
 
 def _unfit(node: ir.Node) -> str | None:
@@ -52,13 +59,24 @@ def _unfit(node: ir.Node) -> str | None:
     return None
 
 
+def _assumed(node: ir.Node, context: Context) -> list[Assumption] | str:
+    """What rows need and heads do not: with a kernel, neither takes nothing; a type without one is computed
+    by the operator's definition, which takes no heads or positions where heads are set apart."""
+    query, key = node.inputs[:2]
+    assert query is not None
+    assert key is not None
+    if query.dtype in _WITH_KERNEL:
+        return []
+    return filled([(query, 0), (query, 2), (key, 2)], "attention on rows", context)
+
+
 def _unrotated(value: ir.Value | None) -> ir.Node | None:
     rotation = producer(value, "RotaryEmbedding")
     value = value if rotation is None else rotation.inputs[0]
     return value.producer() if value is not None else None
 
 
-def _merged(node: ir.Node) -> Edit:
+def _merged(node: ir.Node, assumed: list[Assumption]) -> Edit:
     make = Nodes(node.name or "attention")
     after = rows_after(node.outputs[0])
     assert after is not None
@@ -80,4 +98,5 @@ def _merged(node: ir.Node) -> Edit:
         initializers=make.initializers,
         replace={after.outputs[0]: y},
         before=node,
+        assumes=assumed,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ class Example:
 
     `bind: B=2,S=3; B=1,S=5` gives sizes for seeded inputs, `?` being that of unnamed dimensions;
     `family: NAME` and `config: JSON` make them the legal ones of a model family, `task: NAME` is the task.
+    `inputs: JSON` are arrays of one legal call by name, for inputs that cannot be just any: as `graphopt
+    optimize --inputs` takes them. Its other inputs are seeded; without `bind` it is the only case.
     `pass: NAME` and `options: JSON` say which pass the graph is for, and with which options.
     """
 
@@ -59,10 +61,36 @@ class Example:
         if domain is not None:
             yield from domain.cases(np.random.default_rng(0))
             return
-        for binding in self.header.get("bind", "").split(";"):
-            pairs = (pair.split("=") for pair in binding.split(",") if pair.strip())
-            sizes = {name.strip(): int(size) for name, size in pairs}
-            yield Case(binding.strip(), seeded_feeds(self.model(), sizes), {})
+        model = self.model()
+        given = self.given(model)
+        if "bind" in self.header or not given:
+            for binding in self.header.get("bind", "").split(";"):
+                pairs = (pair.split("=") for pair in binding.split(",") if pair.strip())
+                sizes = {name.strip(): int(size) for name, size in pairs}
+                yield Case(binding.strip(), seeded_feeds(model, sizes), {})
+        if given:
+            yield Case("its inputs", seeded_feeds(model, _sizes(model, given)) | given, {})
+
+    def given(self, model: ir.Model) -> dict[str, Array]:
+        """The arrays of the header line `inputs`, of the types that `model`, made of this graph, has.
+
+        `BadInput` where they are none, or not of its inputs.
+        """
+        arrays = {}
+        for name, numbers in _numbers(self.path, self.header.get("inputs", "{}")).items():
+            value = next((v for v in model.graph.inputs if v.name == name), None)
+            if value is None or value.dtype is None or value.shape is None:
+                raise BadInput(
+                    f"{self.path}: `inputs` names {name!r}, which is no input of known type and rank"
+                )
+            try:
+                arrays[name] = np.asarray(numbers, value.dtype.numpy())
+            except (TypeError, ValueError) as error:
+                raise BadInput(f"{self.path}: `inputs` has no array for {name!r}: {error}") from error
+            if not _fits(arrays[name].shape, value.shape):
+                shape = list(arrays[name].shape)
+                raise BadInput(f"{self.path}: `inputs` has {shape} for {name!r}, which is {value.shape}")
+        return arrays
 
     def _config(self) -> dict[str, Any]:
         return dict(json.loads(self.header.get("config", "{}")))
@@ -73,6 +101,33 @@ class Example:
         family = registry.resolve("model family", self.header["family"], registry.families())()
         domain: InputDomain = family.input_domain(Interface.of(self.model()), self._config())
         return domain
+
+
+def _numbers(path: Path, line: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: `inputs` is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BadInput(f"{path}: `inputs` is not an object of arrays by name")
+    return found
+
+
+def _fits(shape: Sequence[int], dims: ir.Shape) -> bool:
+    return len(shape) == len(dims) and all(
+        not isinstance(dim, int) or size == dim for size, dim in zip(shape, dims, strict=True)
+    )
+
+
+def _sizes(model: ir.Model, arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes of the dimensions of inputs that `arrays` are for."""
+    return {
+        dim.value or "?": size
+        for value in model.graph.inputs
+        if (array := arrays.get(value.name or "")) is not None
+        for dim, size in zip(value.shape or (), array.shape, strict=True)
+        if isinstance(dim, ir.SymbolicDim)
+    }
 
 
 def specified(expected: Array, got: Array, where: Array | None) -> tuple[Array, Array]:

@@ -218,13 +218,12 @@ def _check_interface(example: Example, run: _Run) -> None:
 
 
 def _check_edits(step: Step, example: Example, kernels: KernelWorker) -> None:
-    """As `graphopt optimize` checks them, where a family says what is legal: guesses may not be."""
+    """As `graphopt optimize` checks them: on legal calls of its family, else on given inputs and guesses."""
     model = example.model()
     context = example.context(model)
-    if context.domain is None:
-        return
     infer_types(model)
-    verifier = EditVerifier(Interface.of(model), context.domain, worker=kernels)
+    interface, given = Interface.of(model), example.given(model)
+    verifier = EditVerifier(interface, context.domain, arrays=given, worker=kernels)
     options = RunOptions(verify="numeric", verifier=verifier)
     run_recipe(model, Recipe("check", "", Budget(), (step,)), context, options)
 

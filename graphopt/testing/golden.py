@@ -6,7 +6,8 @@ A file is header lines (`pass: NAME`, and perhaps `options: JSON`, `config: JSON
     the graph                       the graph               a part of the reason of a near miss
 
 Numbers are checked at the sizes of `bind: B=2,S=3; B=1,S=5` with seeded inputs, or, for a graph whose inputs
-have a meaning, in every case that `family: NAME` calls legal. A test of all of them is
+have a meaning, in every case that `family: NAME` calls legal, or in the one of `inputs: JSON`, arrays by
+name. A test of all of them is
 
     @pytest.mark.parametrize("golden", goldens(FOLDER), ids=str)
     def test_golden(golden): golden.check()

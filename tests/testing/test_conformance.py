@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -215,16 +216,54 @@ class ClipsAtAThousand(OnNeg):
     name = "clips-at-a-thousand"
     idempotent: ClassVar[bool] = False
     contract: ClassVar[Contract] = Contract.reassociates()
+    top = 1e3
 
     def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
         tape = ir.tape.Tape()
-        top = number(1000.0, node)
+        top = number(self.top, node)
         y = tape.op("Min", [tape.op("Neg", [node.inputs[0]]), top])
         for index, made in enumerate(tape.nodes):
             made.name = made.outputs[0].name = f"{node.name}/{index}"
         yield Edit(
             "clipped", remove=[node], insert=tape.nodes, initializers=[top], replace={node.outputs[0]: y}
         )
+
+
+class ClipsAtAMillion(ClipsAtAThousand):
+    """Right for large numbers too, and on every call of every example."""
+
+    name = "clips-at-a-million"
+    top = 1e6
+
+
+class KeepsAHundredRows(OnNeg):
+    """Right up to a length that no example has."""
+
+    name = "keeps-a-hundred-rows"
+    idempotent: ClassVar[bool] = False
+
+    def on(self, node: ir.Node, graph: ir.Graph) -> Edits:
+        x = node.inputs[0]
+        if x is None or not x.shape or isinstance(x.shape[0], int):
+            return
+        tape = ir.tape.Tape()
+        zero, end = integers("zero", 0, node), integers("end", 100, node)
+        y = tape.op("Slice", [tape.op("Neg", [x]), zero, end, zero])
+        for index, made in enumerate(tape.nodes):
+            made.name = made.outputs[0].name = f"{node.name}/{index}"
+        yield Edit(
+            "cut off",
+            remove=[node],
+            insert=tape.nodes,
+            initializers=[zero, end],
+            replace={node.outputs[0]: y},
+        )
+
+
+def integers(name: str, value: int, node: ir.Node) -> ir.Value:
+    tensor = ir.tensor(np.asarray([value], np.int64))
+    kind = ir.TensorType(tensor.dtype)
+    return ir.Value(name=f"{node.name}/{name}", shape=ir.Shape([1]), type=kind, const_value=tensor)
 
 
 class NeverApplies(OnNeg):
@@ -248,6 +287,8 @@ FAULTS = {
     OfFloats: "completes",
     CopiesWeights: "contract",
     ClipsAtAThousand: "contract",
+    ClipsAtAMillion: "contract",
+    KeepsAHundredRows: "contract",
     NeverApplies: "applies",
 }
 
@@ -297,6 +338,30 @@ def test_what_hypothesis_finds_it_makes_small() -> None:
 def test_a_pass_that_is_not_installed_is_bad_input() -> None:
     with pytest.raises(BadInput, match="not the installed one"):
         check_pass(TimesMinusOne)
+
+
+OF_PLACES = """<ir_version: 10, opset_import: ["" : 23]>
+g (float[N] x, int64[N] places) => (float[N] y) <float[3] table = {1.0, 2.0, 3.0}> {
+  a = Gather(table, places) y = Add(a, x)
+}"""
+
+
+def test_legal_inputs_that_an_example_states_are_a_case_and_what_edits_are_run_on() -> None:
+    example = Example(Path("x/y.txt"), {"inputs": '{"places": [2, -1]}'}, OF_PLACES)
+    (case,) = example.cases()
+
+    assert case.feeds["places"].tolist() == [2, -1]
+    assert case.feeds["places"].dtype == np.int64
+    assert case.feeds["x"].shape == (2,)
+    assert example.given(example.model()).keys() == {"places"}
+
+
+@pytest.mark.parametrize("line", ['{"z": [1]}', '{"places": [[1]]}', '{"places": ["a"]}', "[1]", "{"])
+def test_stated_inputs_that_are_none_are_bad_input(line: str) -> None:
+    example = Example(Path("x/y.txt"), {"inputs": line}, OF_PLACES)
+
+    with pytest.raises(BadInput, match=r"y\.txt: `inputs`"):
+        list(example.cases())
 
 
 def variants() -> st.SearchStrategy[Example]:
