@@ -191,7 +191,7 @@ def _count(
 
 def _lengths(node: ir.Node, held: Mapping[ir.Value, np.ndarray], counted: set[ir.Value], found: Uses) -> None:
     def add(name: str | None, numbers: Iterable[float]) -> None:
-        for number in numbers:
+        for number in map(float, numbers):  # a float16 does not compare with what it cannot hold
             if 1 < abs(number) <= _LENGTH:
                 found.lengths[name, round(abs(number))] = None
 

@@ -476,3 +476,13 @@ def test_what_is_wrong_is_found(verifier: EditVerifier, name: str) -> None:
     model = _model(name)
     found = verifier.check(model, instead(model, "y", PLANTED[name][2]), PLANTED[name][1])
     assert (found.status, bool(found.reason)) == ("failed", True)
+
+
+def test_a_count_in_half_precision_is_looked_at_without_a_warning(verifier: EditVerifier) -> None:
+    """Its constant is a float16, which no large integer fits into."""
+    two = "{16384}"  # its bits
+    text = f"g (int64[N] i) => (float16[N] z) <float16 c = {two}> "
+    text += "{ f = Cast<to = 10>(i) y = Mul(f, c) z = Neg(y) }"
+    model = parse(HEAD + text)
+    infer_types(model)
+    assert verifier.check(model, instead(model, "y", same), EXACT).status == "proven"
