@@ -14,9 +14,10 @@ import numpy as np
 from _recipes import HERE, ROOT, Recipe
 from _rounds import interval, stamp, table
 
-from graphopt._texts import Tokenizer, built_in_text, sequences
-from graphopt.evaluate import Estimate, compare_language_models, session_logits
-from graphopt.runtime import open_session
+from graphopt.evaluate import compare_language_models, session_logits
+from graphopt.evaluate._texts import built_in_text, sequences
+from graphopt.metrics import Estimate
+from graphopt.runtime import Tokenizer, open_session
 
 SOURCE = ROOT / "models" / "tiny_coder"
 Tokens = np.ndarray[Any, np.dtype[np.int64]]

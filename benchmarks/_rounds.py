@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.evaluate import Estimate, bootstrap
+from graphopt.metrics import Estimate, bootstrap
 
 AGAIN = " again"
 """What the name of a control ends with: the same peer a second time in each round."""

@@ -30,7 +30,7 @@ from _recipes import GRAPHOPT, RECIPES, Recipe
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, table
 from make_model import SHAPES, write
 
-from graphopt.evaluate import Estimate
+from graphopt.metrics import Estimate
 from graphopt.runtime import default_threads
 
 SHAPE_ORDER = ("llama-3.2-1b", "qwen2.5-0.5b", "llama-3.2-3b")

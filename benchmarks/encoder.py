@@ -28,9 +28,9 @@ import peers
 from _recipes import HERE, OURS, Recipe, graphopt
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, stamp, table
 
-from graphopt._texts import Tokenizer, built_in_text
-from graphopt.runtime import default_threads
-from graphopt.verify import cosines
+from graphopt.evaluate._texts import built_in_text
+from graphopt.metrics import cosines
+from graphopt.runtime import Tokenizer, default_threads
 
 WORKER = "_encoder_worker.py"
 MAKE = str(HERE / "_encoder_make.py")

@@ -20,9 +20,10 @@ import onnx
 from encoder import minilm
 
 import graphopt
-from graphopt import registry
-from graphopt._texts import Tokenizer, built_in_text
-from graphopt.verify import cosines
+from graphopt.evaluate._texts import built_in_text
+from graphopt.metrics import cosines
+from graphopt.plugins import registry
+from graphopt.runtime import Tokenizer
 
 LINES, TOKENS = 128, 64
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.evaluate import bootstrap
+from graphopt.metrics import bootstrap
 from graphopt.runtime import Decoder, default_threads, open_session, session_options
 
 PIECE = 512

@@ -15,7 +15,7 @@ import datetime
 import importlib
 import json
 
-from graphopt import registry
+from graphopt.plugins import registry
 
 LLAMA = ["2048x3072", "2048x2048", "2048x8192", "8192x2048", "2048x128256"]
 

@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from graphopt._texts import Tokenizer, built_in_text
-from graphopt.evaluate import bootstrap
-from graphopt.runtime import Decoder, Speculation, open_session
+from graphopt.evaluate._texts import built_in_text
+from graphopt.metrics import bootstrap
+from graphopt.runtime import Decoder, Speculation, Tokenizer, open_session
 from graphopt.runtime._speculate import Costs
 
 Choice = Callable[..., Any]

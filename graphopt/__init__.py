@@ -8,12 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from graphopt._telemetry import keep_quiet
 from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem, GraphoptError, Inconclusive
+from graphopt.io import keep_quiet
 
 if TYPE_CHECKING:
-    from graphopt._driver import Rejected, export_package, optimize
-    from graphopt.package import Package
+    from graphopt.build import Package, Rejected, export_package, optimize
 
 __all__ = [
     "BadInput",
@@ -29,17 +28,12 @@ __all__ = [
 
 keep_quiet()  # before anything imports onnxruntime
 
-_LAZY = {
-    "Package": "graphopt.package",
-    "Rejected": "graphopt._driver",
-    "export_package": "graphopt._driver",
-    "optimize": "graphopt._driver",
-}
+_LAZY = frozenset({"Package", "Rejected", "export_package", "optimize"})
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        return getattr(importlib.import_module("graphopt.build"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphopt.pipeline import Recipe, Step
+    from graphopt.recipes import Recipe, Step
 
 __all__ = ["Capabilities", "CompileReport", "Target", "Unsupported"]
 

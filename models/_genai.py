@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from graphopt.families import PackageContext, TensorSpec
+from graphopt.families import PackageContext
+from graphopt.interface import TensorSpec
 from graphopt.runtime import GenerationConfig
 
 from ._state import with_states

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.families import Case, ExportInputs, InputDomain, Interface, TensorSpec
+from graphopt.families import Case, ExportInputs, InputDomain
+from graphopt.interface import Interface, TensorSpec
 
 BATCH = 2
 _USUAL_SIZE = 224

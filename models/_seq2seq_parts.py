@@ -11,7 +11,8 @@ import numpy as np
 
 from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
-from graphopt.families import ExportInputs, InputDomain, Interface, Part, Reference
+from graphopt.families import ExportInputs, InputDomain, Part, Reference
+from graphopt.interface import Interface
 
 from ._caches import PAST, PRESENT, Sizes, filled, on_meta, sizes_of, state_names, tensors_of
 from ._seq2seq_domain import FEATURES, MASK, TOKENS, DecoderDomain, EncoderDomain

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphopt.errors import BadInput
-from graphopt.families import Interface
+from graphopt.interface import Interface
 
 from ._caches import PAST, PRESENT
 

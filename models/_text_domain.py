@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.families import Case, InputDomain, Interface, Padding, TensorSpec
+from graphopt.families import Case, InputDomain, Padding
+from graphopt.interface import Interface, TensorSpec
 
 EDGE = 7
 _SHORT_WINDOW = 256

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from graphopt.export import load_torch_model
-from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
+from graphopt.families import ExportInputs, Family, InputDomain, PackageContext, Reference
+from graphopt.interface import Interface
 
 from ._caches import on_meta
 from ._files import beyond_the_table, copy_generation, copy_tokenizer

@@ -9,7 +9,8 @@ from typing import Any
 
 from graphopt.errors import BadInput
 from graphopt.export import load_torch_model
-from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
+from graphopt.families import ExportInputs, Family, InputDomain, PackageContext, Reference
+from graphopt.interface import Interface
 
 from ._files import beyond_the_table, copy_config, copy_sentence_modules, copy_tokenizer
 from ._reference import PlainReference

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.export import load_torch_model
-from graphopt.families import ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
+from graphopt.families import ExportInputs, Family, InputDomain, PackageContext, Reference
+from graphopt.interface import Interface
 
 from ._files import copy_config, copy_processor
 from ._image_domain import ImageDomain, sample_images

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from graphopt.export import load_torch_model
-from graphopt.families import Case, ExportInputs, Family, InputDomain, Interface, PackageContext, Reference
+from graphopt.families import Case, ExportInputs, Family, InputDomain, PackageContext, Reference
+from graphopt.interface import Interface
 
 from ._files import beyond_the_table, copy_config, copy_processor, copy_tokenizer
 from ._image_domain import BATCH, draw_images, everywhere, sample_images

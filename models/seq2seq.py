@@ -9,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from graphopt.export import load_torch_model
-from graphopt.families import (
-    ExportInputs,
-    Family,
-    InputDomain,
-    Interface,
-    Model,
-    PackageContext,
-    Part,
-    Reference,
-    TensorSpec,
-)
+from graphopt.families import ExportInputs, Family, InputDomain, PackageContext, Part, Reference
+from graphopt.interface import Interface, Model, TensorSpec
 
 from ._files import beyond_the_table, copy_config, copy_generation, copy_processor, copy_tokenizer
 from ._reference import PlainReference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode

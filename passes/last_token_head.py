@@ -8,18 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.families import Assumption
+from graphopt.interface import LastTokenLogits
 from graphopt.ir import is_output
-from graphopt.pipeline import (
-    Context,
-    Contract,
-    Edit,
-    Edits,
-    LastTokenLogits,
-    Level,
-    NearMiss,
-    OpsetRange,
-    Pass,
-)
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._nodes import MICROSOFT, Nodes
 

@@ -13,8 +13,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
+from graphopt.interface import QuantizedCache
 from graphopt.ir import consumers, save_model
-from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Pass, QuantizedCache
+from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Pass
 from graphopt.runtime import Decoder, open_session
 
 from ._nodes import MICROSOFT, Nodes, static_dim

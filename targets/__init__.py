@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 
 from .cpu import CpuTarget
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from graphopt.errors import BadInput
 from graphopt.ir import infer_types, save_model
 from graphopt.kernels import kernels_name
-from graphopt.pipeline import Recipe, Step
+from graphopt.recipes import Recipe, Step
 from graphopt.runtime import cgroup_quota, default_threads, open_session, session_options
 from graphopt.targets import CompileReport, Target, Unsupported
 

@@ -13,8 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from graphopt.verify import _kernels
-from graphopt.verify._worker import KernelWorker
+from graphopt.verify import KernelWorker, _kernels
 
 __all__ = ["CONTEXT", "start", "start_in"]
 

@@ -6,6 +6,6 @@ import onnxruntime  # noqa: F401
 import onnxscript.rewriter.pattern  # noqa: F401
 import rich.table  # noqa: F401
 
-from graphopt import registry
+from graphopt.plugins import registry
 
 registry.passes(), registry.targets(), registry.families(), registry.embedded_models()

@@ -87,8 +87,7 @@ def exported(
     """`exported(source)` is `source`, and what an earlier run keeps of its export is in the test's cache."""
 
     def exported(source: Path) -> Path:
-        from graphopt.cache import RunCache, Store
-        from graphopt.cache._keys import export_key
+        from graphopt.cache import RunCache, Store, export_key
         from graphopt.export import export_parts, resolve_source
 
         found = resolve_source(str(source))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import graphopt
-from graphopt import registry
 from graphopt.errors import CheckFailed
 from graphopt.pipeline import Mismatch
+from graphopt.plugins import registry
 from tests._sabotage import SABOTAGE
 
 ANCHOR = '[[pass]]\nname = "tie-weights"\n'

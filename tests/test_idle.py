@@ -10,8 +10,8 @@ import pytest
 from onnx import parser
 
 from graphopt import optimize
-from graphopt._idle import idle_stages
 from graphopt.pipeline import EditRecord, NearMiss, PassRecord
+from graphopt.report import idle_stages
 from tests._quantized import images, qdq_network
 
 TINY = """

@@ -17,19 +17,11 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from graphopt import (
-    BadInput,
-    CheckFailed,
-    EnvironmentProblem,
-    Package,
-    Rejected,
-    export_package,
-    optimize,
-    registry,
-)
-from graphopt.lock import LOCK, digest_of
-from graphopt.package import MANIFEST
+from graphopt import BadInput, CheckFailed, EnvironmentProblem, Package, Rejected, export_package, optimize
+from graphopt.io import digest_of
+from graphopt.package import LOCK, MANIFEST
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
+from graphopt.plugins import registry
 from graphopt.report import REPORT
 
 FLOATS = """
@@ -386,7 +378,7 @@ def test_wrong_destinations_are_refused_before_the_work(
         raise AssertionError("the export began")
 
     package = optimize(write(FLOATS), tmp_path / "out", recipe=recipe)
-    monkeypatch.setattr("graphopt._driver.export_parts", never)
+    monkeypatch.setattr("graphopt.build._driver.export_parts", never)
 
     with pytest.raises(BadInput, match="not empty"):
         optimize(tmp_path / "net.onnx", package.path, recipe=recipe)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, processors
 
-from graphopt._pieces import Pieces
+from graphopt.runtime import Pieces
 
 SPECIAL = tokenizers.AddedToken("<s>", special=True)
 WORDS = ["▁", "▁▁", "▁a", "b", "▁the", "世", ".", "n't"]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt import registry
-from graphopt._texts import Tokenizer, built_in_text
+from graphopt.evaluate._texts import built_in_text
 from graphopt.families import Case, Reference
-from graphopt.pipeline import load_recipe
-from graphopt.verify import cosines
+from graphopt.metrics import cosines
+from graphopt.plugins import load_recipe, registry
+from graphopt.runtime import Tokenizer
 from tests.export._exports import worst_difference
 
 LOSSY = [name for name, path in registry.recipes().items() if not load_recipe(str(path)).budget.lossless]

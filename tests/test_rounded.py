@@ -11,12 +11,11 @@ import pytest
 from onnx import numpy_helper, parser
 
 from graphopt import optimize
-from graphopt._accuracy import session_model
-from graphopt._rounded import DEPLOYED, PLAIN, RoundedSource
+from graphopt.evaluate import ClosingCheck
+from graphopt.evaluate._rounded import DEPLOYED, PLAIN, RoundedSource
 from graphopt.families import Case
-from graphopt.pipeline import Budget
-from graphopt.runtime import open_session
-from graphopt.verify import ClosingCheck
+from graphopt.recipes import Budget
+from graphopt.runtime import open_session, session_model
 from tests._quantized import half_network, images, qdq_network, stored_in_int8
 
 Change = Callable[[onnx.ModelProto], None]

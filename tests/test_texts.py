@@ -11,9 +11,11 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, processors
 
 from graphopt import BadInput
-from graphopt._text_cases import REPEATS, on_text
-from graphopt._texts import Text, Tokenizer, built_in_text, context_length, read_text, sequences
-from graphopt.families import Case, Interface, TensorSpec
+from graphopt.evaluate._text_cases import REPEATS, on_text
+from graphopt.evaluate._texts import Text, built_in_text, read_text, sequences
+from graphopt.families import Case
+from graphopt.interface import Interface, TensorSpec
+from graphopt.runtime import Tokenizer, context_length
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt import registry
-from graphopt._comparison import Bindings
-from graphopt._driver import DEFAULT_RECIPES, configured
-from graphopt._settings import read_json
 from graphopt.bisect._search import Verdict, first_bad, minimal
 from graphopt.bisect._trial import Choice, Except, Only, Trial, Trier
-from graphopt.cache._keys import export_key
+from graphopt.build import DEFAULT_RECIPES, configured
+from graphopt.cache import export_key
 from graphopt.errors import BadInput, CheckFailed
+from graphopt.evaluate import Bindings
 from graphopt.export import export, resolve_source
-from graphopt.lock import digest_of, packs, versions
+from graphopt.io import digest_of, read_json
+from graphopt.package import packs, versions
 from graphopt.pipeline import Contract, EditRecord
+from graphopt.plugins import registry
 from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier
 

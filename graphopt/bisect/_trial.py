@@ -9,14 +9,15 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graphopt._comparison import Bindings
-from graphopt._job import Choices, Clock, Job
 from graphopt.bisect._search import Verdict
+from graphopt.build import Choices, Clock, Job
 from graphopt.errors import BadInput, CheckFailed
+from graphopt.evaluate import Bindings
 from graphopt.export import Exported, Source
 from graphopt.families import InputDomain
 from graphopt.package import staged
-from graphopt.pipeline import EditRecord, Recipe
+from graphopt.pipeline import EditRecord
+from graphopt.recipes import Recipe
 from graphopt.targets import Target
 from graphopt.verify import EditVerifier
 

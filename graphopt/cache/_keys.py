@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt import registry
 from graphopt.cache._entry import state_of
+from graphopt.io import code_digest, digest_of, module_code
 from graphopt.ir import FileRange, lazy
-from graphopt.lock import code_digest, digest_of, module_code, versions
+from graphopt.package import versions
+from graphopt.plugins import registry
 
 if TYPE_CHECKING:
     import onnx_ir as ir

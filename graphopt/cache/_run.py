@@ -28,9 +28,8 @@ from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
     from graphopt.export import Exported, Source
-    from graphopt.pipeline import Context, Pass, RunResult
+    from graphopt.pipeline import Context, EditVerdict, Pass, RunResult
     from graphopt.targets import Target
-    from graphopt.verify import EditVerdict
 
 __all__ = ["RunCache", "StepCache"]
 

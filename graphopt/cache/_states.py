@@ -13,20 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt import registry
 from graphopt.cache._entry import Damaged, Header, state_of
 from graphopt.cache._model import ARRAYS, GRAPH, ModelWriter, read_model
 from graphopt.cache._plain import CannotStore, decoded, encoded
 from graphopt.errors import GraphoptError
 from graphopt.export import Exported, Source
-from graphopt.families import Assumption, Interface, TensorSpec
-from graphopt.pipeline import EditRecord, NearMiss, PassRecord, adapter_from_json
-from graphopt.verify import EditVerdict
+from graphopt.families import Assumption
+from graphopt.interface import Interface, TensorSpec
+from graphopt.pipeline import EditRecord, EditVerdict, NearMiss, PassRecord
+from graphopt.plugins import adapter_from_json, adapter_to_json, registry
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from graphopt.pipeline import Adapter, Context, RunResult
+    from graphopt.interface import Adapter
+    from graphopt.pipeline import Context, RunResult
 
 __all__ = ["Passed", "Place", "read_exported", "read_passed", "write_exported", "write_passed"]
 
@@ -107,7 +108,7 @@ def write_passed(
         raise CannotStore("an adapter of a plugin")
     state = {
         "records": [_record_form(record) for record in result.records],
-        "adapters": [adapter.to_json() for adapter in result.adapters],
+        "adapters": [adapter_to_json(adapter) for adapter in result.adapters],
         "notes": context.notes,
         "assumptions": [asdict(assumption) for assumption in context.assumptions.values()],
         "decisions": context.decisions,
@@ -199,7 +200,7 @@ def _specs(forms: tuple[dict[str, Any], ...]) -> tuple[TensorSpec, ...]:
 
 def _has_form(adapter: Adapter) -> bool:
     try:
-        return adapter_from_json(adapter.to_json()) == adapter
+        return adapter_from_json(adapter_to_json(adapter)) == adapter
     except GraphoptError:
         return False
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphopt._disk import locked, sync
 from graphopt.cache._entry import Damaged, Header
+from graphopt.io import locked, sync
 
 __all__ = ["Listed", "Store"]
 

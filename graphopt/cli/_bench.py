@@ -14,7 +14,8 @@ from graphopt.cli._plugins import no_plugins_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from graphopt.evaluate import BenchReport, Estimate, Speed
+    from graphopt.evaluate import BenchReport, Speed
+    from graphopt.metrics import Estimate
 
 __all__ = ["command"]
 
@@ -70,7 +71,7 @@ def command(
     Every measurement is a fresh process. With --against the two packages take turns, and the ratio is of
     neighbouring measurements.
     """
-    from graphopt._speed import measure_speed
+    from graphopt.evaluate import measure_speed
 
     with working(quiet) as say:
         say(f"measuring {package}" + (f" and {against}" if against else ""))

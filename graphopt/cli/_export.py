@@ -22,7 +22,7 @@ __all__ = ["command"]
 @no_plugins_option
 def command(source: str, out: Path, task: str, trust_remote_code: bool, force: bool, quiet: bool) -> None:
     """Make a package from SOURCE as the exporter leaves it: no pass runs, nothing is checked."""
-    from graphopt._driver import export_package
+    from graphopt.build import export_package
     from graphopt.report import bytes_text
 
     with working(quiet) as say:

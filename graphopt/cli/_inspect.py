@@ -66,7 +66,7 @@ def _moves(model: ir.Model) -> dict[str, Any]:
 
     Masks, lengths and positions follow from integer inputs and shapes, and are small.
     """
-    from graphopt.verify._window import Derived
+    from graphopt.verify import Derived
 
     derived, activations, control = Derived(model), dict[str, list[str]](), Counter[str]()
     for node in model.graph.all_nodes():

@@ -148,7 +148,7 @@ def _environment(error: OSError) -> int:
 
 
 def _bug(error: Exception) -> int:
-    from graphopt import registry
+    from graphopt.plugins import registry
 
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     for name in (frame.f_globals.get("__name__", "") for frame in frames):

@@ -28,7 +28,7 @@ def list_() -> None:
     from rich import box
     from rich.table import Table
 
-    from graphopt import registry
+    from graphopt.plugins import registry
 
     models = Table(box=box.SIMPLE_HEAD, show_edge=False)
     models.add_column("embedded model", style="cyan", no_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from graphopt._scaffold import Kind
+    from graphopt.plugins import Kind
 
 __all__ = ["new_command"]
 
@@ -28,7 +28,7 @@ def new_command(kind: Kind, what: str) -> click.Command:
         help="Folder to write.  [default: ./graphopt-NAME]",
     )
     def command(name: str, out: Path | None) -> None:
-        from graphopt._scaffold import scaffold
+        from graphopt.plugins import scaffold
 
         folder, files = scaffold(kind, name, out)
         click.echo(f"{folder}")

@@ -114,8 +114,8 @@ def command(
 
     A run that was interrupted continues where it was when the same command is given again.
     """
-    from graphopt import registry
-    from graphopt._driver import Rejected, optimize
+    from graphopt.build import Rejected, optimize
+    from graphopt.plugins import registry
     from graphopt.report import Report, print_explanation, print_report
 
     if locked is not None:

@@ -31,8 +31,7 @@ def list_() -> None:
     from rich import box
     from rich.table import Table
 
-    from graphopt import registry
-    from graphopt.pipeline import load_recipe
+    from graphopt.plugins import load_recipe, registry
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("pass", style="cyan", no_wrap=True)
@@ -69,7 +68,7 @@ def show(name: str) -> None:
     from rich.syntax import Syntax
     from rich.text import Text
 
-    from graphopt import registry
+    from graphopt.plugins import registry
 
     if name in registry.recipes() and name not in registry.passes():
         console().print(

@@ -9,7 +9,7 @@ __all__ = ["no_plugins_option", "print_left_out"]
 
 def _switch(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
-        from graphopt import registry
+        from graphopt.plugins import registry
 
         ctx.with_resource(registry.built_in_only())
 
@@ -26,8 +26,8 @@ no_plugins_option = click.option(
 
 def print_left_out() -> None:
     """A line for each plugin that is installed and not in use."""
-    from graphopt import registry
     from graphopt.cli._console import console
+    from graphopt.plugins import registry
 
     for plugin in registry.left_out():
         console().print(str(plugin), style="yellow", soft_wrap=True)

@@ -24,7 +24,8 @@ def command(package: Path, out: Path, force: bool, quiet: bool) -> None:
     Sessions start sooner and processes share the memory, for about twice the bytes on disk. onnxruntime
     refuses the copy on a machine whose kernels want another layout.
     """
-    from graphopt.package import Package, prepack
+    from graphopt.build import Package
+    from graphopt.package import prepack
     from graphopt.report import bytes_text
 
     made = prepack(Package.load(package), out, force=force)

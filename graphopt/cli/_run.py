@@ -17,7 +17,8 @@ from graphopt.cli._printable import printable
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
-    from graphopt.package import Package, Prompt
+    from graphopt.build import Package
+    from graphopt.package import Prompt
 
 __all__ = ["command"]
 
@@ -87,7 +88,8 @@ def command(
     **options: Any,
 ) -> None:
     """Generate text from each PROMPT (- reads one from stdin), or run PACKAGE on the arrays of a file."""
-    from graphopt.package import Answers, Package
+    from graphopt.build import Package
+    from graphopt.package import Answers
 
     if (inputs is None) != (outputs is None):
         raise click.UsageError("--inputs and --outputs go together")
@@ -134,7 +136,7 @@ def _messages(file: IO[bytes]) -> list[Any]:
 def _run_on_arrays(package: Package, inputs: Path, outputs: Path, threads: int | None) -> None:
     import numpy as np
 
-    from graphopt._arrays import parts_of, read_arrays
+    from graphopt.io import parts_of, read_arrays
     from graphopt.report import plural
 
     if not outputs.absolute().parent.is_dir():

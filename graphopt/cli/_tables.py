@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from graphopt.evaluate import Estimate
+    from graphopt.metrics import Estimate
 
 __all__ = ["estimates"]
 

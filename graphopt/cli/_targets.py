@@ -35,7 +35,7 @@ def list_() -> None:
     from rich import box
     from rich.table import Table
 
-    from graphopt import registry
+    from graphopt.plugins import registry
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("target", style="cyan", no_wrap=True)
@@ -55,8 +55,8 @@ def show(name: str) -> None:
 
     from rich.text import Text
 
-    from graphopt import registry
-    from graphopt.pipeline import Budget, Recipe
+    from graphopt.plugins import registry
+    from graphopt.recipes import Budget, Recipe
 
     target: Target = registry.resolve("target", name, registry.targets())()
     out = console()
@@ -78,7 +78,7 @@ def doctor(ctx: click.Context) -> None:
 
     from rich.text import Text
 
-    from graphopt.lock import versions
+    from graphopt.package import versions
 
     out = console()
     _print_facts({"system": f"{platform.system()} {platform.machine()}", **versions()})
@@ -96,7 +96,7 @@ def doctor(ctx: click.Context) -> None:
 
 
 def _checks() -> dict[str, Callable[[], str]]:
-    from graphopt import registry
+    from graphopt.plugins import registry
 
     def runtime() -> str:
         from graphopt.runtime import check_installation, default_threads

@@ -14,8 +14,7 @@ from graphopt.cli._printable import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from graphopt._validation import Validation
-    from graphopt.evaluate import EncoderComparison, LanguageComparison
+    from graphopt.evaluate import EncoderComparison, LanguageComparison, Validation
 
 __all__ = ["command"]
 
@@ -54,7 +53,7 @@ def command(
     Perplexity of both, KL divergence and top-1 agreement for language models, cosine for others, with 95 %
     intervals from resampling whole sequences.
     """
-    from graphopt.package import Package
+    from graphopt.build import Package
 
     loaded = Package.load(package)
     with working(quiet) as say:

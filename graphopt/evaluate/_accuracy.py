@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.evaluate._estimate import Estimate, bootstrap
-from graphopt.verify import cosines
+from graphopt.metrics import Estimate, bootstrap, cosines
 
 __all__ = [
     "EncoderComparison",

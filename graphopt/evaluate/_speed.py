@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import BadInput, EnvironmentProblem
-from graphopt.evaluate._estimate import Estimate, bootstrap
+from graphopt.metrics import Estimate, bootstrap
 
 __all__ = ["BenchReport", "Measurement", "Price", "Speed", "bench"]
 

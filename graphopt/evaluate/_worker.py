@@ -15,12 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from graphopt._arrays import read_arrays
-from graphopt._settings import read_json
-from graphopt._texts import context_length
 from graphopt.errors import BadInput, GraphoptError
-from graphopt.package import MANIFEST, Package
-from graphopt.runtime import Decoder, check_installation, default_threads, open_session
+from graphopt.io import read_arrays, read_json
+from graphopt.package import MANIFEST, RunnablePackage
+from graphopt.runtime import Decoder, check_installation, context_length, default_threads, open_session
 
 _GENAI = "genai_config.json"
 _WARM_UP_STEPS = 1
@@ -113,7 +111,7 @@ def _run(folder: Path, prompt: int, new: int, inputs: Path | None, threads: int 
 
 def _model(folder: Path, threads: int | None) -> Callable[[Any], object]:
     if _is_package(folder):
-        return Package.load(folder).ready(threads=threads)
+        return RunnablePackage.load(folder).ready(threads=threads)
     session = open_session(folder, threads=threads, own_kernels=False)
     return lambda feeds: session.run(None, feeds)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
 from graphopt.export._source import read_config_json
 from graphopt.families import Family
+from graphopt.plugins import registry
 
 __all__ = ["architecture_of", "as_dict", "choose_family", "load_config", "refuse_rotation_by_length"]
 

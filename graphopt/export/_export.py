@@ -27,7 +27,8 @@ from graphopt.export._quantized import refuse_quantized
 from graphopt.export._source import Source
 from graphopt.export._trace import CannotTrace, reported, trace
 from graphopt.export._whole import left_out
-from graphopt.families import Family, InputDomain, Interface, Part
+from graphopt.families import Family, InputDomain, Part
+from graphopt.interface import Interface
 from graphopt.ir import SafetensorsIndex, load_model
 
 __all__ = ["Exported", "export", "export_parts"]

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from graphopt._settings import read_json
 from graphopt.errors import BadInput
 from graphopt.export._source import read_config_json
+from graphopt.io import read_json
 
 __all__ = ["refuse_quantized"]
 

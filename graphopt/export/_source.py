@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from graphopt import registry
-from graphopt._settings import read_json
 from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.io import nearest, read_json
 from graphopt.ir import unreadable
+from graphopt.plugins import registry
 
 __all__ = ["Source", "resolve_source"]
 
@@ -42,7 +42,7 @@ def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Sour
     embedded = registry.embedded_models()
     if name in embedded:
         return Source(name, embedded[name], "folder")
-    near = registry.nearest(name, embedded)
+    near = nearest(name, embedded)
     if (
         isinstance(text, Path)
         or not _HUB_ID.fullmatch(name)

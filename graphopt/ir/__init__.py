@@ -1,6 +1,6 @@
 """Graphs and lazy weights, over onnx_ir."""
 
-from graphopt.ir._bytes import payload
+from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._checkpoint import SafetensorsIndex
 from graphopt.ir._evaluate import evaluate, extract, used_values
 from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
@@ -27,9 +27,12 @@ from graphopt.ir._random import is_random
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
+from graphopt.ir._single import in_single
+from graphopt.ir._structure import check_structure
 from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, stored_bytes, tiles
 from graphopt.ir._text import parse, text
 from graphopt.ir._unreadable import unreadable
+from graphopt.ir._walk import graph_protos
 
 __all__ = [
     "Affine",
@@ -39,12 +42,14 @@ __all__ = [
     "FileRange",
     "InMemory",
     "LazyTensor",
+    "Region",
     "Reshaped",
     "SafetensorsIndex",
     "Scratch",
     "Sliced",
     "Transposed",
     "Unbound",
+    "check_structure",
     "checker_problems",
     "const_of",
     "consumers",
@@ -52,9 +57,12 @@ __all__ = [
     "evaluate",
     "extract",
     "from_proto",
+    "full_region",
     "graph_hash",
+    "graph_protos",
     "has_data",
     "holds_map",
+    "in_single",
     "infer_types",
     "inside_repository",
     "is_output",

@@ -1,6 +1,7 @@
 """Packages: what `optimize` writes, and what can be done with one."""
 
 from graphopt.package._answers import Answers, Prompt
+from graphopt.package._lock import LOCK, Lock, LockedPack, LockedStep, packs, versions
 from graphopt.package._manifest import (
     MANIFEST,
     GraphFile,
@@ -10,24 +11,30 @@ from graphopt.package._manifest import (
     TargetInfo,
     read_manifest,
 )
-from graphopt.package._package import Package
+from graphopt.package._package import RunnablePackage
 from graphopt.package._prepack import Prepacked, prepack
 from graphopt.package._staging import Staging, check_destination, staged
 
 __all__ = [
+    "LOCK",
     "MANIFEST",
     "Answers",
     "GraphFile",
+    "Lock",
+    "LockedPack",
+    "LockedStep",
     "Manifest",
-    "Package",
     "Port",
     "PortList",
     "Prepacked",
     "Prompt",
+    "RunnablePackage",
     "Staging",
     "TargetInfo",
     "check_destination",
+    "packs",
     "prepack",
     "read_manifest",
     "staged",
+    "versions",
 ]

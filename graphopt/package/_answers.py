@@ -9,7 +9,7 @@ from graphopt.errors import BadInput
 from graphopt.runtime import Answer, AnswerRules, Message, Sampling, TextModel, answer, chat_prompt
 
 if TYPE_CHECKING:
-    from graphopt.package._package import Package
+    from graphopt.package._package import RunnablePackage
 
 __all__ = ["Answers", "Prompt", "is_prompt"]
 
@@ -25,7 +25,9 @@ def is_prompt(given: Prompt | Sequence[Prompt]) -> TypeGuard[Prompt]:
 class Answers:
     """What answers prompts to `package`; options of a call are those of `Package.stream`."""
 
-    def __init__(self, package: Package, *, speculate: bool = False, threads: int | None = None) -> None:
+    def __init__(
+        self, package: RunnablePackage, *, speculate: bool = False, threads: int | None = None
+    ) -> None:
         self._package = package
         self._paired = "decoder" in package.manifest.graphs
         if not self._paired:
@@ -63,9 +65,8 @@ class Answers:
         )
 
 
-def _with_encoder(package: Package, threads: int | None) -> Any:
-    from graphopt._texts import Tokenizer
-    from graphopt.runtime import EncoderDecoder
+def _with_encoder(package: RunnablePackage, threads: int | None) -> Any:
+    from graphopt.runtime import EncoderDecoder, Tokenizer
 
     if all(spec.name != "input_ids" for spec in package.interface().inputs):
         raise BadInput(f"{package.path} does not take text", hint="Run it with --inputs FILE.npz.")

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graphopt._settings import read_json
 from graphopt.errors import BadInput
 from graphopt.families import Assumption
+from graphopt.io import read_json
 
 __all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "PortList", "TargetInfo", "Verdict", "read_manifest"]
 

@@ -1,36 +1,37 @@
-"""A package on disk, and what can be done with it."""
+"""A package on disk, and what runs it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from graphopt import registry
 from graphopt.errors import BadInput
 from graphopt.package._manifest import GraphFile, Manifest, Port, PortList, read_manifest
+from graphopt.plugins import registry
 
 if TYPE_CHECKING:
-    from graphopt._validation import Validation
-    from graphopt.evaluate import BenchReport
-    from graphopt.families import Assumption, Family, Interface, Model
+    from graphopt.families import Assumption, Family
+    from graphopt.interface import Interface, Model
     from graphopt.package._answers import Prompt
-    from graphopt.report import Report
     from graphopt.runtime import Completion, Message
     from graphopt.targets import Target
 
-__all__ = ["Package"]
+__all__ = ["RunnablePackage"]
 
 
-class Package:
-    """A folder that `optimize` or `export_package` wrote. `path` is where, `manifest` its graphopt.json."""
+class RunnablePackage:
+    """A folder that `optimize` or `export_package` wrote. `path` is where, `manifest` its graphopt.json.
+
+    What there is to do with one that takes more than running it, `graphopt.Package` adds.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
 
     @classmethod
-    def load(cls, path: str | Path) -> Package:
+    def load(cls, path: str | Path) -> Self:
         """The package at `path`. `BadInput` where there is none, or files of it are missing."""
         path = Path(path)
         manifest = read_manifest(path)
@@ -42,7 +43,7 @@ class Package:
         return cls(path, manifest)
 
     def __repr__(self) -> str:
-        return f"Package({str(self.path)!r})"
+        return f"{type(self).__name__}({str(self.path)!r})"
 
     def target(self) -> Target:
         """The target this package was compiled for."""
@@ -62,15 +63,6 @@ class Package:
         found |= {a.key: a for a in manifest.conditions}
         return tuple(found.values())
 
-    def report(self) -> Report:
-        """What was written about the run that made this package. `BadInput` where that is lost."""
-        from graphopt.report import REPORT, Report
-
-        try:
-            return Report.model_validate_json((self.path / REPORT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError) as error:
-            raise BadInput(f"{self.path / REPORT} is missing or damaged: {error}") from error
-
     def session(self, role: str = "model", *, threads: int | None = None) -> Any:
         """An `onnxruntime.InferenceSession` of the graph that plays `role`, set up for this machine."""
         return self.target().session(self.path / self.manifest.graphs[role].file, threads=threads)
@@ -82,7 +74,7 @@ class Package:
         A package of several graphs takes and gives what its source as a whole does. A batch of
         texts is run in several calls where `manifest.tokens_a_call` says so: see `ready`.
         """
-        from graphopt._accuracy import SECONDS
+        from graphopt.runtime import SECONDS
 
         if "model" in self.manifest.graphs:
             session = self.session(threads=threads)
@@ -145,8 +137,7 @@ class Package:
         return self._ready(self.session(threads=threads), seconds=None)
 
     def _ready(self, session: Any, seconds: float | None) -> Model:
-        from graphopt._accuracy import session_model
-        from graphopt.runtime import Batches, has_rows
+        from graphopt.runtime import Batches, has_rows, session_model
 
         model = self._guarded(session_model(session, str(self.path), BadInput, seconds=seconds))
         tokens, interface = self.manifest.tokens_a_call, _interface(self.manifest.graphs["model"])
@@ -156,8 +147,8 @@ class Package:
 
     def as_source(self, *, threads: int | None = None) -> Model:
         """The package as a function with its source's interface, whatever became of that."""
-        from graphopt._accuracy import session_model, through
-        from graphopt.pipeline import adapter_from_json
+        from graphopt.plugins import adapter_from_json, through
+        from graphopt.runtime import session_model
 
         models, interfaces = {}, {}
         for role, graph in self.manifest.graphs.items():
@@ -254,38 +245,9 @@ class Package:
         answer = Answers(self, speculate=speculate, threads=threads)
         return [answer(prompt, logprobs=logprobs, **options).completion() for prompt in prompts]
 
-    def validate(
-        self,
-        reference: str | Path,
-        *,
-        data: str | Path | None = None,
-        tokens: int = 16384,
-        trust_remote_code: bool = False,
-    ) -> Validation:
-        """How much of `reference`, the source or another package, is left in this one.
-
-        Language models: perplexity of both, KL divergence, top-1 agreement over `tokens` tokens of `data`, a
-        text file, or of built-in Python source. Other models: cosine, on the lines of such a text where they
-        take text, on `data` as an .npz file of inputs, else on random legal inputs.
-        """
-        from graphopt._validation import validate
-
-        file = Path(data) if data is not None else None
-        return validate(self, reference, data=file, tokens=tokens, trust_remote_code=trust_remote_code)
-
-    def bench(self, against: str | Path | Package | None = None, **options: Any) -> BenchReport:
-        """Speed of this package, in fresh processes, interleaved with `against` if given.
-
-        Options as for `graphopt.evaluate.bench`.
-        """
-        from graphopt._speed import measure_speed
-
-        other = against.path if isinstance(against, Package) else against
-        return measure_speed(self.path, other, **options)
-
 
 def _interface(ports: PortList | GraphFile) -> Interface:
-    from graphopt.families import Interface, TensorSpec
+    from graphopt.interface import Interface, TensorSpec
 
     def specs(side: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(port.name, port.dtype, port.shape or ()) for port in side)

@@ -18,7 +18,7 @@ import onnx
 
 from graphopt.errors import BadInput
 from graphopt.ir import load_model
-from graphopt.package._package import Package
+from graphopt.package._package import RunnablePackage
 from graphopt.package._staging import check_destination, staged
 from graphopt.runtime import open_session
 
@@ -33,13 +33,13 @@ class Prepacked:
     """The copy, the bytes it takes more, and how many seconds sessions of both took to start with
     onnxruntime's kernels."""
 
-    package: Package
+    package: RunnablePackage
     added_bytes: int
     seconds_before: float
     seconds: float
 
 
-def prepack(package: Package, out: Path, *, force: bool = False) -> Prepacked:
+def prepack(package: RunnablePackage, out: Path, *, force: bool = False) -> Prepacked:
     """Copy `package` to `out`, its weights also in the layout of this machine's kernels, for such machines.
 
     Nodes and weights stay what they are, byte for byte. `BadInput` where the package runs on something else
@@ -59,11 +59,11 @@ def prepack(package: Package, out: Path, *, force: bool = False) -> Prepacked:
         before = _seconds(package)  # not earlier: the first session of a process is slow
         if not added:
             raise BadInput(f"no kernel of {package.path} lays weights out anew: nothing is to be stored")
-    copy = Package.load(out)
+    copy = RunnablePackage.load(out)
     return Prepacked(copy, added, before, _seconds(copy))
 
 
-def _seconds(package: Package) -> float:
+def _seconds(package: RunnablePackage) -> float:
     total = 0.0
     for role in package.manifest.graphs:
         started = time.perf_counter()
@@ -82,7 +82,7 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {e.key: e.value for e in tensor.external_data if e.key.startswith("prepacked_")}
 
 
-def _layouts(package: Package, source: Path, scratch: Path) -> dict[str, dict[str, str]]:
+def _layouts(package: RunnablePackage, source: Path, scratch: Path) -> dict[str, dict[str, str]]:
     """What onnxruntime says of stored layouts, by weight, in the file that it writes to `scratch`."""
     import onnxruntime as ort
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphopt._disk import locked, sync
 from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
+from graphopt.io import locked, sync
 from graphopt.package._manifest import MANIFEST
 from graphopt.package._swap import install, recover
 

@@ -1,72 +1,54 @@
 """Passes, edits, recipes, and the engine that runs them."""
 
-from graphopt.pipeline._adapter import (
-    Adapter,
-    AddedInput,
-    DroppedInput,
-    LastTokenLogits,
-    QuantizedCache,
-    adapt_feeds,
-    adapt_results,
-    adapter_from_json,
-)
+from graphopt.pipeline._apply import NoAdapter, apply
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
-from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof
+from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof, place_of
 from graphopt.pipeline._match import Match, Pattern, find
 from graphopt.pipeline._pass import Edits, Pass
-from graphopt.pipeline._recipe import Budget, Recipe, Step, load_recipe, with_options
+from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
 from graphopt.pipeline._runner import (
-    ChangedBeside,
-    EditRecord,
-    Mismatch,
+    NamedPass,
     OnMismatch,
-    PassRecord,
     RunOptions,
     RunResult,
-    build_steps,
-    run_recipe,
+    run_steps,
     weight_bytes,
     whole_steps,
 )
+from graphopt.pipeline._verifier import EditStatus, EditVerdict, Verifier
 
 __all__ = [
-    "Adapter",
-    "AddedInput",
     "Bridge",
-    "Budget",
     "ChangedBeside",
     "Context",
     "Contract",
-    "DroppedInput",
     "Edit",
     "EditRecord",
+    "EditStatus",
+    "EditVerdict",
     "Edits",
-    "LastTokenLogits",
     "Level",
     "Match",
     "Mismatch",
+    "NamedPass",
     "NearMiss",
+    "NoAdapter",
     "OnMismatch",
     "OpsetRange",
     "Outcome",
     "Pass",
+    "PassCrashed",
     "PassRecord",
     "Pattern",
     "Proof",
-    "QuantizedCache",
-    "Recipe",
     "RunOptions",
     "RunResult",
-    "Step",
-    "adapt_feeds",
-    "adapt_results",
-    "adapter_from_json",
-    "build_steps",
+    "Verifier",
+    "apply",
     "find",
-    "load_recipe",
-    "run_recipe",
+    "place_of",
+    "run_steps",
     "weight_bytes",
     "whole_steps",
-    "with_options",
 ]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from graphopt.families import Assumption
-    from graphopt.pipeline._adapter import Adapter
+    from graphopt.interface import Adapter
 
-__all__ = ["Bridge", "Edit", "NearMiss", "Outcome", "Proof"]
+__all__ = ["Bridge", "Edit", "NearMiss", "Outcome", "Proof", "place_of"]
 
 
 class Outcome(enum.Enum):
@@ -101,3 +101,8 @@ class NearMiss:
 
     where: str
     reason: str
+
+
+def place_of(identity: str) -> str:
+    """The name of the folder for the edit of this `identity`."""
+    return identity.replace(":", "-")

@@ -11,10 +11,10 @@ import onnx_ir as ir
 from pydantic import TypeAdapter, ValidationError
 
 from graphopt.errors import BadInput
+from graphopt.io import nearest
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome
-from graphopt.registry import nearest
 
 __all__ = ["Edits", "Pass"]
 

@@ -4,137 +4,31 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Generator, Iterator
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import onnx_ir as ir
 
-from graphopt import registry
-from graphopt._settings import is_count
-from graphopt.errors import BadInput, CheckFailed
-from graphopt.ir import graph_hash, infer_types, read_clock, stored_bytes
-from graphopt.pipeline._adapter import Adapter
+from graphopt.errors import BadInput, CheckFailed, GraphoptError
+from graphopt.interface import Adapter
+from graphopt.io import is_count, nearest
+from graphopt.ir import check_structure, graph_hash, infer_types, read_clock, stored_bytes
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
-from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof
+from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof, place_of
 from graphopt.pipeline._pass import Pass
 from graphopt.pipeline._proofs import proof_holds
-from graphopt.pipeline._recipe import Recipe, Step
+from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
 from graphopt.pipeline._untouched import Untouched
-from graphopt.verify import EditVerdict, EditVerifier, check_structure
-from graphopt.verify._reproducer import discard_reproducer, place_of
+from graphopt.pipeline._verifier import EditVerdict, Verifier
 
-__all__ = [
-    "ChangedBeside",
-    "EditRecord",
-    "Mismatch",
-    "OnMismatch",
-    "PassRecord",
-    "RunOptions",
-    "RunResult",
-    "build_steps",
-    "run_recipe",
-    "weight_bytes",
-    "whole_steps",
-]
-
+__all__ = ["OnMismatch", "RunOptions", "RunResult", "run_steps", "weight_bytes", "whole_steps"]
 
 OnMismatch = Literal["stop", "rollback"]
-
-
-@dataclass(frozen=True)
-class EditRecord:
-    """One edit as the report tells it: display number, stable identity, what it did and what became of it.
-
-    `verdict` is proven, within budget, unproven or failed, None where nothing was checked; `reason` says why,
-    `how` it was found (a structural proof, numeric, alike) and `value` how far apart the two sides were.
-    """
-
-    number: int
-    identity: str
-    summary: str
-    outcome: str
-    proof: str | None
-    verdict: str | None = None
-    how: str = ""
-    reason: str = ""
-    value: float = 0.0
-    bound: float = 0.0
-
-    @classmethod
-    def of(
-        cls, number: int, identity: str, edit: Edit, outcome: Outcome, verdict: EditVerdict | None
-    ) -> EditRecord:
-        proof = edit.proof.value if edit.proof else None
-        if verdict is None:
-            return cls(number, identity, edit.summary, outcome.value, proof)
-        found = (verdict.status, proof or verdict.how, verdict.reason, verdict.value, verdict.bound)
-        return cls(number, identity, edit.summary, outcome.value, proof, *found)
-
-
-class ChangedBeside(CheckFailed):
-    """A pass that changed the model itself, where nothing checks it, and not through an edit."""
-
-    def __init__(self, step: str, what: str) -> None:
-        super().__init__(
-            f"pass {step!r} changed the graph beside its edits: {what}",
-            hint="A pass builds new nodes off the graph and proposes them: see docs/writing-a-pass.md.",
-        )
-
-
-class Mismatch(CheckFailed):
-    """An edit that does not keep what its pass promises; it was not applied."""
-
-    def __init__(
-        self,
-        record: PassRecord,
-        identity: str,
-        summary: str,
-        verdict: EditVerdict,
-        folder: Path | None,
-        guessed: bool,
-    ) -> None:
-        hints = [f"To see it again: python reproduce.py in {folder}"] if folder and folder.is_dir() else []
-        if guessed:
-            hints.append("Its inputs are guesses; if none such are legal, say which are: --inputs FILE.npz")
-        hints.append("To go on without such edits: --on-mismatch rollback")
-        super().__init__(
-            f"pass {record.step!r} ({record.contract}) changes results by edit {identity} ({summary}): "
-            f"{verdict.reason}",
-            hint="\n  ".join(hints),
-        )
-        self.identity = identity
-
-
-@dataclass
-class PassRecord:
-    """One step as the report tells it. Bytes are those of the weights; `seconds` includes checking.
-
-    `cached`: an earlier run did it, and took so long.
-    """
-
-    step: str
-    level: str
-    contract: str
-    options: dict[str, object]
-    edits: list[EditRecord] = field(default_factory=list)
-    near_misses: list[NearMiss] = field(default_factory=list)
-    nodes_before: int = 0
-    nodes_after: int = 0
-    bytes_before: int = 0
-    bytes_after: int = 0
-    seconds: float = 0.0
-    check_seconds: float = 0.0
-    modified: bool = False
-    skipped: str | None = None
-    proved: str = ""
-    cached: bool = False
-
-    @property
-    def applied(self) -> int:
-        return sum(e.outcome == Outcome.APPLIED.value for e in self.edits)
+NamedPass = tuple[str, Pass]
+"""A configured pass and the name of its step: `pass`, and `pass#2` from the second use on."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +43,7 @@ class RunOptions:
     """
 
     verify: str = "structure"
-    verifier: EditVerifier | None = None
+    verifier: Verifier | None = None
     on_mismatch: OnMismatch = "stop"
     reproducers: Path | None = None
     allow: Container[str] | None = None
@@ -167,35 +61,18 @@ class RunResult:
     adapters: list[Adapter] = field(default_factory=list)
 
 
-def build_steps(recipe: Recipe) -> list[tuple[str, Pass]]:
-    """Configured passes with their step names: `pass`, and `pass#2` from the second use on."""
-    seen: Counter[str] = Counter()
-    built = []
-    for step in recipe.steps:
-        seen[step.name] += 1
-        built.append(
-            (_step_name(step, seen[step.name]), registry.resolve("pass", step.name, registry.passes()))
-        )
-    return [
-        (name, cls.configure(step.options)) for (name, cls), step in zip(built, recipe.steps, strict=True)
-    ]
-
-
-def _step_name(step: Step, occurrence: int) -> str:
-    return step.name if occurrence == 1 else f"{step.name}#{occurrence}"
-
-
-def run_recipe(
+def run_steps(
     model: ir.Model,
-    recipe: Recipe,
+    steps: Sequence[NamedPass],
     context: Context,
     options: RunOptions | None = None,
     result: RunResult | None = None,
 ) -> RunResult:
-    """Run every step of `recipe` over `model` in place, and record what happens in `result` as it does.
+    """Run `steps` over `model` in place, and record what happens in `result` as it does.
 
     Steps that `result` has records of already are left out: `model` is what they made. Raises `CheckFailed`
-    where a pass leaves the model broken, after undoing that edit or naming that pass.
+    where a pass leaves the model broken, after undoing that edit or naming that pass, and `PassCrashed` where
+    its code fails.
     """
     options = options or RunOptions()
     result = result if result is not None else RunResult()
@@ -204,7 +81,7 @@ def run_recipe(
         if problems:
             raise BadInput(f"the model is broken before any pass: {problems[0]}")
     settled: str | None = None
-    steps, stop_edit = _until(recipe, options.stop_after)
+    steps, stop_edit = _until(steps, options.stop_after)
     for index, (name, instance) in list(enumerate(steps))[len(result.records) :]:
         if options.progress:
             options.progress(name, index, len(steps))
@@ -212,33 +89,36 @@ def run_recipe(
         record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
         result.records.append(record)
         run = _PassRun(model, instance, context, options, limit, result.adapters, record)
-        with registry.answerable(type(instance)):
+        try:
             settled = run.run(settled)
+        except (GraphoptError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise PassCrashed(name, type(instance), error) from error
         if options.done and limit is None:
             options.done(index)
     return result
 
 
-def whole_steps(recipe: Recipe, stop_after: str | None) -> list[tuple[str, Pass]]:
+def whole_steps(steps: Sequence[NamedPass], stop_after: str | None) -> list[NamedPass]:
     """The steps that run to their end, with their names. `BadInput` where `stop_after` names none."""
-    steps, limit = _until(recipe, stop_after)
-    return steps if limit is None else steps[:-1]
+    found, limit = _until(steps, stop_after)
+    return found if limit is None else found[:-1]
 
 
-def _until(recipe: Recipe, stop_after: str | None) -> tuple[list[tuple[str, Pass]], int | None]:
+def _until(steps: Sequence[NamedPass], stop_after: str | None) -> tuple[list[NamedPass], int | None]:
     """The steps up to and with the one that `stop_after` names, and how many edits the last one may make."""
-    steps = build_steps(recipe)
     stop_step, limit = _stop_point(stop_after)
     if stop_step is None:
-        return steps, None
+        return list(steps), None
     names = [name for name, _ in steps]
     if stop_step not in names:
-        near = registry.nearest(stop_step, names)
+        near = nearest(stop_step, names)
         raise BadInput(
-            f"--stop-after {stop_after!r}: recipe {recipe.name!r} has no such step",
+            f"--stop-after {stop_after!r}: the recipe has no such step",
             hint=f"Did you mean {near!r}?" if near else None,
         )
-    return steps[: names.index(stop_step) + 1], limit
+    return list(steps[: names.index(stop_step) + 1]), limit
 
 
 def _stop_point(text: str | None) -> tuple[str | None, int | None]:
@@ -370,8 +250,6 @@ class _PassRun:
             save=None if edit.tentative else folder,
         )
         self.record.check_seconds += time.perf_counter() - started
-        if folder and verdict.status != "failed":  # a narrower window did
-            discard_reproducer(folder)
         if verdict.status == "failed" and self.options.on_mismatch == "stop" and not edit.tentative:
             raise Mismatch(self.record, identity, edit.summary, verdict, folder, verifier.guesses)
         return verdict

@@ -1,5 +1,6 @@
 """The report of a run: report.json, and the summary for people."""
 
+from graphopt.report._idle import idle_stages
 from graphopt.report._model import (
     REPORT,
     ClosingReport,
@@ -24,6 +25,7 @@ __all__ = [
     "Sizes",
     "bytes_change",
     "bytes_text",
+    "idle_stages",
     "number",
     "plural",
     "print_explanation",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    from graphopt.evaluate import ClosingCheck
     from graphopt.pipeline import PassRecord
-    from graphopt.verify import ClosingCheck
 
 __all__ = [
     "REPORT",

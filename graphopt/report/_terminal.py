@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from graphopt.evaluate import METRICS
 from graphopt.report._model import ClosingReport, Comparison, PassReport, Report
 from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
-from graphopt.verify import METRICS
 
 __all__ = ["print_explanation", "print_report"]
 

@@ -6,13 +6,17 @@ from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Answer, Completion, TextModel, TokenLogprob
 from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
+from graphopt.runtime._model import SECONDS, plain_session, session_model
+from graphopt.runtime._pieces import Pieces
 from graphopt.runtime._sampling import Sampling
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
 from graphopt.runtime._session import open_session, session_of, session_options
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._threads import cgroup_quota, default_threads, physical_cores
+from graphopt.runtime._tokenizer import Tokenizer, context_length
 
 __all__ = [
+    "SECONDS",
     "Answer",
     "AnswerRules",
     "Batches",
@@ -21,19 +25,24 @@ __all__ = [
     "EncoderDecoder",
     "GenerationConfig",
     "Message",
+    "Pieces",
     "Sampling",
     "Speculation",
     "TextModel",
     "TokenLogprob",
+    "Tokenizer",
     "answer",
     "cgroup_quota",
     "chat_prompt",
     "check_installation",
+    "context_length",
     "default_threads",
     "has_rows",
     "measured_tokens",
     "open_session",
     "physical_cores",
+    "plain_session",
+    "session_model",
     "session_of",
     "session_options",
 ]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.families import Interface, TensorSpec
+from graphopt.interface import Interface, TensorSpec
 
 __all__ = ["Batches", "has_rows", "measured_tokens"]
 

@@ -20,7 +20,7 @@ from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._stops import until
 
 if TYPE_CHECKING:
-    from graphopt._texts import Tokenizer
+    from graphopt.runtime._tokenizer import Tokenizer
 
 __all__ = ["Answer", "Completion", "TextModel", "TokenLogprob"]
 
@@ -123,7 +123,7 @@ class TextModel:
     """
 
     def __init__(self, folder: str | Path, *, threads: int | None = None, speculate: bool = False) -> None:
-        from graphopt._texts import Tokenizer
+        from graphopt.runtime._tokenizer import Tokenizer
 
         self.folder = folder = Path(folder)
         if not (folder / GENAI).is_file():

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from graphopt._settings import read_json
 from graphopt.errors import BadInput
+from graphopt.io import read_json
 
 __all__ = [
     "GENAI",

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from graphopt import registry
 from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.pipeline import Pass
+from graphopt.plugins import registry
 from graphopt.testing._elsewhere import examples_of, passes_of, unstable
 from graphopt.testing._example import Example, corpus
 from graphopt.testing._others import others

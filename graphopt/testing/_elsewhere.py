@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from graphopt import registry
 from graphopt.errors import CheckFailed
 from graphopt.pipeline import Pass
+from graphopt.plugins import registry
 from graphopt.testing._example import Example, corpus
 from graphopt.testing._promises import result_hash
 from graphopt.testing.golden import Golden, goldens

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt import registry
 from graphopt.errors import BadInput
-from graphopt.families import Case, InputDomain, Interface
+from graphopt.families import Case, InputDomain
+from graphopt.interface import Interface
 from graphopt.ir import parse
 from graphopt.pipeline import Context
+from graphopt.plugins import registry
 from graphopt.testing._execution import Array, seeded_feeds
 
 __all__ = ["Example", "corpus", "header_of", "specified"]

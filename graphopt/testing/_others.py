@@ -11,12 +11,11 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from graphopt.families import Case
-from graphopt.ir import infer_types, to_proto
-from graphopt.ir._walk import graph_protos
+from graphopt.ir import graph_protos, infer_types, to_proto
 from graphopt.pipeline import Edit
 from graphopt.testing._example import Example
 from graphopt.testing._execution import Array, outputs, session
-from graphopt.verify._opset import changed_meaning
+from graphopt.verify import changed_meaning
 
 __all__ = ["others"]
 

@@ -10,27 +10,25 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.errors import CheckFailed
-from graphopt.families import Case, Interface
+from graphopt.families import Case
+from graphopt.interface import Interface, adapt_feeds, adapt_results
 from graphopt.ir import graph_hash, infer_types
 from graphopt.pipeline import (
-    Budget,
     ChangedBeside,
     Context,
     Contract,
     Edit,
     Mismatch,
+    NoAdapter,
     Outcome,
     Pass,
     PassRecord,
-    Recipe,
     RunOptions,
     RunResult,
-    Step,
-    adapt_feeds,
-    adapt_results,
-    run_recipe,
+    apply,
 )
-from graphopt.pipeline._apply import NoAdapter, apply
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing._example import Example, specified
 from graphopt.testing._execution import Array, outputs, session
 from graphopt.verify import EditVerifier, KernelWorker, compare, tolerance_of

@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from graphopt import registry
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.ir import parse
-from graphopt.pipeline import Budget, Contract, Recipe
+from graphopt.pipeline import Contract
+from graphopt.plugins import registry
+from graphopt.recipes import Budget, Recipe
 from graphopt.targets import Target
 from graphopt.testing._example import Example, corpus, specified
 from graphopt.testing._execution import outputs, session

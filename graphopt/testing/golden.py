@@ -24,10 +24,12 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from graphopt import registry
 from graphopt.errors import BadInput
+from graphopt.interface import adapt_feeds, adapt_results
 from graphopt.ir import graph_hash, text
-from graphopt.pipeline import Budget, Pass, Recipe, RunResult, Step, adapt_feeds, adapt_results, run_recipe
+from graphopt.pipeline import Pass, RunResult
+from graphopt.plugins import registry, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing._example import Example, header_of, specified
 from graphopt.testing._execution import outputs, session
 from graphopt.verify import Tolerance, compare, tolerance_of

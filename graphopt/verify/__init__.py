@@ -1,31 +1,25 @@
 """Checks: structure after every pass, and the package against its source."""
 
-from graphopt.verify._closing import (
-    METRICS,
-    ClosingCase,
-    ClosingCheck,
-    ClosingComparison,
-    closing_check,
-)
-from graphopt.verify._edits import EditVerdict, EditVerifier
-from graphopt.verify._measures import cosines
-from graphopt.verify._structure import check_structure
+from graphopt.verify._edits import EditVerifier
+from graphopt.verify._noise import Noise, is_rounded, rms_difference
+from graphopt.verify._opset import changed_meaning
+from graphopt.verify._reproducer import clear_reproducers, discard_reproducer
 from graphopt.verify._tolerance import Tolerance, Verdict, compare, tolerance_of
+from graphopt.verify._window import Derived
 from graphopt.verify._worker import KernelWorker
 
 __all__ = [
-    "METRICS",
-    "ClosingCase",
-    "ClosingCheck",
-    "ClosingComparison",
-    "EditVerdict",
+    "Derived",
     "EditVerifier",
     "KernelWorker",
+    "Noise",
     "Tolerance",
     "Verdict",
-    "check_structure",
-    "closing_check",
+    "changed_meaning",
+    "clear_reproducers",
     "compare",
-    "cosines",
+    "discard_reproducer",
+    "is_rounded",
+    "rms_difference",
     "tolerance_of",
 ]

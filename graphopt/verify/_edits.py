@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.pipeline import EditStatus, EditVerdict
 from graphopt.verify._bridge import bridged
 from graphopt.verify._calls import Guesses, guessed_calls, legal_calls
 from graphopt.verify._far import far_bindings
@@ -26,6 +27,7 @@ from graphopt.verify._inputs import (
 )
 from graphopt.verify._kernels import Comparison, Reply, Run
 from graphopt.verify._opset import changed_meaning
+from graphopt.verify._reproducer import discard_reproducer
 from graphopt.verify._sums import sums_of
 from graphopt.verify._tiles import in_tiles
 from graphopt.verify._values import Points
@@ -34,32 +36,16 @@ from graphopt.verify._window import Derived, Window, cut_out
 from graphopt.verify._worker import KernelWorker
 
 if TYPE_CHECKING:
-    from graphopt.families import Assumption, InputDomain, Interface
-    from graphopt.pipeline import Adapter, Contract, Edit
+    from graphopt.families import Assumption, InputDomain
+    from graphopt.interface import Adapter, Interface
+    from graphopt.pipeline import Contract, Edit
 
-__all__ = ["EditVerdict", "EditVerifier"]
+__all__ = ["EditVerifier"]
 
-Status = Literal["proven", "within budget", "unproven", "failed"]
 
 _SEED = 0
 _DEEPEST = 6
 _MASK = 1e3
-
-
-@dataclass(frozen=True)
-class EditVerdict:
-    """What was found of one edit. `how`: structure, numeric, or alike (an equal window was checked before).
-
-    `value` is the worst difference that was met and `bound` what it may be, in the terms of the contract.
-    `particular`: it differs on values chosen for the window's constants alone.
-    """
-
-    status: Status
-    how: str
-    reason: str = ""
-    value: float = 0.0
-    bound: float = 0.0
-    particular: bool = False
 
 
 @dataclass
@@ -136,8 +122,23 @@ class EditVerifier:
 
         `adapters` are those of earlier edits. Only calls that meet the `assumptions` count. `reads_since`:
         when the edit's pass began to read weights (a time of `graphopt.ir.read_clock`). What it takes to see
-        a failure again goes to the folder `save`.
+        a failure again goes to the folder `save`, which is not there where nothing failed.
         """
+        verdict = self._checked(model, edit, contract, adapters, assumptions, reads_since, save)
+        if save is not None and verdict.status != "failed":  # a narrower window did
+            discard_reproducer(save)
+        return verdict
+
+    def _checked(
+        self,
+        model: ir.Model,
+        edit: Edit,
+        contract: Contract,
+        adapters: Sequence[Adapter],
+        assumptions: Sequence[Assumption],
+        reads_since: int,
+        save: Path | None,
+    ) -> EditVerdict:
         if self._derived is None or reads_since != self._pass:
             # What an earlier pass saw of a value may not hold any more, and a continued run never saw it.
             self._derived, self._pass = Derived(model), reads_since
@@ -301,7 +302,7 @@ class EditVerifier:
         return [b for b in bindings if b.case is not None and all(a.allows(b.case) for a in self._assumed)]
 
 
-def _status(reply: Reply, contract: Contract) -> Status:
+def _status(reply: Reply, contract: Contract) -> EditStatus:
     if reply.status == "undecided":
         return "unproven"
     if reply.status == "differs":

@@ -11,7 +11,8 @@ import numpy as np
 from graphopt.verify._inputs import Binding, of_case, shapes_of
 
 if TYPE_CHECKING:
-    from graphopt.families import InputDomain, Interface
+    from graphopt.families import InputDomain
+    from graphopt.interface import Interface
     from graphopt.verify._window import Window
 
 __all__ = ["far_bindings"]

@@ -18,8 +18,8 @@ from graphopt.verify._values import FLAGS, Points, free_floats, free_integers
 from graphopt.verify._window import Dim, Leaf
 
 if TYPE_CHECKING:
-    from graphopt.families import Case, InputDomain, Interface
-    from graphopt.pipeline import Adapter
+    from graphopt.families import Case, InputDomain
+    from graphopt.interface import Adapter, Interface
 
 __all__ = [
     "Binding",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx
 
-from graphopt._arrays import parts_of
+from graphopt.io import parts_of
 from graphopt.ir import Expr, payload, tiles
 from graphopt.verify._reproducer import save_reproducer
 from graphopt.verify._tolerance import compare, tolerance_of

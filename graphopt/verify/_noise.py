@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.verify._measures import scaled_difference
+from graphopt.metrics import scaled_difference
 from graphopt.verify._tolerance import LARGEST
 
 __all__ = ["Noise", "is_rounded", "rms_difference"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-__all__ = ["clear_reproducers", "discard_reproducer", "place_of", "save_reproducer"]
+__all__ = ["clear_reproducers", "discard_reproducer", "save_reproducer"]
 
 _FILES = ("before.onnx", "after.onnx", "inputs.npz", "reproduce.py")
 
@@ -57,11 +57,6 @@ def save_reproducer(
     np.savez(folder / "inputs.npz", allow_pickle=False, **plain)
     text = textwrap.shorten(reason.replace('"', "'").replace("\\", "/"), 300)
     (folder / "reproduce.py").write_text(_SCRIPT.format(reason=text), encoding="utf-8")
-
-
-def place_of(identity: str) -> str:
-    """The name of the folder for the edit of this `identity`."""
-    return identity.replace(":", "-")
 
 
 def discard_reproducer(folder: Path) -> None:

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from graphopt.verify._measures import cosines, divergences
+from graphopt.metrics import cosines, divergences
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Contract

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.ir import Expr, FileRange
-from graphopt.ir._bytes import Region, full_region
+from graphopt.ir import Expr, FileRange, Region, full_region
 
 __all__ = ["can_be_varied", "varied"]
 

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import (
-    Expr,
-    Transposed,
-    holds_map,
-    is_random,
-    lazy,
-    simplified,
-    to_proto,
-    used_values,
-)
+from graphopt.ir import Expr, Transposed, holds_map, is_random, lazy, simplified, to_proto, used_values
 from graphopt.verify._key import Known, key_of
 from graphopt.verify._text import words_of
 from graphopt.verify._uses import Uses, is_looked_up, is_unlimited, uses_of

@@ -14,11 +14,12 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from graphopt import BadInput, CheckFailed, registry
+from graphopt import BadInput, CheckFailed
 from graphopt.bisect import Bisection, bisect
 from graphopt.bisect._trial import Trial, Trier
 from graphopt.cli._main import run
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
+from graphopt.plugins import registry
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 23]>

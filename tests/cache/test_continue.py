@@ -15,10 +15,11 @@ import pytest
 from onnx import numpy_helper, parser
 
 from benchmarks.kill import content
-from graphopt import Package, optimize, registry
+from graphopt import Package, optimize
 from graphopt.cache import StepCache
 from graphopt.cache import _run as run_cache
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
+from graphopt.plugins import registry
 
 TEXT = """
 <ir_version: 10, opset_import: ["" : 23]>

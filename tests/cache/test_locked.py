@@ -13,7 +13,7 @@ from onnx import parser
 
 from graphopt import BadInput, CheckFailed, Package, optimize
 from graphopt.cli._main import run
-from graphopt.lock import LOCK
+from graphopt.package import LOCK
 from tests.cache.test_continue import TEXT, Chooses, Work, more_passes, work
 
 __all__ = ["more_passes", "work"]

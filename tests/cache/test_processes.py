@@ -20,7 +20,7 @@ from tests.cache.test_continue import TEXT
 GRAPHOPT = [sys.executable, "-m", "graphopt"]
 PLUGIN = """
 from graphopt.pipeline import Contract, Level, Pass
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 
 class Nothing(Pass):
     "Does nothing."

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from graphopt.cache import Store, cache_folder, cache_size
 from graphopt.cache._entry import Damaged, Header, state_of
-from graphopt.cache._settings import cache_folder, cache_size
-from graphopt.cache._store import Store
 from graphopt.errors import BadInput
 
 KEYS = [f"{number:064x}" for number in range(4)]

@@ -11,8 +11,9 @@ import textwrap
 
 import pytest
 
-from graphopt import BadInput, CheckFailed, EnvironmentProblem, Inconclusive, registry
+from graphopt import BadInput, CheckFailed, EnvironmentProblem, Inconclusive
 from graphopt.cli._main import run
+from graphopt.plugins import registry
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -132,7 +133,7 @@ def test_a_reader_that_leaves_is_not_an_error() -> None:
 TERMINATED = """
     import os, signal
     from pathlib import Path
-    from graphopt import registry
+    from graphopt.plugins import registry
     from graphopt.cli import main
     def work():
         try:

@@ -50,7 +50,7 @@ def state(here: Path) -> dict[str, int]:
 
 INTERRUPTED = """
     import signal, sys
-    from graphopt import registry
+    from graphopt.plugins import registry
     from graphopt.cli import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs

@@ -15,8 +15,10 @@ import onnxruntime as ort
 import graphopt
 from graphopt.errors import GraphoptError
 from graphopt.export import Source, export
-from graphopt.pipeline import Context, Recipe, RunOptions, load_recipe, run_recipe
-from graphopt.registry import resolve, targets
+from graphopt.pipeline import Context, RunOptions
+from graphopt.plugins import load_recipe, run_recipe
+from graphopt.plugins.registry import resolve, targets
+from graphopt.recipes import Recipe
 from tests.corpus._cases import Case, read
 from tests.corpus._variations import VARIATIONS, Unsuited
 

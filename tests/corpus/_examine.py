@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import graphopt
-from graphopt._driver import Rejected
+from graphopt.build import Rejected
 from graphopt.errors import BadInput, CheckFailed, GraphoptError
 from graphopt.ir import load_model
 from graphopt.report import Report

@@ -23,12 +23,12 @@ import onnx
 import onnx.printer
 import onnx_ir as ir
 
-from graphopt import registry
 from graphopt.export import Exported, export_parts, resolve_source
-from graphopt.families import InputDomain, Interface
-from graphopt.ir import checker_problems, has_data, parse, to_proto
-from graphopt.ir._walk import graph_protos
-from graphopt.pipeline import Context, RunOptions, load_recipe, run_recipe
+from graphopt.families import InputDomain
+from graphopt.interface import Interface
+from graphopt.ir import checker_problems, graph_protos, has_data, parse, to_proto
+from graphopt.pipeline import Context, RunOptions
+from graphopt.plugins import load_recipe, registry, run_recipe
 from graphopt.testing._example import header_of
 from tests.corpus._layers import layer_of
 

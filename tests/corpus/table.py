@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from graphopt.registry import resolve, targets
+from graphopt.plugins.registry import resolve, targets
 from tests.corpus._store import Store, code_state
 from tests.corpus._types import TASKS, ordered
 from tests.corpus._variations import VARIATIONS

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from graphopt.evaluate import Estimate, bootstrap
+from graphopt.metrics import Estimate, bootstrap
 
 TRUE_MEAN = 3.0
 

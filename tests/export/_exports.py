@@ -12,7 +12,8 @@ import onnxruntime as ort
 
 from graphopt.export import export, resolve_source
 from graphopt.export._config import as_dict, choose_family, load_config
-from graphopt.families import Case, Family, Interface
+from graphopt.families import Case, Family
+from graphopt.interface import Interface
 from graphopt.ir import load_model, save_model
 
 TOLERANCE = 5e-5

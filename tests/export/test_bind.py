@@ -14,9 +14,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from graphopt.errors import BadInput
+from graphopt.export import quiet
 from graphopt.export._bind import bind
 from graphopt.export._convert import NotByName
-from graphopt.export._environment import quiet
 from graphopt.export._skeleton import Skeleton, build_skeleton
 from graphopt.ir import FileRange, LazyTensor, SafetensorsIndex, lazy
 from tests._models import KINDS

@@ -12,8 +12,8 @@ import torch
 import transformers
 
 from graphopt.errors import BadInput
+from graphopt.export import quiet
 from graphopt.export._config import as_dict, choose_family, load_config, refuse_rotation_by_length
-from graphopt.export._environment import quiet
 
 
 def write(folder: Path, **fields: Any) -> Path:

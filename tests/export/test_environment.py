@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from graphopt.errors import EnvironmentProblem
-from graphopt.export import quiet
-from graphopt.export._environment import require_exporter
+from graphopt.export import quiet, require_exporter
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from graphopt.errors import BadInput
 from graphopt.export import export, load_torch_model, resolve_source
-from graphopt.families import Interface
+from graphopt.interface import Interface
 from graphopt.ir import FileRange, LazyTensor, save_model
 from tests._models import KINDS
 from tests.export._exports import TOLERANCE, Built, worst_difference

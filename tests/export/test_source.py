@@ -15,7 +15,7 @@ from graphopt.export import Source, resolve_source
 def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder = tmp_path / "embedded"
     folder.mkdir()
-    monkeypatch.setattr("graphopt.registry.embedded_models", lambda: {"tiny-coder": folder})
+    monkeypatch.setattr("graphopt.plugins.registry.embedded_models", lambda: {"tiny-coder": folder})
     return folder
 
 

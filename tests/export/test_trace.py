@@ -15,11 +15,12 @@ import transformers
 from torch.onnx._internal.exporter import _fx_passes
 
 from graphopt.errors import BadInput
-from graphopt.export._environment import quiet
+from graphopt.export import quiet
 from graphopt.export._faster import faster_export
 from graphopt.export._names import rename
 from graphopt.export._trace import CannotTrace, trace
-from graphopt.families import ExportInputs, Interface
+from graphopt.families import ExportInputs
+from graphopt.interface import Interface
 from graphopt.ir import to_proto
 
 

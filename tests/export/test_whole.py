@@ -13,8 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from graphopt.errors import BadInput
-from graphopt.export import load_torch_model
-from graphopt.export._environment import quiet
+from graphopt.export import load_torch_model, quiet
 from graphopt.export._skeleton import build_skeleton
 from graphopt.export._whole import left_out
 from graphopt.ir import SafetensorsIndex

@@ -75,8 +75,8 @@ def _run(
     resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from graphopt import registry
     from graphopt.cli._main import run
+    from graphopt.plugins import registry
     from graphopt.verify import KernelWorker
 
     KernelWorker.start = _forked.start  # type: ignore[method-assign]

@@ -16,7 +16,9 @@ import pytest
 import graphopt
 from graphopt import BadInput
 from graphopt.ir import _admission, load_model
-from graphopt.pipeline import Budget, Context, Recipe, RunOptions, Step, run_recipe
+from graphopt.pipeline import Context, RunOptions
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from tests.hostile._limited import run_limited
 from tests.hostile.files import BOMBS, LEGAL, UNRUNNABLE, serialized
 from tests.hostile.files._bombs import loop

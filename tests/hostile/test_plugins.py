@@ -23,7 +23,7 @@ EXAMPLES = int(os.environ.get("FUZZ", "0")) // 20 or 6
 HEAD = """from pathlib import Path
 from graphopt.families import Family
 from graphopt.pipeline import Contract, Edit, Level, Pass
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 from graphopt.targets import Target
 class Mine(Pass):
     "My own [/pass]."

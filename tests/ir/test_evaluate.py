@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.ir import evaluate, extract, graph_hash, infer_types, load_model, parse
-from graphopt.verify import check_structure
+from graphopt.ir import check_structure, evaluate, extract, graph_hash, infer_types, load_model, parse
 
 SOURCE = """
 <ir_version: 10, opset_import: ["" : 23]>

@@ -10,10 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphopt.errors import BadInput
-from graphopt.families import Interface
-from graphopt.ir import holds_map, load_model, save_model
+from graphopt.interface import Interface
+from graphopt.ir import check_structure, holds_map, load_model, save_model
 from graphopt.ir._mend import _LARGEST
-from graphopt.verify import check_structure
 
 FLOAT = TensorProto.FLOAT
 

@@ -6,8 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.ir import parse
-from graphopt.ir._single import in_single
+from graphopt.ir import in_single, parse
 from graphopt.testing import outputs, session
 
 MODEL = """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt import registry
-from graphopt.families import Case, Interface, TensorSpec
+from graphopt.families import Case
+from graphopt.interface import Interface, TensorSpec
+from graphopt.plugins import registry
 
 PAD = 7
 STATE = ("batch", 2, "past", 4)

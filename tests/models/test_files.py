@@ -15,7 +15,8 @@ from graphopt_models._files import beyond_the_table, copy_config, copy_sentence_
 from graphopt_models.encoder import Encoder
 
 from graphopt.errors import BadInput
-from graphopt.families import Interface, PackageContext
+from graphopt.families import PackageContext
+from graphopt.interface import Interface
 
 LINES = re.compile(r"VOCAB_FILES_NAMES\s*=\s*\{(.*?)\}", re.S)
 TABLE = {"vocab_size": 4096}

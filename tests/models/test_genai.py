@@ -14,8 +14,9 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from graphopt.families import Interface, PackageContext, TensorSpec
-from graphopt.registry import families
+from graphopt.families import PackageContext
+from graphopt.interface import Interface, TensorSpec
+from graphopt.plugins.registry import families
 from tests._models import STATEFUL
 from tests.export._exports import Built, build
 from tests.models._generation import expected, generate

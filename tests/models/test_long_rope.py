@@ -86,7 +86,7 @@ def test_the_package_says_so(package: tuple[Path, list[str]]) -> None:
 
 
 def test_models_that_read_again_are_those_of_transformers() -> None:
-    from graphopt.registry import families
+    from graphopt.plugins.registry import families
 
     module = type(families()["causal-lm"]()).__module__.rpartition(".")[0]
     restarting = __import__(f"{module}._genai", fromlist=["_RESTARTING"])._RESTARTING

@@ -11,9 +11,9 @@ import torch
 import transformers
 
 import graphopt
+from graphopt import Package
 from graphopt.errors import BadInput
 from graphopt.export import export, load_torch_model, resolve_source
-from graphopt.package import Package
 from graphopt.runtime import AnswerRules, EncoderDecoder, answer
 from tests._models import SEQ2SEQ
 

@@ -15,7 +15,7 @@ import transformers
 from graphopt import BadInput
 from graphopt.export._skeleton import build_skeleton
 from graphopt.ir import load_model
-from graphopt.registry import families
+from graphopt.plugins.registry import families
 from graphopt.runtime import Decoder
 from graphopt.testing import session
 from tests._models import STATEFUL

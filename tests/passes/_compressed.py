@@ -13,7 +13,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from graphopt.ir import Scratch, parse, save_model
-from graphopt.pipeline import Budget, Context, PassRecord, Recipe, Step, run_recipe
+from graphopt.pipeline import Context, PassRecord
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from graphopt.families import Case
-from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, adapt_feeds, adapt_results, run_recipe
+from graphopt.interface import adapt_feeds, adapt_results
+from graphopt.pipeline import Context, RunResult
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import outputs, session
 from tests.passes._canonical import Domain, Shape, canonical_decoder
 

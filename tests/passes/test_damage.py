@@ -9,10 +9,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt import registry
-from graphopt.families import Interface
+from graphopt.interface import Interface
 from graphopt.ir import parse
-from graphopt.pipeline import Budget, Context, PassRecord, Recipe, Step, run_recipe
+from graphopt.pipeline import Context, PassRecord
+from graphopt.plugins import registry, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import session
 from tests.passes._compressed import normal
 

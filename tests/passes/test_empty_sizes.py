@@ -14,7 +14,9 @@ import graphopt
 from graphopt.errors import BadInput
 from graphopt.families import Assumption
 from graphopt.ir import infer_types, parse, save_model
-from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, run_recipe
+from graphopt.pipeline import Context, RunResult
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import outputs, session
 from tests.passes._canonical import Domain, Shape, canonical_decoder
 

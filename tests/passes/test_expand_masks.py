@@ -12,7 +12,9 @@ from onnx.reference import ReferenceEvaluator
 
 import graphopt
 from graphopt.ir import infer_types, parse, save_model, to_proto
-from graphopt.pipeline import Budget, Context, Recipe, Step, run_recipe
+from graphopt.pipeline import Context
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import outputs, session
 
 GRAPH = """<ir_version: 10, opset_import: ["" : 23]>

@@ -10,7 +10,9 @@ import onnxruntime as ort
 import pytest
 
 from graphopt.ir import parse, to_proto
-from graphopt.pipeline import Budget, Context, PassRecord, Recipe, Step, run_recipe
+from graphopt.pipeline import Context, PassRecord
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from tests.passes._compressed import normal
 
 Array = np.ndarray[Any, Any]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from graphopt import registry
 from graphopt.ir import infer_types, parse
-from graphopt.pipeline import Budget, Recipe, RunResult, Step, run_recipe
+from graphopt.pipeline import RunResult
+from graphopt.plugins import registry, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import Golden, goldens
 from tests._cache import ROOT
 

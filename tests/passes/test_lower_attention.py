@@ -11,7 +11,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from graphopt.pipeline import Context, NearMiss, Step
+from graphopt.pipeline import Context, NearMiss
+from graphopt.recipes import Step
 from graphopt.testing import outputs, session
 from passes.lower_attention import LowerAttention
 from tests.passes._canonical import CALLS, GEMMA2, GPT2, Call, Domain, Shape, canonical_decoder

@@ -13,7 +13,7 @@ import onnxruntime_genai as genai
 import pytest
 
 from graphopt.ir import save_model
-from graphopt.pipeline import Step
+from graphopt.recipes import Step
 from graphopt.testing import outputs, session
 from tests.passes._canonical import GEMMA2, GPT2, Shape, canonical_decoder
 from tests.passes._runs import LOWERING, Lowered

@@ -9,8 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.families import Case
+from graphopt.interface import LastTokenLogits
 from graphopt.ir import to_proto
-from graphopt.pipeline import Context, LastTokenLogits, NearMiss
+from graphopt.pipeline import Context, NearMiss
 from graphopt.testing import outputs, session
 from passes.last_token_head import LastTokenHead
 from tests.passes._canonical import Call, Domain, Shape, canonical_decoder

@@ -10,8 +10,10 @@ import onnx_ir as ir
 import pytest
 from graphopt_passes.quantize_kv import QuantizeKv
 
-from graphopt.families import Interface
-from graphopt.pipeline import Edit, QuantizedCache, Step, adapter_from_json
+from graphopt.interface import Interface, QuantizedCache
+from graphopt.pipeline import Edit
+from graphopt.plugins import adapter_from_json
+from graphopt.recipes import Step
 from graphopt.runtime import Decoder
 from graphopt.testing import session
 from graphopt.verify import EditVerifier

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.ir import Cast, Concatenated, FileRange, LazyTensor, Transposed
-from graphopt.registry import passes
+from graphopt.plugins.registry import passes
 from passes._nbits import quantize_rows, unpacked
 from tests.passes._compressed import PRODUCT, TIED, Compressed, built, normal
 

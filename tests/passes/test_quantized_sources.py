@@ -13,7 +13,9 @@ import onnxruntime as ort
 import pytest
 
 from graphopt.ir import infer_types, parse, save_model
-from graphopt.pipeline import Budget, Context, Recipe, RunResult, Step, load_recipe, run_recipe
+from graphopt.pipeline import Context, RunResult
+from graphopt.plugins import load_recipe, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from tests._quantized import images, qdq_network
 
 WEIGHT_ONLY = """

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphopt import registry
-from graphopt.pipeline import Budget, Context, Recipe, Step, run_recipe
+from graphopt.pipeline import Context
+from graphopt.plugins import registry, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from tests.passes._compressed import PRODUCT, built, normal
 
 QUANTIZE = registry.passes()["quantize-weights"]

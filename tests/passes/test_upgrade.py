@@ -12,11 +12,12 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from graphopt import registry
-from graphopt.ir import load_model, parse
-from graphopt.pipeline import Budget, Context, Recipe, RunOptions, RunResult, Step, load_recipe, run_recipe
+from graphopt.ir import check_structure, load_model, parse
+from graphopt.pipeline import Context, RunOptions, RunResult
+from graphopt.plugins import load_recipe, registry, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import outputs, session
-from graphopt.verify import EditVerifier, check_structure
+from graphopt.verify import EditVerifier
 
 X = "(float[B,3,4] x) => (float[N,M,K] y)"
 ROW = "(float[B,4] x) => (float[N,M] y)"

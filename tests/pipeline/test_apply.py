@@ -6,8 +6,8 @@ import onnx_ir as ir
 import pytest
 
 from graphopt.ir import graph_hash, parse
-from graphopt.pipeline import Edit
-from graphopt.pipeline._apply import EditError, apply
+from graphopt.pipeline import Edit, apply
+from graphopt.pipeline._apply import EditError
 
 MODEL = """
 <ir_version: 10, opset_import: ["" : 23]>

@@ -7,10 +7,9 @@ from typing import Literal
 
 import pytest
 
-from graphopt import registry
 from graphopt.errors import BadInput
-from graphopt.pipeline import Contract, Level, Pass, load_recipe, with_options
-from graphopt.pipeline._runner import build_steps
+from graphopt.pipeline import Contract, Level, Pass
+from graphopt.plugins import build_steps, load_recipe, registry, with_options
 
 
 class Demo(Pass):

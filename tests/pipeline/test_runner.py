@@ -9,31 +9,23 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from graphopt import registry
 from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem
+from graphopt.interface import Adapter, AddedInput, DroppedInput, LastTokenLogits, adapt_feeds
 from graphopt.ir import Affine, InMemory, LazyTensor, graph_hash, parse
 from graphopt.pipeline import (
-    Adapter,
-    AddedInput,
-    Budget,
     Context,
     Contract,
-    DroppedInput,
     Edit,
-    LastTokenLogits,
     Level,
     NearMiss,
     OpsetRange,
     Outcome,
     Pass,
     Proof,
-    Recipe,
     RunOptions,
-    Step,
-    adapt_feeds,
-    adapter_from_json,
-    run_recipe,
 )
+from graphopt.plugins import adapter_from_json, registry, run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 
 MODEL = """
 <ir_version: 10, opset_import: ["" : 23]>

@@ -12,7 +12,7 @@ RENAMES = """
 from dataclasses import dataclass
 import onnx_ir as ir
 from graphopt.pipeline import Adapter, Contract, Edit, Level, Pass
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 @dataclass(frozen=True)
 class Renamed(Adapter):
     kind = "renamed"

@@ -14,10 +14,10 @@ from tests.plugins.conftest import Environment
 BROKEN = 'raise RuntimeError("no such library")\n'
 LEAVES = "import sys\nsys.exit('I leave')\n"
 NO_PACK = "PACK = 1\n"
-NAMELESS = "from graphopt.registry import Pack\nclass P: name = 'p'\nPACK = Pack(passes=(P,))\n"
+NAMELESS = "from graphopt.plugins import Pack\nclass P: name = 'p'\nPACK = Pack(passes=(P,))\n"
 CLASHING = """
 from graphopt.pipeline import Contract, Level, Pass
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 class Mine(Pass):
     "My own."
     name, level, contract = "{name}", Level.IMPROVE, Contract.exact()
@@ -28,7 +28,7 @@ PACK = Pack(passes=(Mine,))
 UNSTABLE = """
 import onnx_ir as ir
 from graphopt.pipeline import Contract, Edit, Level, Pass
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 class Unstable(Pass):
     "Whatever comes first out of a set."
     name, level, contract = "unstable", Level.IMPROVE, Contract.exact()
@@ -120,7 +120,7 @@ def test_checking_another_distribution_is_bad_input(with_sample: Environment, tm
     [
         (BROKEN, "cannot be imported: RuntimeError: no such library"),
         (LEAVES, "cannot be imported: SystemExit: I leave"),
-        (NO_PACK, "is not a graphopt.registry.Pack"),
+        (NO_PACK, "is not a graphopt.plugins.Pack"),
         (NAMELESS, "has no 'level'"),
     ],
 )

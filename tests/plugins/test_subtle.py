@@ -19,7 +19,7 @@ Pretend = Callable[[str, str], Environment]
 IMPORTS = """
 import numpy as np, onnx_ir as ir
 from graphopt.pipeline import Contract, Edit, Level, Pass
-from graphopt.registry import Pack
+from graphopt.plugins import Pack
 """
 
 EPSILON = f"""{IMPORTS}

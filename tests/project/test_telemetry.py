@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from graphopt._telemetry import keep_quiet
+from graphopt.io._telemetry import keep_quiet
 from tests._cache import ROOT
 
 NET = """

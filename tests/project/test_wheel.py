@@ -119,7 +119,7 @@ def test_the_installed_kernels_are_those_of_the_environment(installed: Path) -> 
 def test_the_installed_packs_are_found_where_they_were_installed(installed: Path) -> None:
     script = (
         "import graphopt\n"
-        "from graphopt import registry\n"
+        "from graphopt.plugins import registry\n"
         "print(graphopt.__file__)\n"
         "for path in [*registry.recipes().values(), *registry.embedded_models().values()]:\n"
         "    assert path.exists(), path\n"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime_genai as genai
 
-from graphopt._texts import Tokenizer
+from graphopt.runtime import Tokenizer
 
 __all__ = ["served"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from graphopt.ir import save_model
-from graphopt.pipeline import Step
+from graphopt.recipes import Step
 from tests._cache import ROOT
 from tests.passes._canonical import Shape
 from tests.passes._runs import LOWERING, Lowered

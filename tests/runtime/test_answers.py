@@ -14,8 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from graphopt import BadInput, Package
-from graphopt._texts import Tokenizer
-from graphopt.runtime import Decoder, Sampling, TextModel, open_session
+from graphopt.runtime import Decoder, Sampling, TextModel, Tokenizer, open_session
 from tests.runtime._served import served
 from tests.runtime.conftest import change, opens_texts
 

@@ -16,10 +16,11 @@ from graphopt_models._text_domain import EncoderDomain, mask_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphopt._comparison import rows_stand_alone
-from graphopt.families import Interface, TensorSpec
-from graphopt.package import MANIFEST, Package
-from graphopt.pipeline import Budget
+from graphopt import Package
+from graphopt.evaluate._acceptance import rows_stand_alone
+from graphopt.interface import Interface, TensorSpec
+from graphopt.package import MANIFEST
+from graphopt.recipes import Budget
 from graphopt.runtime import Batches, has_rows, measured_tokens
 from graphopt.runtime._batches import split
 

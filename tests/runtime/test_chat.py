@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from graphopt import BadInput, Package
-from graphopt._texts import Tokenizer
-from graphopt.runtime import chat_prompt
+from graphopt.runtime import Tokenizer, chat_prompt
 from tests._cache import ROOT
 from tests.runtime.conftest import OPENING, change, opens_texts
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphopt._texts import Tokenizer
-from graphopt.runtime import Decoder, Sampling, Speculation, TextModel, open_session
+from graphopt.runtime import Decoder, Sampling, Speculation, TextModel, Tokenizer, open_session
 from graphopt.runtime._sampling import chooser
 from graphopt.runtime._speculate import Costs, PromptLookup, best_length
 from graphopt.testing import session

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from graphopt import BadInput, optimize, registry
+from graphopt import BadInput, optimize
 from graphopt.ir import parse
-from graphopt.pipeline import Budget, Recipe
+from graphopt.plugins import registry
+from graphopt.recipes import Budget, Recipe
 from graphopt.runtime import default_threads
 from graphopt.targets import Target
 from tests.ir._weighted import weighted

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from graphopt import registry
 from graphopt.ir import infer_types, parse, to_proto
+from graphopt.plugins import registry
 from graphopt.targets import Capabilities, Unsupported
 
 Found = Callable[[str], list[Unsupported]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt import registry
 from graphopt.ir import parse
+from graphopt.plugins import registry
 from graphopt.targets import Capabilities
 from graphopt.testing import outputs, session
 

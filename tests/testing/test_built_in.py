@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from graphopt import registry
 from graphopt.cli._main import run
+from graphopt.plugins import registry
 
 
 @pytest.mark.slow

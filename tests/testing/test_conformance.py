@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphopt import BadInput, registry
-from graphopt.ir import infer_types, is_output
+from graphopt import BadInput
+from graphopt.ir import check_structure, infer_types, is_output
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Outcome, Pass
-from graphopt.testing import check_pass, outputs, session
-from graphopt.testing._example import Example, corpus
+from graphopt.plugins import registry
+from graphopt.testing import Example, check_pass, outputs, session
+from graphopt.testing._example import corpus
 from graphopt.testing._programs import programs
 from graphopt.testing._variants import variant
-from graphopt.verify import check_structure
 
 
 class OnNeg(Pass):

@@ -10,9 +10,10 @@ from typing import Any
 import onnx_ir as ir
 import pytest
 
-from graphopt import BadInput, registry
+from graphopt import BadInput
 from graphopt.ir import save_model
-from graphopt.pipeline import Recipe, Step
+from graphopt.plugins import registry
+from graphopt.recipes import Recipe, Step
 from graphopt.targets import CompileReport, Target
 from graphopt.testing import check_target
 

@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphopt.interface import Adapter
 from graphopt.ir import infer_types, parse
-from graphopt.pipeline import Adapter, Contract, Edit
+from graphopt.pipeline import Contract, Edit
 from graphopt.verify import EditVerifier
 
 MODEL = """

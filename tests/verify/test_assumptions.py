@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import graphopt
-from graphopt.families import Assumption, Case, Interface, Padding, meeting
-from graphopt.package import MANIFEST, Package
+from graphopt import Package
+from graphopt.families import Assumption, Case, Padding, meeting
+from graphopt.interface import Interface
+from graphopt.package import MANIFEST
 from graphopt.pipeline import Edit
 from graphopt.verify import EditVerifier
 from passes.lower_attention import LowerAttention

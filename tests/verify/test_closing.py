@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from graphopt import CheckFailed, Inconclusive
-from graphopt.pipeline import Budget
-from graphopt.verify import ClosingCheck, ClosingComparison, closing_check
+from graphopt.evaluate import ClosingCheck, ClosingComparison, closing_check
+from graphopt.recipes import Budget
 
 LOSSLESS = Budget()
 LOSSY = Budget(kl_mean=0.02, kl_p99=0.2, cosine=0.99)

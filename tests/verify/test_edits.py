@@ -11,13 +11,14 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.families import Case, InputDomain, Interface
+from graphopt.families import Case, InputDomain
+from graphopt.interface import Interface
 from graphopt.ir import InMemory, LazyTensor, infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit, Proof
 from graphopt.pipeline._proofs import proof_holds
-from graphopt.verify import EditVerifier
+from graphopt.verify import Derived, EditVerifier
 from graphopt.verify._inputs import Binding, most_steps
-from graphopt.verify._window import Derived, cut_out
+from graphopt.verify._window import cut_out
 from tests.verify._planted import Build, instead, node, with_stored
 
 EXACT, ALIKE = Contract.exact(), Contract.reassociates()

@@ -8,15 +8,15 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.families import Interface
+from graphopt.interface import Interface
 from graphopt.ir import infer_types, parse
 from graphopt.pipeline import Contract, Edit
-from graphopt.verify import EditVerifier
+from graphopt.verify import Derived, EditVerifier
 from graphopt.verify._calls import Guesses, guessed_calls
 from graphopt.verify._kernels import _is_of_memory
 from graphopt.verify._sums import completed, sums_of
 from graphopt.verify._values import Points
-from graphopt.verify._window import Derived, Window, cut_out
+from graphopt.verify._window import Window, cut_out
 from tests.verify._planted import instead, node
 
 EXACT = Contract.exact()

@@ -13,9 +13,9 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from graphopt import registry
 from graphopt.cli._main import run
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
+from graphopt.plugins import registry
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 23]>

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from graphopt.verify._noise import Noise
+from graphopt.verify import Noise
 
 LOSSLESS = 1e-3
 X = np.random.default_rng(0).standard_normal(10_000)

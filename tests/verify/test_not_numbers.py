@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt._arrays import parts_of
+from graphopt.io import parts_of
 from graphopt.ir import infer_types, parse
 from graphopt.pipeline import Contract
 from graphopt.verify import EditVerifier, Tolerance, compare

@@ -9,8 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.ir import FileRange, InMemory, LazyTensor, infer_types, parse
-from graphopt.ir._bytes import payload
+from graphopt.ir import FileRange, InMemory, LazyTensor, infer_types, parse, payload
 from graphopt.pipeline import Contract
 from graphopt.verify import EditVerifier
 from tests.verify._planted import Build, instead

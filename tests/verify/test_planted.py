@@ -9,10 +9,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.families import Case, InputDomain, Interface
+from graphopt.families import Case, InputDomain
+from graphopt.interface import Interface
 from graphopt.ir import infer_types, parse, read_clock
-from graphopt.pipeline import Contract, Edit
-from graphopt.pipeline._apply import apply
+from graphopt.pipeline import Contract, Edit, apply
 from graphopt.verify import EditVerifier
 from tests.verify._planted import Build, instead, with_stored
 

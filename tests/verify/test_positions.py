@@ -9,7 +9,8 @@ import onnx_ir as ir
 import pytest
 from graphopt_models.causal_lm import CausalLM
 
-from graphopt.families import InputDomain, Interface
+from graphopt.families import InputDomain
+from graphopt.interface import Interface
 from graphopt.ir import infer_types, parse
 from graphopt.pipeline import Contract
 from graphopt.verify import EditVerifier

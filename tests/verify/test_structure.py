@@ -8,8 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.ir import Cast, LazyTensor, Unbound, load_model, parse, save_model
-from graphopt.verify import check_structure
+from graphopt.ir import Cast, LazyTensor, Unbound, check_structure, load_model, parse, save_model
 
 SOURCE = """
 <ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1, "own" : 1]>

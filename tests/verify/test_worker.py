@@ -12,9 +12,9 @@ import pytest
 
 from graphopt.ir import parse, to_proto
 from graphopt.pipeline import Contract
+from graphopt.verify import KernelWorker
 from graphopt.verify._kernels import Comparison, Run
 from graphopt.verify._window import Piece, Weight
-from graphopt.verify._worker import KernelWorker
 
 MODEL = """
 <ir_version: 10, opset_import: ["" : 23]>

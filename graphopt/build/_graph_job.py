@@ -1,0 +1,212 @@
+"""One graph of a run, from how it was exported to its file in the package."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphopt.evaluate import Bindings
+from graphopt.cache import RunCache, StepCache
+from graphopt.export import Exported
+from graphopt.families import PackageContext
+from graphopt.interface import Interface
+from graphopt.ir import Scratch
+from graphopt.package import GraphFile, Port
+from graphopt.pipeline import Context, EditRecord, OnMismatch, RunOptions, RunResult, whole_steps
+from graphopt.plugins import adapter_to_json, build_steps, run_recipe
+from graphopt.recipes import Recipe
+from graphopt.runtime import default_threads
+from graphopt.verify import EditVerifier, KernelWorker
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphopt.targets import Target
+
+__all__ = ["Clock", "GraphJob", "Progress"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Clock:
+    """Tells what is going on, and keeps the seconds of each phase."""
+
+    say: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def phase(self, name: str, text: str) -> Iterator[None]:
+        """Say `text` and count what happens inside as the phase `name`."""
+        self.say(text)
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+@dataclass
+class GraphJob:
+    """A graph and what the run knows about it. Call `transform` and then `compile`.
+
+    With a `cache`, `transform` continues from what is there. `scratch` is a folder for big intermediate
+    weights, `reproducers` one for what shows a failed edit.
+    """
+
+    exported: Exported
+    target: Target
+    recipe: Recipe
+    scratch: Path
+    reproducers: Path
+    clock: Clock
+    kernels: KernelWorker
+    cache: RunCache | None = None
+    result: RunResult = field(default_factory=RunResult)
+
+    def __post_init__(self) -> None:
+        exported = self.exported
+        self.context = Context(
+            exported.model,
+            target=self.target,
+            domain=exported.domain() if exported.config is not None else None,
+            config=exported.config or {},
+            task=exported.task,
+            scratch=Scratch(self.scratch),
+            notes=list(exported.notes),
+        )
+
+    @property
+    def file(self) -> str:
+        """The name of the graph's file in the package."""
+        return f"{self.exported.role}.onnx"
+
+    @property
+    def title(self) -> str:
+        """What is going on, in words."""
+        return "optimizing" if self.exported.role == "model" else f"optimizing the {self.exported.role}"
+
+    def transform(
+        self,
+        verify: str,
+        stop_after: str | None = None,
+        *,
+        bindings: Bindings | None = None,
+        on_mismatch: OnMismatch = "stop",
+        allow: Container[str] | None = None,
+        verifier: EditVerifier | None = None,
+        verified: Container[str] | None = None,
+    ) -> None:
+        """Run the recipe over the model, each edit checked if `verify` is "numeric".
+
+        Only edits in `allow` are made, only those in `verified` are checked by the given `verifier`, and
+        never stop the run; the cache is then left alone.
+        """
+        bindings = bindings or Bindings()
+
+        def tell(step: str, index: int, count: int) -> None:
+            self.clock.say(f"{self.title}: {step} ({index + 1} of {count})")
+
+        own = self._verifier(bindings) if verify == "numeric" else None
+        states = None
+        if self.cache is not None and allow is None and verifier is None:
+            checks = {"verify": verify, "on mismatch": on_mismatch, "threads": default_threads()}
+            states = self._states(self.cache, stop_after, checks | bindings.digests())
+            self._continue(states, own)
+
+        def done(index: int) -> None:
+            if states is not None:
+                states.keep(index, self.context, self.result, own.verdicts() if own is not None else {})
+
+        options = RunOptions(
+            verify=verify,
+            verifier=verifier or own,
+            on_mismatch="rollback" if verifier is not None else on_mismatch,
+            allow=allow,
+            verified=verified,
+            reproducers=self.reproducers,
+            stop_after=stop_after,
+            progress=tell,
+            done=done,
+        )
+        with self.clock.phase("passes", self.title), contextlib.ExitStack() as running:
+            if own is not None:
+                running.enter_context(own)
+            run_recipe(self.exported.model, self.recipe, self.context, options, self.result)
+
+    def _states(self, cache: RunCache, stop_after: str | None, checks: Mapping[str, object]) -> StepCache:
+        steps = whole_steps(build_steps(self.recipe), stop_after)
+        return cache.steps(self.exported, steps, self.target, checks, self.scratch)
+
+    def _continue(self, states: StepCache, verifier: EditVerifier | None) -> None:
+        """Take over the latest state that an earlier run left."""
+        found = states.latest()
+        if found is None:
+            return
+        self.clock.say(f"{self.title}: continuing after {found.records[-1].step}")
+        self.exported = replace(self.exported, model=found.model)
+        self.context.model = found.model
+        self.context.notes[:] = found.notes
+        self.context.assumptions.update(found.assumptions)
+        self.context.decisions.update(found.decisions)
+        self.context.spent.update(found.spent)
+        self.result.records += found.records
+        self.result.adapters += found.adapters
+        if verifier is not None:
+            verifier.remember(found.verdicts)
+
+    def edits(self) -> list[tuple[str, EditRecord]]:
+        """The edits that passes proposed, in order, with the names of their steps."""
+        return [(record.step, edit) for record in self.result.records for edit in record.edits]
+
+    def _verifier(self, bindings: Bindings) -> EditVerifier:
+        return EditVerifier(
+            self.exported.interface,
+            self.context.domain,
+            arrays=bindings.arrays,
+            sizes=bindings.dims,
+            worker=self.kernels,
+            threads=default_threads(),
+        )
+
+    def compile(self, folder: Path) -> PackageContext:
+        """Have the target write the graph into `folder`; what a family may know of it."""
+        model = self.exported.model
+        self.target.compile(model, folder / self.file)
+        for remark in self.target.capabilities().remarks(model):
+            self.context.note(remark)
+        return PackageContext(Interface.of(model), self.file, share_buffer=_shares_memory(model))
+
+    def adapters(self) -> list[dict[str, Any]]:
+        """The adapters' entries in the manifest; several graphs' say whose they are."""
+        whose = {} if self.exported.role == "model" else {"role": self.exported.role}
+        return [adapter_to_json(adapter) | whose for adapter in self.result.adapters]
+
+    def described(self) -> GraphFile:
+        """The graph's entry in the manifest."""
+        graph = self.exported.model.graph
+        inputs = tuple(_port(v) for v in graph.inputs if not v.is_initializer())
+        return GraphFile(file=self.file, inputs=inputs, outputs=tuple(map(_port, graph.outputs)))
+
+
+def _port(value: ir.Value) -> Port:
+    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+    return Port(name=value.name or "", dtype=str(value.dtype.numpy()) if value.dtype else "?", shape=shape)
+
+
+def _shares_memory(model: ir.Model) -> bool:
+    """Whether a cache of fixed size can stand for past and present: nothing but attention kernels that take
+    one looks at a past that grows. A state that does not grow is no cache."""
+    past = [
+        value
+        for value in model.graph.inputs
+        if (value.name or "").startswith("past_key_values.")
+        if not all(isinstance(dim, int) for dim in (value.shape or (None, None))[1:])
+    ]
+    return bool(past) and all(
+        user.op_type == "GroupQueryAttention" and index in (3, 4)
+        for value in past
+        for user, index in value.uses()
+    )

@@ -1,0 +1,238 @@
+"""What the closing check runs: the reference, the package, and legal inputs for both."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.errors import BadInput, GraphoptError
+from graphopt.evaluate._accuracy import LanguageComparison
+from graphopt.evaluate._bindings import DRAWS, SEED, Bindings, Undecided
+from graphopt.evaluate._closing import ClosingCheck, ClosingComparison, closing_check
+from graphopt.evaluate._language import as_logits, measure_language
+from graphopt.evaluate._rounded import RoundedSource
+from graphopt.evaluate._text_cases import on_text
+from graphopt.evaluate._texts import Text, built_in_text
+from graphopt.export import Exported, Source
+from graphopt.families import Assumption, Case, InputDomain, meeting
+from graphopt.interface import Adapter, Arrays, Interface, Model
+from graphopt.plugins import through
+from graphopt.recipes import Budget
+from graphopt.runtime import Batches, Tokenizer, has_rows, plain_session, session_model
+
+__all__ = ["Compared", "compare_whole", "compare_with_source", "rows_stand_alone"]
+
+TEXT_GENERATION = "text-generation"
+_PYTORCH = "the source in PyTorch, fp32"
+TOKENS = 2048
+TEXT = 128
+MASK = "attention_mask"
+CHARACTERS = 20_000
+_REFERENCE_BYTES = 1 << 26
+PATIENCE = 60.0
+"""Seconds after which no other values are tried on a source that refuses some."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the comparison of a graph came to, and the graph with the interface it was exported with.
+
+    `text` is a call of one text, where rows of a batch may be run apart and cut to their own lengths.
+    """
+
+    check: ClosingCheck
+    package: Model
+    text: Arrays | None = None
+
+
+def compare_with_source(
+    source: Source,
+    exported: Exported,
+    session: Any,
+    adapters: Sequence[Adapter],
+    budget: Budget,
+    bindings: Bindings,
+    *,
+    folder: Path,
+    assumptions: Sequence[Assumption],
+    trust_remote_code: bool = False,
+) -> Compared:
+    """Compare the graph behind `session`, an onnxruntime session, with the model it was made from.
+
+    `folder` holds the package's files; `assumptions` are those the graph was made under.
+    """
+    package = through(adapters, session_model(session, "the package"))
+    part, domain = exported.part(), exported.domain()
+    if part is None or domain is None or exported.source_dir is None:
+        file = folder / f"{exported.role}.onnx"
+        found = _with_the_graph(source, exported.interface, package, file, adapters, budget, bindings)
+        return Compared(found, package)
+    reference = part.reference(
+        exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
+    )
+    generates = exported.task == TEXT_GENERATION
+    cases: Iterable[Case] = domain.cases(np.random.default_rng(SEED))
+    if budget.lossless:
+        cases = itertools.chain(cases, domain.furthest(np.random.default_rng(SEED)))
+    if exported.role != "model":
+        cases = (replace(case, name=f"{exported.role} {case.name}") for case in cases)
+    cases = meeting(assumptions, cases)
+    measured: list[ClosingComparison] = []
+    if generates and not budget.lossless:
+        if not (folder / "tokenizer.json").is_file():
+            reason = "the model has no tokenizer: there is no text to measure on"
+            return Compared(ClosingCheck("inconclusive", reason=reason), package)
+        text = built_in_text()
+        logits = as_logits(reference, exported.interface)
+        measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
+        tokens = Tokenizer(folder).plain(text.content[:CHARACTERS])
+        cases = on_text(cases, tokens, reference, exported.interface)
+    check = closing_check(
+        reference,
+        package,
+        cases=cases,
+        budget=budget,
+        distribution=generates,
+        against=_PYTORCH,
+        measured=measured,
+    )
+    apart = not generates and rows_stand_alone(
+        reference, package, exported.interface, domain, budget, assumptions
+    )
+    return Compared(check, package, _one_text(domain) if apart else None)
+
+
+def rows_stand_alone(
+    reference: Model,
+    package: Model,
+    interface: Interface,
+    domain: InputDomain,
+    budget: Budget,
+    assumptions: Sequence[Assumption] = (),
+) -> bool:
+    """Whether `package` is as near to `reference` when the rows of a batch are cut to their own lengths."""
+    if not has_rows(interface):
+        return False
+    rng = np.random.default_rng(SEED)
+    cases = meeting(assumptions, (*domain.cases(rng), *domain.edges(rng)))
+    padded = [case for case in cases if case.padding == "right"]
+    cut = Batches(package, interface, tokens=1, call_tokens=0)
+    found = closing_check(reference, cut, cases=padded, budget=budget, distribution=False, against=_PYTORCH)
+    return found.verdict == "passed"
+
+
+def _one_text(domain: InputDomain) -> Arrays | None:
+    """The longest legal call of one text, up to `TEXT` tokens; None where there is none."""
+    rng = np.random.default_rng(SEED)
+    cases = itertools.chain(domain.longer(rng, TEXT), domain.cases(rng))
+    single = [case.feeds for case in cases if len(case.feeds[MASK]) == 1]
+    return max(single, key=lambda feeds: feeds[MASK].size, default=None)
+
+
+def compare_whole(
+    exported: Sequence[Exported],
+    parts: Mapping[str, Model],
+    budget: Budget,
+    assumptions: Sequence[Assumption],
+    trust_remote_code: bool,
+) -> ClosingCheck:
+    """Compare what `parts` make together with the source that they were `exported` from."""
+    first = exported[0]
+    assert first.family is not None
+    assert first.source_dir is not None
+    interfaces = {part.role: part.interface for part in exported}
+    interface = first.family.interface(interfaces)
+    domain = first.family.input_domain(interface, first.config or {})
+    return closing_check(
+        first.family.reference(first.source_dir, first.task, interface, trust_remote_code=trust_remote_code),
+        first.family.joined(parts, interfaces),
+        cases=meeting(assumptions, domain.cases(np.random.default_rng(SEED))),
+        budget=budget,
+        distribution=False,
+        against=_PYTORCH,
+    )
+
+
+def _with_the_graph(
+    source: Source,
+    interface: Interface,
+    package: Model,
+    file: Path,
+    adapters: Sequence[Adapter],
+    budget: Budget,
+    bindings: Bindings,
+) -> ClosingCheck:
+    try:
+        cases = list(bindings.cases(interface))
+    except Undecided as reason:
+        hint = "say what legal inputs are with --inputs and --dim"
+        return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
+    rounded = RoundedSource.of(source.path, source.name)
+    reference = session_model(plain_session(source.path), source.name, BadInput)
+
+    def compared(cases: Iterable[Case]) -> ClosingCheck:
+        if rounded is not None:
+            return rounded.compared(package, file, adapters, budget, list(cases))
+        return closing_check(
+            reference, package, cases=cases, budget=budget, distribution=False, against="the graph as it was"
+        )
+
+    started = time.monotonic()
+    try:
+        return compared(cases)
+    except BadInput:
+        for draw in DRAWS if bindings.guesses(interface) else ():
+            if time.monotonic() - started < PATIENCE:
+                with contextlib.suppress(BadInput):
+                    found = compared(bindings.cases(interface, draw))
+                    if found.verdict != "inconclusive":
+                        return found
+        with contextlib.suppress(GraphoptError):
+            found = closing_check(
+                _by_onnx(source),
+                package,
+                cases=cases,
+                budget=budget,
+                distribution=False,
+                against="the graph as it was, in onnx's reference implementation",
+            )
+            if found.verdict == "passed":
+                return found
+        raise
+
+
+def _by_onnx(source: Source) -> Model:
+    """The graph as it is, where onnxruntime refuses what the standard allows. `BadInput` if it is large."""
+    from onnx.reference import ReferenceEvaluator
+
+    if source.path.stat().st_size > _REFERENCE_BYTES:
+        raise BadInput(f"{source.path} is too large for onnx's reference implementation")
+    try:
+        evaluator = ReferenceEvaluator(str(source.path))
+    except Exception as error:
+        raise BadInput(f"onnx's reference implementation cannot load {source.path}: {error}") from error
+
+    def model(feeds: Arrays) -> dict[str, np.ndarray]:
+        try:
+            results = evaluator.run(None, dict(feeds))
+        except Exception as error:
+            raise BadInput(f"onnx's reference implementation cannot run {source.path}: {error}") from error
+        return dict(zip(evaluator.output_names, map(np.asarray, results), strict=True))
+
+    return model
+
+
+def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[ClosingComparison]:
+    bounds = ((budget.kl_mean, "kl_mean", found.kl_mean), (budget.kl_p99, "kl_p99", found.kl_p99))
+    return [
+        ClosingComparison(text.name, "logits", metric, estimate.value, bound)
+        for bound, metric, estimate in bounds
+        if bound is not None
+    ]

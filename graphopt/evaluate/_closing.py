@@ -1,0 +1,262 @@
+"""The closing check: the deployed package on its target against the source it was made from.
+
+A lossless package is held to design section 4's numbers in every case of the input domain. A lossy one is
+held to its recipe's budget on data, and in every case of the domain to the same budget more loosely, because
+a case has few tokens: its mean may not exceed what 99 % of tokens stay under.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from graphopt.errors import CheckFailed, Inconclusive
+from graphopt.io import parts_of
+from graphopt.metrics import changed_tokens, cosines, divergences, scaled_difference
+from graphopt.verify import Noise, is_rounded, rms_difference
+
+if TYPE_CHECKING:
+    from graphopt.recipes import Budget
+
+__all__ = [
+    "LOSSLESS",
+    "METRICS",
+    "ClosingCase",
+    "ClosingCheck",
+    "ClosingComparison",
+    "Noises",
+    "closing_check",
+    "own_noise",
+]
+
+LOSSLESS = 1e-3
+DISTRIBUTION = "logits"
+METRICS = {
+    "scaled": "max |Δ| / std",
+    "rms": "RMS of Δ / std",
+    "differing": "values that differ",
+    "top1": "tokens changed",
+    "kl_mean": "mean KL",
+    "kl_p99": "99th percentile KL",
+    "cosine": "lowest cosine",
+}
+"""What the metrics of comparisons are called in front of people."""
+
+_ORDER = ("passed", "not run", "inconclusive", "failed")
+
+Arrays = Mapping[str, np.ndarray]
+Model = Callable[[Arrays], Mapping[str, np.ndarray]]
+Noises = Mapping[tuple[str, str], Noise]
+"""By the name of a case and of an output."""
+
+
+class ClosingCase(Protocol):
+    """Feeds by the source's input names, and for each output what of it is specified.
+
+    A mask is a bool array that broadcasts to its output; an output without one is compared whole.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def feeds(self) -> Arrays: ...
+    @property
+    def compare(self) -> Arrays: ...
+
+
+@dataclass(frozen=True)
+class ClosingComparison:
+    """One number and its bound: value ≤ bound, or value ≥ bound where `at_least`."""
+
+    case: str
+    output: str
+    metric: str
+    value: float
+    bound: float
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is within its bound. NaN is not."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        allowed = "at least" if self.at_least else "at most"
+        name = METRICS.get(self.metric, self.metric)
+        return (
+            f"{self.output} in {self.case}: {name} is {self.value:.3g}, {allowed} {self.bound:.3g} is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class ClosingCheck:
+    """What the check came to. `reference` is what the package was compared with; `reason`, why no verdict, or
+    more about what differs.
+    """
+
+    verdict: Literal["passed", "failed", "inconclusive", "not run"]
+    reference: str = ""
+    reason: str = ""
+    comparisons: tuple[ClosingComparison, ...] = ()
+    seconds: float = 0.0
+
+    def failures(self) -> list[ClosingComparison]:
+        """The comparisons that do not hold, the worst first."""
+        beyond = [c for c in self.comparisons if not c.holds]
+        return sorted(beyond, key=lambda c: c.value / c.bound if c.bound > 0 else c.value, reverse=True)
+
+    def and_then(self, other: ClosingCheck) -> ClosingCheck:
+        """Both: as good as the worse of them."""
+        worse = max(self, other, key=lambda check: _ORDER.index(check.verdict))
+        return ClosingCheck(
+            worse.verdict,
+            self.reference,
+            worse.reason,
+            self.comparisons + other.comparisons,
+            self.seconds + other.seconds,
+        )
+
+    def difference(self) -> str:
+        """What is wrong with a package that failed, in one line."""
+        more = f" ({self.reason})" if self.reason else ""
+        return f"the package differs from its source: {self.failures()[0]}{more}"
+
+    def require(self) -> None:
+        """Raise `CheckFailed` or `Inconclusive` unless the package passed."""
+        if self.verdict == "failed":
+            raise CheckFailed(self.difference())
+        if self.verdict == "inconclusive":
+            raise Inconclusive(self.reason)
+
+
+def closing_check(
+    reference: Model,
+    package: Model,
+    *,
+    cases: Iterable[ClosingCase],
+    budget: Budget,
+    distribution: bool,
+    against: str,
+    measured: Iterable[ClosingComparison] = (),
+    noise: Noises | None = None,
+) -> ClosingCheck:
+    """Compare `package` with `reference` over `cases`, after what was `measured` on data.
+
+    `reference` and `package` take the same feeds (the caller puts the adapters before the package). Cases of
+    one name count together where divergences are averaged.
+    `distribution`: the output `logits` is a distribution over tokens, judged by KL divergence; other outputs
+    of a lossy package are judged by cosine. `against` is what to call the reference. `noise` is how far the
+    source is from itself (`own_noise`), if it rounds to fewer bits: a lossless package may be that far off.
+    """
+    started = time.perf_counter()
+    found = list(measured)
+    if budget.lossless:
+        for case, expected, got in _results(reference, package, cases):
+            found += _lossless(case.name, expected, got, noise)
+    elif distribution:
+        found += _divergent(_results(reference, package, cases), budget)
+    else:
+        for case, expected, got in _results(reference, package, cases):
+            found += _turned(case.name, expected, got, budget)
+    seconds = time.perf_counter() - started
+    if not found:
+        reason = "the recipe's budget bounds nothing that this model puts out, or all of it is empty"
+        return ClosingCheck("inconclusive", against, reason, seconds=seconds)
+    verdict: Literal["passed", "failed"] = "passed" if all(c.holds for c in found) else "failed"
+    return ClosingCheck(verdict, against, comparisons=tuple(found), seconds=seconds)
+
+
+def own_noise(pairs: Iterable[tuple[Model, Model]], cases: Iterable[ClosingCase]) -> Noises:
+    """How far the two models of each pair are apart, at most: runs of one source that differ in rounding."""
+    found: dict[tuple[str, str], Noise] = {}
+    cases = list(cases)
+    for reference, other in pairs:
+        for case, expected, got in _results(reference, other, cases):
+            for name, value in expected.items():
+                key = case.name, name
+                found[key] = found.get(key, Noise()) | Noise.of(value, got[name])
+    return found
+
+
+Selected = dict[str, np.ndarray]
+
+
+def _results(
+    reference: Model, package: Model, cases: Iterable[ClosingCase]
+) -> Iterator[tuple[ClosingCase, Selected, Selected]]:
+    """Each case with both results, cut down to what is specified."""
+    for case in cases:
+        expected, got = reference(case.feeds), package(case.feeds)
+        yield case, *_selected(expected, got, case.compare)
+
+
+def _selected(expected: Arrays, got: Arrays, masks: Arrays) -> tuple[Selected, Selected]:
+    kept: tuple[Selected, Selected] = ({}, {})
+    for name, whole in expected.items():
+        mask = masks.get(name)
+        if mask is not None and not mask.any():
+            continue
+        others = dict(parts_of(name, got.get(name, np.empty(0))))
+        for part, value in parts_of(name, whole):
+            pair = value, others.get(part, np.empty(0))
+            if value.size == 0 and pair[0].shape == pair[1].shape:
+                continue
+            for side, array in zip(kept, pair, strict=True):
+                side[part] = array if mask is None or array.shape != value.shape else _cut(array, mask)
+    return kept
+
+
+def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What `mask` keeps of `array`: whole rows where it does not tell entries of a row apart."""
+    if mask.all():
+        return array
+    kept = np.broadcast_to(mask, array.shape)
+    cut: np.ndarray = array[kept[..., 0] if mask.shape[-1] == 1 and array.ndim > 1 else kept]
+    return cut
+
+
+def _lossless(
+    case: str, expected: Selected, got: Selected, noise: Noises | None
+) -> Iterator[ClosingComparison]:
+    for name, value in expected.items():
+        other, own = got[name], (noise or {}).get((case, name), Noise())
+        is_number = np.issubdtype(value.dtype, np.floating) or (noise is not None and is_rounded(value.dtype))
+        if not is_number:
+            differing = float(np.count_nonzero(value != other)) if value.shape == other.shape else np.inf
+            yield ClosingComparison(case, name, "differing", differing, own.differing)
+            continue
+        bound = LOSSLESS if noise is None else own.largest_allowed(LOSSLESS)
+        yield ClosingComparison(case, name, "scaled", scaled_difference(value, other), bound)
+        if noise is not None:
+            yield ClosingComparison(
+                case, name, "rms", rms_difference(value, other), own.rms_allowed(LOSSLESS)
+            )
+        if name == DISTRIBUTION:
+            yield ClosingComparison(case, name, "top1", changed_tokens(value, other, 2 * bound), 0)
+
+
+def _divergent(
+    results: Iterable[tuple[ClosingCase, Selected, Selected]], budget: Budget
+) -> Iterator[ClosingComparison]:
+    bound = budget.kl_p99 if budget.kl_p99 is not None else budget.kl_mean
+    if bound is None:
+        return
+    tokens: dict[str, list[np.ndarray]] = {}
+    for case, expected, got in results:
+        tokens.setdefault(case.name, []).append(divergences(expected[DISTRIBUTION], got[DISTRIBUTION]))
+    for name, parts in tokens.items():
+        mean = float(np.concatenate(parts).mean())
+        yield ClosingComparison(name, DISTRIBUTION, "kl_mean", mean, bound)
+
+
+def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[ClosingComparison]:
+    if budget.cosine is None:
+        return
+    for name, value in expected.items():
+        if np.issubdtype(value.dtype, np.floating) and value.ndim > 0:
+            lowest = float(cosines(value, got[name]).min())
+            yield ClosingComparison(case, name, "cosine", lowest, budget.cosine, at_least=True)

@@ -1,0 +1,48 @@
+"""How far a language model is from its reference on text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.evaluate._accuracy import LanguageComparison, compare_language_models
+from graphopt.evaluate._logits import reference_logits, session_logits
+from graphopt.evaluate._texts import Text, sequences
+from graphopt.interface import Interface, Model, TensorSpec
+from graphopt.runtime import Tokenizer, context_length
+
+__all__ = ["Logits", "as_logits", "measure_language"]
+
+Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+
+
+@dataclass
+class _Described:
+    """An input as onnxruntime describes it."""
+
+    name: str
+    shape: list[int | str | None]
+    type: str
+
+    @classmethod
+    def of(cls, spec: TensorSpec) -> _Described:
+        kind = {"float32": "float", "float64": "double"}.get(spec.dtype, spec.dtype)
+        return cls(spec.name, list(spec.dims), f"tensor({kind})")
+
+
+def as_logits(model: Model, interface: Interface) -> Logits:
+    """A causal language model that takes the inputs of `interface`, from tokens int64[S] to logits[S, V]."""
+    return reference_logits(model, [_Described.of(spec) for spec in interface.inputs])
+
+
+def measure_language(
+    session: Any, reference: Logits, folder: Path, text: Text, tokens: int
+) -> LanguageComparison:
+    """Compare the language model in `session`, whose files are in `folder`, with `reference` on `text`."""
+    found = sequences(text, Tokenizer(folder), tokens=tokens, context=context_length(folder))
+    return compare_language_models(session_logits(session), reference, found)

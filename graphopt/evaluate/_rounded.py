@@ -1,0 +1,158 @@
+"""The closing check of graphs that round to fewer bits themselves: quantized ones, and those of float16.
+
+onnxruntime fuses QuantizeLinear and DequantizeLinear into kernels that round otherwise, and keeps float16 or
+not as its optimizations have it. So a source is not one function, but as many as there are ways to run it.
+The package is compared with it as both are deployed, and once more with the runtime's optimizations off on
+both sides; it may be off by as much as the source is from itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphopt.errors import BadInput
+from graphopt.evaluate._closing import ClosingCheck, closing_check, own_noise
+from graphopt.families import Case
+from graphopt.interface import Adapter, Arrays, Model
+from graphopt.ir import in_single, load_model, save_model
+from graphopt.plugins import through
+from graphopt.recipes import Budget
+from graphopt.runtime import open_session, plain_session, session_model
+
+__all__ = ["RoundedSource"]
+
+_STORED = frozenset({"DequantizeLinear", "GatherBlockQuantized"})
+_ROUNDING = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention"}
+    | {"QGemm", "QMoE", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger", "MatMulNBits", "MatMulBnb4"}
+)
+DEPLOYED, PLAIN = "as deployed", "without the runtime's optimizations"
+_REASONS = {
+    (False, False): f"they differ {DEPLOYED} and {PLAIN}",
+    (False, True): f"they differ {DEPLOYED}; {PLAIN} they agree",
+    (True, False): f"they differ {PLAIN}; {DEPLOYED} they agree",
+}
+_Results = list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RoundedSource:
+    """A graph in a file that computes with fewer bits than float32 has.
+
+    `is_half`: with floats of 16 bits; `is_quantized`: with integers, to which it `rounds` activations by
+    itself or, where only its weights are stored so, as the runtime sees fit.
+    """
+
+    path: Path
+    name: str
+    is_half: bool
+    is_quantized: bool
+    rounds: bool
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> RoundedSource | None:
+        """The graph at `path`, if it is one."""
+        model = load_model(path)
+        nodes = list(model.graph.all_nodes())
+        for function in model.functions.values():
+            nodes += function.all_nodes()
+        operators = {node.op_type for node in nodes}
+        rounds = not operators.isdisjoint(_ROUNDING) or any(o.startswith("QLinear") for o in operators)
+        is_quantized = rounds or not operators.isdisjoint(_STORED)
+        is_half = in_single(model)
+        return cls(path, name, is_half, is_quantized, rounds) if is_half or is_quantized else None
+
+    def compared(
+        self, package: Model, file: Path, adapters: Sequence[Adapter], budget: Budget, cases: Sequence[Case]
+    ) -> ClosingCheck:
+        """Compare `package`, as deployed, and the same graph in its `file`; `adapters` are those before it.
+
+        Raises `BadInput` where the source does not run on the cases.
+        """
+        source = {
+            DEPLOYED: _results(lambda: open_session(self.path), self.name, cases),
+            PLAIN: _results(lambda: plain_session(self.path), self.name, cases),
+        }
+        reference, against = source, "the graph as it was"
+        pairs = [(source[PLAIN], source[DEPLOYED])]
+        if self.is_half:
+            single = self._in_single(cases, file.parent)
+            if single is not None and all(_same_finite(single[way], source[way]) for way in source):
+                reference, against = single, "the graph as it was, in single precision"
+                pairs = [*(pairs if self.is_quantized else []), *((single[w], source[w]) for w in source)]
+        noise = own_noise([(_replayed(a, cases), _replayed(b, cases)) for a, b in pairs], cases)
+        own = max((one.largest for one in noise.values()), default=0.0)
+        packages = {
+            DEPLOYED: package,
+            PLAIN: through(adapters, session_model(plain_session(file), "the package")),
+        }
+        checks = []
+        for way, made in packages.items():
+            check = closing_check(
+                _replayed(reference[way], cases),
+                made,
+                cases=cases,
+                budget=budget,
+                distribution=False,
+                against=f"{against} ({own:.2g} std from itself)",
+                noise=noise if way == DEPLOYED or self.rounds or self.is_half else None,
+            )
+            found = (replace(one, case=f"{one.case}, {way}") for one in check.comparisons)
+            checks.append(replace(check, comparisons=tuple(found)))
+        both = checks[0].and_then(checks[1])
+        if both.verdict != "failed":
+            return both
+        return replace(both, reason=_REASONS[checks[0].verdict == "passed", checks[1].verdict == "passed"])
+
+    def _in_single(self, cases: Sequence[Case], beside: Path) -> dict[str, _Results] | None:
+        """What the source would give were nothing in it rounded to 16 bits; None where that cannot be run."""
+        model = load_model(self.path)
+        in_single(model)
+        wide = [replace(case, feeds={k: _wide(v) for k, v in case.feeds.items()}) for case in cases]
+        with tempfile.TemporaryDirectory(dir=beside) as folder, contextlib.suppress(BadInput):
+            path = Path(folder) / "single.onnx"
+            save_model(model, path)
+            return {
+                DEPLOYED: _results(lambda: open_session(path, own_kernels=False), "it", wide),
+                PLAIN: _results(lambda: plain_session(path), "it", wide),
+            }
+        return None
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def _results(opened: Callable[[], Any], name: str, cases: Sequence[Case]) -> _Results:
+    """What a session gives on each case; it is closed then, so that few models are held at once."""
+    model = session_model(opened(), name, BadInput)
+    return [model(case.feeds) for case in cases]
+
+
+def _replayed(results: _Results, cases: Sequence[Case]) -> Model:
+    """The model that gave `results`, for the feeds of these very cases."""
+    known = {id(case.feeds): result for case, result in zip(cases, results, strict=True)}
+
+    def run(feeds: Arrays) -> Mapping[str, Any]:
+        return known[id(feeds)]
+
+    return run
+
+
+def _same_finite(one: _Results, other: _Results) -> bool:
+    """Whether the same entries are finite: float16 ends at 65504, where single precision goes on."""
+    return all(np.array_equal(np.isfinite(a), np.isfinite(b)) for a, b in _floats(one, other))
+
+
+def _floats(one: _Results, other: _Results) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for a, b in zip(one, other, strict=True):
+        for name, value in a.items():
+            if isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating):
+                yield value, b[name]

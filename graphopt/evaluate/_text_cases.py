@@ -1,0 +1,69 @@
+"""A decoder's legal calls on real text: a lossy package is made for text, not for noise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.families import Case
+from graphopt.interface import Interface, Model
+
+__all__ = ["on_text"]
+
+REPEATS = 4
+PAST, PRESENT = "past_key_values.", "present."
+
+Tokens = NDArray[np.int64]
+
+
+def on_text(
+    cases: Iterable[Case], tokens: Sequence[int], reference: Model, interface: Interface
+) -> Iterator[Case]:
+    """Each case of a causal language model several times, with consecutive `tokens` for its random ones.
+
+    The states of its past are those that `reference`, which has this `interface`, computes for the text
+    before.
+    """
+    text = np.asarray(tokens, np.int64)
+    start = 0
+    for case in cases:
+        for _ in range(REPEATS):
+            feeds = dict(case.feeds)
+            mask = feeds["attention_mask"]
+            rows = [np.flatnonzero(row) for row in mask]
+            filled = np.zeros_like(mask)
+            for row, places in zip(filled, rows, strict=True):
+                row[places] = np.take(text, np.arange(start, start + len(places)), mode="wrap")
+                start += len(places)
+            width = feeds["input_ids"].shape[1]
+            ids = filled[:, -width:]
+            feeds["input_ids"] = np.where(mask[:, -width:] != 0, ids, feeds["input_ids"])
+            feeds |= _past(feeds, filled[:, :-width], mask[:, :-width], reference, interface)
+            yield replace(case, feeds=feeds)
+
+
+def _past(
+    feeds: Mapping[str, np.ndarray], ids: Tokens, mask: Tokens, reference: Model, interface: Interface
+) -> dict[str, np.ndarray]:
+    if not ids.shape[1]:
+        return {}
+    earlier = {name: array for name, array in feeds.items() if not name.startswith(PAST)}
+    earlier |= {"input_ids": ids, "attention_mask": mask}
+    if "position_ids" in feeds:
+        earlier["position_ids"] = np.maximum(mask.cumsum(1) - 1, 0) * mask
+    empty = {
+        spec.name: np.zeros(
+            [
+                0 if dim == "past" else size
+                for dim, size in zip(spec.dims, feeds[spec.name].shape, strict=True)
+            ],
+            spec.dtype,
+        )
+        for spec in interface.matching(re.escape(PAST) + ".*")
+    }
+    results = reference({**earlier, **empty})
+    return {name: np.asarray(results[name.replace(PAST, PRESENT)]) for name in empty}

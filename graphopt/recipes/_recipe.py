@@ -1,0 +1,51 @@
+"""Recipes: ordered pass steps with options, and the damage they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Budget", "Recipe", "Step"]
+
+
+class Budget(BaseModel):
+    """The damage a recipe may do, end to end, against the source. None: not bounded by this metric.
+
+    kl_mean and kl_p99: nats per token, source || package. cosine: the smallest of an encoder's embeddings.
+    A lossless recipe leaves all empty and is held to the design's own numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    kl_mean: float | None = Field(default=None, ge=0)
+    kl_p99: float | None = Field(default=None, ge=0)
+    cosine: float | None = Field(default=None, ge=-1, le=1)
+
+    @property
+    def lossless(self) -> bool:
+        return self.kl_mean is None and self.kl_p99 is None and self.cosine is None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One use of a pass. `name` is a pass name, or `@lower` for what the target asks for."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named chain of steps and the damage it may do."""
+
+    name: str
+    description: str
+    budget: Budget
+    steps: tuple[Step, ...]
+
+    def expanded(self, lowering: Sequence[Step]) -> Recipe:
+        """With `@lower` replaced by the target's own steps."""
+        steps = (s for step in self.steps for s in (lowering if step.name == "@lower" else (step,)))
+        return replace(self, steps=tuple(steps))
