@@ -11,7 +11,7 @@ from graphopt.cli._console import console, json_option, quiet_option, working, w
 from graphopt.errors import CheckFailed
 
 if TYPE_CHECKING:
-    from graphopt.testing._conformance import Conformance
+    from graphopt.testing import Conformance
 
 __all__ = ["command"]
 
@@ -27,7 +27,7 @@ def command(ctx: click.Context, distribution: str, json_file: str | None, quiet:
     Each is run over its own examples, over graphs that ship with graphopt, over generated ones and over one
     whose weights lie beyond 2 GiB of a file. Exit code 1: a pass broke a promise, or changed none of them.
     """
-    from graphopt.testing._conformance import check_distribution
+    from graphopt.testing import check_distribution
 
     with working(quiet) as say:
         found = check_distribution(distribution, lambda name: say(f"checking passes: {name}"))
@@ -40,7 +40,7 @@ def command(ctx: click.Context, distribution: str, json_file: str | None, quiet:
 def _as_json(distribution: str, found: Sequence[Conformance]) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from graphopt.testing._promises import PROMISES
+    from graphopt.testing import PROMISES
 
     return {
         "distribution": distribution,

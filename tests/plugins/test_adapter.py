@@ -11,7 +11,8 @@ from tests.plugins.conftest import Environment
 RENAMES = """
 from dataclasses import dataclass
 import onnx_ir as ir
-from graphopt.pipeline import Adapter, Contract, Edit, Level, Pass
+from graphopt.interface import Adapter
+from graphopt.pipeline import Contract, Edit, Level, Pass
 from graphopt.plugins import Pack
 @dataclass(frozen=True)
 class Renamed(Adapter):
