@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["FLOORS", "imports_of", "modules", "room_of", "upward_imports"]
+__all__ = ["FLOORS", "KEPT_FREE", "imports_of", "modules", "room_of", "upward_imports"]
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "metrics", "recipes"),
@@ -24,6 +24,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 """The rooms of `graphopt`, its packages and modules, from the ground up."""
+
+KEPT_FREE = {
+    "importers": "plugins",
+    "lint": "evaluate",
+    "calibrate": "report",
+    "gate": "build",
+    "plan": "bisect",
+    "sweep": "bisect",
+}
+"""Rooms that are planned, each with one that stands on the floor where it will."""
 
 _ROOF = ("__init__", "__main__")
 """What stands above every room: `import graphopt`, and `python -m graphopt`."""
