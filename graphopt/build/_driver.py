@@ -13,7 +13,7 @@ from graphopt.build._job import Choices, Clock, Job, Progress
 from graphopt.build._replay import Replay
 from graphopt.cache import RunCache
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.export import Exported, Source, export_parts, resolve_source
+from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.build._package import Package
 from graphopt.package import check_destination, staged
 from graphopt.pipeline import OnMismatch
@@ -94,7 +94,7 @@ def optimize(
     if replay is not None:
         replay.check(found, platform, bindings)
         found, chosen = dataclasses.replace(found, name=replay.lock.source), replay.recipe()
-    if found.kind != "onnx" and (inputs or dims):
+    if found.kind != ONNX and (inputs or dims):
         raise BadInput(
             f"{found.name} is not an .onnx file: its legal inputs are known, leave out --inputs and --dim"
         )
@@ -177,7 +177,7 @@ def _exported(
 
 def _short_name(source: Source) -> str:
     name = Path(source.name)
-    return name.stem if source.kind == "onnx" else name.name or source.path.resolve().name
+    return name.stem if source.path.is_file() else name.name or source.path.resolve().name
 
 
 def _silent(text: str) -> None:

@@ -292,8 +292,8 @@ def _of_role(decisions: Mapping[str, Any], role: str) -> Mapping[str, Any]:
 
 def _files_behind(source: Source, models: Sequence[ir.Model]) -> dict[str, Path]:
     """The files that a source's graphs and weights come from, by their name in the lock."""
-    home = source.path if source.kind == "folder" else source.path.parent
-    files = {source.path} if source.kind == "onnx" else {p for p in home.glob("*.json") if p.is_file()}
+    alone = source.path.is_file()
+    files = {source.path} if alone else {p for p in source.path.glob("*.json") if p.is_file()}
     named = {path.name: path for path in files}
     found = {leaf.path.name: leaf.path for leaf in _leaves(models) if isinstance(leaf, FileRange)}
     return dict(sorted((named | found).items()))

@@ -96,7 +96,7 @@ class Replay:
 
 def files_of(source: Source) -> dict[str, Path]:
     """The files beside or in a source by the names a lock may have for them: a link's target's name too."""
-    if source.kind == "onnx":
+    if source.path.is_file():
         beside = {p.name: p for p in source.path.parent.iterdir() if p.is_file() and p.suffix != ".json"}
         return beside | {source.path.name: source.path}
     files = [p for p in source.path.iterdir() if p.is_file()]

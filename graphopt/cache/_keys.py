@@ -113,7 +113,7 @@ def _code(cls: type) -> list[str] | None:
 
 
 def _files(source: Source) -> Sequence[Path]:
-    if source.kind == "onnx":
+    if source.path.is_file():
         return [source.path]
     return sorted(p for pattern in _READ_BY_EXPORT for p in source.path.glob(pattern) if p.is_file())
 

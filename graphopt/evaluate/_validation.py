@@ -16,7 +16,7 @@ from graphopt.evaluate._bindings import Bindings
 from graphopt.evaluate._language import Logits, as_logits, measure_language
 from graphopt.evaluate._logits import session_logits
 from graphopt.evaluate._texts import Text, built_in_text, read_text
-from graphopt.export import resolve_source
+from graphopt.export import ONNX, resolve_source
 from graphopt.families import Case, meeting
 from graphopt.interface import Arrays, Model
 from graphopt.io import read_json
@@ -108,7 +108,7 @@ def _model(package: RunnablePackage, reference: str | Path, trust_remote_code: b
     if other is not None:
         return other.as_source()
     source = resolve_source(reference, trust_remote_code=trust_remote_code)
-    if source.kind == "onnx":
+    if source.kind == ONNX:
         return session_model(open_session(source.path), source.name, BadInput)
     return package.family().reference(
         source.path, package.manifest.task, package.interface(), trust_remote_code=trust_remote_code

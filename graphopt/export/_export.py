@@ -24,7 +24,7 @@ from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._pooler import NO_POOLER, lacks_pooler
 from graphopt.export._quantized import refuse_quantized
-from graphopt.export._source import Source
+from graphopt.export._source import FOLDER, ONNX, Source
 from graphopt.export._trace import CannotTrace, reported, trace
 from graphopt.export._whole import left_out
 from graphopt.families import Family, InputDomain, Part
@@ -88,7 +88,7 @@ def _exported(
     source: Source, task: str, trust_remote_code: bool, progress: Progress | None, *, several: bool
 ) -> list[Exported]:
     say = progress or (lambda text: None)
-    if source.kind == "onnx":
+    if source.kind == ONNX:
         if task not in ("auto", ONNX_TASK):
             raise BadInput(
                 f"{source.path} is an ONNX file: its task cannot be chosen", hint="Leave --task out."
@@ -96,6 +96,10 @@ def _exported(
         model = load_model(source.path)
         _name_nodes(model)
         return [Exported(model, Interface.of(model), ONNX_TASK)]
+    if source.kind != FOLDER:
+        raise BadInput(
+            f"{source.name} is of the kind {source.kind!r}, and only {FOLDER} and {ONNX} are exported"
+        )
     say("loading PyTorch and transformers")
     require_exporter()
     return _export_folder(source, task, trust_remote_code, say, several)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.io import nearest, read_json
 from graphopt.ir import unreadable
 from graphopt.plugins import registry
 
-__all__ = ["Source", "resolve_source"]
+__all__ = ["FOLDER", "ONNX", "Source", "resolve_source"]
+
+FOLDER = "folder"
+"""A folder of Hugging Face: config.json beside safetensors."""
+ONNX = "onnx"
+"""An .onnx file, its weights inside or beside it."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model", "*.spm", "*.tiktoken"]
@@ -22,11 +27,15 @@ _CODE_FILES = ["*.py"]
 
 @dataclass(frozen=True)
 class Source:
-    """A model on this machine: `name` is what the user called it, `path` a folder or .onnx file."""
+    """A model on this machine: `name` is what the user called it, `path` a folder or a file.
+
+    `kind` is the form that the model has there, `FOLDER` or `ONNX` where `resolve_source` found it.
+    `export_parts` refuses a kind that it does not know.
+    """
 
     name: str
     path: Path
-    kind: Literal["folder", "onnx"]
+    kind: str
 
 
 def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Source:
@@ -41,7 +50,7 @@ def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Sour
         return _local(name, path)
     embedded = registry.embedded_models()
     if name in embedded:
-        return Source(name, embedded[name], "folder")
+        return Source(name, embedded[name], FOLDER)
     near = nearest(name, embedded)
     if (
         isinstance(text, Path)
@@ -55,7 +64,7 @@ def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Sour
             if near
             else f"A source is a path, an embedded model ({', '.join(embedded)}) or a Hub id (owner/model).",
         )
-    return Source(name, _download(name, trust_remote_code), "folder")
+    return Source(name, _download(name, trust_remote_code), FOLDER)
 
 
 def _local(name: str, path: Path) -> Source:
@@ -65,7 +74,7 @@ def _local(name: str, path: Path) -> Source:
                 f"{path} has no config.json",
                 hint="A Hugging Face model folder holds config.json and model.safetensors.",
             )
-        return Source(name, path, "folder")
+        return Source(name, path, FOLDER)
     known = unreadable(path)
     if known is not None:
         raise known
@@ -75,7 +84,7 @@ def _local(name: str, path: Path) -> Source:
             f"{path} is neither a folder nor an .onnx file",
             hint=f"Name the folder it is in: {path.parent}." if beside else None,
         )
-    return Source(name, path, "onnx")
+    return Source(name, path, ONNX)
 
 
 def read_config_json(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from graphopt.errors import BadInput, EnvironmentProblem
-from graphopt.export import Source, resolve_source
+from graphopt.export import FOLDER, ONNX, Source, export_parts, resolve_source
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +21,21 @@ def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_folder_with_a_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert resolve_source(tmp_path) == Source(str(tmp_path), tmp_path, "folder")
+    assert resolve_source(tmp_path) == Source(str(tmp_path), tmp_path, FOLDER)
 
 
 def test_an_onnx_file(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").touch()
-    assert resolve_source(str(tmp_path / "net.onnx")).kind == "onnx"
+    assert resolve_source(str(tmp_path / "net.onnx")).kind == ONNX
+
+
+def test_a_kind_that_nothing_exports_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="of the kind 'tape'"):
+        export_parts(Source("reel", tmp_path / "reel.tape", "tape"))
 
 
 def test_an_embedded_model(embedded: Path) -> None:
-    assert resolve_source("tiny-coder") == Source("tiny-coder", embedded, "folder")
+    assert resolve_source("tiny-coder") == Source("tiny-coder", embedded, FOLDER)
 
 
 def test_a_path_comes_before_an_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +114,7 @@ def test_a_hub_id_is_downloaded_without_its_code(monkeypatch: pytest.MonkeyPatch
         return str(tmp_path)
 
     hub(monkeypatch, download)
-    assert resolve_source("someone/some-model") == Source("someone/some-model", tmp_path, "folder")
+    assert resolve_source("someone/some-model") == Source("someone/some-model", tmp_path, FOLDER)
     resolve_source("someone/some-model", trust_remote_code=True)
     assert ["*.py" in patterns for patterns in asked] == [False, True]
     assert not any(pattern.endswith((".bin", ".pt")) for pattern in asked[0])
