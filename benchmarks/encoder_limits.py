@@ -74,7 +74,7 @@ def main() -> None:
             ]
             cells = (*lowest.values(), *least)
             twice = sum(node.op_type == "DequantizeLinear" for node in graph.node)
-            counts = f"{limit:g} | {count - 2 * twice} | {twice} | {package.manifest.tokens_a_call}"
+            counts = f"{limit:g} | {count - 2 * twice} | {twice} | {package.manifest.max_batch_tokens}"
             print(f"| {counts} | " + " | ".join(f"{x:.4f}" for x in cells) + " |", flush=True)
 
 

@@ -26,7 +26,7 @@ from graphopt.package import Manifest, Port, PortList, Staging, TargetInfo
 from graphopt.pipeline import EditRecord, OnMismatch, weight_bytes
 from graphopt.recipes import Recipe
 from graphopt.report import ClosingReport, PassReport, REPORT, Report, Sizes
-from graphopt.runtime import has_rows, measured_tokens
+from graphopt.runtime import has_rows, measured_batch_tokens
 from graphopt.evaluate import ClosingCheck
 from graphopt.verify import EditVerifier, KernelWorker
 from graphopt.pipeline import place_of
@@ -69,7 +69,7 @@ class Job:
     cache: RunCache | None = None
     export_cached: bool = False
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
-    tokens_a_call: int | None = None
+    max_batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
         self.graphs = [self._graph(exported) for exported in self.exported]
@@ -156,13 +156,13 @@ class Job:
                 first = graph is self.graphs[0]
                 self.closing = found.check if first else self.closing.and_then(found.check)
                 if found.text is not None and has_rows(Interface.of(graph.exported.model)):
-                    measure = partial(measured_tokens, found.package, found.text)
-                    self.tokens_a_call = graph.context.decide("batches", measure)
+                    measure = partial(measured_batch_tokens, found.package, found.text)
+                    self.max_batch_tokens = graph.context.decide("batches", measure)
             if len(self.graphs) > 1:
                 whole = compare_whole(
                     self.exported, models, self.recipe.budget, self._assumptions(), trust_remote_code
                 )
-                self.closing, self.tokens_a_call = self.closing.and_then(whole), None
+                self.closing, self.max_batch_tokens = self.closing.and_then(whole), None
 
     def write(self, bindings: Bindings, choices: Choices) -> tuple[Report, Lock]:
         """Write graphopt.json, graphopt.lock and report.json, and return the last two."""
@@ -200,7 +200,7 @@ class Job:
             assumptions={a.key: a.text for a in self._assumptions()},
             conditions=tuple(a for a in self._assumptions() if not a.in_words_alone),
             closing_check="not run" if self.closing.verdict == "failed" else self.closing.verdict,
-            tokens_a_call=self.tokens_a_call,
+            max_batch_tokens=self.max_batch_tokens,
         )
 
     def _decisions(self) -> dict[str, Any]:

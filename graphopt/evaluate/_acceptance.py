@@ -25,7 +25,7 @@ from graphopt.families import Assumption, Case, InputDomain, meeting
 from graphopt.interface import Adapter, Arrays, Interface, Model
 from graphopt.plugins import through
 from graphopt.recipes import Budget
-from graphopt.runtime import Batches, Tokenizer, has_rows, plain_session, session_model
+from graphopt.runtime import LengthBucketing, Tokenizer, has_rows, plain_session, session_model
 
 __all__ = ["Compared", "compare_whole", "compare_with_source", "rows_stand_alone"]
 
@@ -123,7 +123,7 @@ def rows_stand_alone(
     rng = np.random.default_rng(SEED)
     cases = meeting(assumptions, (*domain.cases(rng), *domain.edges(rng)))
     padded = [case for case in cases if case.padding == "right"]
-    cut = Batches(package, interface, tokens=1, call_tokens=0)
+    cut = LengthBucketing(package, interface, max_batch_tokens=1, call_overhead=0)
     found = closing_check(reference, cut, cases=padded, budget=budget, distribution=False, against=_PYTORCH)
     return found.verdict == "passed"
 

@@ -254,9 +254,9 @@ def _divergent(
 
 
 def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[ClosingComparison]:
-    if budget.cosine is None:
+    if budget.cosine_min is None:
         return
     for name, value in expected.items():
         if np.issubdtype(value.dtype, np.floating) and value.ndim > 0:
             lowest = float(cosines(value, got[name]).min())
-            yield ClosingComparison(case, name, "cosine", lowest, budget.cosine, at_least=True)
+            yield ClosingComparison(case, name, "cosine", lowest, budget.cosine_min, at_least=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from graphopt.errors import BadInput
 from graphopt.families import Assumption
@@ -59,8 +59,8 @@ class Manifest(_Frozen):
     `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for
     `source_interface` into feeds for the package's graph, in order. `assumptions` are conditions the package
     is only right under, in words by key; `conditions` are those of them that rule calls out, as data.
-    `closing_check` says what the comparison with the source came to. `tokens_a_call`: where rows of a batch
-    may be run apart, cut to their own lengths, how many tokens a call then best has.
+    `closing_check` says what the comparison with the source came to. `max_batch_tokens`: where rows of a
+    batch may be run apart, cut to their own lengths, how many tokens a call then best has (0: any number).
     """
 
     version: Literal[1] = 1
@@ -77,7 +77,9 @@ class Manifest(_Frozen):
     assumptions: dict[str, str] = Field(default_factory=dict)
     conditions: tuple[Assumption, ...] = ()
     closing_check: Verdict = "not run"
-    tokens_a_call: int | None = None
+    max_batch_tokens: int | None = Field(
+        default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")
+    )
 
     @property
     def quantized_cache(self) -> bool:

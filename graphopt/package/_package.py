@@ -72,7 +72,7 @@ class RunnablePackage:
         the package assumes: that they are not empty, or that its table has a row for every id.
 
         A package of several graphs takes and gives what its source as a whole does. A batch of
-        texts is run in several calls where `manifest.tokens_a_call` says so: see `ready`.
+        texts is run in several calls where `manifest.max_batch_tokens` says so: see `ready`.
         """
         from graphopt.runtime import SECONDS
 
@@ -128,22 +128,22 @@ class RunnablePackage:
     def ready(self, *, threads: int | None = None) -> Model:
         """What `run` runs, to be called often: from feeds by input name to results by output name.
 
-        A package with `manifest.tokens_a_call` runs a batch in calls of texts of about one length and of so
-        many tokens (`graphopt.runtime.Batches`): results at positions that are padding are zero where they
-        were not computed.
+        A package with `manifest.max_batch_tokens` runs a batch in calls of texts of about one length and of
+        so many tokens (`graphopt.runtime.LengthBucketing`): results at positions that are padding are zero
+        where they were not computed.
         """
         if "model" not in self.manifest.graphs:
             return self.as_source(threads=threads)
         return self._ready(self.session(threads=threads), seconds=None)
 
     def _ready(self, session: Any, seconds: float | None) -> Model:
-        from graphopt.runtime import Batches, has_rows, session_model
+        from graphopt.runtime import LengthBucketing, has_rows, session_model
 
         model = self._guarded(session_model(session, str(self.path), BadInput, seconds=seconds))
-        tokens, interface = self.manifest.tokens_a_call, _interface(self.manifest.graphs["model"])
+        tokens, interface = self.manifest.max_batch_tokens, _interface(self.manifest.graphs["model"])
         if tokens is None or not has_rows(interface):
             return model
-        return Batches(model, interface, tokens=tokens)
+        return LengthBucketing(model, interface, max_batch_tokens=tokens)
 
     def as_source(self, *, threads: int | None = None) -> Model:
         """The package as a function with its source's interface, whatever became of that."""

@@ -17,7 +17,7 @@ class EditRecord:
     """One edit as the report tells it: display number, stable identity, what it did and what became of it.
 
     `verdict` is proven, within budget, unproven or failed, None where nothing was checked; `reason` says why,
-    `how` it was found (a structural proof, numeric, alike) and `value` how far apart the two sides were.
+    `how` it was found (see `EditVerdict`) and `value` how far apart the two sides were.
     """
 
     number: int

@@ -24,7 +24,9 @@ EditStatus = Literal["proven", "within budget", "unproven", "failed"]
 
 @dataclass(frozen=True)
 class EditVerdict:
-    """What was found of one edit. `how`: structure, numeric, or alike (an equal window was checked before).
+    """What was found of one edit.
+
+    `how`: structure, numeric, or deduplicated (an equal window was checked before).
 
     `value` is the worst difference that was met and `bound` what it may be, in the terms of the contract.
     `particular`: it differs on values chosen for the window's constants alone.

@@ -14,18 +14,18 @@ __all__ = ["Budget", "Recipe", "Step"]
 class Budget(BaseModel):
     """The damage a recipe may do, end to end, against the source. None: not bounded by this metric.
 
-    kl_mean and kl_p99: nats per token, source || package. cosine: the smallest of an encoder's embeddings.
-    A lossless recipe leaves all empty and is held to the design's own numbers.
+    kl_mean and kl_p99: nats per token, source || package. cosine_min: the smallest of an encoder's
+    embeddings. A lossless recipe leaves all empty and is held to the design's own numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kl_mean: float | None = Field(default=None, ge=0)
     kl_p99: float | None = Field(default=None, ge=0)
-    cosine: float | None = Field(default=None, ge=-1, le=1)
+    cosine_min: float | None = Field(default=None, ge=-1, le=1)
 
     @property
     def lossless(self) -> bool:
-        return self.kl_mean is None and self.kl_p99 is None and self.cosine is None
+        return self.kl_mean is None and self.kl_p99 is None and self.cosine_min is None
 
 
 @dataclass(frozen=True)

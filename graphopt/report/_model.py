@@ -30,8 +30,8 @@ class EditReport(BaseModel):
     """One edit: its number within the pass, its stable identity, and what became of it.
 
     `verdict` is what checking it came to (None: not checked), `how` by what: a structural proof, numeric, or
-    alike (an equal piece of the graph was checked before). `value` is the worst difference met, in the terms
-    of the pass's contract, and `bound` what it may be.
+    deduplicated (an equal piece of the graph was checked before). `value` is the worst difference met, in the
+    terms of the pass's contract, and `bound` what it may be.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")

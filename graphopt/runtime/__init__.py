@@ -1,6 +1,6 @@
 """Running packages: sessions for this machine, threads, decoding and text generation."""
 
-from graphopt.runtime._batches import Batches, has_rows, measured_tokens
+from graphopt.runtime._bucketing import LengthBucketing, has_rows, measured_batch_tokens
 from graphopt.runtime._chat import Message, chat_prompt
 from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Answer, Completion, TextModel, TokenLogprob
@@ -19,11 +19,11 @@ __all__ = [
     "SECONDS",
     "Answer",
     "AnswerRules",
-    "Batches",
     "Completion",
     "Decoder",
     "EncoderDecoder",
     "GenerationConfig",
+    "LengthBucketing",
     "Message",
     "Pieces",
     "Sampling",
@@ -38,7 +38,7 @@ __all__ = [
     "context_length",
     "default_threads",
     "has_rows",
-    "measured_tokens",
+    "measured_batch_tokens",
     "open_session",
     "physical_cores",
     "plain_session",

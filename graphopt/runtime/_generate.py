@@ -1,4 +1,4 @@
-"""Text generation on onnxruntime, in a loop of our own: one buffer is past and present at once."""
+"""Text generation on onnxruntime, in a native decode loop: one buffer is past and present at once."""
 
 from __future__ import annotations
 

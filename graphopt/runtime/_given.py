@@ -120,7 +120,7 @@ class _Ours(BaseModel):
 
 
 class GenaiConfig(_Given):
-    """genai_config.json, as far as our own loop needs it, and what onnxruntime-genai has no word for."""
+    """genai_config.json, as far as the native decode loop needs it, and what onnxruntime-genai cannot say."""
 
     model: _Model
     search: _Search = _Search()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphopt.errors import BadInput
 from graphopt.kernels import library, own_graph, weight_files, with_own_kernels
 from graphopt.runtime._installation import check_installation
-from graphopt.runtime._resident import bring_in
+from graphopt.runtime._prefault import prefault
 from graphopt.runtime._threads import default_threads
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _for_own_kernels(file: Path, options: Any) -> bytes | None:
     options.register_custom_ops_library(str(own))
     options.add_session_config_entry(_FOLDER, str(file.parent))
     for name in weight_files(model):
-        bring_in(file.with_name(name))
+        prefault(file.with_name(name))
     return bytes(model.SerializeToString())
 
 

@@ -1,4 +1,8 @@
-"""Greedy decoding several tokens at a time: text that repeats itself is looked up and checked in one call."""
+"""Prompt-lookup decoding: drafts come from the text itself, and one call checks all their tokens.
+
+Speculative decoding with the text's own n-grams for a draft model (Saxena 2023, prompt-lookup-decoding);
+docs/decisions/speculation.md.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ class Guess:
 
 
 class PromptLookup:
-    """What followed the places where a text's last tokens, as many as 4, stood before (n-grams)."""
+    """Drafts of what followed the places where a text's last tokens, as many as 4, stood before (n-grams)."""
 
     def __init__(self) -> None:
         self._last: list[int] = []
@@ -124,7 +128,7 @@ def best_length(trusts: Sequence[float], costs: Sequence[float]) -> int:
 
 
 class Speculation:
-    """Decodes a text with `decoder`, one at least and often several tokens a call.
+    """Prompt-lookup decoding with `decoder`: one token at least and often several a call.
 
     `choose` picks tokens int64[S] from logits [S, vocabulary] and the text before the last of them; the
     likeliest ones if not given. The text is what plain decoding with `choose` gives, but where two tokens are

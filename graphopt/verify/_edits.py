@@ -181,7 +181,7 @@ class EditVerifier:
                 continue
             key = f"{window.key} {contract} {given} {self._assumed}"
             if key in self._known and not failed:
-                return replace(self._known[key], how="alike")
+                return replace(self._known[key], how="deduplicated")
             verdict = self._of_tiles(window, contract, given, None if depth else save)
             if verdict.status in ("proven", "within budget"):
                 if failed is not None and failed.particular:

@@ -14,7 +14,7 @@ from graphopt.evaluate import ClosingCheck, ClosingComparison, closing_check
 from graphopt.recipes import Budget
 
 LOSSLESS = Budget()
-LOSSY = Budget(kl_mean=0.02, kl_p99=0.2, cosine=0.99)
+LOSSY = Budget(kl_mean=0.02, kl_p99=0.2, cosine_min=0.99)
 Model = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 
 

@@ -86,7 +86,7 @@ def test_bad_settings_are_refused_with_a_hint(recipe, setting, message):
         "pass = 3\n",
         "[budget]\nklmean = 1\n[[pass]]\nname='demo'\n",
         "[budget]\nkl_mean = -1\n[[pass]]\nname='demo'\n",
-        "[budget]\ncosine = 2\n[[pass]]\nname='demo'\n",
+        "[budget]\ncosine_min = 2\n[[pass]]\nname='demo'\n",
     ],
 )
 def test_bad_files_are_refused(tmp_path, text):

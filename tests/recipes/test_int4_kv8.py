@@ -31,7 +31,7 @@ def test_its_edits_are_within_their_budget(package: Package) -> None:
 
     assert {(e.verdict, e.how) for e in record.edits} <= {
         ("within budget", "numeric"),
-        ("within budget", "alike"),
+        ("within budget", "deduplicated"),
     }
     assert len(record.edits) == 6
     assert all("within the range" in e.reason for e in record.edits)

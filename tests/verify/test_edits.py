@@ -203,7 +203,7 @@ def again(tape: ir.tape.Tape, old: ir.Node) -> ir.Value:
 def test_equal_pieces_are_run_once(stored: ir.Model, verifier: EditVerifier) -> None:
     first = verifier.check(stored, instead(stored, "c", again), ALIKE)
     second = verifier.check(stored, instead(stored, "e", again), ALIKE)
-    assert [(v.status, v.how) for v in (first, second)] == [("proven", "numeric"), ("proven", "alike")]
+    assert [(v.status, v.how) for v in (first, second)] == [("proven", "numeric"), ("proven", "deduplicated")]
 
 
 def test_what_depends_on_weights_is_run_for_each(stored: ir.Model, verifier: EditVerifier) -> None:

@@ -21,8 +21,8 @@ from graphopt.evaluate._acceptance import rows_stand_alone
 from graphopt.interface import Interface, TensorSpec
 from graphopt.package import MANIFEST
 from graphopt.recipes import Budget
-from graphopt.runtime import Batches, has_rows, measured_tokens
-from graphopt.runtime._batches import split
+from graphopt.runtime import LengthBucketing, has_rows, measured_batch_tokens
+from graphopt.runtime._bucketing import split
 
 TEXT = ("batch", "sequence")
 INTERFACE = Interface(
@@ -58,11 +58,11 @@ def batch(lengths: list[int], width: int, side: Any = "right") -> dict[str, Any]
     st.sampled_from([0, 1, 40, 1000]),
     st.sampled_from([0, 3, 16, 1000]),
 )
-def test_real_tokens_are_as_in_the_padded_batch(lengths: list[int], tokens: int, call_tokens: int) -> None:
+def test_real_tokens_are_as_in_the_padded_batch(lengths: list[int], tokens: int, call_overhead: int) -> None:
     feeds = batch(lengths, 30)
     expected, model = Encoder()(feeds), Encoder()
 
-    found = Batches(model, INTERFACE, tokens=tokens, call_tokens=call_tokens)(feeds)
+    found = LengthBucketing(model, INTERFACE, max_batch_tokens=tokens, call_overhead=call_overhead)(feeds)
 
     real = (feeds["attention_mask"] != 0) | (np.asarray(lengths) == 0)[:, None]
     np.testing.assert_allclose(found["states"][real], expected["states"][real], atol=1e-6)
@@ -77,7 +77,7 @@ def test_little_padding_is_computed() -> None:
     lengths = [4, 5, 30, 4, 29, 5, 4, 30]
     model = Encoder()
 
-    Batches(model, INTERFACE, tokens=0, call_tokens=16)(batch(lengths, 64))
+    LengthBucketing(model, INTERFACE, max_batch_tokens=0, call_overhead=16)(batch(lengths, 64))
 
     assert model.calls == [(5, 5), (3, 30)]
 
@@ -88,7 +88,7 @@ def test_little_padding_is_computed() -> None:
 def test_what_has_no_padding_on_its_right_is_run_as_it_is(lengths: list[int], side: str) -> None:
     model = Encoder()
 
-    Batches(model, INTERFACE, tokens=0, call_tokens=0)(batch(lengths, 7, side))
+    LengthBucketing(model, INTERFACE, max_batch_tokens=0, call_overhead=0)(batch(lengths, 7, side))
 
     assert model.calls == [(len(lengths), 7)]
 
@@ -96,7 +96,7 @@ def test_what_has_no_padding_on_its_right_is_run_as_it_is(lengths: list[int], si
 def test_a_large_batch_is_run_in_calls_of_few_tokens() -> None:
     model = Encoder()
 
-    Batches(model, INTERFACE, tokens=100, call_tokens=16)(batch([30] * 8, 30))
+    LengthBucketing(model, INTERFACE, max_batch_tokens=100, call_overhead=16)(batch([30] * 8, 30))
 
     assert sorted(model.calls) == [(2, 30), (3, 30), (3, 30)]
 
@@ -106,21 +106,21 @@ def test_a_large_batch_is_run_in_calls_of_few_tokens() -> None:
     st.sampled_from([0, 1, 30, 80]),
     st.integers(0, 40),
 )
-def test_no_split_is_cheaper(lengths: list[int], tokens: int, call_tokens: int) -> None:
+def test_no_split_is_cheaper(lengths: list[int], tokens: int, call_overhead: int) -> None:
     def cost(longest: tuple[int, ...]) -> int:
         total = 0
         for shorter, length in zip((0, *longest), longest, strict=False):
             rows = sum(shorter < one <= length for one in lengths)
             calls = -(-rows // max(1, tokens // length)) if tokens else 1
-            total += rows * length + calls * call_tokens
+            total += rows * length + calls * call_overhead
         return total
 
-    found = split(np.asarray(lengths), tokens, call_tokens)
+    found = split(np.asarray(lengths), tokens, call_overhead)
     shorter, largest = sorted(set(lengths) - {max(lengths)}), max(lengths)
 
     assert sorted(np.concatenate([rows for rows, _ in found])) == list(range(len(lengths)))
     assert all(max(lengths[row] for row in rows) <= length for rows, length in found)
-    assert sum(len(rows) * length + call_tokens for rows, length in found) == min(
+    assert sum(len(rows) * length + call_overhead for rows, length in found) == min(
         cost((*some, largest)) for n in range(len(shorter) + 1) for some in combinations(shorter, n)
     )
 
@@ -132,8 +132,8 @@ def test_the_fewest_tokens_that_are_about_as_fast_as_any_are_chosen() -> None:
         time.sleep(seconds[len(feeds["input_ids"])])
         return {}
 
-    assert measured_tokens(model, batch([10], 10), sizes=(20, 40, 80)) == 40
-    assert measured_tokens(model, batch([10], 10), sizes=(5,)) == 0
+    assert measured_batch_tokens(model, batch([10], 10), sizes=(20, 40, 80)) == 40
+    assert measured_batch_tokens(model, batch([10], 10), sizes=(5,)) == 0
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_inputs_that_do_not_fit_are_left_to_the_model(wrong: dict[str, Any]) -> 
         seen.append(given)
         return {}
 
-    Batches(model, INTERFACE, tokens=0, call_tokens=0)(feeds)
+    LengthBucketing(model, INTERFACE, max_batch_tokens=0, call_overhead=0)(feeds)
 
     assert len(seen) == 1
     assert seen[0] is feeds
@@ -200,7 +200,7 @@ def test_a_package_runs_each_text_as_if_it_were_alone(encoder: tuple[Path, Path]
 
     found = package.run(feeds)
 
-    assert package.manifest.tokens_a_call
+    assert package.manifest.max_batch_tokens
     for row, length in enumerate([3, 9, 4, 60, 58]):
         alone = package.session().run(
             None, {name: array[row : row + 1, :length] for name, array in feeds.items()}
@@ -226,3 +226,12 @@ def test_a_manifest_that_claims_rows_where_there_are_none_is_run_as_it_is(
     found = Package.load(package.path).run(feeds)
 
     assert found["last_hidden_state"][0, 3:].any()
+
+
+def test_an_older_manifest_says_it_by_another_name(encoder: tuple[Path, Path], tmp_path: Path) -> None:
+    package = Package.load(shutil.copytree(encoder[1], tmp_path / "package"))
+    manifest = json.loads((package.path / MANIFEST).read_text())
+    manifest["tokens_a_call"] = manifest.pop("max_batch_tokens")
+    (package.path / MANIFEST).write_text(json.dumps(manifest))
+
+    assert Package.load(package.path).manifest.max_batch_tokens == package.manifest.max_batch_tokens

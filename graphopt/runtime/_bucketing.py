@@ -1,4 +1,4 @@
-"""Batches of texts in calls of about one length, small enough for the processor's cache."""
+"""Length bucketing: a batch of texts in calls of about one length, small enough for the processor's cache."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from graphopt.interface import Interface, TensorSpec
 
-__all__ = ["Batches", "has_rows", "measured_tokens"]
+__all__ = ["LengthBucketing", "has_rows", "measured_batch_tokens"]
 
 MASK = "attention_mask"
-CALL_TOKENS = 16
+CALL_OVERHEAD = 16
 """What a call costs beside its tokens, in tokens."""
 SIZES = (512, 1024, 2048, 4096)
 """Tokens a call that are tried."""
@@ -48,24 +48,25 @@ def _dims(interface: Interface) -> _Dims | None:
     return _Dims(*mask.dims)
 
 
-class Batches:
+class LengthBucketing:
     """A text encoder that runs a batch in several calls, each of rows of about one length and few tokens.
 
     A row is cut after its last position that is not masked. `model` must give the same for a row whatever
     other rows and padding on its right are beside it; `interface`, which describes it, must be one that
     `has_rows`. Results have the shapes they would have had; positions that were not computed are zero.
-    The split is the cheapest one where a call costs as much as `call_tokens` tokens, and has at most `tokens`
-    (0: any number): what passes between the operators of a large call falls out of the processor's cache.
+    The split is the cheapest one where a call costs as much as `call_overhead` tokens, and has at most
+    `max_batch_tokens` (0: any number): what passes between the operators of a large call falls out of the
+    processor's cache.
     """
 
     def __init__(
-        self, model: Model, interface: Interface, *, tokens: int, call_tokens: int = CALL_TOKENS
+        self, model: Model, interface: Interface, *, max_batch_tokens: int, call_overhead: int = CALL_OVERHEAD
     ) -> None:
         dims = _dims(interface)
         assert dims is not None
         self._model = model
-        self._tokens = tokens
-        self._call_tokens = call_tokens
+        self._max_batch_tokens = max_batch_tokens
+        self._call_overhead = call_overhead
         self._dims = dims
         self._inputs = {spec.name: spec for spec in interface.inputs}
         self._axis = {s.name: _axis(s, dims) for s in (*interface.inputs, *interface.outputs)}
@@ -75,7 +76,7 @@ class Batches:
         mask = arrays.get(MASK, np.empty(0))
         if mask.ndim != 2 or mask.size == 0 or not self._agree(arrays, mask.shape):
             return self._model(feeds)
-        calls = split(_lengths(mask), self._tokens, self._call_tokens)
+        calls = split(_lengths(mask), self._max_batch_tokens, self._call_overhead)
         if len(calls) == 1 and calls[0][1] == mask.shape[1]:
             return self._model(feeds)
         results: dict[str, NDArray[Any]] = {}
@@ -121,10 +122,10 @@ def _lengths(mask: NDArray[Any]) -> NDArray[np.int64]:
     return found
 
 
-def split(lengths: NDArray[np.int64], tokens: int, call_tokens: int) -> list[tuple[NDArray[np.int64], int]]:
+def split(lengths: NDArray[np.int64], tokens: int, call_overhead: int) -> list[tuple[NDArray[np.int64], int]]:
     """The cheapest calls that between them run every row: which rows, and how long the longest is.
 
-    A call costs its rows times its longest, and `call_tokens`; it has at most `tokens` tokens, or one row.
+    A call costs its rows times its longest, and `call_overhead`; it has at most `tokens` tokens, or one row.
     """
     distinct, counts = np.unique(lengths, return_counts=True)
     until = np.concatenate([[0], counts.cumsum()])
@@ -132,7 +133,7 @@ def split(lengths: NDArray[np.int64], tokens: int, call_tokens: int) -> list[tup
     start = np.zeros(len(distinct) + 1, np.int64)
     for end, length in enumerate(distinct, 1):
         rows = until[end] - until[:end]
-        costs = best[:end] + rows * length + call_tokens * _calls(rows, length, tokens)
+        costs = best[:end] + rows * length + call_overhead * _calls(rows, length, tokens)
         start[end] = costs.argmin()
         best[end] = costs[start[end]]
     order = np.argsort(lengths, kind="stable")
@@ -150,7 +151,7 @@ def _calls(rows: Any, length: int, tokens: int) -> Any:
     return -(-rows // (max(1, tokens // length) if tokens else rows))
 
 
-def measured_tokens(model: Model, feeds: Arrays, sizes: Iterable[int] = SIZES) -> int:
+def measured_batch_tokens(model: Model, feeds: Arrays, sizes: Iterable[int] = SIZES) -> int:
     """How many tokens a call of `model` best has: the fewest that are within 3 % of the fastest a token.
 
     `feeds` are a call of one text, which is repeated. The sizes take turns, and their best times count.

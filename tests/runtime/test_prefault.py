@@ -12,7 +12,7 @@ import pytest
 
 from graphopt.kernels import library
 from graphopt.runtime import open_session
-from graphopt.runtime._resident import bring_in
+from graphopt.runtime._prefault import prefault
 
 MB = 1 << 20
 
@@ -45,7 +45,7 @@ def test_all_of_a_file_is_brought_in(tmp_path: Path) -> None:
     path.write_bytes(os.urandom(40 * MB + 5))
     dropped(path)
 
-    bring_in(path)
+    prefault(path)
 
     assert there(path) == 40 * MB + 5
 
@@ -56,7 +56,7 @@ def test_what_follows_the_first_gap_is_brought_in(tmp_path: Path) -> None:
     dropped(path, 3 * MB)
     assert 3 * MB <= there(path) < 40 * MB
 
-    bring_in(path)
+    prefault(path)
 
     assert there(path) == 40 * MB
 
@@ -64,9 +64,9 @@ def test_what_follows_the_first_gap_is_brought_in(tmp_path: Path) -> None:
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
-    bring_in(tmp_path / "pipe")
-    bring_in(tmp_path)
-    bring_in(tmp_path / "missing")
+    prefault(tmp_path / "pipe")
+    prefault(tmp_path)
+    prefault(tmp_path / "missing")
 
 
 @pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")

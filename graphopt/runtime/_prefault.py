@@ -1,17 +1,17 @@
-"""A file's content in memory before it is mapped."""
+"""Prefaulting: a file's content is in the page cache before the file is mapped."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["bring_in"]
+__all__ = ["prefault"]
 
 _PIECE = 1 << 20
 _NOT_WAITING = getattr(os, "RWF_NOWAIT", None)
 
 
-def bring_in(path: Path) -> None:
+def prefault(path: Path) -> None:
     """Read `path` in order into the page cache, from the first part on that is not there yet.
 
     What is touched first through a mapping comes in page by page, and lies anywhere. Read in order it comes
