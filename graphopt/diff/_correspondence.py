@@ -60,7 +60,7 @@ def nodes_of(graph: ir.Graph) -> list[ir.Node]:
 class _Matching:
     def __init__(self, a: ir.Graph, b: ir.Graph) -> None:
         self.a, self.b = a, b
-        self.found = Correspondence()
+        self.matched = Correspondence()
         self.weights = _Weights(a, b)
         self.signature = {node: node_signature(node) for graph in (a, b) for node in nodes_of(graph)}
 
@@ -69,29 +69,29 @@ class _Matching:
             known = {value.name: value for value in other}
             for value in one:
                 if value.name in known:
-                    self.found.add(value, known[value.name])
+                    self.matched.add(value, known[value.name])
         self.forward()
         self.by_name()
         while self.forward() or self.backward():
             pass
-        self.found.nodes = dict(self.same())
-        return self.found
+        self.matched.nodes = dict(self.same())
+        return self.matched
 
     def forward(self) -> bool:
         """Pair the outputs of nodes that are alike and whose inputs correspond."""
         offered: defaultdict[object, deque[ir.Node]] = defaultdict(deque)
         for node in nodes_of(self.b):
-            if not all(value in self.found.back for value in node.outputs):
-                offered[self.key(node, self.found.back.keys())].append(node)
+            if not all(value in self.matched.back for value in node.outputs):
+                offered[self.key(node, self.matched.back.keys())].append(node)
         more = False
         for node in nodes_of(self.a):
-            if all(value in self.found.values for value in node.outputs):
+            if all(value in self.matched.values for value in node.outputs):
                 continue
-            key = self.key(node, self.found.values.keys())
+            key = self.key(node, self.matched.values.keys())
             if key is not None and offered[key]:
                 other = offered[key].popleft()
                 for pair in zip(node.outputs, other.outputs, strict=True):
-                    more |= self.found.add(*pair)
+                    more |= self.matched.add(*pair)
         return more
 
     def key(self, node: ir.Node, known: Iterable[ir.Value]) -> object:
@@ -103,7 +103,7 @@ class _Matching:
             elif is_weight(value):
                 inputs.append(self.weights.content(value))
             elif value in known:
-                inputs.append(str(id(self.found.values.get(value, value))))
+                inputs.append(str(id(self.matched.values.get(value, value))))
             else:
                 return None
         return (self.signature[node], *inputs)
@@ -114,12 +114,12 @@ class _Matching:
             for value in node.outputs:
                 other = known.get(value.name or "")
                 if other is not None and (value.dtype, _rank(value)) == (other.dtype, _rank(other)):
-                    self.found.add(value, other)
+                    self.matched.add(value, other)
 
     def backward(self) -> bool:
         """Pair the inputs of nodes that are alike and whose outputs correspond."""
         more = False
-        for value, other in tuple(self.found.values.items()):
+        for value, other in tuple(self.matched.values.items()):
             node, twin = value.producer(), other.producer()
             if node is None or twin is None or is_constant(node) or is_constant(twin):
                 continue
@@ -127,18 +127,18 @@ class _Matching:
                 continue
             for x, y in zip(node.inputs, twin.inputs, strict=True):
                 if x is not None and y is not None and not is_weight(x) and not is_weight(y):
-                    more |= self.found.add(x, y)
+                    more |= self.matched.add(x, y)
         return more
 
     def same(self) -> Iterator[tuple[ir.Node, ir.Node]]:
         for node in nodes_of(self.a):
-            twins = {self.found.values.get(value) for value in node.outputs}
+            twins = {self.matched.values.get(value) for value in node.outputs}
             makers = {value.producer() for value in twins if value is not None}
             twin = makers.pop() if len(makers) == 1 and None not in twins else None
             if twin is None or is_constant(twin):
                 continue
-            key = self.key(node, self.found.values.keys())
-            if key is not None and key == self.key(twin, self.found.back.keys()):
+            key = self.key(node, self.matched.values.keys())
+            if key is not None and key == self.key(twin, self.matched.back.keys()):
                 yield node, twin
 
 

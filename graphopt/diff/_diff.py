@@ -38,13 +38,13 @@ def diff(before: ir.Model, after: ir.Model) -> Diff:
     for it. Subgraphs are compared as a whole, with the node that has them.
     """
     a, b = before.graph, after.graph
-    found = correspondence(a, b)
+    matched = correspondence(a, b)
     return Diff(
         len(nodes_of(a)),
         len(nodes_of(b)),
-        len(found.nodes),
+        len(matched.nodes),
         tuple(_interface(before, after)),
-        tuple(regions(a, b, found)),
+        tuple(regions(a, b, matched)),
     )
 
 

@@ -14,6 +14,9 @@ __all__ = ["Place", "Region", "regions"]
 
 _PROVENANCE = "graphopt.provenance"
 _WIDELY_USED = 2
+"""A value with more users is a border. A judgement: what a gate takes is used twice, a mask or a table of
+positions in every layer. One more would join layers through what a norm hands to query, key and value; one
+less would cut gates in two."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +47,17 @@ class Region:
         return (*sides, self.passes)
 
 
-def regions(a: ir.Graph, b: ir.Graph, found: Correspondence) -> list[Region]:
+def regions(a: ir.Graph, b: ir.Graph, matched: Correspondence) -> list[Region]:
     """The regions, in the order of their nodes.
 
     Changed nodes are of one region where one uses what the other makes, or where they make values that
-    stand for each other. A value that has a counterpart, or is used all over the graph, is a border.
+    stand for each other. A value that has a counterpart, or has more than two users, is a border.
     """
-    kept = set(found.nodes.values())
-    before = {node: n for n, node in enumerate(nodes_of(a)) if node not in found.nodes}
+    kept = set(matched.nodes.values())
+    before = {node: n for n, node in enumerate(nodes_of(a)) if node not in matched.nodes}
     after = {node: n for n, node in enumerate(nodes_of(b)) if node not in kept}
     together: DisjointSet = DisjointSet([*before, *after])
-    for side, counterparts in ((before, found.values), (after, found.back)):
+    for side, counterparts in ((before, matched.values), (after, matched.back)):
         for node in side:
             for value in node.outputs:
                 if value in counterparts or len(value.consumers()) > _WIDELY_USED:
@@ -62,26 +65,25 @@ def regions(a: ir.Graph, b: ir.Graph, found: Correspondence) -> list[Region]:
                 for user in value.consumers():
                     if user in side:
                         together.merge(node, user)
-    for value, other in found.values.items():
+    for value, other in matched.values.items():
         maker, twin = value.producer(), other.producer()
         if maker in before and twin in after:
             together.merge(maker, twin)
-    made = [
-        _region(
+    pieces = [
+        (
             sorted((n for n in subset if n in before), key=before.__getitem__),
             sorted((n for n in subset if n in after), key=after.__getitem__),
-            found,
         )
         for subset in together.subsets()
     ]
-    order = {node.name: n for graph in (b, a) for n, node in enumerate(graph)}
-    return sorted(made, key=lambda region: order[(region.before or region.after)[0].name])
+    pieces.sort(key=lambda piece: before[piece[0][0]] if piece[0] else after[piece[1][0]])
+    return [_region(old, new, matched) for old, new in pieces]
 
 
-def _region(before: list[ir.Node], after: list[ir.Node], found: Correspondence) -> Region:
+def _region(before: list[ir.Node], after: list[ir.Node], matched: Correspondence) -> Region:
     outputs = [
-        *(v for node in after for v in node.outputs if v in found.back),
-        *(v for node in before for v in node.outputs if not after and v in found.values),
+        *(v for node in after for v in node.outputs if v in matched.back),
+        *(v for node in before for v in node.outputs if not after and v in matched.values),
     ]
     passes = dict.fromkeys(name for node in after for name in _passes(node))
     return Region(

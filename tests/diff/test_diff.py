@@ -70,6 +70,17 @@ def test_a_change_is_one_region(old: str, new: str, expected: tuple[list[str], l
     assert found.same == found.nodes_before - len(expected[0])
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_nodes_need_no_names(swap: bool) -> None:
+    pair = [model(), model(NET.replace("b = Sigmoid(a)\n  d = Mul(a, b)", "d = Gelu(a)"))]
+    for one in pair:
+        for node in one.graph:
+            node.name = None
+    (region,) = diff(*reversed(pair) if swap else pair).regions
+
+    assert [place.name for place in region.before] == (["d"] if swap else ["b", "d"])
+
+
 def test_layers_are_regions_of_one_kind() -> None:
     def net(layer: str) -> str:
         body = "".join(layer.format(n=n, m=n + 1) for n in range(3))
