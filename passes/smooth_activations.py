@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Expr, InMemory, LazyTensor, Transposed, consumers, tiles
+from graphopt.ir import InMemory, LazyTensor, Scaled, Transposed, consumers
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._calibration import Calibration
@@ -56,7 +55,7 @@ class SmoothActivations(Pass):
                 yield NearMiss(x.name or "norm", "no channel is much larger than the others")
                 continue
             root = np.sqrt(largest / np.exp(np.log(largest).mean()))
-            yield _smoothed(x, found[x], root.astype(np.float32), context)
+            yield _smoothed(x, found[x], root.astype(np.float32))
 
 
 def _products(norm: ir.Node) -> list[tuple[ir.Node, Matrix]]:
@@ -66,14 +65,14 @@ def _products(norm: ir.Node) -> list[tuple[ir.Node, Matrix]]:
     return [(node, m) for node, m in found if isinstance(m, Matrix)]
 
 
-def _smoothed(x: ir.Value, products: list[tuple[ir.Node, Matrix]], s: Any, context: Context) -> Edit:
+def _smoothed(x: ir.Value, products: list[tuple[ir.Node, Matrix]], s: Any) -> Edit:
     make = Nodes(x.name or "norm")
     inverse = make.weight(ir.tensor(1 / s), f"{x.name}/inverse")
     smooth = make.op("Mul", [x, inverse], "smooth", like=x)
     removed, replace = [], {}
     for node, found in products:
         weight = make.weight(
-            LazyTensor(Transposed(_scaled(found.rows, s, context), (1, 0))), f"{found.name}/scaled"
+            LazyTensor(Transposed(Scaled(found.rows, InMemory(s), 1), (1, 0))), f"{found.name}/scaled"
         )
         y = make.op("MatMul", [smooth, weight], f"{node.name}/smooth", like=node.outputs[0])
         if found.bias is not None:
@@ -88,15 +87,3 @@ def _smoothed(x: ir.Value, products: list[tuple[ir.Node, Matrix]], s: Any, conte
         replace=replace,
         before=products[0][0],
     )
-
-
-def _scaled(rows: Expr, s: Any, context: Context) -> Expr:
-    """`rows` [N, K], column k multiplied by s[k]; in the scratch file if there is one."""
-
-    def parts() -> Iterator[np.ndarray]:
-        for _, tile in tiles(rows):
-            yield tile * s
-
-    if context.scratch is None:
-        return InMemory(np.concatenate(list(parts())))
-    return context.scratch.write(parts(), ir.DataType.FLOAT, rows.shape)

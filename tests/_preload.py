@@ -3,7 +3,6 @@
 import onnx.reference
 import onnx.version_converter  # noqa: F401
 import onnxruntime  # noqa: F401
-import onnxscript.rewriter.pattern  # noqa: F401
 import rich.table  # noqa: F401
 
 from graphopt.plugins import registry

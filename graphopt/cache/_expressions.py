@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import onnx_ir as ir
 
+from graphopt.cache._entry import Damaged
 from graphopt.cache._plain import CannotStore
-from graphopt.ir import (
-    Affine,
-    Cast,
-    Concatenated,
-    Expr,
-    FileRange,
-    InMemory,
-    Reshaped,
-    Sliced,
-    Transposed,
-    Unbound,
-)
+from graphopt.ir import Expr, FileRange, InMemory, expression_type
 
 __all__ = ["Files", "decoded_expr", "encoded_expr"]
 
@@ -36,61 +27,59 @@ class Files(Protocol):
 
 
 def encoded_expr(expr: Expr, files: Files) -> list[Any]:
-    """`expr` in what JSON has. Raises `CannotStore` for kinds of expressions that are not graphopt's."""
+    """`expr` in what JSON has: its `op` and its fields, or where its bytes lie.
+
+    Raises `CannotStore` for one without an `op` of its own, and for fields that are not plain values.
+    """
     match expr:
         case FileRange(path, offset, length, dtype, shape, stamp):
-            return [
-                "file",
-                files.file(path, offset + length, stamp),
-                offset,
-                length,
-                dtype.name,
-                list(shape),
-                stamp,
-            ]
+            place = files.file(path, offset + length, stamp)
+            return [expr.op, place, offset, length, dtype.name, list(shape), stamp]
         case InMemory() if expr.dtype != ir.DataType.STRING:
-            return ["held", files.held(expr), expr.nbytes, expr.dtype.name, list(expr.shape)]
-        case Unbound(name, dtype, shape):
-            return ["unbound", name, dtype.name, list(shape)]
-        case Cast(source, dtype):
-            return ["cast", encoded_expr(source, files), dtype.name]
-        case Affine(source, scale, offset):
-            return ["affine", encoded_expr(source, files), scale, offset]
-        case Transposed(source, perm):
-            return ["transposed", encoded_expr(source, files), list(perm)]
-        case Reshaped(source, shape):
-            return ["reshaped", encoded_expr(source, files), list(shape)]
-        case Sliced(source, axis, start, stop):
-            return ["sliced", encoded_expr(source, files), axis, start, stop]
-        case Concatenated(parts, axis):
-            return ["concatenated", [encoded_expr(part, files) for part in parts], axis]
-    raise CannotStore(f"a {type(expr).__name__}")
+            return [expr.op, files.held(expr), expr.nbytes, expr.dtype.name, list(expr.shape)]
+    if isinstance(expr, InMemory) or expression_type(vars(type(expr)).get("op")) is not type(expr):
+        raise CannotStore(f"a {type(expr).__name__}")
+    values = (getattr(expr, field.name) for field in fields(expr))  # type: ignore[arg-type]
+    return [expr.op, *(_encoded(value, files) for value in values)]
+
+
+def _encoded(value: object, files: Files) -> Any:
+    match value:
+        case Expr():
+            return {"expr": encoded_expr(value, files)}
+        case ir.DataType():
+            return {"dtype": value.name}
+        case tuple():
+            return [_encoded(part, files) for part in value]
+        case None | bool() | int() | float() | str():
+            return value
+    raise CannotStore(f"a {type(value).__name__} in an expression")
 
 
 def decoded_expr(form: list[Any], place: Callable[[list[Any]], Path], held: Path) -> Expr:
-    """What `encoded_expr` was given; `place` finds a file by its form, `held` has the arrays."""
+    """What `encoded_expr` was given; `place` finds a file by its form, `held` has the arrays.
 
-    def inner(form: list[Any]) -> Expr:
-        return decoded_expr(form, place, held)
+    Raises `Damaged` for an `op` that nothing in use brings.
+    """
+
+    def decoded(value: Any) -> Any:
+        match value:
+            case {"expr": inner}:
+                return decoded_expr(inner, place, held)
+            case {"dtype": name}:
+                return ir.DataType[name]
+            case list():
+                return tuple(map(decoded, value))
+        return value
 
     match form:
-        case ["file", file, offset, length, dtype, shape, stamp]:
+        case [FileRange.op, file, offset, length, dtype, shape, stamp]:
             return FileRange(place(file), offset, length, ir.DataType[dtype], tuple(shape), stamp)
-        case ["held", offset, length, dtype, shape]:
+        case [InMemory.op, offset, length, dtype, shape]:
             kind = ir.DataType[dtype]
             return InMemory(FileRange(held, offset, length, kind, tuple(shape)).read(), kind)
-        case ["unbound", name, dtype, shape]:
-            return Unbound(name, ir.DataType[dtype], tuple(shape))
-        case ["cast", source, dtype]:
-            return Cast(inner(source), ir.DataType[dtype])
-        case ["affine", source, scale, offset]:
-            return Affine(inner(source), scale, offset)
-        case ["transposed", source, perm]:
-            return Transposed(inner(source), tuple(perm))
-        case ["reshaped", source, shape]:
-            return Reshaped(inner(source), tuple(shape))
-        case ["sliced", source, axis, start, stop]:
-            return Sliced(inner(source), axis, start, stop)
-        case ["concatenated", parts, axis]:
-            return Concatenated(tuple(inner(part) for part in parts), axis)
-    raise CannotStore(f"a form {form[0]!r}")
+    op, *values = form
+    known = expression_type(op)
+    if known is None:
+        raise Damaged(f"nothing brings the expression {op!r}")
+    return known(*map(decoded, values))

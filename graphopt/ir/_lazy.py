@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -23,14 +24,17 @@ __all__ = [
     "FileRange",
     "InMemory",
     "Reshaped",
+    "Scaled",
     "Sliced",
     "Transposed",
     "Unbound",
+    "expression_type",
     "read_clock",
     "read_since",
 ]
 
 _PANEL = 1 << 20
+_OPS: dict[str, type[Expr]] = {}
 _clock = itertools.count(1)
 _last_read: dict[Hashable, int] = {}
 
@@ -46,15 +50,29 @@ def read_since(stored: FileRange, time: int) -> bool:
 
 
 class Expr:
-    """A tensor that is described, not held.
+    """A tensor that is described, not held. Subclasses are frozen dataclasses (`eq=False`) with an `op`.
 
-    `shape` and `dtype` are those of the result. `read(region)` gives the elements of a box of it as an array
-    of `dtype.numpy()` (ml_dtypes for bfloat16 and the small types, one element a byte or more), which may be
-    read-only; a region is one slice a axis, with start and stop and no step.
+    Fields are expressions, plain values (numbers, text, `ir.DataType`), and tuples of these; an array becomes
+    a field as an `InMemory`. `shape` and `dtype` are those of the result: `__post_init__` sets them with
+    `describe`. `read(region)` gives the elements of a box of it as an array of `dtype.numpy()` (ml_dtypes for
+    bfloat16 and the small types, one element a byte or more), which may be read-only; a region is one slice
+    for each axis, with start and stop and no step. What is read may depend on nothing but the fields. The
+    cache stores the `op` and the fields, and finds the subclass by its `op`, a plugin's where that was
+    imported. Raises `TypeError` where a second subclass takes the `op` of another.
     """
 
+    op: ClassVar[str]
     shape: tuple[int, ...]
     dtype: ir.DataType
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "op" not in vars(cls):
+            return
+        known = _OPS.setdefault(cls.op, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"there is an expression of op {cls.op!r} already, in {known.__module__}")
+        _OPS[cls.op] = cls
 
     @cached_property
     def identity(self) -> tuple[Hashable, ...]:
@@ -68,8 +86,8 @@ class Expr:
 
     @property
     def sources(self) -> tuple[Expr, ...]:
-        """The expressions it is made from."""
-        return ()
+        """The expressions it is made from, in the order of its fields."""
+        return tuple(source for value in self._values() for source in _expressions(value))
 
     def leaves(self) -> Iterator[Expr]:
         """The expressions at the bottom, left to right."""
@@ -78,16 +96,55 @@ class Expr:
         for source in self.sources:
             yield from source.leaves()
 
+    def mapped(self, change: Callable[[Expr], Any]) -> tuple[Any, ...]:
+        """The fields in order, each expression in them replaced by what `change` makes of it."""
+        return tuple(_mapped(value, change) for value in self._values())
+
+    def over(self, change: Callable[[Expr], Expr]) -> Expr:
+        """The same operation over changed sources; itself where `change` leaves each as it is."""
+        old, new = self._values(), self.mapped(change)
+        if all(a is b for a, b in zip(old, new, strict=True)):
+            return self
+        names = (field.name for field in fields(self))  # type: ignore[arg-type]
+        return replace(self, **dict(zip(names, new, strict=True)))  # type: ignore[type-var]
+
+    def describe(self, shape: tuple[int, ...], dtype: ir.DataType) -> None:
+        """Set `shape` and `dtype`: for the `__post_init__` of subclasses, which are frozen."""
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dtype", dtype)
+
     def read(self, region: Region | None = None) -> Array:
         """The elements of `region`; None is all of them."""
         raise NotImplementedError
 
     def _identity(self) -> tuple[Hashable, ...]:
-        raise NotImplementedError
+        return (self.op, *self.mapped(lambda source: source.identity))
 
-    def _describe(self, shape: tuple[int, ...], dtype: ir.DataType) -> None:
-        object.__setattr__(self, "shape", shape)
-        object.__setattr__(self, "dtype", dtype)
+    def _values(self) -> list[Any]:
+        names = (field.name for field in fields(self))  # type: ignore[arg-type]
+        return [getattr(self, name) for name in names]
+
+
+def expression_type(op: object) -> type[Expr] | None:
+    """The subclass of this `op`, if one was imported so far."""
+    return _OPS.get(op) if isinstance(op, str) else None
+
+
+def _expressions(value: object) -> Iterator[Expr]:
+    if isinstance(value, Expr):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _expressions(part)
+
+
+def _mapped(value: Any, change: Callable[[Expr], Any]) -> Any:
+    if isinstance(value, Expr):
+        return change(value)
+    if not isinstance(value, tuple):
+        return value
+    parts = tuple(_mapped(part, change) for part in value)
+    return value if all(a is b for a, b in zip(parts, value, strict=True)) else parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +154,7 @@ class FileRange(Expr):
     `stamp` tells states of the file apart (its time of modification, in ns) where it may change between runs.
     """
 
+    op: ClassVar[str] = "file"
     path: Path
     offset: int
     length: int
@@ -121,6 +179,7 @@ class FileRange(Expr):
 class InMemory(Expr):
     """An array that is held. `kind` is needed where numpy's dtype does not tell (raw bits, strings)."""
 
+    op: ClassVar[str] = "held"
     array: Array
     kind: ir.DataType | None = None
 
@@ -130,7 +189,7 @@ class InMemory(Expr):
         held = held if held.dtype == dtype.numpy() else held.view(dtype.numpy())
         held.flags.writeable = False
         object.__setattr__(self, "array", held)
-        self._describe(held.shape, dtype)
+        self.describe(held.shape, dtype)
 
     def _identity(self) -> tuple[Hashable, ...]:
         is_text = self.dtype == ir.DataType.STRING
@@ -145,12 +204,10 @@ class InMemory(Expr):
 class Unbound(Expr):
     """A weight without data: a parameter traced on the meta device and not bound to a checkpoint yet."""
 
+    op: ClassVar[str] = "unbound"
     name: str
     dtype: ir.DataType
     shape: tuple[int, ...]
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("unbound", self.name, self.dtype, self.shape)
 
     def read(self, region: Region | None = None) -> Array:
         raise ValueError(f"weight {self.name!r} has no data")
@@ -160,22 +217,16 @@ class Unbound(Expr):
 class _Unary(Expr):
     source: Expr
 
-    @property
-    def sources(self) -> tuple[Expr, ...]:
-        return (self.source,)
-
 
 @dataclass(frozen=True, eq=False)
 class Cast(_Unary):
     """`source` in another dtype, rounded to nearest even; out of range as numpy and ml_dtypes have it."""
 
+    op: ClassVar[str] = "cast"
     dtype: ir.DataType
 
     def __post_init__(self) -> None:
-        self._describe(self.source.shape, self.dtype)
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("cast", self.source.identity, self.dtype)
+        self.describe(self.source.shape, self.dtype)
 
     def read(self, region: Region | None = None) -> Array:
         return self.source.read(region).astype(self.dtype.numpy(), copy=False)
@@ -185,16 +236,14 @@ class Cast(_Unary):
 class Affine(_Unary):
     """`source * scale + offset`, elementwise, each step rounded to the source's (floating) dtype."""
 
+    op: ClassVar[str] = "affine"
     scale: float
     offset: float
 
     def __post_init__(self) -> None:
         if not self.source.dtype.is_floating_point():
             raise ValueError(f"an affine map of {self.source.dtype}")
-        self._describe(self.source.shape, self.source.dtype)
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("affine", self.source.identity, self.scale, self.offset)
+        self.describe(self.source.shape, self.source.dtype)
 
     def read(self, region: Region | None = None) -> Array:
         array = self.source.read(region)
@@ -205,18 +254,41 @@ class Affine(_Unary):
 
 
 @dataclass(frozen=True, eq=False)
+class Scaled(_Unary):
+    """`source` times a vector, entry i of which is for index i of `axis`: a factor for each channel.
+
+    `factors` is [source.shape[axis]], of the source's floating dtype, to which products are rounded.
+    """
+
+    op: ClassVar[str] = "scaled"
+    factors: Expr
+    axis: int
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.source.shape, self.source.dtype
+        if not 0 <= self.axis < len(shape) or self.factors.shape != (shape[self.axis],):
+            raise ValueError(f"factors {list(self.factors.shape)} along axis {self.axis} of {list(shape)}")
+        if not dtype.is_floating_point() or self.factors.dtype != dtype:
+            raise ValueError(f"factors of {self.factors.dtype} for {dtype}")
+        self.describe(shape, dtype)
+
+    def read(self, region: Region | None = None) -> Array:
+        chosen = slice(None) if region is None else region[self.axis]
+        wide = (-1, *(1 for _ in self.shape[self.axis + 1 :]))
+        return np.asarray(self.source.read(region) * self.factors.read()[chosen].reshape(wide))
+
+
+@dataclass(frozen=True, eq=False)
 class Transposed(_Unary):
     """`source` with its axes permuted, as numpy's transpose does."""
 
+    op: ClassVar[str] = "transposed"
     perm: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if sorted(self.perm) != list(range(len(self.source.shape))):
             raise ValueError(f"{self.perm} is no permutation of the axes of {list(self.source.shape)}")
-        self._describe(tuple(self.source.shape[p] for p in self.perm), self.source.dtype)
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("transposed", self.source.identity, self.perm)
+        self.describe(tuple(self.source.shape[p] for p in self.perm), self.source.dtype)
 
     def read(self, region: Region | None = None) -> Array:
         if not self.perm:
@@ -240,15 +312,13 @@ class Transposed(_Unary):
 class Reshaped(_Unary):
     """`source` in row-major order under another shape of as many elements."""
 
+    op: ClassVar[str] = "reshaped"
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if prod(self.shape) != prod(self.source.shape) or min(self.shape, default=0) < 0:
             raise ValueError(f"{list(self.source.shape)} cannot become {list(self.shape)}")
-        self._describe(self.shape, self.source.dtype)
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("reshaped", self.source.identity, self.shape)
+        self.describe(self.shape, self.source.dtype)
 
     def read(self, region: Region | None = None) -> Array:
         if region is None or not self.source.shape or not prod(self.shape):
@@ -269,6 +339,7 @@ class Reshaped(_Unary):
 class Sliced(_Unary):
     """Elements start..stop of `source` along `axis`."""
 
+    op: ClassVar[str] = "sliced"
     axis: int
     start: int
     stop: int
@@ -278,10 +349,7 @@ class Sliced(_Unary):
         if not 0 <= self.axis < len(shape) or not 0 <= self.start <= self.stop <= shape[self.axis]:
             raise ValueError(f"{self.start}..{self.stop} of axis {self.axis} is not within {list(shape)}")
         size = self.stop - self.start
-        self._describe((*shape[: self.axis], size, *shape[self.axis + 1 :]), self.source.dtype)
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("sliced", self.source.identity, self.axis, self.start, self.stop)
+        self.describe((*shape[: self.axis], size, *shape[self.axis + 1 :]), self.source.dtype)
 
     def read(self, region: Region | None = None) -> Array:
         inner = list(full_region(self.shape) if region is None else region)
@@ -293,6 +361,7 @@ class Sliced(_Unary):
 class Concatenated(Expr):
     """`parts` of one dtype one after another along `axis`."""
 
+    op: ClassVar[str] = "concatenated"
     parts: tuple[Expr, ...]
     axis: int
 
@@ -303,14 +372,7 @@ class Concatenated(Expr):
         if len(frames) != 1 or len(kinds) != 1 or not 0 <= self.axis < len(shapes[0]):
             raise ValueError(f"{shapes} of {kinds} cannot be joined along axis {self.axis}")
         total = sum(shape[self.axis] for shape in shapes)
-        self._describe((*shapes[0][: self.axis], total, *shapes[0][self.axis + 1 :]), self.parts[0].dtype)
-
-    @property
-    def sources(self) -> tuple[Expr, ...]:
-        return self.parts
-
-    def _identity(self) -> tuple[Hashable, ...]:
-        return ("concatenated", tuple(part.identity for part in self.parts), self.axis)
+        self.describe((*shapes[0][: self.axis], total, *shapes[0][self.axis + 1 :]), self.parts[0].dtype)
 
     def read(self, region: Region | None = None) -> Array:
         region = full_region(self.shape) if region is None else region

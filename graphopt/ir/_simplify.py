@@ -48,7 +48,7 @@ def simplified(expr: Expr) -> Expr:
         case Concatenated(parts, axis):
             return _concatenated(expr, tuple(simplified(part) for part in parts), axis)
         case _:
-            return expr
+            return expr.over(simplified) if expr.sources else expr
 
 
 def _same(old: Expr, new: Expr) -> Expr:

@@ -4,7 +4,6 @@ from graphopt.pipeline._apply import NoAdapter, apply
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
 from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof, place_of
-from graphopt.pipeline._match import Match, Pattern, find
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
 from graphopt.pipeline._runner import (
@@ -29,7 +28,6 @@ __all__ = [
     "EditVerdict",
     "Edits",
     "Level",
-    "Match",
     "Mismatch",
     "NamedPass",
     "NearMiss",
@@ -40,13 +38,11 @@ __all__ = [
     "Pass",
     "PassCrashed",
     "PassRecord",
-    "Pattern",
     "Proof",
     "RunOptions",
     "RunResult",
     "Verifier",
     "apply",
-    "find",
     "place_of",
     "run_steps",
     "weight_bytes",

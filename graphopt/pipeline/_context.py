@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -35,7 +34,6 @@ class Context:
     config: dict[str, Any] = field(default_factory=dict)
     task: str = "onnx"
     scratch: Scratch | None = None
-    calibration: Path | None = None
     notes: list[str] = field(default_factory=list)
     assumptions: dict[str, Assumption] = field(default_factory=dict)
     decisions: dict[str, Any] = field(default_factory=dict)

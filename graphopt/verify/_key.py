@@ -65,9 +65,6 @@ def _token(expr: Expr, known: Known) -> Hashable:
         return known.token(expr)
     if isinstance(expr, InMemory) or not expr.sources:
         return expr.identity
-    own = {k: v for k, v in vars(expr).items() if k not in ("source", "parts", "identity")}
-    return (
-        type(expr).__name__,
-        repr(sorted(own.items())),
-        *(_token(source, known) for source in expr.sources),
-    )
+    kind = type(expr)
+    held = expr.mapped(lambda source: _token(source, known))
+    return (f"{kind.__module__}.{kind.__qualname__}", repr((held, expr.shape, expr.dtype)))

@@ -7,9 +7,8 @@ decide: a bias that is zero there, a scale that is one.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -30,17 +29,7 @@ def varied(expr: Expr) -> Expr:
     """`expr` over floating-point file ranges with other, seeded numbers of the same signs and magnitudes."""
     if isinstance(expr, FileRange):
         return _Varied(expr) if expr.dtype.is_floating_point() and expr.dtype.bitwidth >= 16 else expr
-    assert is_dataclass(expr)
-    changed = {f.name: new for f in fields(expr) if (new := _within(old := getattr(expr, f.name))) is not old}
-    return replace(expr, **changed) if changed else expr
-
-
-def _within(held: Any) -> Any:
-    if isinstance(held, Expr):
-        return varied(held)
-    if isinstance(held, tuple) and any(isinstance(part, Expr) for part in held):
-        return tuple(map(varied, held))
-    return held
+    return expr.over(varied) if expr.sources else expr
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +42,7 @@ class _Varied(Expr):
     stored: FileRange
 
     def __post_init__(self) -> None:
-        self._describe(self.stored.shape, self.stored.dtype)
+        self.describe(self.stored.shape, self.stored.dtype)
 
     def _identity(self) -> tuple[Hashable, ...]:
         return ("varied", self.stored.identity)

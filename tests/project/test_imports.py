@@ -96,3 +96,11 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
     assert done.stdout.strip()
     assert loaded.isdisjoint(HEAVY), f"imports {sorted(loaded.intersection(HEAVY))}"
+
+
+@pytest.mark.parametrize("module", ["graphopt.ir", "graphopt.interface", "graphopt.pipeline"])
+def test_what_a_plugin_is_written_with_imports_no_framework(module: str) -> None:
+    script = f"import sys, {module}; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
+
+    assert {"onnxruntime", "onnxscript", "torch", "transformers"}.isdisjoint(done.stdout.split("\n"))
