@@ -1,8 +1,8 @@
 """The closing check: the deployed package on its target against the source it was made from.
 
-A lossless package is held to design section 4's numbers in every case of the input domain. A lossy one is
-held to its recipe's budget on data, and in every case of the domain to the same budget more loosely, because
-a case has few tokens: its mean may not exceed what 99 % of tokens stay under.
+A lossless package is held to the numbers of docs/architecture.md in every case of the input domain. A lossy
+one is held to its recipe's budget on data, and in every case of the domain to the same budget more loosely,
+because a case has few tokens: its mean may not exceed what 99 % of tokens stay under.
 """
 
 from __future__ import annotations

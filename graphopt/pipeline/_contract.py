@@ -9,7 +9,10 @@ __all__ = ["Contract", "Level", "OpsetRange"]
 
 
 class Level(enum.IntEnum):
-    """The order in which passes make sense: upgrade, raise, improve, compress, lower (design, section 2)."""
+    """The order in which passes make sense: upgrade, raise, improve, compress, lower.
+
+    What each is for: docs/architecture.md.
+    """
 
     UPGRADE = 0
     RAISE = 1

@@ -46,11 +46,7 @@ _FILES: Mapping[Kind, Mapping[str, str]] = {
         "tests/test_{stem}.py": "models/test.py.jinja",
     },
 }
-_SUMMARIES: Mapping[Kind, str] = {
-    "passes": "two negations go.",
-    "targets": "an execution provider of onnxruntime.",
-    "models": "classifiers of spectrograms.",
-}
+_NOUNS: Mapping[Kind, str] = {"passes": "pass", "targets": "target", "models": "model family"}
 
 
 def scaffold(kind: Kind, name: str, folder: Path | None = None) -> tuple[Path, list[Path]]:
@@ -97,7 +93,7 @@ def _names(kind: Kind, name: str) -> dict[str, str]:
         "cls": cls,
         "module": f"graphopt_{stem}",
         "distribution": f"graphopt-{name}",
-        "summary": _SUMMARIES[kind],
+        "summary": f"The {_NOUNS[kind]} {name}, for graphopt.",
         "graphopt": importlib.metadata.version("graphopt"),
     }
 

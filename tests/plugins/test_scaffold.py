@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from graphopt.cli._main import run
+from graphopt.plugins import scaffold
 from tests.plugins.conftest import Environment
 
 
@@ -33,6 +34,13 @@ def test_the_new_plugin_passes_its_own_tests(tmp_path: Path, kind: str, check: t
     assert "4 passed" in tested.stdout
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "my-first" in checked.stdout
+
+
+def test_only_what_is_to_be_replaced_speaks_of_the_example(tmp_path: Path) -> None:
+    folder, files = scaffold("passes", "my-first", tmp_path / "here")
+    speaking = {p.relative_to(folder).as_posix() for p in files if "negation" in p.read_text().lower()}
+
+    assert speaking == {"src/graphopt_my_first/my_first.py"}
 
 
 @pytest.mark.slow
