@@ -7,17 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from graphopt.plugins import registry
-from graphopt.evaluate import Bindings
 from graphopt.build._job import Choices, Clock, Job, Progress
+from graphopt.build._package import Package
 from graphopt.build._replay import Replay
 from graphopt.cache import RunCache
 from graphopt.errors import BadInput, CheckFailed
+from graphopt.evaluate import Bindings
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
-from graphopt.build._package import Package
 from graphopt.package import check_destination, staged
 from graphopt.pipeline import OnMismatch
-from graphopt.plugins import build_steps, load_recipe, with_options
+from graphopt.plugins import build_steps, load_recipe, registry, with_options
 from graphopt.recipes import Budget, Recipe
 from graphopt.report import Report
 from graphopt.verify import KernelWorker

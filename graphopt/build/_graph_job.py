@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphopt.evaluate import Bindings
 from graphopt.cache import RunCache, StepCache
+from graphopt.evaluate import Bindings
 from graphopt.export import Exported
 from graphopt.families import PackageContext
 from graphopt.interface import Interface

@@ -11,26 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from graphopt.evaluate import Bindings, compare_whole, compare_with_source
 from graphopt.build._graph_job import Clock, GraphJob, Progress
-from graphopt.report import idle_stages
 from graphopt.build._replay import SEEDS
 from graphopt.cache import RunCache
+from graphopt.evaluate import Bindings, ClosingCheck, compare_whole, compare_with_source
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, PackageContext
 from graphopt.interface import Interface, TensorSpec
-from graphopt.ir import Expr, FileRange, lazy
 from graphopt.io import digest_of, digests_below
-from graphopt.package import Lock, LockedStep, packs, versions
-from graphopt.package import Manifest, Port, PortList, Staging, TargetInfo
-from graphopt.pipeline import EditRecord, OnMismatch, weight_bytes
+from graphopt.ir import Expr, FileRange, lazy
+from graphopt.package import Lock, LockedStep, Manifest, Port, PortList, Staging, TargetInfo, packs, versions
+from graphopt.pipeline import EditRecord, OnMismatch, place_of, weight_bytes
 from graphopt.recipes import Recipe
-from graphopt.report import ClosingReport, PassReport, REPORT, Report, Sizes
+from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes, idle_stages
 from graphopt.runtime import has_rows, measured_batch_tokens
-from graphopt.evaluate import ClosingCheck
-from graphopt.verify import EditVerifier, KernelWorker
-from graphopt.pipeline import place_of
-from graphopt.verify import clear_reproducers
+from graphopt.verify import EditVerifier, KernelWorker, clear_reproducers
 
 if TYPE_CHECKING:
     import onnx_ir as ir

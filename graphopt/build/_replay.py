@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from graphopt.evaluate import Bindings, SEED
 from graphopt.errors import BadInput, CheckFailed
+from graphopt.evaluate import SEED, Bindings
 from graphopt.export import Source
 from graphopt.io import digest_of
 from graphopt.package import LOCK, Lock, LockedPack, packs, versions
