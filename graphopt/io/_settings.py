@@ -14,19 +14,19 @@ __all__ = ["is_count", "read_json", "read_toml"]
 
 
 def is_count(text: str) -> bool:
-    """Whether `text` is a number of things, such as there may be."""
+    """Whether `text` is a number of things, in digits; 18 of them always fit in 64 bits."""
     return re.fullmatch("[0-9]{1,18}", text) is not None
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; `BadInput` where that holds something else, `OSError` without the file."""
     try:
-        found = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise BadInput(f"{path} does not hold a JSON object")
-    return found
+    return value
 
 
 def read_toml(path: Path) -> dict[str, Any]:

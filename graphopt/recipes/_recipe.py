@@ -15,7 +15,7 @@ class Budget(BaseModel):
     """The damage a recipe may do, end to end, against the source. None: not bounded by this metric.
 
     kl_mean and kl_p99: nats per token, source || package. cosine_min: the smallest of an encoder's
-    embeddings. A lossless recipe leaves all empty and is held to the design's own numbers.
+    embeddings. A lossless recipe leaves all empty: docs/architecture.md has what it is held to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -98,6 +98,15 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert loaded.isdisjoint(HEAVY), f"imports {sorted(loaded.intersection(HEAVY))}"
 
 
+@pytest.mark.parametrize("module", ["graphopt", "graphopt.io", "graphopt.errors"])
+def test_what_everything_stands_on_imports_the_standard_library_alone(module: str) -> None:
+    script = f"import sys; before = {{*sys.modules}}; import {module}; print('\\n'.join({{*sys.modules}} - before))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
+    heads = {name.split(".")[0] for name in done.stdout.split()}
+
+    assert heads - {*sys.stdlib_module_names} == {"graphopt"}
+
+
 @pytest.mark.parametrize("module", ["graphopt.ir", "graphopt.interface", "graphopt.pipeline"])
 def test_what_a_plugin_is_written_with_imports_no_framework(module: str) -> None:
     script = f"import sys, {module}; print('\\n'.join(sys.modules))"
