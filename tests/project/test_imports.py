@@ -100,7 +100,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("module", ["graphopt", "graphopt.io", "graphopt.errors"])
 def test_what_everything_stands_on_imports_the_standard_library_alone(module: str) -> None:
-    script = f"import sys; before = {{*sys.modules}}; import {module}; print('\\n'.join({{*sys.modules}} - before))"
+    script = f"import sys\nbefore = {{*sys.modules}}\nimport {module}\nprint(*{{*sys.modules}} - before)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/")
     heads = {name.split(".")[0] for name in done.stdout.split()}
 
