@@ -3,27 +3,21 @@
 from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._checkpoint import SafetensorsIndex
 from graphopt.ir._evaluate import evaluate, extract, used_values
-from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
-from graphopt.ir._hash import graph_hash, node_signature
-from graphopt.ir._infer import infer_types
-from graphopt.ir._lazy import (
-    Affine,
-    Cast,
-    Concatenated,
+from graphopt.ir._expression import (
     Expr,
     FileRange,
     InMemory,
-    Reshaped,
-    Scaled,
-    Sliced,
-    Transposed,
     Unbound,
     expression_type,
     read_clock,
     read_since,
 )
+from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
+from graphopt.ir._hash import graph_hash, node_signature
+from graphopt.ir._infer import infer_types
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._maps import holds_map
+from graphopt.ir._operations import Affine, Cast, Concatenated, Reshaped, Scaled, Sliced, Transposed
 from graphopt.ir._proto import checker_problems, from_proto, restore_weights, to_proto
 from graphopt.ir._random import is_random
 from graphopt.ir._save import save_model

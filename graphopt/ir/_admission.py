@@ -19,9 +19,11 @@ __all__ = ["DAMAGED", "admit", "text_problem"]
 DAMAGED = "The file is damaged or of another kind. Download or export it again."
 
 _WITHDRAWN = "ONNX has withdrawn that operator at this opset. Export the model at another one."
-_HIGHEST_RANK = 64  # numpy's
+_HIGHEST_RANK = 64  # the most that a numpy array has
 _MOST_NODES = 1_000_000
-_DIGITS = 19  # of a file offset
+"""Nodes that calls of functions may become. A judgement: far more than any model has, and little enough to
+be counted; functions that call each other twice on each level double with every one."""
+_DIGITS = 19  # of a file offset, an int64
 
 
 def admit(path: Path, proto: onnx.ModelProto) -> None:

@@ -18,7 +18,11 @@ Array = npt.NDArray[Any]
 Region = tuple[slice, ...]
 
 _STAGE = 1 << 20
+"""Bytes of the buffer through which short runs are read: it should stay in a core's own cache. A
+judgement."""
 _WORTH_A_CALL = 32 << 10
+"""Bytes of a run that is read by a call of its own. A judgement: a call costs about as much as copying some
+kilobytes, and what lies between short runs is read for nothing."""
 
 
 def byte_count(shape: tuple[int, ...], dtype: ir.DataType) -> int:

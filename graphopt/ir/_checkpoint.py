@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
-from graphopt.ir._lazy import FileRange
+from graphopt.ir._expression import FileRange
 from graphopt.ir._load import inside_repository
 from graphopt.ir._tensor import LazyTensor, same_content
 from graphopt.ir._unreadable import adapter, pointer, unreadable

@@ -13,7 +13,7 @@ from graphopt.ir._proto import to_proto
 
 __all__ = ["evaluate", "extract", "used_values"]
 
-_IR_VERSION = 10
+_IR_VERSION = 10  # of onnx 1.16; every onnxruntime that is supported reads it
 
 
 def extract(

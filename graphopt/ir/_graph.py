@@ -11,6 +11,8 @@ from graphopt.ir._tensor import has_data, stored_bytes
 __all__ = ["const_of", "consumers", "is_output", "producer", "scalar_of"]
 
 _SMALL = 1 << 20
+"""Bytes of a constant that is read at once. A judgement: masks and tables of positions are smaller, and
+weights stay unread."""
 
 
 def const_of(value: ir.Value | None) -> Array | None:

@@ -11,8 +11,9 @@ from graphopt.ir._proto import to_proto
 
 __all__ = ["infer_types"]
 
-
 _LONGEST = 1 << 20
+"""Elements of a vector from which data propagation is left out: it keeps each as a message of its own. A
+judgement: shapes, which it is for, have a handful."""
 
 
 def infer_types(model: ir.Model) -> None:

@@ -12,14 +12,16 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from graphopt.errors import BadInput
 from graphopt.ir._admission import DAMAGED, admit, text_problem
-from graphopt.ir._lazy import FileRange
-from graphopt.ir._mend import declare_outputs, spell_out
+from graphopt.ir._expression import FileRange
+from graphopt.ir._normalize import declare_outputs, normalize
 from graphopt.ir._proto import all_graphs, from_proto, to_proto
 from graphopt.ir._tensor import LazyTensor
 
 __all__ = ["inside_repository", "load_model"]
 
 _LARGE = 1 << 16
+"""Bytes from which a weight that is inside the file becomes an array that nobody can write to. A judgement:
+below, it is cheap to look at its bytes again after each pass."""
 
 
 def load_model(path: str | Path) -> ir.Model:
@@ -32,7 +34,7 @@ def load_model(path: str | Path) -> ir.Model:
     path = Path(path)
     proto = _proto(path)
     try:
-        spell_out(path, proto)
+        normalize(path, proto)
         admit(path, proto)
         declare_outputs(path, proto)
         model = from_proto(proto)

@@ -27,7 +27,10 @@ __all__ = [
 ]
 
 _SMALL = 1024
+"""Bytes of a weight that stays where weights are left out. Axes, shapes and scalars, which shape inference
+reads, are smaller; what a model learned is larger."""
 _INLINE = 2 * _SMALL
+"""The same for a serialized tensor, whose name, dimensions and varints come on top."""
 ABSENT = "absent"
 
 
@@ -90,14 +93,14 @@ def to_proto(
         return maps_back(ir.to_proto(model))
 
 
-def restore_weights(made: ir.Model, source: ir.Model) -> None:
-    """Give `made` the weights that `to_proto(source, weights="none")` left out, in subgraphs too.
+def restore_weights(bare: ir.Model, source: ir.Model) -> None:
+    """Give `bare` the weights that `to_proto(source, weights="none")` left out, in subgraphs too.
 
-    `made` is what has become of that protobuf, whatever its weights are called now; `source` is as it was.
+    `bare` is what has become of that protobuf, whatever its weights are called now; `source` is as it was.
     """
     with swapped_weights(source) as held:
         tensors = list(held.values())
-    for graph in all_graphs(made):
+    for graph in all_graphs(bare):
         for value in graph.initializers.values() if isinstance(graph, ir.Graph) else ():
             tensor = value.const_value
             if isinstance(tensor, ir.ExternalTensor) and tensor.location == ABSENT:

@@ -17,7 +17,7 @@ _DRAWS, _ASK, _NEVER = "draws", "ask", "never"
 # Domains of onnxruntime's own, which onnx has no schemas of, and what is random in them.
 _RUNTIMES = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 _RANDOM_THERE = frozenset({"Sampling", "BiasDropout", "BitmaskDropout", "BitmaskBiasDropout"})
-_TRAINING_MODE = 2
+_TRAINING_MODE = 2  # the input of Dropout, from opset 12 on
 
 
 def is_random(node: ir.Node, model: ir.Model) -> bool:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.ir._bytes import payload
-from graphopt.ir._lazy import Expr, FileRange
+from graphopt.ir._expression import Expr, FileRange
 from graphopt.ir._maps import maps_back
 from graphopt.ir._proto import swapped_weights
 from graphopt.ir._tensor import boxes, has_data, lazy
@@ -21,7 +21,9 @@ from graphopt.ir._tensor import boxes, has_data, lazy
 __all__ = ["save_model"]
 
 _EXTERNAL_FROM = 4096
+"""Bytes from which a weight goes to the data file: less than a page would be mostly padding there."""
 _ALIGNMENT = 4096
+"""Where weights begin in the data file: at whole pages, so that a runtime can map them."""
 
 
 def save_model(model: ir.Model, path: str | Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from graphopt.ir._bytes import Array, byte_count, payload
-from graphopt.ir._lazy import FileRange
+from graphopt.ir._expression import FileRange
 
 __all__ = ["Scratch"]
 

@@ -7,17 +7,8 @@ from math import prod
 
 import onnx_ir as ir
 
-from graphopt.ir._lazy import (
-    Affine,
-    Cast,
-    Concatenated,
-    Expr,
-    FileRange,
-    InMemory,
-    Reshaped,
-    Sliced,
-    Transposed,
-)
+from graphopt.ir._expression import Expr, FileRange, InMemory
+from graphopt.ir._operations import Affine, Cast, Concatenated, Reshaped, Sliced, Transposed
 
 __all__ = ["simplified"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir._lazy import Cast
+from graphopt.ir._operations import Cast
 from graphopt.ir._proto import all_graphs
 from graphopt.ir._tensor import LazyTensor, lazy
 

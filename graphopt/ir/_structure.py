@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from graphopt.ir._lazy import FileRange
+from graphopt.ir._expression import FileRange
 from graphopt.ir._proto import checker_problems
 from graphopt.ir._tensor import has_data, lazy
 
@@ -85,8 +85,8 @@ class _Scope:
             self.problems.append(f"{label} is of domain {node.domain!r}, which is not imported")
         for value in node.inputs:
             if value is not None and not self.sees(value):
-                made = "made later" if value.producer() is not None else "made nowhere"
-                self.problems.append(f"{label} uses {value.name!r}, which is {made} or out of its sight")
+                why = "made later" if value.producer() is not None else "made nowhere"
+                self.problems.append(f"{label} uses {value.name!r}, which is {why} or out of its sight")
         for graph in _subgraphs(node):
             _Scope(self.opsets, self.sizes, self.problems, self).check(graph)
         for output in node.outputs:

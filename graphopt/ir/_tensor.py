@@ -14,16 +14,20 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir._bytes import Array, Region, full_region, payload
-from graphopt.ir._lazy import Expr, FileRange, InMemory, Transposed, Unbound
+from graphopt.ir._expression import Expr, FileRange, InMemory, Unbound
+from graphopt.ir._operations import Transposed
 from graphopt.ir._simplify import simplified
 
 __all__ = ["LazyTensor", "boxes", "digest", "has_data", "lazy", "same_content", "stored_bytes", "tiles"]
 
 _EXPR = "graphopt.expr"
-# A small tile stays in the cache and reuses the same memory: five times faster than tiles of 32 MiB. Each
-# tile across a transposed file touches all of its rows, so these want to be few.
 _TILE = 4 << 20
+"""Bytes of a tile. A small one stays in the cache and reuses the same memory: five times faster than 32
+MiB."""
 _TILE_ACROSS = 32 << 20
+"""The same across a transposed file, where each tile touches all rows and few are wanted."""
+_COMPARED = 1 << 20
+"""Bytes that are compared at a time: where two weights differ, they mostly do in their first elements."""
 
 
 @dataclass(eq=False)
@@ -179,5 +183,5 @@ def same_content(a: ir.TensorProtocol, b: ir.TensorProtocol) -> bool:
         return False
     return all(
         np.array_equal(payload(x.read(box), x.dtype), payload(y.read(box), y.dtype))
-        for box in boxes(x, 1 << 20)
+        for box in boxes(x, _COMPARED)
     )

@@ -7,7 +7,7 @@ import onnx.parser
 import onnx.printer
 import onnx_ir as ir
 
-from graphopt.ir._lazy import Unbound
+from graphopt.ir._expression import Unbound
 from graphopt.ir._proto import ABSENT, from_proto, to_proto
 from graphopt.ir._tensor import LazyTensor
 from graphopt.ir._walk import graph_protos
@@ -15,6 +15,8 @@ from graphopt.ir._walk import graph_protos
 __all__ = ["parse", "text"]
 
 _SHOWN_BYTES = 64
+"""Bytes of a weight that is printed with its elements: 8 int64, all of a shape. A judgement: golden files
+are read."""
 
 
 def parse(source: str) -> ir.Model:

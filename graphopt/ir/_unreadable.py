@@ -32,7 +32,7 @@ def unreadable(path: Path) -> BadInput | None:
     """The error that says what a file is, or a folder without `model.safetensors` holds; None if unknown."""
     if path.is_file():
         return pointer(path) or (gguf(path) if path.suffix == ".gguf" else None)
-    return next((found for look in _LOOKS if (found := look(path)) is not None), None)
+    return next((error for look in _LOOKS if (error := look(path)) is not None), None)
 
 
 def pointer(path: Path) -> BadInput | None:
@@ -51,8 +51,8 @@ def pointer(path: Path) -> BadInput | None:
 
 def adapter(folder: Path) -> BadInput | None:
     """The error for an adapter, alone or beside the model that it changes."""
-    found = _names(folder, *_ADAPTERS)
-    if not found:
+    files = _names(folder, *_ADAPTERS)
+    if not files:
         return None
     beside = any((folder / name).exists() for name in ("model.safetensors", _INDEX))
     base = _text(folder / _ADAPTERS[0]).get("base_model_name_or_path")
@@ -60,12 +60,12 @@ def adapter(folder: Path) -> BadInput | None:
     merge = _merging(home if beside else base or "BASE", home / "adapter" if beside else home)
     if beside:
         return BadInput(
-            f"{folder} holds an adapter ({found[0]}) beside a model: it is not clear whether it is meant",
+            f"{folder} holds an adapter ({files[0]}) beside a model: it is not clear whether it is meant",
             hint=f"If not, take its files away. If so, move them to {folder / 'adapter'} and merge them with "
             f"the Auto class of the model's task: {merge}",
         )
     return BadInput(
-        f"{folder} holds an adapter ({found[0]}) and not the model that it changes ({base or 'of no name'})",
+        f"{folder} holds an adapter ({files[0]}) and not the model that it changes ({base or 'of no name'})",
         hint=f"Merge them, with the Auto class of the model's task, and copy the tokenizer's files: {merge}",
     )
 
@@ -96,7 +96,7 @@ def conversion(folder: Path, pattern: str) -> str:
 
 def _pointers(folder: Path) -> BadInput | None:
     files = (folder / name for name in _names(folder, "*.bin", "*.gguf", "*.onnx", "*.safetensors", "*.pth"))
-    return next((found for file in files if (found := pointer(file)) is not None), None)
+    return next((error for file in files if (error := pointer(file)) is not None), None)
 
 
 def gguf(path: Path) -> BadInput:
@@ -118,16 +118,16 @@ def gguf(path: Path) -> BadInput:
 
 
 def _gguf(folder: Path) -> BadInput | None:
-    found = _names(folder, "*.gguf")
-    return gguf(folder / found[0]) if found else None
+    files = _names(folder, "*.gguf")
+    return gguf(folder / files[0]) if files else None
 
 
 def _mistral(folder: Path) -> BadInput | None:
-    found = _names(folder, "consolidated*.safetensors", "consolidated*.pth")
-    if not found:
+    files = _names(folder, "consolidated*.safetensors", "consolidated*.pth")
+    if not files:
         return None
     return BadInput(
-        f"{folder} holds weights only in the layout of the makers' own code ({found[0]}), which is not read",
+        f"{folder} holds weights only in the layout of the makers' own code ({files[0]}), which is not read",
         hint="Take the model in transformers' layout (config.json and model.safetensors): its repository on "
         "the Hub may hold both, and transformers' source has convert_*_weights_to_hf.py for this one.",
     )
@@ -146,10 +146,10 @@ def _pipeline(folder: Path) -> BadInput | None:
 
 def _pickles(folder: Path) -> BadInput | None:
     for pattern in _PICKLED:
-        found = sorted({*_names(folder, pattern)} - {*_names(folder, *_OF_TRAINING)})
-        if found:
+        files = sorted({*_names(folder, pattern)} - {*_names(folder, *_OF_TRAINING)})
+        if files:
             return BadInput(
-                f"{folder} has only a pickled checkpoint ({found[0]}), which can run code when it is opened",
+                f"{folder} has only a pickled checkpoint ({files[0]}), which can run code when it is opened",
                 hint=f"Convert it: {conversion(folder, pattern)}",
             )
     return None
@@ -166,12 +166,12 @@ def _of_diffusers(folder: Path) -> BadInput | None:
 
 
 def _safetensors(folder: Path) -> BadInput | None:
-    found = _names(folder, "*.safetensors")
-    if not found or (folder / "model.safetensors").exists() or (folder / _INDEX).exists():
+    files = _names(folder, "*.safetensors")
+    if not files or (folder / "model.safetensors").exists() or (folder / _INDEX).exists():
         return None
-    shards = [name for name in found if "-of-" in name]
+    shards = [name for name in files if "-of-" in name]
     return BadInput(
-        f"{folder} has {found[0]}, but no model.safetensors and no model.safetensors.index.json",
+        f"{folder} has {files[0]}, but no model.safetensors and no model.safetensors.index.json",
         hint="The index that says what is in each shard is missing: download it again."
         if shards
         else "If that file is the whole model, call it model.safetensors.",
@@ -183,30 +183,30 @@ def _only_graphs(folder: Path) -> BadInput | None:
 
 
 def _graphs(folder: Path) -> BadInput | None:
-    found = _names(folder, "*.onnx") + [f"onnx/{name}" for name in _names(folder / "onnx", "*.onnx")]
-    if not found:
+    files = _names(folder, "*.onnx") + [f"onnx/{name}" for name in _names(folder / "onnx", "*.onnx")]
+    if not files:
         return None
     what = "no config.json" if not (folder / "config.json").is_file() else "no weights for PyTorch"
-    return BadInput(f"{folder} has {what}", hint=f"It holds ONNX models: name one, {folder / found[0]}.")
+    return BadInput(f"{folder} has {what}", hint=f"It holds ONNX models: name one, {folder / files[0]}.")
 
 
 def _below(folder: Path) -> BadInput | None:
-    found = _models_below(folder)
-    if not found:
+    folders = _models_below(folder)
+    if not folders:
         return None
     return BadInput(
-        f"{folder} holds a model in a folder of its own ({', '.join(found)})",
-        hint=f"Name that one: {folder / found[0]}."
-        + (" Its tokenizer may lie beside it." if not _names(folder / found[0], "tokenizer*") else ""),
+        f"{folder} holds a model in a folder of its own ({', '.join(folders)})",
+        hint=f"Name that one: {folder / folders[0]}."
+        + (" Its tokenizer may lie beside it." if not _names(folder / folders[0], "tokenizer*") else ""),
     )
 
 
 def _other_libraries(folder: Path) -> BadInput | None:
     for pattern, library in _OTHERS.items():
-        found = _names(folder, pattern)
-        if found:
+        files = _names(folder, pattern)
+        if files:
             return BadInput(
-                f"{folder} holds weights only for {library} ({found[0]})",
+                f"{folder} holds weights only for {library} ({files[0]})",
                 hint="Take model.safetensors of the same model, or give an .onnx file of it.",
             )
     return None
@@ -243,7 +243,7 @@ def _models_below(folder: Path) -> list[str]:
 def _text(path: Path) -> dict[str, Any]:
     """The JSON object in `path`, or nothing: what cannot be read says nothing about what is there."""
     try:
-        found = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

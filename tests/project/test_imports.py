@@ -44,7 +44,7 @@ def tree(tmp_path: Path) -> Path:
         ("graphopt/cli.py", "from graphopt_targets import PACK"),
         ("graphopt/cli.py", "def f():\n    import graphopt_models.tiny_coder"),
         ("graphopt/cli.py", "import importlib\nimportlib.import_module('graphopt_passes')"),
-        ("passes/a.py", "from graphopt.ir._lazy import lazy"),
+        ("passes/a.py", "from graphopt.ir._expression import lazy")
         ("passes/a.py", "from graphopt.ir import secret"),
         ("passes/a.py", "from graphopt.ir import _lazy"),
         ("passes/a.py", "from graphopt.nowhere import x"),

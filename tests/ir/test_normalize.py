@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from graphopt.errors import BadInput
 from graphopt.interface import Interface
 from graphopt.ir import check_structure, holds_map, load_model, save_model
-from graphopt.ir._mend import _LARGEST
+from graphopt.ir._normalize import _LARGEST
 
 FLOAT = TensorProto.FLOAT
 
@@ -70,7 +70,7 @@ def test_sparse_weights_that_cannot_be_dense_are_refused(
     limit: int,
     message: str,
 ) -> None:
-    monkeypatch.setattr("graphopt.ir._mend._LARGEST", limit)
+    monkeypatch.setattr("graphopt.ir._normalize._LARGEST", limit)
     proto = product()
     proto.graph.sparse_initializer.append(weight)
     onnx.save(proto, tmp_path / "m.onnx")

@@ -1,4 +1,4 @@
-"""What files leave to be understood, or say in a way of their own, as everything after it expects it."""
+"""Models as files spell them, brought to the one form that everything after loading expects."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from graphopt.errors import BadInput
 from graphopt.ir._proto import without_weights
 from graphopt.ir._walk import graph_protos
 
-__all__ = ["declare_outputs", "spell_out"]
+__all__ = ["declare_outputs", "normalize"]
 
-_OWN_INITIALIZERS = 4
+_INITIALIZERS_APART = 4
+"""The first IR version in which initializers need not be inputs (ONNX's IR.md)."""
 _UNUSED_OPSET = 13
+"""The opset of the default domain where a model imports none: no node is of it, and passes run from 13 on."""
 _DEFAULT = ("", "ai.onnx")
 _LARGEST = 256 << 20
-"""Bytes of a sparse weight once it is dense."""
+"""Bytes of a sparse weight once it is dense, which is held in memory. A judgement: a few bytes of a file
+that nobody vouches for may ask for any size."""
 
 
-def spell_out(path: Path, proto: onnx.ModelProto) -> None:
-    """Change `proto`, read from `path`, as said below.
+def normalize(path: Path, proto: onnx.ModelProto) -> None:
+    """Bring `proto`, read from `path`, to one form.
+
+    Sparse weights become dense, initializers are no inputs, as before IR version 4, the default domain is
+    imported, sizes of -1 become unknown, and prepacked copies of weights go.
 
     Raises `BadInput` for sparse weights that are damaged or huge.
     """
     _make_dense(path, proto)
-    _modernize(proto)
-    _forget_negative_sizes(proto)
-    _forget_layouts(proto)
+    _update_ir_version(proto)
+    _drop_negative_sizes(proto)
+    _drop_prepacked(proto)
 
 
-def _modernize(proto: onnx.ModelProto) -> None:
+def _update_ir_version(proto: onnx.ModelProto) -> None:
     """Before IR version 4, initializers are listed among the inputs and are constants all the same. A file
     whose operators are all of other domains need not import the default one, which passes will use.
     """
-    if 0 < proto.ir_version < _OWN_INITIALIZERS:
-        proto.ir_version = _OWN_INITIALIZERS
+    if 0 < proto.ir_version < _INITIALIZERS_APART:
+        proto.ir_version = _INITIALIZERS_APART
         weights = {tensor.name for tensor in proto.graph.initializer}
         kept = [value for value in proto.graph.input if value.name not in weights]
         del proto.graph.input[:]
@@ -49,7 +55,7 @@ def _modernize(proto: onnx.ModelProto) -> None:
         proto.opset_import.append(onnx.helper.make_opsetid("", _UNUSED_OPSET))
 
 
-def _forget_negative_sizes(proto: onnx.ModelProto) -> None:
+def _drop_negative_sizes(proto: onnx.ModelProto) -> None:
     """Some exporters write -1 where a size varies; to onnxruntime, too, that is one nobody knows."""
     for graph in graph_protos(proto.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -58,7 +64,7 @@ def _forget_negative_sizes(proto: onnx.ModelProto) -> None:
                     dim.ClearField("dim_value")
 
 
-def _forget_layouts(proto: onnx.ModelProto) -> None:
+def _drop_prepacked(proto: onnx.ModelProto) -> None:
     """Weights that onnxruntime stored a second time, as its kernels want them, are no part of the model."""
     for graph in graph_protos(proto.graph):
         for tensor in graph.initializer:
@@ -76,8 +82,8 @@ def _make_dense(path: Path, proto: onnx.ModelProto) -> None:
         for node in graph.node:
             for attribute in node.attribute:
                 if attribute.HasField("sparse_tensor") and attribute.name == "sparse_value":
-                    made = _dense(path, attribute.sparse_tensor)
-                    attribute.CopyFrom(onnx.helper.make_attribute("value", made))
+                    dense = _dense(path, attribute.sparse_tensor)
+                    attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
 
 
 def _dense(path: Path, sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
@@ -109,11 +115,11 @@ def declare_outputs(path: Path, proto: onnx.ModelProto) -> None:
     lacking = [value for value in proto.graph.output if not _is_declared(value)]
     if not lacking:
         return
-    found = {
+    inferred = {
         value.name: value for value in onnx.shape_inference.infer_shapes(without_weights(proto)).graph.output
     }
     for value in lacking:
-        value.type.CopyFrom(found[value.name].type)
+        value.type.CopyFrom(inferred[value.name].type)
         if value.type.WhichOneof("value") is None:
             raise BadInput(
                 f"{path}: output {value.name!r} has no type, and none can be inferred",
