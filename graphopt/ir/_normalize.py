@@ -28,9 +28,8 @@ that nobody vouches for may ask for any size."""
 def normalize(path: Path, proto: onnx.ModelProto) -> None:
     """Bring `proto`, read from `path`, to one form.
 
-    Sparse weights become dense, initializers are no inputs, as before IR version 4, the default domain is
-    imported, sizes of -1 become unknown, and prepacked copies of weights go.
-
+    Sparse weights become dense; initializers are no inputs any more, as they are before IR version 4; the
+    default domain is imported; sizes of -1 become unknown; onnxruntime's prepacked copies of weights go.
     Raises `BadInput` for sparse weights that are damaged or huge.
     """
     _make_dense(path, proto)

@@ -44,9 +44,9 @@ def tree(tmp_path: Path) -> Path:
         ("graphopt/cli.py", "from graphopt_targets import PACK"),
         ("graphopt/cli.py", "def f():\n    import graphopt_models.tiny_coder"),
         ("graphopt/cli.py", "import importlib\nimportlib.import_module('graphopt_passes')"),
-        ("passes/a.py", "from graphopt.ir._expression import lazy")
+        ("passes/a.py", "from graphopt.ir._tensor import lazy"),
         ("passes/a.py", "from graphopt.ir import secret"),
-        ("passes/a.py", "from graphopt.ir import _lazy"),
+        ("passes/a.py", "from graphopt.ir import _tensor"),
         ("passes/a.py", "from graphopt.nowhere import x"),
         ("passes/a.py", "import graphopt.ir"),
         ("passes/a.py", "from graphopt_passes.b import x"),
