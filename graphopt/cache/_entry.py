@@ -48,12 +48,12 @@ class Header(BaseModel):
     def read(cls, folder: Path) -> Header:
         """The header in `folder`. Raises `Damaged`."""
         try:
-            found = cls.model_validate_json((folder / HEADER).read_bytes())
+            header = cls.model_validate_json((folder / HEADER).read_bytes())
         except (OSError, ValidationError) as error:
             raise Damaged(str(error)) from error
-        if found.key != folder.name or found.seal != found._digest():
+        if header.key != folder.name or header.seal != header._digest():
             raise Damaged(f"{folder / HEADER} has changed")
-        return found
+        return header
 
     def _digest(self) -> str:
         return hashlib.sha256(self.model_dump_json(exclude={"seal"}).encode()).hexdigest()
@@ -84,5 +84,5 @@ class Header(BaseModel):
 
 def state_of(path: Path) -> FileState:
     """What tells one state of a file from another without reading it."""
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino

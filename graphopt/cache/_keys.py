@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["export_key", "model_key", "part_key", "step_keys"]
 
 FORMAT = 1
+"""Counts in every key: another number, and nothing that was stored is found."""
 _SMALL = 1 << 20
+"""Bytes up to which a file counts by its content: configurations do; weights would take as long as the
+export."""
 _READ_BY_EXPORT = ("*.json", "*.safetensors")
 
 
@@ -100,7 +103,7 @@ def step_keys(
 
 def _code(cls: type) -> list[str] | None:
     """Digests of the packages, or single modules, in which a class and its bases are defined."""
-    found: dict[str, None] = {}
+    digests: dict[str, None] = {}
     for base in cls.__mro__:
         head = base.__module__.partition(".")[0]
         if head == "graphopt" or (head in sys.stdlib_module_names and head != "__main__"):
@@ -108,8 +111,8 @@ def _code(cls: type) -> list[str] | None:
         digest = module_code(base.__module__)
         if digest is None:
             return None
-        found[digest] = None
-    return list(found)
+        digests[digest] = None
+    return list(digests)
 
 
 def _files(source: Source) -> Sequence[Path]:

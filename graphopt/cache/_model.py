@@ -18,7 +18,8 @@ __all__ = ["ARRAYS", "GRAPH", "ModelWriter", "read_model"]
 
 GRAPH = "model.pb"
 ARRAYS = "arrays.bin"
-_INLINE = 1024  # as `to_proto` has it
+_INLINE = 1024
+"""Bytes up to which a weight stays in the protobuf, so that axes and shapes need no file of their own."""
 
 
 class ModelWriter:
@@ -66,7 +67,7 @@ class ModelWriter:
                 for index, place, _, name, attribute in _lazy_attributes(model)
             ]
         with _without_attributes(model):
-            proto = to_proto(model, weights="none")
+            proto = to_proto(model, weights="none", limit=_INLINE)
         (self._folder / GRAPH).write_bytes(proto.SerializeToString(deterministic=True))
         names = [_given_names(graph) for graph in _graphs(model)]
         return {"tensors": forms, "weights": weights, "attributes": attributes, "names": names}
@@ -107,8 +108,8 @@ def read_model(folder: Path, graph: bytes, form: Mapping[str, Any], place: Calla
         value.shape = value.shape if shaped else None
     for index, position, name, number in form["attributes"]:
         graphs[index][position].attributes[name] = ir.AttrTensor(name, tensors[number])
-    for found, names in zip(graphs, form["names"], strict=True):
-        _reserve_names(found, *names)
+    for inner, names in zip(graphs, form["names"], strict=True):
+        _reserve_names(inner, *names)
     return model
 
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["RunCache", "StepCache"]
 
 SECONDS = 2.0
-"""A step's result is stored if making it again would take longer than this."""
+"""A step's result is stored if making it again would take longer than this, with the fast steps before it.
+A judgement: what takes less is made again about as soon as it is read."""
 _NOWHERE = Path("nowhere")
 
 T = TypeVar("T")
@@ -69,8 +70,8 @@ class RunCache:
         if first is None:
             return None
         part, others = first
-        found = [part, *(p for p, _ in filter(None, (self._part(part_key(self.key, r)) for r in others)))]
-        return found if len(found) == 1 + len(others) else None
+        parts = [part, *(p for p, _ in filter(None, (self._part(part_key(self.key, r)) for r in others)))]
+        return parts if len(parts) == 1 + len(others) else None
 
     def keep_exported(self, exported: Sequence[Exported]) -> None:
         """Store it, the first graph in the last place: the entry that says which others there are."""
@@ -113,8 +114,8 @@ class RunCache:
 
     def _read(self, key: str, read: Callable[[Header, Path], T]) -> T | None:
         try:
-            found = self._store.find(key)
-            return None if found is None else read(found[1], found[0])
+            entry = self._store.find(key)
+            return None if entry is None else read(entry[1], entry[0])
         except Damaged:
             self._store.drop(key)
         except (OSError, BadInput) as error:
@@ -145,9 +146,9 @@ class StepCache:
     def latest(self) -> Passed | None:
         """The state after as many steps as possible."""
         for key in reversed(self.keys):
-            found = self.run.passed(key, self.spill)
-            if found is not None:
-                return found
+            state = self.run.passed(key, self.spill)
+            if state is not None:
+                return state
         return None
 
     def keep(

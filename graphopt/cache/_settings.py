@@ -11,6 +11,8 @@ from graphopt.errors import BadInput
 __all__ = ["cache_folder", "cache_size"]
 
 _DEFAULT = 20 * 10**9
+"""Bytes. A judgement: states of a model of a few billion parameters fit, and disks of laptops can spare
+it."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 

@@ -18,7 +18,10 @@ __all__ = ["Listed", "Store"]
 
 _PARTIAL = ".partial-"
 _ABANDONED_SECONDS = 60.0
+"""Age from which an unlocked partial entry is removed: its maker locks it at once, unless the machine
+stalls."""
 _ABANDONED_WITHOUT_LOCKS = 86400.0
+"""The same where there are no locks, as on Windows: longer than any run writes an entry. A judgement."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +80,25 @@ class Store:
 
     def entries(self) -> list[Listed]:
         """Every entry, the one used last first."""
-        found = []
+        listed = []
         for place in self._places():
             try:
                 header, used = Header.read(place), place.stat().st_mtime
             except (Damaged, OSError):
                 header, used = Header(key=place.name, source="?", step="?", graphopt="?", created=0), 0.0
-            found.append((used, place, header))
-        found.sort(key=lambda one: (one[0], one[1].name), reverse=True)
+            listed.append((used, place, header))
+        listed.sort(key=lambda one: (one[0], one[1].name), reverse=True)
         seen: set[tuple[int, int]] = set()
-        return [Listed(h.key, h.source, h.step, _bytes(place, seen), used) for used, place, h in found]
+        return [Listed(h.key, h.source, h.step, _bytes(place, seen), used) for used, place, h in listed]
 
     def clear(self) -> tuple[int, int]:
         """Remove every entry; how many there were, and their bytes."""
-        found = self.entries()
-        for entry in found:
+        entries = self.entries()
+        for entry in entries:
             self.drop(entry.key)
         if self.folder.is_dir():
             self._remove_abandoned()
-        return len(found), sum(entry.bytes for entry in found)
+        return len(entries), sum(entry.bytes for entry in entries)
 
     def _places(self) -> Iterator[Path]:
         if self.folder.is_dir():

@@ -32,15 +32,15 @@ def bind(model: ir.Model, skeleton: Skeleton, checkpoint: SafetensorsIndex) -> N
         tensor = value.const_value
         if tensor is None or not _is_placeholder(tensor):
             continue
-        found = [stored[alias] for alias in groups.get(name, (name,)) if alias in stored]
-        if name in skeleton.buffers and (name not in skeleton.persistent or not found):
+        copies = [stored[alias] for alias in groups.get(name, (name,)) if alias in stored]
+        if name in skeleton.buffers and (name not in skeleton.persistent or not copies):
             value.const_value = ir.Tensor(skeleton.buffers[name], name=name)
         elif name not in groups:
             raise NotByName(f"constant {name!r} has no value without the weights")
-        elif not found:
+        elif not copies:
             missing.append(name)
         else:
-            value.const_value = LazyTensor(_fitting(name, found, tensor), name=name)
+            value.const_value = LazyTensor(_fitting(name, copies, tensor), name=name)
     if missing:
         _refuse(missing, network, checkpoint)
 
@@ -61,9 +61,9 @@ def _tied(network: Any) -> dict[str, tuple[str, ...]]:
     return {name: tuple(names) for names in by_tensor.values() for name in names}
 
 
-def _fitting(name: str, found: list[Expr], wanted: ir.TensorProtocol) -> Expr:
-    first = found[0]
-    for other in found[1:]:
+def _fitting(name: str, copies: list[Expr], wanted: ir.TensorProtocol) -> Expr:
+    first = copies[0]
+    for other in copies[1:]:
         if other.shape != first.shape or not same_content(LazyTensor(first), LazyTensor(other)):
             raise NotByName(f"weight {name!r} is tied, but its copies in the checkpoint differ")
     shape = tuple(wanted.shape.numpy())

@@ -146,8 +146,8 @@ def _class_names(auto_class: str, config: Any) -> set[str]:
     names = {str(remote[auto_class]).rpartition(".")[2]} if auto_class in remote else set()
     mapping = _mapping(auto_class)
     if type(config) in mapping:
-        found = mapping[type(config)]
-        names |= {c.__name__ for c in (found if isinstance(found, tuple | list) else (found,))}
+        classes = mapping[type(config)]
+        names |= {c.__name__ for c in (classes if isinstance(classes, tuple | list) else (classes,))}
     return names
 
 

@@ -16,22 +16,24 @@ from graphopt.errors import EnvironmentProblem
 __all__ = ["quiet", "require_exporter"]
 
 OLDEST = {"torch": (2, 13), "transformers": (5, 23)}
+"""The oldest that exporting is tested with."""
 NEWEST = {"transformers": 5}
+"""The exporter is experimental: another major version may have another one."""
 _HINT = "pip install 'graphopt[export]'"
 
 
 def require_exporter() -> None:
     """Raise `EnvironmentProblem` unless torch and a transformers with a known exporter are there."""
     for name, oldest in OLDEST.items():
-        found = _version(name)
+        installed = _version(name)
         wanted = ".".join(map(str, oldest))
-        if found is None:
+        if installed is None:
             raise EnvironmentProblem(f"exporting a model needs {name}, which is not installed", hint=_HINT)
-        if found < oldest:
+        if installed < oldest:
             raise EnvironmentProblem(
                 f"exporting a model needs {name} {wanted} or later; {version(name)} is installed", hint=_HINT
             )
-        if name in NEWEST and found[0] > NEWEST[name]:
+        if name in NEWEST and installed[0] > NEWEST[name]:
             raise EnvironmentProblem(
                 f"{name} {version(name)} is newer than what this graphopt exports with ({NEWEST[name]}.x)",
                 hint=_HINT,

@@ -67,11 +67,15 @@ def _rewrite(module: torch.fx.GraphModule) -> None:
     """Spell casts `_to_copy`; leave out those that change nothing, and `contiguous`, unknown to ONNX."""
     for node in list(module.graph.nodes):
         if node.target in _CASTS:
-            source, made = node.args[0], node.meta["val"]
-            if source.meta["val"].dtype == made.dtype:
+            source, result = node.args[0], node.meta["val"]
+            if source.meta["val"].dtype == result.dtype:
                 _drop(module, node)
             else:
-                node.target, node.args, node.kwargs = aten._to_copy.default, (source,), {"dtype": made.dtype}
+                node.target, node.args, node.kwargs = (
+                    aten._to_copy.default,
+                    (source,),
+                    {"dtype": result.dtype},
+                )
         elif node.target is aten.contiguous.default:
             _drop(module, node)
         elif node.target is aten.__and__.Tensor:

@@ -39,13 +39,13 @@ def load_torch_model(folder: Path, auto_class: str, *, trust_remote_code: bool =
 
     with quiet():
         try:
-            model, found = load()
+            model, info = load()
             if lacks_pooler(model, checkpoint):
-                model, found = load(**NO_POOLER)
+                model, info = load(**NO_POOLER)
         except (RuntimeError, ValueError, OSError) as error:
             raise BadInput(f"{folder} cannot be loaded by PyTorch: {_first_line(error)}") from error
     left_out(model, checkpoint)
-    missing = sorted(found["missing_keys"])
+    missing = sorted(info["missing_keys"])
     if missing:
         raise BadInput(
             f"the checkpoint in {folder} lacks weights of {type(model).__name__}: {', '.join(missing[:4])}",

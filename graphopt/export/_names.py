@@ -24,8 +24,8 @@ def rename(model: ir.Model, inputs: ExportInputs) -> None:
     """
     graph = model.graph
     if len(graph.inputs) != len(inputs.dims):
-        found = ", ".join(str(value.name) for value in graph.inputs)
-        raise BadInput(f"the exporter lost inputs: of {', '.join(inputs.dims)} it left {found}")
+        left = ", ".join(str(value.name) for value in graph.inputs)
+        raise BadInput(f"the exporter lost inputs: of {', '.join(inputs.dims)} it left {left}")
     symbols: dict[str, str] = {}
     for value, (name, dims) in zip(graph.inputs, inputs.dims.items(), strict=True):
         value.name = name
@@ -55,8 +55,8 @@ def _drop_unasked(graph: ir.Graph, inputs: ExportInputs) -> None:
         asked = [v for v in graph.outputs if v.name in inputs.outputs or _container(v) in inputs.kwargs]
         graph.outputs[:] = asked
     if len(graph.outputs) != len(inputs.outputs):
-        found = ", ".join(str(value.name) for value in graph.outputs)
-        raise BadInput(f"the model does not give {', '.join(inputs.outputs)}: it gives {found}")
+        given = ", ".join(str(value.name) for value in graph.outputs)
+        raise BadInput(f"the model does not give {', '.join(inputs.outputs)}: it gives {given}")
 
 
 def _container(value: ir.Value) -> str:

@@ -17,7 +17,7 @@ from graphopt.families import ExportInputs
 
 __all__ = ["OPSET", "CannotTrace", "reported", "trace"]
 
-OPSET = 23
+OPSET = 23  # the canonical one: the first with Attention, RMSNormalization and RotaryEmbedding
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -110,23 +110,23 @@ def _guesses_later_tokens(key: str, config: Any) -> bool:
     return beyond or _NEXT_TOKENS.search(key) is not None
 
 
-def _other_classes(network: Any, folder: Path) -> Iterator[Any]:
+def _other_classes(model: Any, folder: Path) -> Iterator[Any]:
     """Models that the same file defines for the same configuration, or that of the whole, without weights."""
     import torch
     import transformers
 
-    configs: dict[Any, Any] = {type(network.config): network.config}
+    configs: dict[Any, Any] = {type(model.config): model.config}
     with contextlib.suppress(Exception), quiet():  # code of its own is not run for this
         whole = transformers.AutoConfig.from_pretrained(folder)
         configs.setdefault(type(whole), whole)
-    for other in list(vars(sys.modules[type(network).__module__]).values()):
+    for other in list(vars(sys.modules[type(model).__module__]).values()):
         config = configs.get(getattr(other, "config_class", None))
         if isinstance(other, type) and config is not None:
-            made = None
+            network = None
             with contextlib.suppress(Exception), quiet(), torch.device("meta"):
-                made = other(copy.deepcopy(config))  # it may need what this configuration lacks
-            if made is not None:
-                yield made
+                network = other(copy.deepcopy(config))  # it may need what this configuration lacks
+            if network is not None:
+                yield network
 
 
 def _listed(keys: Iterable[str]) -> str:

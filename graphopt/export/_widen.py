@@ -31,8 +31,8 @@ def _widened(mask: ir.Value, query: ir.Value, before: ir.Node) -> ir.Value:
     size = ir.node("Concat", [rows.outputs[0], columns.outputs[0]], {"axis": 0}, name=f"{name}/mask_size")
     wide = ir.node("Expand", [mask, size.outputs[0]], name=f"{name}/wide_mask")
     assert before.graph is not None
-    before.graph.insert_before(before, made := [rows, columns, size, wide])
-    for node in made:
+    before.graph.insert_before(before, nodes := [rows, columns, size, wide])
+    for node in nodes:
         node.outputs[0].name = node.name
     result = wide.outputs[0]
     result.type = mask.type
