@@ -13,6 +13,7 @@ from graphopt.io import keep_quiet
 
 if TYPE_CHECKING:
     from graphopt.build import Package, Rejected, export_package, optimize
+    from graphopt.recipes import OptimizeOptions
 
 __all__ = [
     "BadInput",
@@ -20,6 +21,7 @@ __all__ = [
     "EnvironmentProblem",
     "GraphoptError",
     "Inconclusive",
+    "OptimizeOptions",
     "Package",
     "Rejected",
     "export_package",
@@ -28,12 +30,18 @@ __all__ = [
 
 keep_quiet()  # before anything imports onnxruntime
 
-_LAZY = frozenset({"Package", "Rejected", "export_package", "optimize"})
+_LAZY = {
+    "OptimizeOptions": "graphopt.recipes",
+    "Package": "graphopt.build",
+    "Rejected": "graphopt.build",
+    "export_package": "graphopt.build",
+    "optimize": "graphopt.build",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module("graphopt.build"), name)
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -223,6 +223,10 @@ class Family(Part):
     def model_class(self, task: str) -> str:
         """Name of the transformers Auto class that builds the model for `task`."""
 
+    def default_recipe(self, task: str) -> str:
+        """The name of the recipe for its models where none is asked for."""
+        return "lossless"
+
     def parts(self, task: str) -> Mapping[str, Part]:
         """The graphs that the model is exported as, by role. One is called "model" and is the whole."""
         return {"model": self}

@@ -48,6 +48,9 @@ class CausalLM(Family):
     def matches(self, config: Mapping[str, Any], task: str) -> bool:
         return not config.get("is_encoder_decoder", False)
 
+    def default_recipe(self, task: str) -> str:
+        return "int4" if task == "text-generation" else "lossless"
+
     def model_class(self, task: str) -> str:
         return _CLASSES[task]
 

@@ -6,13 +6,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphopt.bisect._search import Verdict, first_bad, minimal
 from graphopt.bisect._trial import Choice, Except, Only, Trial, Trier
-from graphopt.build import DEFAULT_RECIPES, configured
+from graphopt.build import chosen_target, configured, default_recipe
 from graphopt.cache import export_key
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings
@@ -20,12 +20,9 @@ from graphopt.export import export, resolve_source
 from graphopt.io import digest_of, read_json
 from graphopt.package import packs, versions
 from graphopt.pipeline import Contract, EditRecord
-from graphopt.plugins import registry
+from graphopt.recipes import OptimizeOptions
 from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier
-
-if TYPE_CHECKING:
-    from graphopt.targets import Target
 
 __all__ = ["Bisection", "Culprit", "bisect"]
 
@@ -65,18 +62,15 @@ def bisect(
     source: str | Path,
     *,
     out: str | Path,
-    recipe: str | None = None,
     check: str | None = None,
-    target: str = "cpu",
-    task: str = "auto",
-    inputs: str | Path | None = None,
-    dims: Sequence[str] = (),
-    settings: Sequence[str] = (),
-    trust_remote_code: bool = False,
+    options: OptimizeOptions | None = None,
     progress: Callable[[str], None] | None = None,
+    **changes: Any,
 ) -> Bisection:
     """Find the edit that makes the package of `source` bad.
 
+    What is asked for is in `options`, and in `changes`: those fields of `OptimizeOptions` that say what to
+    make (`target`, `recipe`, `task`, `inputs`, `dims`, `settings`, `trust_remote_code`).
     `check` is a shell command, run with the package's folder in GRAPHOPT_PACKAGE: exit code 0 is good, 125
     cannot be judged, 1 to 127 is bad. Without it a package is bad if it differs from its source by more than
     the recipe allows, or else if an edit does not keep what its pass promises. Work is kept in the folder
@@ -84,18 +78,26 @@ def bisect(
     any edit, `BadInput` where it cannot be judged.
     """
     say = progress or (lambda text: None)
-    platform: Target = registry.resolve("target", target, registry.targets())()
-    found = resolve_source(source, trust_remote_code=trust_remote_code)
+    options = replace(options or OptimizeOptions(), **changes)
+    target, trusted = chosen_target(options.target), options.trust_remote_code
+    resolved = resolve_source(source, trust_remote_code=trusted)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     say("exporting")
-    exported = export(found, task=task, trust_remote_code=trust_remote_code, progress=say)
-    chosen = configured(recipe or DEFAULT_RECIPES.get(exported.task, "lossless"), settings, platform)
-    trier = Trier(
-        found, exported, platform, chosen, folder, check, Bindings.parse(inputs, dims), trust_remote_code
-    )
-    data = inputs and digest_of(Path(inputs))
-    asked = [export_key(found, task), repr(chosen), check, data, list(dims), versions(), repr(packs())]
+    exported = export(resolved, task=options.task, trust_remote_code=trusted, progress=say)
+    recipe = configured(options.recipe or default_recipe(exported), options.settings, target)
+    bindings = Bindings.parse(options.inputs, options.dims)
+    trier = Trier(resolved, exported, target, recipe, folder, check, bindings, options)
+    data = options.inputs and digest_of(Path(options.inputs))
+    asked = [
+        export_key(resolved, options.task),
+        repr(recipe),
+        check,
+        data,
+        list(options.dims),
+        versions(),
+        repr(packs()),
+    ]
     return _Search(trier, _Memory.of(folder / STATE, asked), say).run()
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphopt.bisect._search import Verdict
-from graphopt.build import Choices, Clock, Job
+from graphopt.build import Clock, Job, write_documents
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings
 from graphopt.export import Exported, Source
 from graphopt.families import InputDomain
 from graphopt.package import staged
-from graphopt.pipeline import EditRecord
-from graphopt.recipes import Recipe
+from graphopt.pipeline import EditRecord, RunHooks
+from graphopt.recipes import OptimizeOptions, Recipe
 from graphopt.targets import Target
 from graphopt.verify import EditVerifier
 
@@ -103,7 +103,7 @@ class Trier:
     folder: Path
     check: str | None
     bindings: Bindings
-    trust_remote_code: bool = False
+    options: OptimizeOptions
 
     def __call__(
         self,
@@ -120,17 +120,28 @@ class Trier:
         place = self.folder / "package"
         with staged(place, force=True, source=self.source.path) as staging:
             clock = Clock(lambda text: None)
-            job = Job(self.source, [exported], self.target, self.recipe, place, staging, clock)
+            options = replace(
+                self.options, verify="structure", stop_after=choice.stop_after, validate=self.check is None
+            )
+            job = Job(
+                self.source,
+                [exported],
+                self.target,
+                self.recipe,
+                options,
+                self.bindings,
+                place,
+                staging,
+                clock,
+            )
             try:
-                job.transform(
-                    "structure", choice.stop_after, allow=choice, verifier=verifier, verified=verified
-                )
+                job.transform(RunHooks(verifier, allow=choice, verified=verified))
                 job.compile()
             except (CheckFailed, BadInput):
                 return Trial("bad", job.edits())
             if self.check is None:
-                job.compare(self.bindings, self.trust_remote_code)
-            job.write(self.bindings, Choices("structure"))
+                job.compare()
+            write_documents(job)
         if self.check is not None:
             return Trial(self._judged(place), job.edits())
         if job.closing.verdict == "inconclusive":

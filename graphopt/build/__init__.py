@@ -1,17 +1,21 @@
 """The main job: a source through passes, target and closing check into a package."""
 
-from graphopt.build._driver import DEFAULT_RECIPES, Rejected, configured, export_package, optimize
-from graphopt.build._job import Choices, Clock, Job
+from graphopt.build._clock import Clock
+from graphopt.build._configure import chosen_target, configured, default_recipe
+from graphopt.build._documents import write_documents
+from graphopt.build._driver import Rejected, export_package, optimize
+from graphopt.build._job import Job
 from graphopt.build._package import Package
 
 __all__ = [
-    "DEFAULT_RECIPES",
-    "Choices",
     "Clock",
     "Job",
     "Package",
     "Rejected",
+    "chosen_target",
     "configured",
+    "default_recipe",
     "export_package",
     "optimize",
+    "write_documents",
 ]

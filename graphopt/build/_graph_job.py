@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.build._clock import Clock
 from graphopt.cache import RunCache, StepCache
 from graphopt.evaluate import Bindings
 from graphopt.export import Exported
 from graphopt.families import PackageContext
 from graphopt.interface import Interface
 from graphopt.ir import Scratch
-from graphopt.package import GraphFile, Port
-from graphopt.pipeline import Context, EditRecord, OnMismatch, RunOptions, RunResult, whole_steps
+from graphopt.package import GraphFile
+from graphopt.pipeline import Context, EditRecord, RunHooks, RunResult, whole_steps
 from graphopt.plugins import adapter_to_json, build_steps, run_recipe
-from graphopt.recipes import Recipe
+from graphopt.recipes import OptimizeOptions, Recipe
 from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier, KernelWorker
 
@@ -27,25 +27,7 @@ if TYPE_CHECKING:
 
     from graphopt.targets import Target
 
-__all__ = ["Clock", "GraphJob", "Progress"]
-
-Progress = Callable[[str], None]
-
-
-@dataclass
-class Clock:
-    """Tells what is going on, and keeps the seconds of each phase."""
-
-    say: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def phase(self, name: str, text: str) -> Iterator[None]:
-        """Say `text` and count what happens inside as the phase `name`."""
-        self.say(text)
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+__all__ = ["GraphJob"]
 
 
 @dataclass
@@ -59,6 +41,8 @@ class GraphJob:
     exported: Exported
     target: Target
     recipe: Recipe
+    options: OptimizeOptions
+    bindings: Bindings
     scratch: Path
     reproducers: Path
     clock: Clock
@@ -88,56 +72,49 @@ class GraphJob:
         """What is going on, in words."""
         return "optimizing" if self.exported.role == "model" else f"optimizing the {self.exported.role}"
 
-    def transform(
-        self,
-        verify: str,
-        stop_after: str | None = None,
-        *,
-        bindings: Bindings | None = None,
-        on_mismatch: OnMismatch = "stop",
-        allow: Container[str] | None = None,
-        verifier: EditVerifier | None = None,
-        verified: Container[str] | None = None,
-    ) -> None:
-        """Run the recipe over the model, each edit checked if `verify` is "numeric".
+    def transform(self, hooks: RunHooks) -> None:
+        """Run the recipe over the model, each edit checked if the options say so.
 
-        Only edits in `allow` are made, only those in `verified` are checked by the given `verifier`, and
-        never stop the run; the cache is then left alone.
+        Where `hooks` bring a verifier, what it finds does not stop the run. The cache is left alone then, and
+        where they say which edits are allowed.
         """
-        bindings = bindings or Bindings()
+        options = self.options
+        own = self._verifier() if options.verify == "numeric" and hooks.verifier is None else None
+        states = None
+        if self.cache is not None and hooks.allow is None and hooks.verifier is None:
+            states = self._states(self.cache)
+            self._continue(states, own)
+        if hooks.verifier is not None:
+            options = replace(options, on_mismatch="rollback")
 
         def tell(step: str, index: int, count: int) -> None:
             self.clock.say(f"{self.title}: {step} ({index + 1} of {count})")
-
-        own = self._verifier(bindings) if verify == "numeric" else None
-        states = None
-        if self.cache is not None and allow is None and verifier is None:
-            checks = {"verify": verify, "on mismatch": on_mismatch, "threads": default_threads()}
-            states = self._states(self.cache, stop_after, checks | bindings.digests())
-            self._continue(states, own)
 
         def done(index: int) -> None:
             if states is not None:
                 states.keep(index, self.context, self.result, own.verdicts() if own is not None else {})
 
-        options = RunOptions(
-            verify=verify,
-            verifier=verifier or own,
-            on_mismatch="rollback" if verifier is not None else on_mismatch,
-            allow=allow,
-            verified=verified,
+        watched = replace(
+            hooks,
+            verifier=hooks.verifier or own,
             reproducers=self.reproducers,
-            stop_after=stop_after,
             progress=tell,
             done=done,
         )
         with self.clock.phase("passes", self.title), contextlib.ExitStack() as running:
             if own is not None:
                 running.enter_context(own)
-            run_recipe(self.exported.model, self.recipe, self.context, options, self.result)
+            run_recipe(self.exported.model, self.recipe, self.context, options, watched, self.result)
 
-    def _states(self, cache: RunCache, stop_after: str | None, checks: Mapping[str, object]) -> StepCache:
-        steps = whole_steps(build_steps(self.recipe), stop_after)
+    def _states(self, cache: RunCache) -> StepCache:
+        options = self.options
+        checks: Mapping[str, object] = {
+            "verify": options.verify,
+            "on mismatch": options.on_mismatch,
+            "threads": default_threads(),
+            **self.bindings.digests(),
+        }
+        steps = whole_steps(build_steps(self.recipe), options.stop_after)
         return cache.steps(self.exported, steps, self.target, checks, self.scratch)
 
     def _continue(self, states: StepCache, verifier: EditVerifier | None) -> None:
@@ -161,12 +138,12 @@ class GraphJob:
         """The edits that passes proposed, in order, with the names of their steps."""
         return [(record.step, edit) for record in self.result.records for edit in record.edits]
 
-    def _verifier(self, bindings: Bindings) -> EditVerifier:
+    def _verifier(self) -> EditVerifier:
         return EditVerifier(
             self.exported.interface,
             self.context.domain,
-            arrays=bindings.arrays,
-            sizes=bindings.dims,
+            arrays=self.bindings.arrays,
+            sizes=self.bindings.dims,
             worker=self.kernels,
             threads=default_threads(),
         )
@@ -186,14 +163,8 @@ class GraphJob:
 
     def described(self) -> GraphFile:
         """The graph's entry in the manifest."""
-        graph = self.exported.model.graph
-        inputs = tuple(_port(v) for v in graph.inputs if not v.is_initializer())
-        return GraphFile(file=self.file, inputs=inputs, outputs=tuple(map(_port, graph.outputs)))
-
-
-def _port(value: ir.Value) -> Port:
-    shape = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
-    return Port(name=value.name or "", dtype=str(value.dtype.numpy()) if value.dtype else "?", shape=shape)
+        interface = Interface.of(self.exported.model)
+        return GraphFile(file=self.file, inputs=interface.inputs, outputs=interface.outputs)
 
 
 def _shares_memory(model: ir.Model) -> bool:

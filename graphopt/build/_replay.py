@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -14,7 +14,7 @@ from graphopt.evaluate import SEED, Bindings
 from graphopt.export import Source
 from graphopt.io import digest_of
 from graphopt.package import LOCK, Lock, LockedPack, packs, versions
-from graphopt.recipes import Budget, Recipe, Step
+from graphopt.recipes import Budget, OptimizeOptions, Recipe, Step
 
 if TYPE_CHECKING:
     from graphopt.targets import Target
@@ -45,13 +45,31 @@ class Replay:
             where = ".".join(str(part) for part in first["loc"])
             raise BadInput(f"{path} is not a lock: {where or 'it'}: {first['msg']}") from error
 
-    def refuse(self, given: Mapping[str, Any]) -> None:
-        """Raise `BadInput` where an option is given that the lock decides."""
-        for name, value in given.items():
+    def options(self, asked: OptimizeOptions) -> OptimizeOptions:
+        """`asked`, with what the lock decides. Raises `BadInput` where an option is given that it decides."""
+        decided = {
+            "--recipe": asked.recipe,
+            "--set": asked.settings,
+            "--dim": asked.dims,
+            "--stop-after": asked.stop_after,
+        }
+        for name, value in decided.items():
             if value:
                 raise BadInput(
                     f"{name} cannot be given with --locked: {self.path} decides it", hint="Leave one out."
                 )
+
+        lock = self.lock
+        return replace(
+            asked,
+            target=lock.target,
+            task=lock.task,
+            dims=tuple(f"{name}={','.join(map(str, values))}" for name, values in lock.dims.items()),
+            verify=lock.verify,
+            on_mismatch=lock.on_mismatch,
+            stop_after=lock.stop_after,
+            validate=lock.closing_check,
+        )
 
     def recipe(self) -> Recipe:
         """The recipe with every option resolved."""

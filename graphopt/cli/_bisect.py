@@ -29,7 +29,9 @@ __all__ = ["command"]
     help="Command that judges the package in $GRAPHOPT_PACKAGE: 0 good, 125 cannot tell, 1 to 127 bad. "
     "[default: comparison with the source]",
 )
-@click.option("--target", default="cpu", show_default=True, help="What the package shall run on.")
+@click.option(
+    "--target", help="What the package shall run on, see `graphopt targets list`. [default: graphopt's first]"
+)
 @click.option("--task", default="auto", show_default=True, help="What the model is for.")
 @click.option(
     "--inputs",
@@ -48,7 +50,7 @@ def command(
     out: Path | None,
     recipe: str | None,
     check: str | None,
-    target: str,
+    target: str | None,
     task: str,
     inputs: Path | None,
     dims: tuple[str, ...],

@@ -21,7 +21,9 @@ __all__ = ["command"]
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: ./SOURCE-RECIPE]"
 )
-@click.option("--target", default="cpu", show_default=True, help="What the package shall run on.")
+@click.option(
+    "--target", help="What the package shall run on, see `graphopt targets list`. [default: graphopt's first]"
+)
 @click.option(
     "--recipe",
     metavar="NAME|FILE.toml",
@@ -87,7 +89,7 @@ def command(
     ctx: click.Context,
     source: str,
     out: Path | None,
-    target: str,
+    target: str | None,
     recipe: str | None,
     task: str,
     inputs: Path | None,

@@ -1,6 +1,6 @@
 """What a package is worth: accuracy against a reference, and speed beside another package."""
 
-from graphopt.evaluate._acceptance import compare_whole, compare_with_source
+from graphopt.evaluate._acceptance import Compared, compare_whole, compare_with_source, rows_stand_alone
 from graphopt.evaluate._accuracy import (
     EncoderComparison,
     LanguageComparison,
@@ -22,6 +22,7 @@ __all__ = [
     "ClosingCase",
     "ClosingCheck",
     "ClosingComparison",
+    "Compared",
     "EncoderComparison",
     "LanguageComparison",
     "Measurement",
@@ -36,6 +37,7 @@ __all__ = [
     "compare_with_source",
     "measure_speed",
     "reference_logits",
+    "rows_stand_alone",
     "session_logits",
     "validate",
     "whole_sequence",

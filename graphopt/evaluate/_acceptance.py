@@ -32,8 +32,6 @@ __all__ = ["Compared", "compare_whole", "compare_with_source", "rows_stand_alone
 TEXT_GENERATION = "text-generation"
 _PYTORCH = "the source in PyTorch, fp32"
 TOKENS = 2048
-TEXT = 128
-MASK = "attention_mask"
 CHARACTERS = 20_000
 _REFERENCE_BYTES = 1 << 26
 PATIENCE = 60.0
@@ -44,12 +42,15 @@ PATIENCE = 60.0
 class Compared:
     """What the comparison of a graph came to, and the graph with the interface it was exported with.
 
-    `text` is a call of one text, where rows of a batch may be run apart and cut to their own lengths.
+    `reference` is the source in PyTorch, where that is what it was compared with; `generates`: as a model
+    that goes on with a text.
     """
 
     check: ClosingCheck
     package: Model
-    text: Arrays | None = None
+    interface: Interface
+    reference: Model | None = None
+    generates: bool = False
 
 
 def compare_with_source(
@@ -73,7 +74,7 @@ def compare_with_source(
     if part is None or domain is None or exported.source_dir is None:
         file = folder / f"{exported.role}.onnx"
         found = _with_the_graph(source, exported.interface, package, file, adapters, budget, bindings)
-        return Compared(found, package)
+        return Compared(found, package, exported.interface)
     reference = part.reference(
         exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
     )
@@ -88,7 +89,7 @@ def compare_with_source(
     if generates and not budget.lossless:
         if not (folder / "tokenizer.json").is_file():
             reason = "the model has no tokenizer: there is no text to measure on"
-            return Compared(ClosingCheck("inconclusive", reason=reason), package)
+            return Compared(ClosingCheck("inconclusive", reason=reason), package, exported.interface)
         text = built_in_text()
         logits = as_logits(reference, exported.interface)
         measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
@@ -103,10 +104,7 @@ def compare_with_source(
         against=_PYTORCH,
         measured=measured,
     )
-    apart = not generates and rows_stand_alone(
-        reference, package, exported.interface, domain, budget, assumptions
-    )
-    return Compared(check, package, _one_text(domain) if apart else None)
+    return Compared(check, package, exported.interface, reference, generates)
 
 
 def rows_stand_alone(
@@ -126,14 +124,6 @@ def rows_stand_alone(
     cut = LengthBucketing(package, interface, max_batch_tokens=1, call_overhead=0)
     found = closing_check(reference, cut, cases=padded, budget=budget, distribution=False, against=_PYTORCH)
     return found.verdict == "passed"
-
-
-def _one_text(domain: InputDomain) -> Arrays | None:
-    """The longest legal call of one text, up to `TEXT` tokens; None where there is none."""
-    rng = np.random.default_rng(SEED)
-    cases = itertools.chain(domain.longer(rng, TEXT), domain.cases(rng))
-    single = [case.feeds for case in cases if len(case.feeds[MASK]) == 1]
-    return max(single, key=lambda feeds: feeds[MASK].size, default=None)
 
 
 def compare_whole(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, Field
 
 from graphopt.errors import BadInput
 
@@ -22,19 +24,20 @@ class TensorSpec:
     """One input or output. A dim is a size, the name of what varies, or None; `dtype` is numpy's.
 
     What is no tensor has no dims, and a dtype such as "sequence"; an output whose rank is unknown has none.
+    In JSON (graphopt.json) the dims are called `shape`.
     """
 
     name: str
     dtype: str
-    dims: tuple[Dim, ...]
+    dims: Annotated[tuple[Dim, ...], Field(alias="shape"), BeforeValidator(lambda dims: dims or ())]
 
 
 @dataclass(frozen=True)
 class Interface:
     """The inputs and outputs of a model, in order."""
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
 
     @classmethod
     def of(cls, model: ir.Model) -> Interface:

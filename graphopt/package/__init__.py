@@ -6,8 +6,6 @@ from graphopt.package._manifest import (
     MANIFEST,
     GraphFile,
     Manifest,
-    Port,
-    PortList,
     TargetInfo,
     read_manifest,
 )
@@ -24,8 +22,6 @@ __all__ = [
     "LockedPack",
     "LockedStep",
     "Manifest",
-    "Port",
-    "PortList",
     "Prepacked",
     "Prompt",
     "RunnablePackage",

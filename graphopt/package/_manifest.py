@@ -9,41 +9,32 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from graphopt.errors import BadInput
 from graphopt.families import Assumption
+from graphopt.interface import Interface, TensorSpec
 from graphopt.io import read_json
 
-__all__ = ["MANIFEST", "GraphFile", "Manifest", "Port", "PortList", "TargetInfo", "Verdict", "read_manifest"]
+__all__ = ["MANIFEST", "ClosingVerdict", "GraphFile", "Manifest", "TargetInfo", "read_manifest"]
 
 MANIFEST = "graphopt.json"
 VERSION = 1
 
-Verdict = Literal["passed", "inconclusive", "not run"]
+ClosingVerdict = Literal["passed", "failed", "inconclusive", "not run"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Port(_Frozen):
-    """One input or output of a graph. A dim is a size, or the name of what varies, or None if unknown."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str | None, ...] | None
-
-
 class GraphFile(_Frozen):
     """One graph of the package and its interface. Paths are relative to the package."""
 
     file: str
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
-
-class PortList(_Frozen):
-    """An interface: inputs and outputs in order."""
-
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
+    @property
+    def interface(self) -> Interface:
+        """What the graph takes and gives."""
+        return Interface(self.inputs, self.outputs)
 
 
 class TargetInfo(_Frozen):
@@ -72,11 +63,11 @@ class Manifest(_Frozen):
     lossless: bool
     target: TargetInfo
     graphs: dict[str, GraphFile]
-    source_interface: PortList = PortList()
+    source_interface: Interface = Interface()
     adapters: tuple[dict[str, Any], ...] = ()
     assumptions: dict[str, str] = Field(default_factory=dict)
     conditions: tuple[Assumption, ...] = ()
-    closing_check: Verdict = "not run"
+    closing_check: ClosingVerdict = "not run"
     max_batch_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")
     )
@@ -89,7 +80,7 @@ class Manifest(_Frozen):
 
     def write(self, folder: Path) -> None:
         """Write it as `folder`/graphopt.json."""
-        (folder / MANIFEST).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> Manifest:

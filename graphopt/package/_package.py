@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from graphopt.errors import BadInput
-from graphopt.package._manifest import GraphFile, Manifest, Port, PortList, read_manifest
+from graphopt.package._manifest import Manifest, read_manifest
 from graphopt.plugins import registry
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class RunnablePackage:
 
     def interface(self) -> Interface:
         """The inputs and outputs of the model this package was made from."""
-        return _interface(self.manifest.source_interface)
+        return self.manifest.source_interface
 
     def assumptions(self) -> tuple[Assumption, ...]:
         """The conditions under which alone it is right."""
@@ -140,7 +140,7 @@ class RunnablePackage:
         from graphopt.runtime import LengthBucketing, has_rows, session_model
 
         model = self._guarded(session_model(session, str(self.path), BadInput, seconds=seconds))
-        tokens, interface = self.manifest.max_batch_tokens, _interface(self.manifest.graphs["model"])
+        tokens, interface = self.manifest.max_batch_tokens, self.manifest.graphs["model"].interface
         if tokens is None or not has_rows(interface):
             return model
         return LengthBucketing(model, interface, max_batch_tokens=tokens)
@@ -155,7 +155,7 @@ class RunnablePackage:
             adapters = [a for a in self.manifest.adapters if a.get("role", role) == role]
             session = session_model(self.session(role, threads=threads), str(self.path), BadInput)
             models[role] = through(map(adapter_from_json, adapters), self._guarded(session))
-            interfaces[role] = _interface(graph)
+            interfaces[role] = graph.interface
         if "model" in models:
             return models["model"]
         return self.family().joined(models, interfaces)
@@ -244,12 +244,3 @@ class RunnablePackage:
 
         answer = Answers(self, speculate=speculate, threads=threads)
         return [answer(prompt, logprobs=logprobs, **options).completion() for prompt in prompts]
-
-
-def _interface(ports: PortList | GraphFile) -> Interface:
-    from graphopt.interface import Interface, TensorSpec
-
-    def specs(side: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(port.name, port.dtype, port.shape or ()) for port in side)
-
-    return Interface(specs(ports.inputs), specs(ports.outputs))

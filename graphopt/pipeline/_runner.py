@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import onnx_ir as ir
 
@@ -23,32 +22,28 @@ from graphopt.pipeline._proofs import proof_holds
 from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
 from graphopt.pipeline._untouched import Untouched
 from graphopt.pipeline._verifier import EditVerdict, Verifier
+from graphopt.recipes import OptimizeOptions
 
-__all__ = ["OnMismatch", "RunOptions", "RunResult", "run_steps", "weight_bytes", "whole_steps"]
+__all__ = ["RunHooks", "RunResult", "run_steps", "weight_bytes", "whole_steps"]
 
-OnMismatch = Literal["stop", "rollback"]
 NamedPass = tuple[str, Pass]
 """A configured pass and the name of its step: `pass`, and `pass#2` from the second use on."""
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How to run.
+class RunHooks:
+    """What takes part in a run and is no data.
 
-    `verify`: off | structure | numeric, the latter by `verifier`. `on_mismatch`: an edit that fails stops the
-    run, or is rolled back. What it takes to see a failure again goes below `reproducers`. `allow`:
-    identities of the edits that may be made, the others are refused; `verified`: of those that are checked
-    (None: all). `stop_after`: PASS[#N][:EDIT], where to end. `done` is told the index of each step
-    that ran to its end.
+    `verifier` checks each edit before it is applied. What it takes to see a failure again goes below
+    `reproducers`. `allow`: identities of the edits that may be made, the others are refused; `verified`: of
+    those that are checked (None: all). `progress` is told the name of a step, its index and how many there
+    are; `done` the index of each step that ran to its end.
     """
 
-    verify: str = "structure"
     verifier: Verifier | None = None
-    on_mismatch: OnMismatch = "stop"
     reproducers: Path | None = None
     allow: Container[str] | None = None
     verified: Container[str] | None = None
-    stop_after: str | None = None
     progress: Callable[[str, int, int], None] | None = None
     done: Callable[[int], None] | None = None
 
@@ -65,16 +60,20 @@ def run_steps(
     model: ir.Model,
     steps: Sequence[NamedPass],
     context: Context,
-    options: RunOptions | None = None,
+    options: OptimizeOptions | None = None,
+    hooks: RunHooks | None = None,
     result: RunResult | None = None,
 ) -> RunResult:
     """Run `steps` over `model` in place, and record what happens in `result` as it does.
+
+    Of the `options` those count that say what is checked and where to end: `verify`, `on_mismatch` and
+    `stop_after`. Without a verifier among the `hooks` no edit is run.
 
     Steps that `result` has records of already are left out: `model` is what they made. Raises `CheckFailed`
     where a pass leaves the model broken, after undoing that edit or naming that pass, and `PassCrashed` where
     its code fails.
     """
-    options = options or RunOptions()
+    options, hooks = options or OptimizeOptions(), hooks or RunHooks()
     result = result if result is not None else RunResult()
     if options.verify != "off":
         problems = check_structure(model)
@@ -83,20 +82,20 @@ def run_steps(
     settled: str | None = None
     steps, stop_edit = _until(steps, options.stop_after)
     for index, (name, instance) in list(enumerate(steps))[len(result.records) :]:
-        if options.progress:
-            options.progress(name, index, len(steps))
+        if hooks.progress:
+            hooks.progress(name, index, len(steps))
         limit = stop_edit if index == len(steps) - 1 else None
         record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
         result.records.append(record)
-        run = _PassRun(model, instance, context, options, limit, result.adapters, record)
+        run = _PassRun(model, instance, context, options, hooks, limit, result.adapters, record)
         try:
             settled = run.run(settled)
         except (GraphoptError, OSError, MemoryError):
             raise
         except Exception as error:
             raise PassCrashed(name, type(instance), error) from error
-        if options.done and limit is None:
-            options.done(index)
+        if hooks.done and limit is None:
+            hooks.done(index)
     return result
 
 
@@ -137,7 +136,8 @@ class _PassRun:
     model: ir.Model
     instance: Pass
     context: Context
-    options: RunOptions
+    options: OptimizeOptions
+    hooks: RunHooks
     limit: int | None
     adapters: list[Adapter]
     record: PassRecord
@@ -168,7 +168,7 @@ class _PassRun:
             _restore_order(model)
             _complete_opset_imports(model)
             record.modified = graph_hash(model) != settled
-            _check(model, record, self.options)
+            _check(model, record, self.options, self.hooks)
             if record.modified or record.applied:
                 settled = None
         record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
@@ -231,15 +231,15 @@ class _PassRun:
             raise ChangedBeside(self.record.step, str(error)) from error
 
     def _is_allowed(self, identity: str) -> bool:
-        return self.options.allow is None or identity in self.options.allow
+        return self.hooks.allow is None or identity in self.hooks.allow
 
     def _verified(self, edit: Edit, identity: str) -> EditVerdict | None:
         """What the verifier says of the edit, not applied yet; raises where a failure is to stop the run."""
-        verifier, wanted = self.options.verifier, self.options.verified
+        verifier, wanted = self.hooks.verifier, self.hooks.verified
         if verifier is None or (wanted is not None and identity not in wanted):
             return None
         started = time.perf_counter()
-        folder = self.options.reproducers and self.options.reproducers / place_of(identity)
+        folder = self.hooks.reproducers and self.hooks.reproducers / place_of(identity)
         verdict = verifier.check(
             self.model,
             edit,
@@ -279,10 +279,10 @@ def _complete_opset_imports(model: ir.Model) -> None:
         model.opset_imports[domain] = 1
 
 
-def _check(model: ir.Model, record: PassRecord, options: RunOptions) -> None:
+def _check(model: ir.Model, record: PassRecord, options: OptimizeOptions, hooks: RunHooks) -> None:
     started = time.perf_counter()
     applied = [e for e in record.edits if e.outcome == Outcome.APPLIED.value]
-    if options.verifier is not None:
+    if hooks.verifier is not None:
         parts = [f"{count} {verdict}" for verdict, count in Counter(e.verdict for e in applied).items()]
     else:
         proofs = Counter(e.proof for e in applied)

@@ -6,9 +6,9 @@ from collections import Counter
 
 import onnx_ir as ir
 
-from graphopt.pipeline import Context, Pass, PassCrashed, RunOptions, RunResult, run_steps
+from graphopt.pipeline import Context, Pass, PassCrashed, RunHooks, RunResult, run_steps
 from graphopt.plugins import registry
-from graphopt.recipes import Recipe, Step
+from graphopt.recipes import OptimizeOptions, Recipe, Step
 
 __all__ = ["build_steps", "run_recipe"]
 
@@ -35,7 +35,8 @@ def run_recipe(
     model: ir.Model,
     recipe: Recipe,
     context: Context,
-    options: RunOptions | None = None,
+    options: OptimizeOptions | None = None,
+    hooks: RunHooks | None = None,
     result: RunResult | None = None,
 ) -> RunResult:
     """Run every step of `recipe` over `model` in place, as `graphopt.pipeline.run_steps` does.
@@ -44,7 +45,7 @@ def run_recipe(
     graphopt's own is raised as it is.
     """
     try:
-        return run_steps(model, build_steps(recipe), context, options, result)
+        return run_steps(model, build_steps(recipe), context, options, hooks, result)
     except PassCrashed as crashed:
         with registry.answerable(crashed.cls):
             raise crashed.error from None

@@ -32,6 +32,7 @@ __all__ = [
     "Pack",
     "PackOrigin",
     "built_in_only",
+    "default_target",
     "distribution_packs",
     "embedded_models",
     "families",
@@ -268,6 +269,12 @@ def recipes() -> Mapping[str, Path]:
 def targets() -> Mapping[str, type[Target]]:
     """Target classes by name."""
     return _collect("graphopt.targets", "targets", lambda pack: ((t.name, t) for t in pack.targets))
+
+
+def default_target() -> type[Target]:
+    """The target that packages are for where none is named: the first that graphopt itself brings."""
+    packs = _packs("graphopt.targets").packs
+    return next(t for origin, pack in packs if origin.distribution == BUILT_IN for t in pack.targets)
 
 
 def families() -> Mapping[str, type[Family]]:

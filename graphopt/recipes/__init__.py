@@ -1,5 +1,6 @@
-"""Recipes as data: steps, options and the damage they may do."""
+"""Recipes as data: steps, options and the damage they may do; and what is asked of a run."""
 
+from graphopt.recipes._options import OnMismatch, OptimizeOptions, Verify
 from graphopt.recipes._recipe import Budget, Recipe, Step
 
-__all__ = ["Budget", "Recipe", "Step"]
+__all__ = ["Budget", "OnMismatch", "OptimizeOptions", "Recipe", "Step", "Verify"]

@@ -23,7 +23,7 @@ from graphopt.pipeline import (
     Outcome,
     Pass,
     PassRecord,
-    RunOptions,
+    RunHooks,
     RunResult,
     apply,
 )
@@ -222,8 +222,8 @@ def _check_edits(step: Step, example: Example, kernels: KernelWorker) -> None:
     infer_types(model)
     interface, given = Interface.of(model), example.given(model)
     verifier = EditVerifier(interface, context.domain, arrays=given, worker=kernels)
-    options = RunOptions(verify="numeric", verifier=verifier)
-    run_recipe(model, Recipe("check", "", Budget(), (step,)), context, options)
+    hooks = RunHooks(verifier=verifier)
+    run_recipe(model, Recipe("check", "", Budget(), (step,)), context, hooks=hooks)
 
 
 def _check_contract(contract: Contract, example: Example, run: _Run) -> None:

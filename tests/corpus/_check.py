@@ -15,10 +15,10 @@ import onnxruntime as ort
 import graphopt
 from graphopt.errors import GraphoptError
 from graphopt.export import Source, export
-from graphopt.pipeline import Context, RunOptions
+from graphopt.pipeline import Context
 from graphopt.plugins import load_recipe, run_recipe
 from graphopt.plugins.registry import resolve, targets
-from graphopt.recipes import Recipe
+from graphopt.recipes import OptimizeOptions, Recipe
 from tests.corpus._cases import Case, read
 from tests.corpus._variations import VARIATIONS, Unsuited
 
@@ -129,7 +129,7 @@ def _optimized(path: Path, calls: Calls) -> list[list[Any]]:
         _RECIPE.append(recipe.expanded(target.lowering(recipe)))
     exported = export(Source(path.name, path, "onnx"))
     context = Context(exported.model, target=target)
-    run_recipe(exported.model, _RECIPE[0], context, RunOptions(verify="structure"))
+    run_recipe(exported.model, _RECIPE[0], context, OptimizeOptions(verify="structure"))
     target.compile(exported.model, path.with_name("after.onnx"))
     session = target.session(path.with_name("after.onnx"), threads=1)
     return [_run(session, feeds) for feeds in calls]

@@ -27,8 +27,9 @@ from graphopt.export import Exported, export_parts, resolve_source
 from graphopt.families import InputDomain
 from graphopt.interface import Interface
 from graphopt.ir import checker_problems, graph_protos, has_data, parse, to_proto
-from graphopt.pipeline import Context, RunOptions
+from graphopt.pipeline import Context
 from graphopt.plugins import load_recipe, registry, run_recipe
+from graphopt.recipes import OptimizeOptions
 from graphopt.testing._example import header_of
 from tests.corpus._layers import layer_of
 
@@ -68,7 +69,7 @@ def lower(model: ir.Model, header: dict[str, str]) -> None:
     context = Context(
         model, target=target, domain=domain_of(model, header), config=config, task=header["task"]
     )
-    run_recipe(model, recipe.expanded(target.lowering(recipe)), context, RunOptions(verify="off"))
+    run_recipe(model, recipe.expanded(target.lowering(recipe)), context, OptimizeOptions(verify="off"))
     problems = checker_problems(model)
     assert not problems, problems
 

@@ -16,9 +16,9 @@ import pytest
 import graphopt
 from graphopt import BadInput
 from graphopt.ir import _admission, load_model
-from graphopt.pipeline import Context, RunOptions
+from graphopt.pipeline import Context
 from graphopt.plugins import run_recipe
-from graphopt.recipes import Budget, Recipe, Step
+from graphopt.recipes import Budget, OptimizeOptions, Recipe, Step
 from tests.hostile._limited import run_limited
 from tests.hostile.files import BOMBS, LEGAL, UNRUNNABLE, serialized
 from tests.hostile.files._bombs import loop
@@ -52,7 +52,7 @@ def folded(path: Path, **options: int) -> list[int]:
     """Bytes of the weights after fold-constants."""
     model = load_model(path)
     recipe = Recipe("fold", "", Budget(), (Step("fold-constants", options),))
-    run_recipe(model, recipe, Context(model), RunOptions(verify="off"))
+    run_recipe(model, recipe, Context(model), OptimizeOptions(verify="off"))
     tensors = (value.const_value for value in model.graph.initializers.values())
     return [tensor.nbytes for tensor in tensors if tensor is not None]
 

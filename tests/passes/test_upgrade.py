@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from graphopt.ir import check_structure, load_model, parse
-from graphopt.pipeline import Context, RunOptions, RunResult
+from graphopt.pipeline import Context, RunHooks, RunResult
 from graphopt.plugins import load_recipe, registry, run_recipe
 from graphopt.recipes import Budget, Recipe, Step
 from graphopt.testing import outputs, session
@@ -126,8 +126,8 @@ def source(opset: int, signature: str, body: str) -> ir.Model:
 
 def upgraded(model: ir.Model, verifier: EditVerifier | None = None) -> tuple[Context, RunResult]:
     context = Context(model, target=registry.resolve("target", "cpu", registry.targets())())
-    options = RunOptions(verify="numeric" if verifier else "structure", verifier=verifier)
-    return context, run_recipe(model, Recipe("test", "", Budget(), (Step("upgrade"),)), context, options)
+    hooks = RunHooks(verifier)
+    return context, run_recipe(model, Recipe("test", "", Budget(), (Step("upgrade"),)), context, hooks=hooks)
 
 
 def feeds(model: ir.Model) -> dict[str, np.ndarray[Any, Any]]:
@@ -271,8 +271,8 @@ def test_passes_that_run_below_opset_13_know_the_older_forms(form: str, verifier
     names = [name for name, cls in registry.passes().items() if opset in cls.opsets and name != "upgrade"]
     assert "dead-code" in names
     steps = tuple(Step(name) for name in sorted(names))
-    options = RunOptions(verify="numeric", verifier=verifier)
-    run_recipe(model, Recipe("test", "", Budget(), steps), Context(model), options)
+    hooks = RunHooks(verifier)
+    run_recipe(model, Recipe("test", "", Budget(), steps), Context(model), hooks=hooks)
 
     assert model.opset_imports[""] == opset
     assert_alike(source(opset, *graph), model, given)

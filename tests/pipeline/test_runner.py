@@ -22,10 +22,9 @@ from graphopt.pipeline import (
     Outcome,
     Pass,
     Proof,
-    RunOptions,
 )
 from graphopt.plugins import adapter_from_json, registry, run_recipe
-from graphopt.recipes import Budget, Recipe, Step
+from graphopt.recipes import Budget, OptimizeOptions, Recipe, Step
 
 MODEL = """
 <ir_version: 10, opset_import: ["" : 23]>
@@ -113,7 +112,7 @@ def packs(monkeypatch):
 
 def run(model, *steps, **options):
     recipe = Recipe("test", "", Budget(), tuple(s if isinstance(s, Step) else Step(s) for s in steps))
-    return run_recipe(model, recipe, Context(model), RunOptions(**options))
+    return run_recipe(model, recipe, Context(model), OptimizeOptions(**options))
 
 
 def test_record_of_a_pass():

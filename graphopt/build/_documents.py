@@ -1,0 +1,117 @@
+"""What a package says of itself: graphopt.json, graphopt.lock and report.json."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+
+from graphopt.build._job import Job
+from graphopt.build._replay import SEEDS
+from graphopt.io import digest_of, digests_below
+from graphopt.package import Lock, LockedStep, Manifest, TargetInfo, packs, versions
+from graphopt.pipeline import weight_bytes
+from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes, idle_stages
+
+__all__ = ["write_documents"]
+
+
+def write_documents(job: Job) -> tuple[Report, Lock]:
+    """Write graphopt.json, graphopt.lock and report.json of `job`, and return the last two."""
+    folder = job.staging.package
+    with job.clock.phase("lock", "writing the lock and the report"):
+        _manifest(job).write(folder)
+        lock = _lock(job)
+        lock.write(folder)
+    report = _report(job)
+    report.write(folder / REPORT)
+    return report, lock
+
+
+def _manifest(job: Job) -> Manifest:
+    assumptions = job.assumptions()
+    return Manifest(
+        graphopt=importlib.metadata.version("graphopt"),
+        source=job.source.name,
+        task=job.task,
+        family=job.family.name if job.family else None,
+        recipe=job.recipe.name,
+        lossless=job.recipe.budget.lossless,
+        target=TargetInfo(name=job.target.name, fingerprint=job.target.fingerprint()),
+        graphs={graph.exported.role: graph.described() for graph in job.graphs},
+        source_interface=job.interface(),
+        adapters=tuple(form for graph in job.graphs for form in graph.adapters()),
+        assumptions={a.key: a.text for a in assumptions},
+        conditions=tuple(a for a in assumptions if not a.in_words_alone),
+        closing_check=job.closing.verdict,
+        max_batch_tokens=job.max_batch_tokens,
+    )
+
+
+def _lock(job: Job) -> Lock:
+    options, bindings = job.options, job.bindings
+    records = job.graphs[0].result.records
+    return Lock(
+        source=job.source.name,
+        task=job.task,
+        recipe=job.recipe.name,
+        steps=[LockedStep(name=record.step, options=dict(record.options)) for record in records],
+        budget=job.recipe.budget.model_dump(),
+        decisions=job.decisions(),
+        target=job.target.name,
+        fingerprint=job.target.fingerprint(),
+        stop_after=options.stop_after,
+        verify=options.verify,
+        on_mismatch=options.on_mismatch,
+        closing_check=options.validate,
+        dims={name: list(values) for name, values in bindings.dims.items()},
+        seeds=SEEDS,
+        versions=versions(),
+        packs=packs(),
+        inputs=job.inputs.all() | {name: digest_of(path) for name, path in bindings.files().items()},
+        outputs=digests_below(job.staging.package),
+    )
+
+
+def _report(job: Job) -> Report:
+    folder, records = job.staging.package, [graph.result.records for graph in job.graphs]
+    return Report(
+        graphopt=importlib.metadata.version("graphopt"),
+        source=job.source.name,
+        out=str(job.out),
+        task=job.task,
+        family=job.family.name if job.family else None,
+        target=job.target.name,
+        recipe=job.recipe.name,
+        lossless=job.recipe.budget.lossless,
+        verify=job.options.verify,
+        export_cached=job.export_cached,
+        passes=[
+            PassReport.of(record, graph.exported.role)
+            for graph in job.graphs
+            for record in graph.result.records
+        ],
+        closing=ClosingReport.of(job.closing),
+        sizes=Sizes(
+            source_weights=job.source_weights,
+            package_weights=sum(weight_bytes(graph.exported.model) for graph in job.graphs),
+            package_files=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+        ),
+        seconds=job.clock.seconds,
+        peak_rss=_peak_rss(),
+        notes=[
+            *dict.fromkeys(note for graph in job.graphs for note in graph.context.notes),
+            *idle_stages(records),
+            *job.notes,
+        ],
+        assumptions={a.key: a.text for a in job.assumptions()},
+    )
+
+
+def _peak_rss() -> int:
+    """High-water mark of this process's memory, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

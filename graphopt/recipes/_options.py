@@ -1,0 +1,50 @@
+"""What is asked of a run, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["OnMismatch", "OptimizeOptions", "Verify"]
+
+Verify = Literal["off", "structure", "numeric"]
+OnMismatch = Literal["stop", "rollback"]
+
+
+@dataclass(frozen=True)
+class OptimizeOptions:
+    """The options of `graphopt.optimize`: plain data, which another process can be sent.
+
+    `target` is the name of a target (default: the first of graphopt's own), `recipe` a name or a TOML file
+    (default: what the model's family says, else lossless). `inputs` (.npz) and `dims` ("NAME=1,3") say what
+    legal inputs of an .onnx file are. `settings` are "PASS[#N].OPTION=VALUE". `verify` is what happens after
+    every pass: nothing, a check of the graph's structure, or also a check of each edit by running what it
+    takes away and what it puts there; an edit that fails stops the run, or is rolled back (`on_mismatch`).
+    `stop_after` is "PASS[#N][:EDIT]", where to end. `validate`: compare the package with its source.
+
+    `locked` is a graphopt.lock, or the package with it: the package is made again, and the lock decides
+    target, recipe, task, `dims`, `verify`, `on_mismatch`, `stop_after` and `validate`. `cache`: continue from
+    what an earlier run of the same left in the cache, if it did, and leave as much for the next one. `force`:
+    take the place of what is at the destination.
+    """
+
+    target: str | None = None
+    recipe: str | None = None
+    task: str = "auto"
+    inputs: str | Path | None = None
+    dims: Sequence[str] = ()
+    settings: Sequence[str] = ()
+    verify: Verify = "numeric"
+    on_mismatch: OnMismatch = "stop"
+    stop_after: str | None = None
+    validate: bool = True
+    locked: str | Path | None = None
+    cache: bool = True
+    trust_remote_code: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "settings"):  # frozen, so that equal options have equal hashes
+            object.__setattr__(self, name, tuple(getattr(self, name)))
