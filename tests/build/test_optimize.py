@@ -127,7 +127,7 @@ def test_a_package_holds_the_graph_and_its_papers(
     assert listing(package.path) == [MANIFEST, LOCK, "model.onnx", REPORT]
     assert package.manifest.closing_check == "passed"
     assert [p.name for p in package.manifest.graphs["model"].inputs] == ["x"]
-    assert package.manifest.graphs["model"].inputs[0].shape == ("batch", 4)
+    assert package.manifest.graphs["model"].inputs[0].dims == ("batch", 4)
     x = np.ones((2, 4), np.float32)
     assert package.session().run(None, {"x": x})[0].tolist() == [[1.0, 0.0, 4.0, 2.0]] * 2
 
@@ -270,7 +270,7 @@ def test_damage_is_rejected_and_nothing_is_installed(
 def test_declared_damage_within_its_budget_passes(
     write: Callable[[str], Path], recipe: str, tmp_path: Path
 ) -> None:
-    declared = with_pass(recipe, "damage", "[budget]\ncosine = 0.99\n")
+    declared = with_pass(recipe, "damage", "[budget]\ncosine_min = 0.99\n")
     package = optimize(write(FLOATS), tmp_path / "out", recipe=declared, dims=["batch=1"], verify="structure")
 
     assert package.manifest.closing_check == "passed"
