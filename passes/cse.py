@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of, is_random
+from graphopt.ir import attribute_proto, const_of, is_random
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -65,7 +65,9 @@ def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
 
 def _key(node: ir.Node) -> Hashable:
     attributes = tuple(
-        sorted((name, str(a.type), ir.to_proto(a).SerializeToString()) for name, a in node.attributes.items())
+        sorted(
+            (name, str(a.type), attribute_proto(a).SerializeToString()) for name, a in node.attributes.items()
+        )
     )
     return (
         node.op_identifier(),

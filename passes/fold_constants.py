@@ -12,7 +12,17 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from graphopt.ir import LazyTensor, Transposed, const_of, evaluate, has_data, is_random, lazy, stored_bytes
+from graphopt.ir import (
+    LazyTensor,
+    Transposed,
+    attribute_proto,
+    const_of,
+    evaluate,
+    has_data,
+    is_random,
+    lazy,
+    stored_bytes,
+)
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
 _SIZED_BY_VALUES = frozenset(
@@ -252,7 +262,9 @@ def _result_bytes(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int
 
 
 def _key(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Hashable:
-    attributes = tuple(sorted((n, ir.to_proto(a).SerializeToString()) for n, a in node.attributes.items()))
+    attributes = tuple(
+        sorted((n, attribute_proto(a).SerializeToString()) for n, a in node.attributes.items())
+    )
     operands = tuple(None if a is None else (a.dtype.str, a.shape, a.tobytes()) for a in arrays)
     return (opset, node.op_type, len(node.outputs), attributes, operands)
 
@@ -274,7 +286,7 @@ def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequ
 def _bare(node: ir.Node, arrays: Sequence[np.ndarray | None]) -> onnx.NodeProto:
     names = ["" if a is None else f"x{i}" for i, a in enumerate(arrays)]
     proto = onnx.helper.make_node(node.op_type, names, [f"y{i}" for i in range(len(node.outputs))])
-    proto.attribute.extend(ir.to_proto(a) for a in node.attributes.values())
+    proto.attribute.extend(attribute_proto(a) for a in node.attributes.values())
     return proto
 
 

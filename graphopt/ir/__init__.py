@@ -18,7 +18,7 @@ from graphopt.ir._infer import infer_types
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._maps import holds_map
 from graphopt.ir._operations import Affine, Cast, Concatenated, Reshaped, Scaled, Sliced, Transposed
-from graphopt.ir._proto import checker_problems, from_proto, restore_weights, to_proto
+from graphopt.ir._proto import attribute_proto, checker_problems, from_proto, restore_weights, to_proto
 from graphopt.ir._random import is_random
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
@@ -46,6 +46,7 @@ __all__ = [
     "Sliced",
     "Transposed",
     "Unbound",
+    "attribute_proto",
     "check_structure",
     "checker_problems",
     "const_of",

@@ -17,6 +17,7 @@ from graphopt.ir._walk import graph_protos
 __all__ = [
     "ABSENT",
     "all_graphs",
+    "attribute_proto",
     "checker_problem",
     "checker_problems",
     "from_proto",
@@ -90,7 +91,17 @@ def to_proto(
                 )
             elif isinstance(tensor, ir.ExternalTensor):
                 value.const_value = ir.Tensor(np.asarray(tensor.numpy()), dtype=tensor.dtype, name=value.name)
-        return maps_back(ir.to_proto(model))
+        return maps_back(ir.serde.serialize_model(model))
+
+
+def attribute_proto(attribute: ir.Attr) -> onnx.AttributeProto:
+    """The attribute as a protobuf.
+
+    As `onnx_ir.to_proto` makes it, which first asks at some length what it was given.
+    """
+    if attribute.is_ref():
+        return ir.serde.serialize_reference_attribute(attribute)
+    return ir.serde.serialize_attribute(attribute)
 
 
 def restore_weights(bare: ir.Model, source: ir.Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
@@ -67,7 +68,7 @@ class Pass(ABC):
                     hint=f"Did you mean {near!r}?" if near else f"Its options: {', '.join(known) or 'none'}.",
                 )
         try:
-            options = TypeAdapter(cls.Options).validate_python(
+            options = _reader(cls.Options).validate_python(
                 {k.replace("-", "_"): _number(v) for k, v in values.items()}
             )
         except ValidationError as error:
@@ -81,6 +82,11 @@ class Pass(ABC):
     def resolved(self) -> dict[str, Any]:
         """Every option with its value, as TOML-able data."""
         return asdict(self.options)
+
+
+@functools.cache
+def _reader(options: type) -> TypeAdapter[Any]:
+    return TypeAdapter(options)
 
 
 def _number(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.ir import is_random, same_content
+from graphopt.ir import attribute_proto, is_random, same_content
 from graphopt.pipeline._edit import Edit, Proof
 
 __all__ = ["proof_holds"]
@@ -58,7 +58,7 @@ def _same_attributes(a: ir.Node, b: ir.Node) -> bool:
         if attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
             return False
         other = b.attributes[name]
-        if attribute.type != other.type or ir.to_proto(attribute) != ir.to_proto(other):
+        if attribute.type != other.type or attribute_proto(attribute) != attribute_proto(other):
             return False
     return True
 

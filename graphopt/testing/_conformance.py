@@ -62,10 +62,11 @@ def check_distribution(name: str, progress: Callable[[str], None] | None = None)
     if not passes:
         raise BadInput(f"distribution {name!r} brings no passes")
     found = []
-    for cls in passes:
-        if progress is not None:
-            progress(cls.name)
-        found.append(check_pass(cls, examples_of(name, cls)))
+    with KernelWorker() as kernels:
+        for cls in passes:
+            if progress is not None:
+                progress(cls.name)
+            found.append(_check_pass(cls, examples_of(name, cls), _GENERATED, kernels))
     differing = unstable(name)
     for conformance in found:
         example = differing.get(conformance.name)
@@ -86,6 +87,13 @@ def check_pass(
     too. At most one problem is told for the golden files, one for the corpus, one for what the first of its
     graphs are otherwise, one for generated graphs and one for the big file.
     """
+    with KernelWorker() as kernels:
+        return _check_pass(cls, examples, generated, kernels)
+
+
+def _check_pass(
+    cls: type[Pass], examples: Sequence[Golden], generated: int, kernels: KernelWorker
+) -> Conformance:
     if registry.passes().get(cls.name) is not cls:
         raise BadInput(
             f"the pass {cls.name!r} is not the installed one",
@@ -94,7 +102,7 @@ def check_pass(
     found = Conformance(cls.name)
     examples = [golden for golden in examples if _is_readable(found, golden)]
     _check_goldens(found, examples)
-    with KernelWorker() as kernels, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         hold = partial(_check_one, cls, found, kernels)
         changed = _check_each(hold, found, [*examples, *corpus()])
         bases = changed[:_IN_OTHERS]
