@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from graphopt.interface import Dim, Interface, Model
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "Assumption",
@@ -197,6 +194,16 @@ class Part(ABC):
     @abstractmethod
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         """Legal inputs of a model exported with `interface`."""
+
+    def states(self, interface: Interface) -> Mapping[str, str]:
+        """What a call of a graph of this `interface` leaves to the next: caches, states of recurrent layers.
+
+        Names of inputs, which hold the past, each with the name of the output that is its present: what to
+        feed it in the next call. Both have the batch as their first dimension; a state that grows has one
+        other dimension that is no number, of size 0 before the first call, and one of fixed size is zero
+        then. The package records them (`graphopt.json`), and whatever runs it token by token goes by that.
+        """
+        return {}
 
     @abstractmethod
     def reference(

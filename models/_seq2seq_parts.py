@@ -16,6 +16,7 @@ from graphopt.interface import Interface
 
 from ._caches import PAST, PRESENT, Sizes, filled, on_meta, sizes_of, state_names, tensors_of
 from ._seq2seq_domain import FEATURES, MASK, TOKENS, DecoderDomain, EncoderDomain
+from ._state import with_states
 
 CROSS = "cross_key_values.{}.{}"
 SOURCE_MASK = f"encoder_{MASK}"
@@ -91,6 +92,9 @@ class Decoder(Part):
 
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return DecoderDomain(interface, config)
+
+    def states(self, interface: Interface) -> Mapping[str, str]:
+        return {state.past: state.present for state in with_states(interface)}
 
     def reference(
         self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False

@@ -89,6 +89,9 @@ class CausalLM(Family):
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return DecoderDomain(interface, config)
 
+    def states(self, interface: Interface) -> Mapping[str, str]:
+        return {state.past: state.present for state in with_states(interface)}
+
     def reference(
         self, source_dir: Path, task: str, interface: Interface, *, trust_remote_code: bool = False
     ) -> Reference:

@@ -18,7 +18,6 @@ from ._seq2seq_domain import DECODER_TOKENS, MASK, TOKENS, WholeDomain
 from ._seq2seq_parts import BATCH, CLASSES, SEQUENCE, SOURCE_MASK, Decoder, Encoder, sample
 
 _PIECES = (2, 2)
-_PAST, _PRESENT = "past_key_values.", "present."
 
 
 class Seq2Seq(Family):
@@ -58,12 +57,13 @@ class Seq2Seq(Family):
     def joined(self, parts: Mapping[str, Model], interfaces: Mapping[str, Interface]) -> Model:
         """A prefix, a chunk and single tokens, one call of the decoder after the other."""
         decoder = interfaces["decoder"]
+        states = Decoder().states(decoder)
 
         def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             tokens = feeds[DECODER_TOKENS]
             source = {name: array for name, array in feeds.items() if name != DECODER_TOKENS}
             state = dict(parts["encoder"](source))
-            for spec in decoder.matching(r"past_key_values\..*"):
+            for spec in (spec for spec in decoder.inputs if spec.name in states):
                 shape = [d if isinstance(d, int) else 0 if d == "past" else len(tokens) for d in spec.dims]
                 state[spec.name] = np.zeros(shape, spec.dtype)
             if decoder.input(SOURCE_MASK) is not None:
@@ -72,7 +72,7 @@ class Seq2Seq(Family):
             for piece in np.split(tokens, _cuts(tokens.shape[1]), axis=1):
                 results = parts["decoder"]({**state, TOKENS: piece})
                 logits.append(results["logits"])
-                state |= {n.replace(_PRESENT, _PAST): a for n, a in results.items() if n.startswith(_PRESENT)}
+                state |= {past: results[present] for past, present in states.items()}
             return {"logits": np.concatenate(logits, axis=1)}
 
         return run

@@ -154,7 +154,13 @@ class GraphJob:
         self.target.compile(model, folder / self.file)
         for remark in self.target.capabilities().remarks(model):
             self.context.note(remark)
-        return PackageContext(Interface.of(model), self.file, share_buffer=_shares_memory(model))
+        shares = _shares_memory(model, self._carried() or {})
+        return PackageContext(Interface.of(model), self.file, share_buffer=shares)
+
+    def _carried(self) -> dict[str, str] | None:
+        """What its family says of the states that the graph has now."""
+        part = self.exported.part()
+        return None if part is None else dict(part.states(Interface.of(self.exported.model)))
 
     def adapters(self) -> list[dict[str, Any]]:
         """The adapters' entries in the manifest; several graphs' say whose they are."""
@@ -164,16 +170,18 @@ class GraphJob:
     def described(self) -> GraphFile:
         """The graph's entry in the manifest."""
         interface = Interface.of(self.exported.model)
-        return GraphFile(file=self.file, inputs=interface.inputs, outputs=interface.outputs)
+        return GraphFile(
+            file=self.file, inputs=interface.inputs, outputs=interface.outputs, states=self._carried()
+        )
 
 
-def _shares_memory(model: ir.Model) -> bool:
+def _shares_memory(model: ir.Model, states: Container[str]) -> bool:
     """Whether a cache of fixed size can stand for past and present: nothing but attention kernels that take
     one looks at a past that grows. A state that does not grow is no cache."""
     past = [
         value
         for value in model.graph.inputs
-        if (value.name or "").startswith("past_key_values.")
+        if value.name in states
         if not all(isinstance(dim, int) for dim in (value.shape or (None, None))[1:])
     ]
     return bool(past) and all(

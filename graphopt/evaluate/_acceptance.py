@@ -91,10 +91,12 @@ def compare_with_source(
             reason = "the model has no tokenizer: there is no text to measure on"
             return Compared(ClosingCheck("inconclusive", reason=reason), package, exported.interface)
         text = built_in_text()
-        logits = as_logits(reference, exported.interface)
-        measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS))
+        states = part.states(exported.interface)
+        logits = as_logits(reference, exported.interface, states)
+        own = part.states(Interface.of(exported.model))
+        measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS, own))
         tokens = Tokenizer(folder).plain(text.content[:CHARACTERS])
-        cases = on_text(cases, tokens, reference, exported.interface)
+        cases = on_text(cases, tokens, reference, exported.interface, states)
     check = closing_check(
         reference,
         package,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,25 @@ class _Described:
         return cls(spec.name, list(spec.dims), f"tensor({kind})")
 
 
-def as_logits(model: Model, interface: Interface) -> Logits:
-    """A causal language model that takes the inputs of `interface`, from tokens int64[S] to logits[S, V]."""
-    return reference_logits(model, [_Described.of(spec) for spec in interface.inputs])
+def as_logits(model: Model, interface: Interface, states: Container[str] | None = None) -> Logits:
+    """A causal language model that takes the inputs of `interface`, from tokens int64[S] to logits[S, V].
+
+    `states` as for `whole_sequence`.
+    """
+    return reference_logits(model, [_Described.of(spec) for spec in interface.inputs], states)
 
 
 def measure_language(
-    session: Any, reference: Logits, folder: Path, text: Text, tokens: int
+    session: Any,
+    reference: Logits,
+    folder: Path,
+    text: Text,
+    tokens: int,
+    states: Container[str] | None = None,
 ) -> LanguageComparison:
-    """Compare the language model in `session`, whose files are in `folder`, with `reference` on `text`."""
+    """Compare the language model in `session`, whose files are in `folder`, with `reference` on `text`.
+
+    `states` are the session's, as for `whole_sequence`.
+    """
     found = sequences(text, Tokenizer(folder), tokens=tokens, context=context_length(folder))
-    return compare_language_models(session_logits(session), reference, found)
+    return compare_language_models(session_logits(session, states), reference, found)

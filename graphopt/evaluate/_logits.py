@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
+from graphopt.runtime import states_by_name
 
 __all__ = ["reference_logits", "session_logits", "whole_sequence"]
 
@@ -27,13 +28,18 @@ class _Input(Protocol):
     type: str
 
 
-def whole_sequence(inputs: Iterable[_Input], tokens: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def whole_sequence(
+    inputs: Iterable[_Input], tokens: NDArray[np.int64], states: Container[str] | None = None
+) -> dict[str, NDArray[Any]]:
     """Feeds for one unpadded sequence int64[S] with an empty cache, asking for the logits of every position.
 
-    `inputs` are onnxruntime's descriptions; a cache dimension that is not a number is batch where it is first
-    and the past's length elsewhere. `BadInput` for an input of unknown meaning.
+    `inputs` are onnxruntime's descriptions; a dimension of one of the `states` (None: by `states_by_name`)
+    that is not a number is batch where it is first and the past's length elsewhere. `BadInput` for an input
+    of unknown meaning.
     """
-    length = len(tokens)
+    length, inputs = len(tokens), list(inputs)
+    if states is None:
+        states = states_by_name(spec.name for spec in inputs)
     known: dict[str, NDArray[Any]] = {
         "input_ids": tokens[None],
         "attention_mask": np.ones((1, length), np.int64),
@@ -44,7 +50,7 @@ def whole_sequence(inputs: Iterable[_Input], tokens: NDArray[np.int64]) -> dict[
     for spec in inputs:
         if spec.name in known:
             feeds[spec.name] = known[spec.name]
-        elif spec.name.startswith("past_key_values."):
+        elif spec.name in states:
             shape = [d if isinstance(d, int) else 1 if axis == 0 else 0 for axis, d in enumerate(spec.shape)]
             feeds[spec.name] = np.zeros(shape, _TYPES[spec.type])
         else:
@@ -52,8 +58,8 @@ def whole_sequence(inputs: Iterable[_Input], tokens: NDArray[np.int64]) -> dict[
     return feeds
 
 
-def session_logits(session: Any) -> Logits:
-    """The causal language model behind an `onnxruntime.InferenceSession`.
+def session_logits(session: Any, states: Container[str] | None = None) -> Logits:
+    """The causal language model behind an `onnxruntime.InferenceSession`; `states` as for `whole_sequence`.
 
     `BadInput` for tokens that it does not have: kernels of packed tables would give zeros for them.
     """
@@ -66,15 +72,17 @@ def session_logits(session: Any) -> Logits:
                 f"the text has token {tokens.max()}, and the model has {size} tokens",
                 hint="The tokenizer is not this model's, or has had tokens added that the model has not.",
             )
-        (result,) = session.run(["logits"], whole_sequence(inputs, tokens))
+        (result,) = session.run(["logits"], whole_sequence(inputs, tokens, states))
         return result[0]  # type: ignore[no-any-return]
 
     return logits
 
 
 def reference_logits(
-    reference: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]], inputs: Iterable[_Input]
+    reference: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]],
+    inputs: Iterable[_Input],
+    states: Container[str] | None = None,
 ) -> Logits:
     """The same for a `graphopt.families.Reference` whose interface has these `inputs`."""
     known = list(inputs)
-    return lambda tokens: reference(whole_sequence(known, tokens))["logits"][0]
+    return lambda tokens: reference(whole_sequence(known, tokens, states))["logits"][0]

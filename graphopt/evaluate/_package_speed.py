@@ -55,8 +55,8 @@ def _generates(folder: Path) -> bool:
     """Whether text can be generated: by onnxruntime-genai, or because the graph takes a cache."""
     if (folder / GENAI).is_file():
         return True
-    inputs = RunnablePackage.load(folder).interface().inputs
-    return any(spec.name.startswith("past_key_values.") for spec in inputs)
+    graphs = RunnablePackage.load(folder).manifest.graphs
+    return "model" in graphs and bool(graphs["model"].past())
 
 
 def _legal_inputs(folder: str | Path, scratch: str) -> Path:

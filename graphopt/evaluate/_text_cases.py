@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,18 +14,21 @@ from graphopt.interface import Interface, Model
 __all__ = ["on_text"]
 
 REPEATS = 4
-PAST, PRESENT = "past_key_values.", "present."
 
 Tokens = NDArray[np.int64]
 
 
 def on_text(
-    cases: Iterable[Case], tokens: Sequence[int], reference: Model, interface: Interface
+    cases: Iterable[Case],
+    tokens: Sequence[int],
+    reference: Model,
+    interface: Interface,
+    states: Mapping[str, str],
 ) -> Iterator[Case]:
     """Each case of a causal language model several times, with consecutive `tokens` for its random ones.
 
-    The states of its past are those that `reference`, which has this `interface`, computes for the text
-    before.
+    Its past are the `states` (`graphopt.families.Part.states`) that `reference`, which has this `interface`,
+    computes for the text before.
     """
     text = np.asarray(tokens, np.int64)
     start = 0
@@ -42,28 +44,34 @@ def on_text(
             width = feeds["input_ids"].shape[1]
             ids = filled[:, -width:]
             feeds["input_ids"] = np.where(mask[:, -width:] != 0, ids, feeds["input_ids"])
-            feeds |= _past(feeds, filled[:, :-width], mask[:, :-width], reference, interface)
+            feeds |= _past(feeds, filled[:, :-width], mask[:, :-width], reference, interface, states)
             yield replace(case, feeds=feeds)
 
 
 def _past(
-    feeds: Mapping[str, np.ndarray], ids: Tokens, mask: Tokens, reference: Model, interface: Interface
+    feeds: Mapping[str, np.ndarray],
+    ids: Tokens,
+    mask: Tokens,
+    reference: Model,
+    interface: Interface,
+    states: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
     if not ids.shape[1]:
         return {}
-    earlier = {name: array for name, array in feeds.items() if not name.startswith(PAST)}
+    earlier = {name: array for name, array in feeds.items() if name not in states}
     earlier |= {"input_ids": ids, "attention_mask": mask}
     if "position_ids" in feeds:
         earlier["position_ids"] = np.maximum(mask.cumsum(1) - 1, 0) * mask
     empty = {
         spec.name: np.zeros(
             [
-                0 if dim == "past" else size
-                for dim, size in zip(spec.dims, feeds[spec.name].shape, strict=True)
+                0 if axis > 0 and isinstance(dim, str) else feeds[spec.name].shape[axis]
+                for axis, dim in enumerate(spec.dims)
             ],
             spec.dtype,
         )
-        for spec in interface.matching(re.escape(PAST) + ".*")
+        for spec in interface.inputs
+        if spec.name in states
     }
     results = reference({**earlier, **empty})
-    return {name: np.asarray(results[name.replace(PAST, PRESENT)]) for name in empty}
+    return {name: np.asarray(results[states[name]]) for name in empty}

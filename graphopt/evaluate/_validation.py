@@ -69,6 +69,7 @@ def validate(
             package.path,
             text,
             tokens,
+            package.manifest.graphs["model"].states,
         )
         return Validation(str(package.path), str(reference), text.name, measured, _warnings(reference, data))
     name, calls, on_text = _calls(package, data)
@@ -99,8 +100,10 @@ def _package(reference: str | Path) -> RunnablePackage | None:
 def _logits(package: RunnablePackage, reference: str | Path, trust_remote_code: bool) -> Logits:
     other = _package(reference)
     if other is not None:
-        return session_logits(other.session())
-    return as_logits(_model(package, reference, trust_remote_code), package.interface())
+        return session_logits(other.session(), other.manifest.graphs["model"].states)
+    interface = package.interface()
+    states = package.family().states(interface) if package.manifest.family is not None else None
+    return as_logits(_model(package, reference, trust_remote_code), interface, states)
 
 
 def _model(package: RunnablePackage, reference: str | Path, trust_remote_code: bool) -> Model:

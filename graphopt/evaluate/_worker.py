@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,15 @@ import numpy as np
 
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.io import read_arrays, read_json
-from graphopt.package import MANIFEST, RunnablePackage
-from graphopt.runtime import Decoder, check_installation, context_length, default_threads, open_session
+from graphopt.package import MANIFEST, RunnablePackage, read_manifest
+from graphopt.runtime import (
+    Decoder,
+    check_installation,
+    context_length,
+    default_threads,
+    open_session,
+    states_by_name,
+)
 
 _GENAI = "genai_config.json"
 _WARM_UP_STEPS = 1
@@ -100,13 +107,20 @@ def _run(folder: Path, prompt: int, new: int, inputs: Path | None, threads: int 
         return _times(load, first, steps, 0)
     session = open_session(folder, threads=threads, own_kernels=_is_package(folder))
     load = time.perf_counter() - started
-    if not any(spec.name.startswith("past_key_values.") for spec in session.get_inputs()):
+    states = _states(folder, session)
+    if not states:
         raise BadInput(f"{folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz.")
     new = _room(folder, prompt, new)
-    decoder = Decoder.of(folder, session, length=prompt + new)
+    decoder = Decoder.of(folder, session, length=prompt + new, states=states)
     _decoded(decoder, prompt, _WARM_UP_STEPS)
     first, steps = _decoded(decoder, prompt, new)
     return _times(load, first, steps, prompt)
+
+
+def _states(folder: Path, session: Any) -> Mapping[str, str]:
+    """What the next call takes of this one's outputs, as the package says or as the names do."""
+    said = read_manifest(folder).graphs["model"].states if _is_package(folder) else None
+    return states_by_name(spec.name for spec in session.get_inputs()) if said is None else said
 
 
 def _model(folder: Path, threads: int | None) -> Callable[[Any], object]:

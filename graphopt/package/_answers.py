@@ -31,7 +31,9 @@ class Answers:
         self._package = package
         self._paired = "decoder" in package.manifest.graphs
         if not self._paired:
-            self._generate = TextModel(package.path, threads=threads, speculate=speculate).generate
+            states = package.manifest.graphs["model"].states
+            model = TextModel(package.path, threads=threads, speculate=speculate, states=states)
+            self._generate = model.generate
         elif speculate:
             raise BadInput(f"{package.path} has an encoder: it takes no drafts")
         else:
@@ -71,7 +73,8 @@ def _with_encoder(package: RunnablePackage, threads: int | None) -> Any:
     if all(spec.name != "input_ids" for spec in package.interface().inputs):
         raise BadInput(f"{package.path} does not take text", hint="Run it with --inputs FILE.npz.")
     tokenizer, rules = Tokenizer(package.path), AnswerRules.of(package.path)
-    model = EncoderDecoder(*(package.session(role, threads=threads) for role in ("encoder", "decoder")))
+    encoder, decoder = (package.session(role, threads=threads) for role in ("encoder", "decoder"))
+    model = EncoderDecoder(encoder, decoder, states=package.manifest.graphs["decoder"].states)
 
     def generate(
         prompt: str, *, max_new_tokens: int, sampling: Sampling, stop: Sequence[str], logprobs: int | None

@@ -25,11 +25,24 @@ class _Frozen(BaseModel):
 
 
 class GraphFile(_Frozen):
-    """One graph of the package and its interface. Paths are relative to the package."""
+    """One graph of the package and its interface. Paths are relative to the package.
+
+    `states` are names of inputs, each with that of the output that the next call takes there, as the family
+    says (`graphopt.families.Part.states`); None where nobody did, as of an .onnx file.
+    """
 
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    states: dict[str, str] | None = None
+
+    def past(self) -> tuple[TensorSpec, ...]:
+        """The inputs that take what the call before left, by their names where nobody said."""
+        from graphopt.runtime import states_by_name
+
+        named = states_by_name(spec.name for spec in self.inputs)
+        states = named if self.states is None else self.states
+        return tuple(spec for spec in self.inputs if spec.name in states)
 
     @property
     def interface(self) -> Interface:
@@ -71,12 +84,6 @@ class Manifest(_Frozen):
     max_batch_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")
     )
-
-    @property
-    def quantized_cache(self) -> bool:
-        """Whether keys and values are kept as integers, which onnxruntime-genai copies on every call."""
-        ports = self.graphs["model"].inputs if "model" in self.graphs else ()
-        return any(p.name.startswith("past_key_values.") and "int8" in p.dtype for p in ports)
 
     def write(self, folder: Path) -> None:
         """Write it as `folder`/graphopt.json."""

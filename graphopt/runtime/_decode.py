@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.runtime._given import GENAI, GenaiConfig
+from graphopt.runtime._states import states_by_name
 
 __all__ = ["Decoder"]
 
-_PAST, _PRESENT = "past_key_values.", "present."
 _TOKENS = {"input_ids", "attention_mask", "position_ids"}
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"
@@ -33,8 +34,9 @@ class Decoder:
     """A causal language model that is fed an unpadded text bit by bit: a prompt, chunks of it, tokens.
 
     `session` is an `onnxruntime.InferenceSession` on the CPU whose inputs are input_ids and, where the model
-    has them, attention_mask, position_ids, logits_to_keep and past_key_values.N.key and .value
-    [batch, kv_heads, past, head_size]; outputs are logits and present.N.key and .value.
+    has them, attention_mask, position_ids, logits_to_keep and its states, which are keys and values
+    [batch, kv_heads, past, head_size] or of one size; outputs are logits and the new states. `states` are
+    their names, as `graphopt.families.Part.states` has them; None: by `states_by_name`.
 
     Without `capacity` the cache grows: each call's present is bound as the next call's past. With it, one
     buffer of `capacity` positions is past and present at once, which only a graph allows whose attention
@@ -56,6 +58,7 @@ class Decoder:
         batch: int = 1,
         capacity: int | None = None,
         restart_at: int | None = None,
+        states: Mapping[str, str] | None = None,
     ) -> None:
         self._session = session
         self.batch = batch
@@ -64,9 +67,10 @@ class Decoder:
         self._text = np.empty((batch, 0), np.int64)
         inputs = session.get_inputs()
         self._inputs = {spec.name for spec in [*inputs, *session.get_overridable_initializers()]}
-        self._past = [spec for spec in inputs if spec.name.startswith(_PAST)]
+        self._present = states_by_name(spec.name for spec in inputs) if states is None else states
+        self._past = [spec for spec in inputs if spec.name in self._present]
         for spec in inputs:
-            if spec.name not in _TOKENS | {_KEEP} and not spec.name.startswith(_PAST):
+            if spec.name not in _TOKENS | {_KEEP} | self._present.keys():
                 raise BadInput(f"input {spec.name!r} is not one of a causal language model's")
         self._binding: Any = None
         self._after_long: Any = None
@@ -76,13 +80,22 @@ class Decoder:
         self.reset()
 
     @classmethod
-    def of(cls, folder: Path, session: Any, *, length: int, batch: int = 1) -> Decoder:
+    def of(
+        cls,
+        folder: Path,
+        session: Any,
+        *,
+        length: int,
+        batch: int = 1,
+        states: Mapping[str, str] | None = None,
+    ) -> Decoder:
         """One for texts of at most `length` tokens, by what the files in `folder` say of the graph."""
         if not (folder / GENAI).is_file():
-            return cls(session, batch=batch)
+            return cls(session, batch=batch, states=states)
         said = GenaiConfig.of(folder, GENAI)
         capacity = length if said.search.past_present_share_buffer else None
-        return cls(session, batch=batch, capacity=capacity, restart_at=said.graphopt.restart_at)
+        restart_at = said.graphopt.restart_at
+        return cls(session, batch=batch, capacity=capacity, restart_at=restart_at, states=states)
 
     @property
     def vocabulary(self) -> int:
@@ -178,13 +191,13 @@ class Decoder:
         """Bind the cache as past and present, for good."""
         for name, value in self._cache.items():
             self._binding.bind_ortvalue_input(name, value)
-            self._binding.bind_ortvalue_output(_present(name), value)
+            self._binding.bind_ortvalue_output(self._present[name], value)
 
     def _grow(self) -> None:
         """Bind the cache as past, and room that the runtime makes as present."""
         for name, value in self._cache.items():
             self._binding.bind_ortvalue_input(name, value)
-            self._binding.bind_output(_present(name), "cpu")
+            self._binding.bind_output(self._present[name], "cpu")
 
     def _empty(self, spec: Any) -> Any:
         unknown = sum(not isinstance(dim, int) for dim in spec.shape[1:])
@@ -212,7 +225,3 @@ def _value(array: NDArray[Any]) -> Any:
     import onnxruntime as ort
 
     return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
-
-
-def _present(past: str) -> str:
-    return past.replace(_PAST, _PRESENT, 1)

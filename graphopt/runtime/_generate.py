@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -118,11 +118,18 @@ class Answer(Iterator[str]):
 class TextModel:
     """A package folder opened for generation, with threads for the machine it is on.
 
-    With `speculate` it drafts what the text said before, and checks several tokens a call. Raises `BadInput`
-    where the folder is not made for generating text.
+    With `speculate` it drafts what the text said before, and checks several tokens a call. `states` as for
+    `Decoder`. Raises `BadInput` where the folder is not made for generating text.
     """
 
-    def __init__(self, folder: str | Path, *, threads: int | None = None, speculate: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        threads: int | None = None,
+        speculate: bool = False,
+        states: Mapping[str, str] | None = None,
+    ) -> None:
         from graphopt.runtime._tokenizer import Tokenizer
 
         self.folder = folder = Path(folder)
@@ -139,7 +146,7 @@ class TextModel:
         """Tokens of prompt and answer together that the model was trained for."""
         self.ends = frozenset(ids(self._model.eos_token_id))
         """Tokens that end an answer."""
-        self._speculate = speculate
+        self._speculate, self._states = speculate, states
         self.tokenizer = Tokenizer(folder)
         self._session = open_session(folder, threads=threads)
 
@@ -170,7 +177,8 @@ class TextModel:
         sampling = sampling or Sampling()
         said = sampling.ruled(self._said)
         limit = min(max_new_tokens, self.context_length - len(tokens))
-        decoder = Decoder.of(self.folder, self._session, length=len(tokens) + limit)
+        length = len(tokens) + limit
+        decoder = Decoder.of(self.folder, self._session, length=length, states=self._states)
         rules = TokenRules(said, self.ends, prompt=len(tokens), longest=len(tokens) + limit)
         draw = chooser(sampling)
         loop = Speculation(

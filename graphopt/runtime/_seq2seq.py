@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from graphopt.errors import BadInput
 from graphopt.runtime._given import GenerationConfig, ids
 from graphopt.runtime._rules import TokenRules
 from graphopt.runtime._sampling import Sampling, chooser
+from graphopt.runtime._states import states_by_name
 
 __all__ = ["AnswerRules", "EncoderDecoder", "answer"]
 
-_PAST, _PRESENT = "past_key_values.", "present."
 _TOKENS, _MASK, _SOURCE_MASK = "input_ids", "attention_mask", "encoder_attention_mask"
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
@@ -26,15 +26,17 @@ class EncoderDecoder:
     """A source, and an answer to it that is fed bit by bit.
 
     `encoder` and `decoder` are `onnxruntime.InferenceSession`s. What the encoder gives, the decoder takes by
-    the same names; it also takes input_ids, encoder_attention_mask where there is one, and
-    past_key_values.N.key and .value [batch, heads, past, head size], and gives logits and present.N.key and
-    .value.
+    the same names; it also takes input_ids, encoder_attention_mask where there is one, and keys and values
+    [batch, heads, past, head size], and gives logits and the new keys and values. `states` are the names of
+    these, as `graphopt.families.Part.states` of the decoder has them; None: by `states_by_name`.
     """
 
-    def __init__(self, encoder: Any, decoder: Any) -> None:
+    def __init__(self, encoder: Any, decoder: Any, *, states: Mapping[str, str] | None = None) -> None:
         self._encoder, self._decoder = encoder, decoder
         self._given = [spec.name for spec in encoder.get_outputs()]
         self._results = [spec.name for spec in decoder.get_outputs()]
+        named = states_by_name(spec.name for spec in decoder.get_inputs())
+        self._present = named if states is None else states
         self._states: dict[str, Any] = {}
 
     def start(self, feeds: dict[str, NDArray[Any]]) -> None:
@@ -49,7 +51,7 @@ class EncoderDecoder:
             self._states[_SOURCE_MASK] = values[_MASK]
         batch = len(next(iter(feeds.values())))
         for spec in wanted:
-            if spec.name.startswith(_PAST):
+            if spec.name in self._present:
                 empty = np.zeros((batch, spec.shape[1], 0, spec.shape[3]), _DTYPES[spec.type])
                 self._states[spec.name] = ort.OrtValue.ortvalue_from_numpy(empty)
 
@@ -59,8 +61,8 @@ class EncoderDecoder:
 
         fed = self._states | {_TOKENS: ort.OrtValue.ortvalue_from_numpy(tokens)}
         results = dict(zip(self._results, self._decoder.run_with_ort_values(self._results, fed), strict=True))
-        logits: NDArray[np.floating[Any]] = results.pop("logits").numpy()
-        self._states |= {name.replace(_PRESENT, _PAST, 1): value for name, value in results.items()}
+        logits: NDArray[np.floating[Any]] = results["logits"].numpy()
+        self._states |= {past: results[present] for past, present in self._present.items()}
         return logits
 
 

@@ -95,6 +95,7 @@ INTERFACE = Interface(
     ),
     (),
 )
+STATES = {"past_key_values.0.key": "present.0.key"}
 
 
 def test_cases_are_filled_with_consecutive_text_and_the_past_of_the_reference() -> None:
@@ -106,7 +107,7 @@ def test_cases_are_filled_with_consecutive_text_and_the_past_of_the_reference() 
             "present.0.key": np.repeat(feeds["input_ids"][:, None, :, None], 4, axis=3).astype(np.float32)
         }
 
-    first, *others = on_text([padded()], range(10, 40), reference, INTERFACE)
+    first, *others = on_text([padded()], range(10, 40), reference, INTERFACE, STATES)
 
     assert len(others) == REPEATS - 1
     assert first.feeds["input_ids"].tolist() == [[12, 13], [17, 18]]
@@ -121,7 +122,7 @@ def test_text_wraps_around_and_padding_keeps_its_tokens() -> None:
     case = padded()
     case.feeds["attention_mask"][0, 4] = 0  # type: ignore[index]
     results = {"present.0.key": np.zeros((2, 1, 3, 4), np.float32)}
-    first, *_ = on_text([case], [7, 8, 9], lambda feeds: results, INTERFACE)
+    first, *_ = on_text([case], [7, 8, 9], lambda feeds: results, INTERFACE, STATES)
 
     assert first.feeds["input_ids"].tolist() == [[9, 99], [7, 8]]
 
@@ -135,7 +136,8 @@ def test_a_state_of_one_size_is_zero_before_the_text_and_then_the_references() -
         asked.append(feeds)
         return {"present.0.conv_state": np.full((2, 3, 2), 5.0, np.float32)}
 
-    first, *_ = on_text([case], range(10, 40), reference, Interface((state,), ()))
+    states = {state.name: "present.0.conv_state"}
+    first, *_ = on_text([case], range(10, 40), reference, Interface((state,), ()), states)
 
     assert asked[0][state.name].shape == (2, 3, 2)
     assert not asked[0][state.name].any()
