@@ -20,7 +20,9 @@ def package(tiny_coder_at: Callable[[str], Path]) -> Package:
 
 def test_it_keeps_the_budget_and_its_cache_in_int8(package: Package) -> None:
     assert package.manifest.closing_check == "passed"
-    assert {port.dtype for port in package.manifest.graphs["model"].past()} == {"int8"}
+    graph = package.manifest.graphs["model"]
+    assert {port.dtype for port in graph.past()} == {"int8"}
+    assert list((graph.states or {}).values()) == [p.name for p in graph.outputs if p.name != "logits"]
     assert {a["kind"] for a in package.manifest.adapters} == {"last-token-logits", "quantized-cache"}
 
 

@@ -51,6 +51,19 @@ def test_pieces_add_up(opened: Any, expected: Any, sizes: list[int], capacity: i
     assert decoder.length == 24
 
 
+def test_states_of_any_name_are_those_that_are_named(lowered: Lowered, opened: Any) -> None:
+    plain = to_proto(lowered.model).SerializeToString()
+    other = plain.replace(b"past_key_values.", b"kept_key_values.").replace(b"present.", b"renewed.")
+    names = [spec.name for spec in opened.get_inputs() if spec.name.startswith("past_")]
+    states = {n.replace("past_", "kept_"): n.replace("past_key_values", "renewed") for n in names}
+    renamed = ort.InferenceSession(other, session_options(threads=1))
+
+    found = fed(Decoder(renamed, states=states), [20, 4])
+    np.testing.assert_array_equal(found, fed(Decoder(opened), [20, 4]))
+    with pytest.raises(BadInput, match=r"kept_key_values\.0\.key"):
+        Decoder(renamed)
+
+
 @pytest.mark.parametrize("arena", [True, False])
 def test_a_long_prompt_with_and_without_an_arena_to_give_back(lowered: Lowered, arena: bool) -> None:
     options = session_options(threads=1)
