@@ -19,6 +19,7 @@ from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.package import check_destination, staged
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
 from graphopt.report import Report
+from graphopt.targets import Target
 from graphopt.verify import KernelWorker
 
 __all__ = ["Rejected", "export_package", "optimize"]
@@ -54,21 +55,15 @@ def optimize(
     """
     options = replace(options or OptimizeOptions(), **changes)
     clock = Clock(progress or _silent)
-    replay = None
-    if options.locked is not None:
-        replay = Replay.read(Path(options.locked))
+    replay = Replay.read(Path(options.locked)) if options.locked is not None else None
+    if replay is not None:
         options = replay.options(options)
     target = chosen_target(options.target)
     recipe = configured(options.recipe, options.settings, target) if options.recipe else None
     bindings = Bindings.parse(options.inputs, options.dims)
-    resolved = resolve_source(source, trust_remote_code=options.trust_remote_code)
+    resolved = _resolved(source, options, bindings, target, replay)
     if replay is not None:
-        replay.check(resolved, target, bindings)
-        resolved, recipe = replace(resolved, name=replay.lock.source), replay.recipe()
-    if resolved.kind != ONNX and (options.inputs or options.dims):
-        raise BadInput(
-            f"{resolved.name} is not an .onnx file: its legal inputs are known, leave out --inputs and --dim"
-        )
+        recipe = replay.recipe()
     if out is not None:
         check_destination(Path(out), force=options.force, source=resolved.path)
     with KernelWorker() as kernels:
@@ -98,6 +93,21 @@ def optimize(
             _run(job, replay)
         job.clear_mismatches()
     return Package.load(place)
+
+
+def _resolved(
+    source: str | Path, options: OptimizeOptions, bindings: Bindings, target: Target, replay: Replay | None
+) -> Source:
+    """What `source` stands for. `BadInput` where the options do not fit it, or `replay` does not."""
+    resolved = resolve_source(source, trust_remote_code=options.trust_remote_code)
+    if replay is not None:
+        replay.check(resolved, target, bindings)
+        resolved = replace(resolved, name=replay.lock.source)
+    if resolved.kind != ONNX and (options.inputs or options.dims):
+        raise BadInput(
+            f"{resolved.name} is not an .onnx file: its legal inputs are known, leave out --inputs and --dim"
+        )
+    return resolved
 
 
 def _run(job: Job, replay: Replay | None) -> None:

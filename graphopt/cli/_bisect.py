@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -46,18 +46,7 @@ __all__ = ["command"]
 @quiet_option
 @no_plugins_option
 def command(
-    source: str,
-    out: Path | None,
-    recipe: str | None,
-    check: str | None,
-    target: str | None,
-    task: str,
-    inputs: Path | None,
-    dims: tuple[str, ...],
-    settings: tuple[str, ...],
-    trust_remote_code: bool,
-    json_file: str | None,
-    quiet: bool,
+    source: str, out: Path | None, check: str | None, json_file: str | None, quiet: bool, **asked: Any
 ) -> None:
     """Find the pass, and in it the edit, that makes the package of SOURCE bad.
 
@@ -65,19 +54,14 @@ def command(
     was tried is kept in the output folder: the same command goes on after an interruption.
     """
     from graphopt.bisect import bisect
+    from graphopt.recipes import OptimizeOptions
 
     with working(quiet) as say:
         found = bisect(
             source,
             out=out or Path(f"{Path(source).stem}-bisect"),
-            recipe=recipe,
             check=check,
-            target=target,
-            task=task,
-            inputs=inputs,
-            dims=dims,
-            settings=settings,
-            trust_remote_code=trust_remote_code,
+            options=OptimizeOptions(**asked),
             progress=say,
         )
     write_json(json_file, asdict(found) | {"reproducer": found.reproducer and str(found.reproducer)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -87,25 +87,15 @@ __all__ = ["command"]
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     source: str,
     out: Path | None,
-    target: str | None,
-    recipe: str | None,
-    task: str,
-    inputs: Path | None,
-    dims: tuple[str, ...],
-    verify: Literal["off", "structure", "numeric"],
-    on_mismatch: Literal["stop", "rollback"],
-    settings: tuple[str, ...],
-    stop_after: str | None,
     explain: str | None,
     no_validate: bool,
-    locked: Path | None,
     no_cache: bool,
-    trust_remote_code: bool,
-    force: bool,
     json_file: str | None,
     quiet: bool,
+    **asked: Any,
 ) -> None:
     """Make a fast, checked package from SOURCE.
 
@@ -118,9 +108,11 @@ def command(
     """
     from graphopt.build import Rejected, optimize
     from graphopt.plugins import registry
+    from graphopt.recipes import OptimizeOptions
     from graphopt.report import Report, print_explanation, print_report
 
-    if locked is not None:
+    options = OptimizeOptions(validate=not no_validate, cache=not no_cache, **asked)
+    if options.locked is not None:
         _refuse_decided(ctx)
     if explain is not None:
         registry.resolve("pass", explain, registry.passes())
@@ -134,25 +126,7 @@ def command(
 
     try:
         with working(quiet) as say:
-            package = optimize(
-                source,
-                out,
-                target=target,
-                recipe=recipe,
-                task=task,
-                inputs=inputs,
-                dims=dims,
-                verify=verify,
-                on_mismatch=on_mismatch,
-                settings=settings,
-                stop_after=stop_after,
-                validate=not no_validate,
-                trust_remote_code=trust_remote_code,
-                force=force,
-                locked=locked,
-                cache=not no_cache,
-                progress=say,
-            )
+            package = optimize(source, out, options=options, progress=say)
     except Rejected as rejected:
         show(rejected.report, installed=False)
         raise
