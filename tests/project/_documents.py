@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +14,11 @@ _FENCE = re.compile(
     r"^(?:<!-- (?P<mark>not run|file): (?P<value>.+?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+_NAME = re.compile(r"\bgraphopt(?:\.[A-Za-z_]\w*)+")
+_PATH = re.compile(r"(?<![\w./-])graphopt(?:/[\w.]*\w)+")
+_NO_NAMES = re.compile(
+    r"graphopt\.(toml|json|lock|passes|models|mismatch|restart_at)\b"
+)  # files, groups, keys
 _LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]+)")
 
 
@@ -53,6 +60,26 @@ def runnable(block: Block) -> str | None:
         case Block(language="python", text=text):
             return f"python -c {shlex.quote(text)}\n"
     return None
+
+
+def unknown_names(text: str, root: Path) -> list[str]:
+    """Names `graphopt.x.y` and paths `graphopt/x` in a document that are not there, or no more."""
+    names = {name for name in _NAME.findall(text) if not _NO_NAMES.match(name)}
+    paths = {path for path in _PATH.findall(text) if not (root / path).exists()}
+    return sorted(paths | {name for name in names if not _is_there(name)})
+
+
+def _is_there(name: str) -> bool:
+    parent, _, last = name.rpartition(".")
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+        return True
+    with contextlib.suppress(ImportError):
+        return hasattr(importlib.import_module(parent), last)
+    head, _, attribute = parent.rpartition(".")  # of a class
+    with contextlib.suppress(ImportError):
+        return hasattr(getattr(importlib.import_module(head), attribute, None), last)
+    return False
 
 
 def broken_links(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests._cache import ROOT
-from tests.project._documents import Block, blocks, broken_links, runnable
+from tests.project._documents import Block, blocks, broken_links, runnable, unknown_names
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "models").rglob("*.md")])
 WITH_COMMANDS = [path for path in DOCUMENTS if any(map(runnable, blocks(path.read_text())))]
@@ -58,6 +58,21 @@ def test_every_command_block_runs(
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_every_link_leads_somewhere(path: Path) -> None:
     assert broken_links(path) == []
+
+
+@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name != "CHANGELOG.md"], ids=name)
+def test_every_name_of_graphopt_is_there(path: Path) -> None:
+    assert unknown_names(path.read_text(), ROOT) == []
+
+
+def test_a_name_that_has_moved_is_found() -> None:
+    text = (
+        "`graphopt.ir.Sliced`, `graphopt.pipeline.Edit.assumes`, graphopt/ir, graphopt.toml, graphopt.passes"
+    )
+    gone = "`graphopt.ir.Slice`, graphopt.lock, `graphopt.nowhere`, `graphopt/_nowhere.py`"
+
+    assert unknown_names(text, ROOT) == []
+    assert unknown_names(gone, ROOT) == ["graphopt.ir.Slice", "graphopt.nowhere", "graphopt/_nowhere.py"]
 
 
 def test_blocks_are_found_with_their_line_and_mark() -> None:
