@@ -17,6 +17,7 @@ import numpy as np
 from graphopt.interface import Dim, Interface, Model
 
 __all__ = [
+    "DEFAULT_RECIPE",
     "Assumption",
     "Case",
     "ExportInputs",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 Padding = Literal["none", "left", "right"]
+
+DEFAULT_RECIPE = "lossless"
+"""The recipe for a source of which nobody says more: results stay."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ class Family(Part):
 
     def default_recipe(self, task: str) -> str:
         """The name of the recipe for its models where none is asked for."""
-        return "lossless"
+        return DEFAULT_RECIPE
 
     def parts(self, task: str) -> Mapping[str, Part]:
         """The graphs that the model is exported as, by role. One is called "model" and is the whole."""

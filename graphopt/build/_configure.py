@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphopt.export import Exported
+from graphopt.families import DEFAULT_RECIPE
 from graphopt.plugins import build_steps, load_recipe, registry, with_options
 from graphopt.recipes import Recipe
 from graphopt.targets import Target
@@ -31,5 +32,5 @@ def configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
 def default_recipe(exported: Exported) -> str:
     """The name of the recipe for a source where none is asked for: what its family says, else lossless."""
     if exported.family is None:
-        return "lossless"
+        return DEFAULT_RECIPE
     return exported.family.default_recipe(exported.task)

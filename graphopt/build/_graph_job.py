@@ -15,6 +15,7 @@ from graphopt.export import Exported
 from graphopt.families import PackageContext
 from graphopt.interface import Interface
 from graphopt.ir import Scratch
+from graphopt.ir.operators import IN_PLACE
 from graphopt.package import GraphFile
 from graphopt.pipeline import Context, EditRecord, RunHooks, RunResult, whole_steps
 from graphopt.plugins import adapter_to_json, build_steps, run_recipe
@@ -185,7 +186,7 @@ def _shares_memory(model: ir.Model, states: Container[str]) -> bool:
         if not all(isinstance(dim, int) for dim in (value.shape or (None, None))[1:])
     ]
     return bool(past) and all(
-        user.op_type == "GroupQueryAttention" and index in (3, 4)
+        index in IN_PLACE.get((user.domain, user.op_type), ())
         for value in past
         for user, index in value.uses()
     )

@@ -65,7 +65,7 @@ def show(name: str) -> None:
     out.print()
     _print_facts(target.fingerprint())
     out.print()
-    steps = target.lowering(Recipe("lossless", "", Budget(), ()))
+    steps = target.lowering(Recipe("", "", Budget(), ()))
     out.print(Text.assemble("lowers with  ", (", ".join(step.name for step in steps) or "nothing", "cyan")))
 
 

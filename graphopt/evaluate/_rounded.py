@@ -22,17 +22,13 @@ from graphopt.evaluate._closing import ClosingCheck, closing_check, own_noise
 from graphopt.families import Case
 from graphopt.interface import Adapter, Arrays, Model
 from graphopt.ir import in_single, load_model, save_model
+from graphopt.ir.operators import ROUNDING, STORED_ROUNDED
 from graphopt.plugins import through
 from graphopt.recipes import Budget
 from graphopt.runtime import open_session, plain_session, session_model
 
 __all__ = ["RoundedSource"]
 
-_STORED = frozenset({"DequantizeLinear", "GatherBlockQuantized"})
-_ROUNDING = frozenset(
-    {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention"}
-    | {"QGemm", "QMoE", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger", "MatMulNBits", "MatMulBnb4"}
-)
 DEPLOYED, PLAIN = "as deployed", "without the runtime's optimizations"
 _REASONS = {
     (False, False): f"they differ {DEPLOYED} and {PLAIN}",
@@ -64,8 +60,8 @@ class RoundedSource:
         for function in model.functions.values():
             nodes += function.all_nodes()
         operators = {node.op_type for node in nodes}
-        rounds = not operators.isdisjoint(_ROUNDING) or any(o.startswith("QLinear") for o in operators)
-        is_quantized = rounds or not operators.isdisjoint(_STORED)
+        rounds = not operators.isdisjoint(ROUNDING) or any(o.startswith("QLinear") for o in operators)
+        is_quantized = rounds or not operators.isdisjoint(STORED_ROUNDED)
         is_half = in_single(model)
         return cls(path, name, is_half, is_quantized, rounds) if is_half or is_quantized else None
 

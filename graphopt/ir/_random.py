@@ -10,13 +10,11 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.ir._graph import const_of
+from graphopt.ir.operators import DRAWING, ONNXRUNTIME
 
 __all__ = ["is_random"]
 
 _DRAWS, _ASK, _NEVER = "draws", "ask", "never"
-# Domains of onnxruntime's own, which onnx has no schemas of, and what is random in them.
-_RUNTIMES = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
-_RANDOM_THERE = frozenset({"Sampling", "BiasDropout", "BitmaskDropout", "BitmaskBiasDropout"})
 _TRAINING_MODE = 2  # the input of Dropout, from opset 12 on
 
 
@@ -49,8 +47,8 @@ def _trains(dropout: ir.Node) -> bool:
 @functools.cache
 def _kind(domain: str, op_type: str) -> str:
     """`draws`, `never`, or `ask` the graphs that a node holds."""
-    if domain in _RUNTIMES:
-        return _DRAWS if op_type in _RANDOM_THERE else _ASK
+    if domain in ONNXRUNTIME:  # onnx has no schemas of it
+        return _DRAWS if op_type in DRAWING else _ASK
     try:
         schema: Any = onnx.defs.get_schema(op_type, domain)  # more than its stubs say
     except onnx.defs.SchemaError:

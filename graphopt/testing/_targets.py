@@ -43,7 +43,7 @@ def check_target(cls: type[Target]) -> list[str]:
 
 
 def _lowering(target: Target) -> Iterator[str]:
-    for step in target.lowering(Recipe("lossless", "", Budget(), ())):
+    for step in target.lowering(Recipe("", "", Budget(), ())):
         try:
             registry.resolve("pass", step.name, registry.passes()).configure(step.options)
         except GraphoptError as error:

@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from graphopt.ir import Expr, Sliced
+from graphopt.ir.operators import OUTPUT_SIZES
 from graphopt.verify._window import Leaf, Piece, Weight, Window
 
 __all__ = ["in_tiles"]
@@ -65,7 +66,7 @@ def _divisible(piece: Piece, length: int) -> bool:
         length in (a.i, *a.ints) or a.HasField("g") or a.HasField("t")
         for node in model.graph.node
         for a in node.attribute
-        if (node.op_type, a.name) != ("MatMulNBits", "N")
+        if a.name != OUTPUT_SIZES.get((node.domain, node.op_type))
     )
 
 
@@ -85,8 +86,9 @@ def _tile(window: Window, length: int, start: int, stop: int) -> Window:
     def part(piece: Piece) -> Piece:
         model = onnx.ModelProto.FromString(piece.model)
         for node in model.graph.node:
+            size = OUTPUT_SIZES.get((node.domain, node.op_type))
             for attribute in node.attribute:
-                if (node.op_type, attribute.name, attribute.i) == ("MatMulNBits", "N", length):
+                if (attribute.name, attribute.i) == (size, length):
                     attribute.i = stop - start
         weights = {name: Weight(cut(w.expr), w.fed) for name, w in piece.weights.items()}
         return Piece(model.SerializeToString(deterministic=True), weights)

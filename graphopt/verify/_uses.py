@@ -9,6 +9,20 @@ from math import isfinite
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.ir.operators import (
+    ADDING_UP,
+    CARRYING,
+    CHOOSING,
+    COUNTING,
+    ELEMENTWISE,
+    MIXING,
+    NO_LENGTHS,
+    OTHER_ELEMENTWISE,
+    PRODUCTS,
+    SIZE_INPUTS,
+    WHOLE_NUMBERS,
+)
+
 __all__ = ["Uses", "constant_of", "is_looked_up", "is_unlimited", "uses_of"]
 
 Dim = int | str | None
@@ -16,48 +30,7 @@ Dim = int | str | None
 _FEW = 16
 _NONE = np.zeros(0)
 _LENGTH = 1 << 20
-_SIZE_INPUTS = {
-    "AffineGrid": (1,), "Attention": (6,), "BlackmanWindow": (0,), "CenterCropPad": (1,), "Col2Im": (1, 2),
-    "Compress": (1,), "ConstantOfShape": (0,), "CumSum": (1,), "DFT": (1, 2), "Expand": (1,), "GRU": (4,),
-    "HammingWindow": (0,), "HannWindow": (0,), "LSTM": (4,), "Loop": (0,), "MaxUnpool": (2,),
-    "MelWeightMatrix": (0, 1, 2, 3, 4), "NonMaxSuppression": (2,), "OneHot": (1,), "Pad": (1, 3), "RNN": (4,),
-    "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "ReverseSequence": (1,), "STFT": (1, 3),
-    "SequenceAt": (1,), "SequenceErase": (1,), "SequenceInsert": (2,), "Slice": (1, 2, 3, 4), "Split": (1,),
-    "SplitToSequence": (1,), "Squeeze": (1,), "TensorScatter": (2,), "Tile": (1,), "TopK": (1,),
-    "Trilu": (1,), "Unsqueeze": (1,), "Upsample": (1,),
-}  # fmt: skip
-_CHOICES = {"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "GatherBlockQuantized"}
-_ELEMENTWISE = {
-    "Add", "BitShift", "Clip", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max",
-    "Min", "Mod", "Mul", "PRelu", "Pow", "QuantizeLinear", "Sub", "Sum", "Where",
-}  # fmt: skip
-_ALONE = {
-    "Abs", "And", "Ceil", "Constant", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "IsInf", "IsNaN",
-    "LeakyRelu", "Log", "Not", "Or", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softplus", "Sqrt",
-    "Swish", "Tanh",
-}  # fmt: skip
-_CARRIES = {"Cast", "CastLike", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Neg"}
-_MIXES = _CARRIES | {
-    "Abs", "Add", "Ceil", "Clip", "Concat", "Div", "Floor", "Gather", "Max", "Min", "Mod", "Mul", "Round",
-    "Slice", "Split", "Sub", "Tile", "Where",
-}  # fmt: skip
-_COUNTS = {"Shape", "Size", "Range", "CumSum", "NonZero", "ArgMax", "ArgMin", "ReduceSum"}
-_NARROW = {
-    ir.DataType.BFLOAT16: 257, ir.DataType.FLOAT16: 2049, ir.DataType.INT8: 129, ir.DataType.UINT8: 257,
-    ir.DataType.INT16: 32769, ir.DataType.UINT16: 65537,
-}  # fmt: skip
-_SPREADS = {
-    "Add", "Sub", "Mul", "MatMul", "Gemm", "Conv", "Attention", "LayerNormalization", "RMSNormalization",
-    "MatMulNBits", "FusedMatMul", "GroupQueryAttention", "SkipSimplifiedLayerNormalization",
-    "SkipLayerNormalization", "InstanceNormalization", "GroupNormalization", "RotaryEmbedding",
-}  # fmt: skip
-_MOVES = _CARRIES | {"Concat", "Slice", "Split"}
-_PRODUCTS = {"MatMulNBits", "FusedMatMul", "FusedGemm", "QMoE", "MoE", "MatMulIntegerToFloat"}
-_NO_LENGTHS = {
-    "axis", "to", "num_heads", "kv_num_heads", "q_num_heads", "num_key_value_heads", "K", "N", "bits",
-    "block_size", "accuracy_level", "do_rotary", "rotary_interleaved", "group", "hidden_size", "k",
-    "rotary_embedding_dim", "gather_axis", "quantize_axis", "expert_weight_bits", "transA", "transB",
-}  # fmt: skip
+_MOVING = CARRYING | {"Concat", "Slice", "Split"}
 
 
 @dataclass
@@ -97,7 +70,7 @@ def uses_of(nodes: Sequence[ir.Node], fed: Iterable[ir.Value]) -> Uses:
         _lengths(node, held, counted, found)
         _numbers(node, held, found)
         _slots(node, makers, found)
-        found.adds_up |= node.op_type not in _ELEMENTWISE | _CARRIES | _ALONE
+        found.adds_up |= node.op_type not in ELEMENTWISE | CARRYING | OTHER_ELEMENTWISE
     return found
 
 
@@ -130,8 +103,8 @@ def constant_of(value: ir.Value) -> np.ndarray | None:
 def is_looked_up(table: ir.Value) -> bool:
     """Whether some user may choose rows of a weight: not if it is only computed with."""
     return any(
-        user.op_type in _CHOICES | {"Slice", "Split", "RotaryEmbedding"}
-        or (user.domain != "" and user.op_type not in _PRODUCTS)
+        user.op_type in CHOOSING | {"Slice", "Split", "RotaryEmbedding"}
+        or (user.domain != "" and user.op_type not in PRODUCTS)
         for user, _ in table.uses()
     )
 
@@ -139,9 +112,9 @@ def is_looked_up(table: ir.Value) -> bool:
 def is_unlimited(value: ir.Value) -> bool:
     """Whether a floating-point value may hold any number, as far as its maker and those that moved it say."""
     while (node := value.producer()) is not None:
-        if node.op_type in _SPREADS:
+        if node.op_type in ADDING_UP:
             return len(set(node.inputs)) == len(node.inputs)
-        if node.op_type not in _MOVES or node.inputs[0] is None:
+        if node.op_type not in _MOVING or node.inputs[0] is None:
             return False
         value = node.inputs[0]
     return value.is_graph_input()
@@ -170,7 +143,7 @@ def _is_flag(value: ir.Value | None) -> bool:
 
 def _carry(node: ir.Node, held: dict[ir.Value, np.ndarray]) -> None:
     """The numbers that a node hands on from a constant."""
-    if node.op_type in _CARRIES and node.inputs and node.inputs[0] in held:
+    if node.op_type in CARRYING and node.inputs and node.inputs[0] in held:
         array = held[node.inputs[0]]
         held[node.outputs[0]] = -array.astype(np.float64) if node.op_type == "Neg" else array
 
@@ -182,7 +155,7 @@ def _count(
     inputs = [value for value in node.inputs if value is not None]
     inner = {v for v in inputs if v not in makers and v.producer() is None and not v.is_initializer()}
     if (
-        node.op_type in _COUNTS
+        node.op_type in COUNTING
         or any(v in counted for v in inputs)
         or any(_is_integer(v) and v not in held for v in inner)
     ):
@@ -204,23 +177,23 @@ def _lengths(node: ir.Node, held: Mapping[ir.Value, np.ndarray], counted: set[ir
                 name = _name(inputs[0], int(axes[place]) if place < len(axes) else place)
                 if not isinstance(name, int):
                     add(name, [number])
-    elif node.op_type in _CHOICES | {"TopK"} and len(inputs) > 1:
+    elif node.op_type in CHOOSING | {"TopK"} and len(inputs) > 1:
         name = _name(inputs[0], node.attributes.get_int("axis", -1 if node.op_type == "TopK" else 0))
         if not isinstance(name, int):
             add(name, numbers[1])
     elif node.op_type == "Trilu" and len(inputs) > 1:
         add(None, numbers[1])
-    elif node.op_type in _ELEMENTWISE and any(v in counted for v in inputs if v is not None):
+    elif node.op_type in ELEMENTWISE and any(v in counted for v in inputs if v is not None):
         add(None, (number for array in numbers for number in array))
     elif node.op_type == "Cast" and inputs[0] in counted and not _is_flag(inputs[0]):
-        found_at = _NARROW.get(ir.DataType(node.attributes.get_int("to", 1)))
+        found_at = WHOLE_NUMBERS.get(ir.DataType(node.attributes.get_int("to", 1)))
         if found_at is not None:
             add(None, [found_at])
     old = node.domain == ""
     if old and node.op_type not in ("Slice", "TopK"):
         return
     for name, attribute in node.attributes.items():
-        if attribute.is_ref() or (name not in ("starts", "ends", "k") if old else name in _NO_LENGTHS):
+        if attribute.is_ref() or (name not in ("starts", "ends", "k") if old else name in NO_LENGTHS):
             continue
         if attribute.type == ir.AttributeType.INT:
             add(None, [attribute.as_int()])
@@ -236,7 +209,7 @@ def _name(value: ir.Value | None, axis: int) -> Dim:
 
 
 def _numbers(node: ir.Node, held: Mapping[ir.Value, np.ndarray], found: Uses) -> None:
-    if node.op_type in _ELEMENTWISE:
+    if node.op_type in ELEMENTWISE:
         kept = found.steps if node.op_type == "QuantizeLinear" else found.numbers
         for value in node.inputs:
             for number in held.get(value, ()) if value is not None else ():
@@ -250,7 +223,7 @@ def _numbers(node: ir.Node, held: Mapping[ir.Value, np.ndarray], found: Uses) ->
 def _slots(node: ir.Node, makers: Mapping[ir.Value, ir.Node], found: Uses) -> None:
     """What the values from outside are for that reach a particular input of this node."""
     inputs = node.inputs
-    slots = (1,) if node.op_type.startswith("Reduce") else _SIZE_INPUTS.get(node.op_type, ())
+    slots = (1,) if node.op_type.startswith("Reduce") else SIZE_INPUTS.get(node.op_type, ())
     for index in slots if node.domain == "" else ():
         value = inputs[index] if index < len(inputs) else None
         if value is not None:
@@ -261,7 +234,7 @@ def _slots(node: ir.Node, makers: Mapping[ir.Value, ir.Node], found: Uses) -> No
                 if shape is not None and _is_whole(reached[0], value, makers):
                     dims = tuple(d if isinstance(d, int) else d.value for d in shape)
                     found.declared.setdefault(reached[0], dims)
-    if node.op_type in _CHOICES and len(inputs) > 1 and inputs[1] is not None:
+    if node.op_type in CHOOSING and len(inputs) > 1 and inputs[1] is not None:
         data = inputs[0]
         axis = node.attributes.get_int("gather_axis", node.attributes.get_int("axis", 0))
         for value in _reached(inputs[1], makers):
@@ -278,7 +251,7 @@ def _reached(value: ir.Value, makers: Mapping[ir.Value, ir.Node]) -> list[ir.Val
         if node is None:
             if constant_of(top) is None:
                 found.append(top)
-        elif node.op_type in _MIXES:
+        elif node.op_type in MIXING:
             chosen = node.inputs[:1] if node.op_type in ("Gather", "Slice", "Reshape") else node.inputs
             for inner in chosen:
                 if inner is not None and inner not in seen:

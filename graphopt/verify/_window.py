@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import Expr, Transposed, holds_map, is_random, lazy, simplified, to_proto, used_values
+from graphopt.ir.operators import TRANSPOSING_PRODUCT
 from graphopt.verify._key import Known, key_of
 from graphopt.verify._text import words_of
 from graphopt.verify._uses import Uses, is_looked_up, is_unlimited, uses_of
@@ -461,7 +462,7 @@ def _turns(expr: Expr) -> bool:
 def _turning(node: ir.Node, weight: ir.Value) -> None:
     """Make a MatMul multiply with the transpose of its second operand, `weight`."""
     node.replace_input_with(1, weight)
-    node.op_type, node.domain = "FusedMatMul", "com.microsoft"
+    node.domain, node.op_type = TRANSPOSING_PRODUCT
     node.attributes["transB"] = ir.AttrInt64("transB", 1)
 
 

@@ -1,0 +1,120 @@
+"""What the specifications of operators say that their schemas do not, a table for each question.
+
+The operators are ONNX's (https://onnx.ai/onnx/operators) and onnxruntime's own, of the domain com.microsoft
+(its docs/ContribOperators.md). This is the one module of `graphopt` that names the latter. What no table
+has is taken for the general case: it may add up, look up rows and limit what it gives. Where the domain is
+left out, an operator means the same in each that has it.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+__all__ = [
+    "ADDING_UP",
+    "CARRYING",
+    "CHOOSING",
+    "COUNTING",
+    "DRAWING",
+    "ELEMENTWISE",
+    "IN_PLACE",
+    "MIXING",
+    "NO_LENGTHS",
+    "ONNXRUNTIME",
+    "OTHER_ELEMENTWISE",
+    "OUTPUT_SIZES",
+    "PRODUCTS",
+    "ROUNDING",
+    "SIZE_INPUTS",
+    "STORED_ROUNDED",
+    "TRANSPOSING_PRODUCT",
+    "WHOLE_NUMBERS",
+]
+
+ONNXRUNTIME = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
+"""The domains of onnxruntime's own."""
+
+SIZE_INPUTS = {
+    "AffineGrid": (1,), "Attention": (6,), "BlackmanWindow": (0,), "CenterCropPad": (1,), "Col2Im": (1, 2),
+    "Compress": (1,), "ConstantOfShape": (0,), "CumSum": (1,), "DFT": (1, 2), "Expand": (1,), "GRU": (4,),
+    "HammingWindow": (0,), "HannWindow": (0,), "LSTM": (4,), "Loop": (0,), "MaxUnpool": (2,),
+    "MelWeightMatrix": (0, 1, 2, 3, 4), "NonMaxSuppression": (2,), "OneHot": (1,), "Pad": (1, 3), "RNN": (4,),
+    "Range": (0, 1, 2), "Reshape": (1,), "Resize": (3,), "ReverseSequence": (1,), "STFT": (1, 3),
+    "SequenceAt": (1,), "SequenceErase": (1,), "SequenceInsert": (2,), "Slice": (1, 2, 3, 4), "Split": (1,),
+    "SplitToSequence": (1,), "Squeeze": (1,), "TensorScatter": (2,), "Tile": (1,), "TopK": (1,),
+    "Trilu": (1,), "Unsqueeze": (1,), "Upsample": (1,),
+}  # fmt: skip
+"""ONNX's operators with inputs that say how large, how many or where: which these are."""
+
+CHOOSING = {"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "GatherBlockQuantized"}
+"""The second input chooses places of the first."""
+
+ELEMENTWISE = {
+    "Add", "BitShift", "Clip", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max",
+    "Min", "Mod", "Mul", "PRelu", "Pow", "QuantizeLinear", "Sub", "Sum", "Where",
+}  # fmt: skip
+"""Each element of the output is made of one of every input."""
+
+OTHER_ELEMENTWISE = {
+    "Abs", "And", "Ceil", "Constant", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "IsInf", "IsNaN",
+    "LeakyRelu", "Log", "Not", "Or", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softplus", "Sqrt",
+    "Swish", "Tanh",
+}  # fmt: skip
+"""The same, of one element, of flags or of nothing: no two numbers meet in them."""
+
+CARRYING = {"Cast", "CastLike", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Expand", "Transpose", "Neg"}
+"""The numbers of the first input are handed on, as they are or negated."""
+
+MIXING = CARRYING | {
+    "Abs", "Add", "Ceil", "Clip", "Concat", "Div", "Floor", "Gather", "Max", "Min", "Mod", "Mul", "Round",
+    "Slice", "Split", "Sub", "Tile", "Where",
+}  # fmt: skip
+"""What sizes and shapes are put together by."""
+
+COUNTING = {"Shape", "Size", "Range", "CumSum", "NonZero", "ArgMax", "ArgMin", "ReduceSum"}
+"""The numbers that come out grow with the length of an axis."""
+
+WHOLE_NUMBERS = {
+    ir.DataType.BFLOAT16: 257, ir.DataType.FLOAT16: 2049, ir.DataType.INT8: 129, ir.DataType.UINT8: 257,
+    ir.DataType.INT16: 32769, ir.DataType.UINT16: 65537,
+}  # fmt: skip
+"""Types that do not hold every small whole number: the first, or its negative, that they do not."""
+
+ADDING_UP = {
+    "Add", "Sub", "Mul", "MatMul", "Gemm", "Conv", "Attention", "LayerNormalization", "RMSNormalization",
+    "MatMulNBits", "FusedMatMul", "GroupQueryAttention", "SkipSimplifiedLayerNormalization",
+    "SkipLayerNormalization", "InstanceNormalization", "GroupNormalization", "RotaryEmbedding",
+}  # fmt: skip
+"""The results may be any numbers, as long as the inputs are different values."""
+
+PRODUCTS = {"MatMulNBits", "FusedMatMul", "FusedGemm", "QMoE", "MoE", "MatMulIntegerToFloat"}
+"""onnxruntime's that compute with all of a weight, and look nothing up in it."""
+
+NO_LENGTHS = {
+    "axis", "to", "num_heads", "kv_num_heads", "q_num_heads", "num_key_value_heads", "K", "N", "bits",
+    "block_size", "accuracy_level", "do_rotary", "rotary_interleaved", "group", "hidden_size", "k",
+    "rotary_embedding_dim", "gather_axis", "quantize_axis", "expert_weight_bits", "transA", "transB",
+}  # fmt: skip
+"""Integer attributes of onnxruntime's operators at which nothing happens along an axis of varying length."""
+
+OUTPUT_SIZES = {("com.microsoft", "MatMulNBits"): "N"}
+"""The attribute that says how long the last axis of the output is, by domain and operator: with a part of the
+weights, cut along that axis, it is as much smaller."""
+
+IN_PLACE = {("com.microsoft", "GroupQueryAttention"): (3, 4)}
+"""Inputs that may be the same memory as an output: a cache of fixed size, written to where it lies."""
+
+TRANSPOSING_PRODUCT = ("com.microsoft", "FusedMatMul")
+"""MatMul, whose attribute transB says that the second operand lies transposed."""
+
+STORED_ROUNDED = {"DequantizeLinear", "GatherBlockQuantized"}
+"""They take weights that are stored in fewer bits, and round nothing themselves."""
+
+ROUNDING = {
+    "QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention",
+    "QGemm", "QMoE", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger", "MatMulNBits", "MatMulBnb4",
+}  # fmt: skip
+"""They round activations to fewer bits, or may: so does every QLinear operator."""
+
+DRAWING = {"Sampling", "BiasDropout", "BitmaskDropout", "BitmaskBiasDropout"}
+"""onnxruntime's that draw random numbers."""
