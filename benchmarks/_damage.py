@@ -45,7 +45,7 @@ def damages(
                 found = compare_language_models(logits, reference, texts).to_json()
             known[recipe.name] = {"made": state, **found}
             file.write_text(json.dumps(known, indent=1))
-        kl, far, top = (known[recipe.name][key] for key in ("kl_mean", "kl_p99", "top1"))
+        kl, far, top = (known[recipe.name][key] for key in ("kl_mean", "kl_p99", "top1_agreement"))
         rows.append([recipe.name, interval(Estimate(**kl), 5), f"{far['value']:.4f}", f"{top['value']:.2%}"])
     print(table(["tiny-coder", "mean KL, nats a token", "99th percentile", "top-1 agreement"], rows))
     return known

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.metrics import Estimate, bootstrap
+from graphopt.metrics import Estimate, median
 
 AGAIN = " again"
 """What the name of a control ends with: the same peer a second time in each round."""
@@ -122,10 +122,6 @@ def deadline(minutes: float | None) -> Callable[[], bool]:
     """Whether `minutes` from now are not over yet."""
     end = time.monotonic() + 60 * minutes if minutes else float("inf")
     return lambda: time.monotonic() < end
-
-
-def median(values: Sequence[float]) -> Estimate:
-    return bootstrap([np.asarray([v]) for v in values], lambda x: float(np.median(x)))
 
 
 def ratio(rounds: Iterable[Round], ours: str, theirs: str, key: str) -> Estimate | None:

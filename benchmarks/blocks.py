@@ -120,7 +120,7 @@ def damage(args: argparse.Namespace) -> None:
             )
             size = sum(f.stat().st_size for f in package.path.glob("model.onnx*")) / 1e6
             found = package.validate(reference.path, tokens=args.tokens).result
-            kl, far, top1 = found.kl_mean, found.kl_p99, found.top1
+            kl, far, top1 = found.kl_mean, found.kl_p99, found.top1_agreement
             print(
                 f"| {label} | {size:.2f} | {kl.value:.5f} [{kl.low:.5f}, {kl.high:.5f}] | {far.value:.4f} "
                 f"| {top1.value:.2%} |",

@@ -29,7 +29,7 @@ from _recipes import HERE, OURS, Recipe, graphopt
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, stamp, table
 
 from graphopt.evaluate._texts import built_in_text
-from graphopt.metrics import cosines
+from graphopt.metrics import cosine_similarity
 from graphopt.runtime import Tokenizer, default_threads
 
 WORKER = "_encoder_worker.py"
@@ -116,7 +116,7 @@ def damage(made: dict[str, Path], recipes: Sequence[Recipe], work: Path) -> dict
         subprocess.run([*words, "--outputs", str(out)], check=True)
         pooled[recipe.name] = (np.load(out) * mask).sum(1) / mask.sum(1)
     reference = pooled.pop("reference")
-    return {name: float(cosines(reference, vectors).min()) for name, vectors in pooled.items()}
+    return {name: float(cosine_similarity(reference, vectors).min()) for name, vectors in pooled.items()}
 
 
 def peer(recipe: Recipe, model: Path, cell: dict[str, Any], threads: int) -> Peer:

@@ -21,7 +21,7 @@ from encoder import minilm
 
 import graphopt
 from graphopt.evaluate._texts import built_in_text
-from graphopt.metrics import cosines
+from graphopt.metrics import cosine_similarity
 from graphopt.plugins import registry
 from graphopt.runtime import Tokenizer
 
@@ -66,10 +66,13 @@ def main() -> None:
             graph = onnx.load(package.path / "model.onnx", load_external_data=False).graph
             count = sum(node.op_type == "MatMulInteger" for node in graph.node)
             lowest: dict[str, float] = {}
-            for c in package.report().closing.comparisons:
+            for c in package.report().closing.metrics:
                 lowest[c.output] = min(lowest.get(c.output, 1.0), c.value)
             least = [
-                min(float(cosines(sentences(reference, f), sentences(package.run, f)).min()) for f in some)
+                min(
+                    float(cosine_similarity(sentences(reference, f), sentences(package.run, f)).min())
+                    for f in some
+                )
                 for some in ([feeds], batches, [others])
             ]
             cells = (*lowest.values(), *least)

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-ASIDE = {"seconds", "check_seconds", "peak_rss", "cached", "export_cached"}
+ASIDE = {"seconds", "check_seconds", "peak_memory", "cached", "export_cached"}
 
 
 def main() -> int:

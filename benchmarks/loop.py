@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.metrics import bootstrap
+from graphopt.metrics import median
 from graphopt.runtime import Decoder, default_threads, open_session, session_options
 
 PIECE = 512
@@ -106,7 +106,7 @@ def in_turns(steps: Mapping[str, Step], rounds: int, count: int) -> dict[str, np
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> str:
-    found = bootstrap([np.asarray([v]) for v in above / below], lambda x: float(np.median(x)))
+    found = median(list(above / below))
     return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import evaluate, extract
+from graphopt.metrics import cosine_similarity
 from graphopt.pipeline import Context
 
 __all__ = ["Calibration"]
@@ -60,11 +61,4 @@ class Calibration:
             (self._plain,) = self.values([output])
         piece = extract(self._context.model.graph, [output], cut=[changed])
         (got,) = evaluate(piece, self._feeds | {changed.name or "": array})
-        return 1.0 - float(_cosines(self._plain, got).mean())
-
-
-def _cosines(a: Array, b: Array) -> Array:
-    a, b = (x.astype(np.float64).reshape(-1, x.shape[-1]) for x in (a, b))
-    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    cosines: Array = (a * b).sum(-1) / np.maximum(lengths, 1e-30)
-    return cosines
+        return 1.0 - float(cosine_similarity(self._plain, got).mean())

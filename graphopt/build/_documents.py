@@ -92,12 +92,12 @@ def _report(job: Job) -> Report:
         ],
         closing=ClosingReport.of(job.closing),
         sizes=Sizes(
-            source_weights=job.source_weights,
-            package_weights=sum(weight_bytes(graph.exported.model) for graph in job.graphs),
-            package_files=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
+            source_weight_bytes=job.source_weights,
+            package_weight_bytes=sum(weight_bytes(graph.exported.model) for graph in job.graphs),
+            package_bytes=sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()),
         ),
         seconds=job.clock.seconds,
-        peak_rss=_peak_rss(),
+        peak_memory=_peak_memory(),
         notes=[
             *dict.fromkeys(note for graph in job.graphs for note in graph.context.notes),
             *idle_stages(records),
@@ -107,7 +107,7 @@ def _report(job: Job) -> Report:
     )
 
 
-def _peak_rss() -> int:
+def _peak_memory() -> int:
     """High-water mark of this process's memory, in bytes; 0 where the system does not tell."""
     try:
         import resource

@@ -12,7 +12,7 @@ from graphopt.build._graph_job import GraphJob
 from graphopt.build._inputs import FileDigests, files_behind, stored_bytes
 from graphopt.build._tuning import tuned_batch_tokens
 from graphopt.cache import RunCache
-from graphopt.evaluate import Bindings, ClosingCheck, compare_whole, compare_with_source
+from graphopt.evaluate import Bindings, ClosingCheck, check_graph, check_whole
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, PackageContext
 from graphopt.interface import Interface
@@ -108,7 +108,7 @@ class Job:
         with self.clock.phase("check", "comparing with the source"):
             models, checks = {}, []
             for graph in self.graphs:
-                compared = compare_with_source(
+                compared = check_graph(
                     self.source,
                     graph.exported,
                     self.target.session(self.staging.package / graph.file),
@@ -124,7 +124,7 @@ class Job:
                 if len(self.graphs) == 1:
                     self.max_batch_tokens = tuned_batch_tokens(compared, graph.context, budget)
             if len(self.graphs) > 1:
-                checks.append(compare_whole(self.exported, models, budget, self.assumptions(), trusted))
+                checks.append(check_whole(self.exported, models, budget, self.assumptions(), trusted))
             self.closing = checks[0]
             for check in checks[1:]:
                 self.closing = self.closing.and_then(check)

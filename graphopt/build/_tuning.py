@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from graphopt.evaluate import SEED, Compared, rows_stand_alone
+from graphopt.evaluate import SEED, GraphCheck, rows_stand_alone
 from graphopt.families import InputDomain
 from graphopt.interface import Arrays, Interface
 from graphopt.pipeline import Context
@@ -21,7 +21,7 @@ _TEXT = 128
 """Tokens of the text that is repeated: about a paragraph, as encoders are fed."""
 
 
-def tuned_batch_tokens(compared: Compared, context: Context, budget: Budget) -> int | None:
+def tuned_batch_tokens(compared: GraphCheck, context: Context, budget: Budget) -> int | None:
     """How many tokens a call of a package best has, where rows of a batch may be run apart.
 
     None where they may not, or it generates text; 0: any number. `compared` is what the closing check ran.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +13,17 @@ from graphopt.cli._plugins import no_plugins_option
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from graphopt.evaluate import BenchReport, Speed
+    from graphopt.evaluate import BenchReport
     from graphopt.metrics import Estimate
 
 __all__ = ["command"]
 
 _FEW = 5
 """Fewer rounds all fall on one side of their median by chance more often than one time in ten."""
+_ROWS = (
+    *("load_time", "ttft", "prefill_tokens_per_second", "decode_tokens_per_second", "tpot", "tpot_p90"),
+    *("first_call_time", "calls_per_second", "call_time", "call_time_p90", "peak_memory"),
+)
 
 
 @click.command("bench")
@@ -94,7 +97,7 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
     from rich.text import Text
 
     out = console()
-    text = found.speed.prefill is not None
+    text = found.speed.generates
     what = f"prompt of {prompt_tokens} tokens, {new_tokens} generated" if text else f"{new_tokens} calls"
     out.print()
     out.print(
@@ -103,14 +106,14 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
         )
     )
     out.print()
-    out.print(_table(found, text))
-    if found.steps_ratio is not None and found.first_ratio is not None:
+    out.print(_table(found))
+    if found.throughput_speedup is not None and found.first_speedup is not None:
         out.print()
-        for what, ratio in (
-            ("decode" if text else "calls", found.steps_ratio),
-            ("first token" if text else "first call", found.first_ratio),
+        for what, speedup in (
+            ("decode" if text else "calls", found.throughput_speedup),
+            ("first token" if text else "first call", found.first_speedup),
         ):
-            out.print(_ratio(what, ratio, found.speed.rounds))
+            out.print(_speedup(what, speedup, found.speed.rounds))
     if found.price is not None:
         out.print()
         out.print(
@@ -119,41 +122,37 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
         )
 
 
-def _table(found: BenchReport, text: bool) -> Table:
+def _table(found: BenchReport) -> Table:
     from rich import box
     from rich.table import Table
 
-    from graphopt.report import bytes_text, number
+    from graphopt.metrics import METRICS
 
-    def seconds(e: Estimate) -> str:
-        scale, unit = (1e3, "ms") if e.value < 1 else (1, "s")
-        return f"{e.value * scale:.3g} {unit} ({e.low * scale:.3g} to {e.high * scale:.3g})"
-
-    def rate(e: Estimate) -> str:
-        return f"{number(e.value)}/s ({number(e.low)} to {number(e.high)})"
-
-    rows: list[tuple[str, Callable[[Speed], str]]] = [
-        ("load", lambda s: seconds(s.load)),
-        ("first token" if text else "first call", lambda s: seconds(s.first)),
-        ("prefill, tokens", lambda s: rate(s.prefill) if s.prefill else ""),
-        ("decode, tokens" if text else "calls", lambda s: rate(s.steps)),
-        ("p50 of a token" if text else "p50 of a call", lambda s: seconds(s.p50)),
-        ("p90 of a token" if text else "p90 of a call", lambda s: seconds(s.p90)),
-        ("peak memory", lambda s: bytes_text(round(s.peak_rss.value))),
-    ]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     table.add_column(" measure", no_wrap=True)
     for name in filter(None, (found.package, found.against)):
         table.add_column(name, overflow="fold")
-    for label, shown in rows:
-        if text or not label.startswith("prefill"):
-            cells = [shown(speed) for speed in (found.speed, found.other) if speed is not None]
-            table.add_row(f" {label}", *cells)
+    speeds = [speed for speed in (found.speed, found.other) if speed is not None]
+    for key in _ROWS:
+        if key in found.speed.metrics:
+            metric = METRICS[key]
+            cells = [_shown(speed.metrics[key], metric.unit) for speed in speeds if key in speed.metrics]
+            table.add_row(f" {metric.label}", *cells)
     return table
 
 
-def _ratio(what: str, ratio: Estimate, rounds: int) -> str:
-    sure = "" if ratio.low > 1 or ratio.high < 1 else "; no difference is shown"
+def _shown(estimate: Estimate, unit: str) -> str:
+    from graphopt.report import bytes_text, number
+
+    if unit == "bytes":
+        return bytes_text(round(estimate.value))
+    scale, unit = (1e3, "ms") if unit == "s" and estimate.value < 1 else (1, unit)
+    value, low, high = (x * scale for x in (estimate.value, estimate.low, estimate.high))
+    return f"{number(value)} {unit} ({number(low)} to {number(high)})"
+
+
+def _speedup(what: str, speedup: Estimate, rounds: int) -> str:
+    sure = "" if speedup.low > 1 or speedup.high < 1 else "; no difference is shown"
     if rounds < _FEW:
         sure = "; too few rounds to tell"
-    return f" {what}: {ratio.value:.3g} times as fast ({ratio.low:.3g} to {ratio.high:.3g}{sure})"
+    return f" {what}: {speedup.value:.3g} times as fast ({speedup.low:.3g} to {speedup.high:.3g}{sure})"

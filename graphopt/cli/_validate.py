@@ -14,7 +14,7 @@ from graphopt.cli._printable import printable
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from graphopt.evaluate import EncoderComparison, LanguageComparison, Validation
+    from graphopt.evaluate import EncoderAccuracy, LanguageAccuracy, Validation
 
 __all__ = ["command"]
 
@@ -69,13 +69,13 @@ def command(
 def _print(found: Validation) -> None:
     from rich.text import Text
 
-    from graphopt.evaluate import LanguageComparison
+    from graphopt.evaluate import LanguageAccuracy
 
     out = console()
     out.print()
     out.print(Text.assemble((f" {found.package}", "bold"), " beside ", (found.reference, "bold")))
     result = found.result
-    if isinstance(result, LanguageComparison):
+    if isinstance(result, LanguageAccuracy):
         size = f"{result.tokens} tokens in {result.sequences} sequences of {found.data}"
         out.print(Text(f" {size}; intervals are 95 %", style="dim"))
         out.print()
@@ -86,24 +86,30 @@ def _print(found: Validation) -> None:
         out.print(_encoder(result))
 
 
-def _language(result: LanguageComparison) -> Table:
+def _language(result: LanguageAccuracy) -> Table:
     from graphopt.cli._tables import estimates
 
+    keys = ("perplexity_ratio", "kl_mean", "kl_p99", "top1_agreement")
     return estimates(
         {
             "perplexity, package": result.perplexity,
             "perplexity, reference": result.reference_perplexity,
-            "mean KL, nats a token": result.kl_mean,
-            "99th percentile KL": result.kl_p99,
-            "same likeliest token": result.top1,
+            **{_label(key): getattr(result, key) for key in keys},
         }
     )
 
 
-def _encoder(result: EncoderComparison) -> Table:
+def _encoder(result: EncoderAccuracy) -> Table:
     from graphopt.cli._tables import estimates
 
-    table = estimates({f"{name}, mean cosine": e for name, e in result.cosine_mean.items()})
+    table = estimates({f"{name}, {_label('cosine_mean')}": e for name, e in result.cosine_mean.items()})
     for name, lowest in result.cosine_min.items():
-        table.add_row(f" {name}, lowest cosine", f"{lowest:.6g}", "")
+        table.add_row(f" {name}, {_label('cosine_min')}", f"{lowest:.6g}", "")
     return table
+
+
+def _label(key: str) -> str:
+    from graphopt.metrics import METRICS
+
+    metric = METRICS[key]
+    return f"{metric.label}, {metric.unit}" if metric.unit else metric.label

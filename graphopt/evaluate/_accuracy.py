@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.metrics import Estimate, bootstrap, cosines
+from graphopt.metrics import Estimate, bootstrap, cosine_similarity, kl_of_log_probabilities, log_softmax
 
 __all__ = [
-    "EncoderComparison",
-    "LanguageComparison",
+    "EncoderAccuracy",
+    "LanguageAccuracy",
     "compare_encoders",
     "compare_language_models",
 ]
@@ -24,30 +24,32 @@ Logits = Callable[[NDArray[np.int64]], Floats]
 Arrays = Mapping[str, NDArray[Any]]
 
 _BLOCK_BYTES = 1 << 25
+"""32 MiB: float64 logits of a sequence and a large vocabulary would be more than the model."""
 
 
 @dataclass(frozen=True)
-class LanguageComparison:
+class LanguageAccuracy:
     """A package against its reference on the same text.
 
     Perplexities are per token. KL divergence is KL(reference || package) in nats a token, its mean and its
-    99th percentile; `top1` is the share of tokens for which both would choose the same next one.
+    99th percentile; `top1_agreement` is the share of tokens for which both would choose the same next one.
     """
 
     sequences: int
     tokens: int
     perplexity: Estimate
     reference_perplexity: Estimate
+    perplexity_ratio: Estimate
     kl_mean: Estimate
     kl_p99: Estimate
-    top1: Estimate
+    top1_agreement: Estimate
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class EncoderComparison:
+class EncoderAccuracy:
     """A package against its reference: by output, the mean and the smallest cosine between rows."""
 
     calls: int
@@ -60,7 +62,7 @@ class EncoderComparison:
 
 def compare_language_models(
     package: Logits, reference: Logits, sequences: Iterable[NDArray[np.int64]]
-) -> LanguageComparison:
+) -> LanguageAccuracy:
     """Run both over each sequence int64[S]; each gives logits[S, vocabulary], held one sequence at a time.
 
     Sums are in float64. A package whose logits are not finite has infinite perplexity and divergence.
@@ -70,14 +72,16 @@ def compare_language_models(
     if not found:
         raise BadInput("the text is too short to measure on: it needs two tokens at least")
     losses, reference_losses, divergences, agreements = zip(*found, strict=True)
-    return LanguageComparison(
+    more = [_finite(a - b) for a, b in zip(losses, reference_losses, strict=True)]
+    return LanguageAccuracy(
         sequences=len(found),
         tokens=sum(map(len, agreements)),
         perplexity=bootstrap(losses, _perplexity),
         reference_perplexity=bootstrap(reference_losses, _perplexity),
+        perplexity_ratio=bootstrap(more, _perplexity),
         kl_mean=bootstrap(divergences, _mean),
         kl_p99=bootstrap(divergences, _p99),
-        top1=bootstrap(agreements, _mean),
+        top1_agreement=bootstrap(agreements, _mean),
     )
 
 
@@ -105,21 +109,19 @@ def _blocks(rows: int, width: int) -> Iterator[slice]:
 def _compare_rows(
     got: Floats, expected: Floats, nexts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    q, p = _log_softmax(got), _log_softmax(expected)
+    q, p = log_softmax(got), log_softmax(expected)
     places = np.arange(len(nexts))
-    with np.errstate(invalid="ignore"):
-        terms = np.where(np.isneginf(p), 0.0, np.exp(p) * (p - q))
     return (
         _finite(-q[places, nexts]),
         _finite(-p[places, nexts]),
-        _finite(terms.sum(-1)).clip(min=0.0),
+        kl_of_log_probabilities(p, q),
         (got.argmax(-1) == expected.argmax(-1)).astype(np.float64),
     )
 
 
 def compare_encoders(
     package: Callable[[Arrays], Arrays], reference: Callable[[Arrays], Arrays], calls: Iterable[Arrays]
-) -> EncoderComparison:
+) -> EncoderAccuracy:
     """Run both on each call's feeds and compare every output's rows (last axis) by cosine."""
     found: dict[str, list[NDArray[np.float64]]] = {}
     count = 0
@@ -127,20 +129,12 @@ def compare_encoders(
         got, expected = package(feeds), reference(feeds)
         count += 1
         for name, value in expected.items():
-            found.setdefault(name, []).append(cosines(value, got[name]))
-    return EncoderComparison(
+            found.setdefault(name, []).append(cosine_similarity(value, got[name]))
+    return EncoderAccuracy(
         count,
         {name: bootstrap(parts, _mean) for name, parts in found.items()},
         {name: float(min(p.min() for p in parts)) for name, parts in found.items()},
     )
-
-
-def _log_softmax(logits: Floats) -> NDArray[np.float64]:
-    wide = logits.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        wide -= wide.max(-1, keepdims=True)
-        wide -= np.log(np.exp(wide).sum(-1, keepdims=True))
-    return wide
 
 
 def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:

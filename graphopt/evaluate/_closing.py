@@ -8,26 +8,34 @@ because a case has few tokens: its mean may not exceed what 99 % of tokens stay 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from graphopt.errors import CheckFailed, Inconclusive
+from graphopt.interface import Arrays, Model
 from graphopt.io import parts_of
-from graphopt.metrics import changed_tokens, cosines, divergences, scaled_difference
-from graphopt.verify import Noise, is_rounded, rms_difference
+from graphopt.metrics import (
+    METRICS,
+    Metric,
+    cosine_similarity,
+    kl_divergence,
+    rms_difference,
+    scaled_difference,
+    top1_mismatches,
+)
+from graphopt.verify import Noise, is_rounded
 
 if TYPE_CHECKING:
     from graphopt.recipes import Budget
 
 __all__ = [
     "LOSSLESS",
-    "METRICS",
+    "CheckedMetric",
     "ClosingCase",
     "ClosingCheck",
-    "ClosingComparison",
     "Noises",
     "closing_check",
     "own_noise",
@@ -35,21 +43,8 @@ __all__ = [
 
 LOSSLESS = 1e-3
 DISTRIBUTION = "logits"
-METRICS = {
-    "scaled": "max |Δ| / std",
-    "rms": "RMS of Δ / std",
-    "differing": "values that differ",
-    "top1": "tokens changed",
-    "kl_mean": "mean KL",
-    "kl_p99": "99th percentile KL",
-    "cosine": "lowest cosine",
-}
-"""What the metrics of comparisons are called in front of people."""
-
 _ORDER = ("passed", "not run", "inconclusive", "failed")
 
-Arrays = Mapping[str, np.ndarray]
-Model = Callable[[Arrays], Mapping[str, np.ndarray]]
 Noises = Mapping[tuple[str, str], Noise]
 """By the name of a case and of an output."""
 
@@ -69,26 +64,29 @@ class ClosingCase(Protocol):
 
 
 @dataclass(frozen=True)
-class ClosingComparison:
-    """One number and its bound: value ≤ bound, or value ≥ bound where `at_least`."""
+class CheckedMetric:
+    """A metric of one output in one case, by its key in `graphopt.metrics.METRICS`, and its bound."""
 
     case: str
     output: str
     metric: str
     value: float
     bound: float
-    at_least: bool = False
+
+    @property
+    def described(self) -> Metric:
+        return METRICS[self.metric]
 
     @property
     def holds(self) -> bool:
         """Whether the value is within its bound. NaN is not."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
+        return self.described.holds(self.value, self.bound)
 
     def __str__(self) -> str:
-        allowed = "at least" if self.at_least else "at most"
-        name = METRICS.get(self.metric, self.metric)
+        allowed = "at least" if self.described.better == "larger" else "at most"
         return (
-            f"{self.output} in {self.case}: {name} is {self.value:.3g}, {allowed} {self.bound:.3g} is allowed"
+            f"{self.output} in {self.case}: {self.described.label} is {self.value:.3g}, "
+            f"{allowed} {self.bound:.3g} is allowed"
         )
 
 
@@ -101,13 +99,13 @@ class ClosingCheck:
     verdict: Literal["passed", "failed", "inconclusive", "not run"]
     reference: str = ""
     reason: str = ""
-    comparisons: tuple[ClosingComparison, ...] = ()
+    metrics: tuple[CheckedMetric, ...] = ()
     seconds: float = 0.0
 
-    def failures(self) -> list[ClosingComparison]:
-        """The comparisons that do not hold, the worst first."""
-        beyond = [c for c in self.comparisons if not c.holds]
-        return sorted(beyond, key=lambda c: c.value / c.bound if c.bound > 0 else c.value, reverse=True)
+    def failures(self) -> list[CheckedMetric]:
+        """The metrics that do not hold, the worst first."""
+        beyond = [one for one in self.metrics if not one.holds]
+        return sorted(beyond, key=lambda one: one.described.strain(one.value, one.bound), reverse=True)
 
     def and_then(self, other: ClosingCheck) -> ClosingCheck:
         """Both: as good as the worse of them."""
@@ -116,7 +114,7 @@ class ClosingCheck:
             worse.verdict,
             self.reference,
             worse.reason,
-            self.comparisons + other.comparisons,
+            self.metrics + other.metrics,
             self.seconds + other.seconds,
         )
 
@@ -141,7 +139,7 @@ def closing_check(
     budget: Budget,
     distribution: bool,
     against: str,
-    measured: Iterable[ClosingComparison] = (),
+    measured: Iterable[CheckedMetric] = (),
     noise: Noises | None = None,
 ) -> ClosingCheck:
     """Compare `package` with `reference` over `cases`, after what was `measured` on data.
@@ -167,7 +165,7 @@ def closing_check(
         reason = "the recipe's budget bounds nothing that this model puts out, or all of it is empty"
         return ClosingCheck("inconclusive", against, reason, seconds=seconds)
     verdict: Literal["passed", "failed"] = "passed" if all(c.holds for c in found) else "failed"
-    return ClosingCheck(verdict, against, comparisons=tuple(found), seconds=seconds)
+    return ClosingCheck(verdict, against, metrics=tuple(found), seconds=seconds)
 
 
 def own_noise(pairs: Iterable[tuple[Model, Model]], cases: Iterable[ClosingCase]) -> Noises:
@@ -219,44 +217,42 @@ def _cut(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cut
 
 
-def _lossless(
-    case: str, expected: Selected, got: Selected, noise: Noises | None
-) -> Iterator[ClosingComparison]:
+def _lossless(case: str, expected: Selected, got: Selected, noise: Noises | None) -> Iterator[CheckedMetric]:
     for name, value in expected.items():
         other, own = got[name], (noise or {}).get((case, name), Noise())
         is_number = np.issubdtype(value.dtype, np.floating) or (noise is not None and is_rounded(value.dtype))
         if not is_number:
             differing = float(np.count_nonzero(value != other)) if value.shape == other.shape else np.inf
-            yield ClosingComparison(case, name, "differing", differing, own.differing)
+            yield CheckedMetric(case, name, "mismatched_values", differing, own.differing)
             continue
         bound = LOSSLESS if noise is None else own.largest_allowed(LOSSLESS)
-        yield ClosingComparison(case, name, "scaled", scaled_difference(value, other), bound)
+        yield CheckedMetric(case, name, "scaled_difference", scaled_difference(value, other), bound)
         if noise is not None:
-            yield ClosingComparison(
-                case, name, "rms", rms_difference(value, other), own.rms_allowed(LOSSLESS)
+            yield CheckedMetric(
+                case, name, "rms_difference", rms_difference(value, other), own.rms_allowed(LOSSLESS)
             )
         if name == DISTRIBUTION:
-            yield ClosingComparison(case, name, "top1", changed_tokens(value, other, 2 * bound), 0)
+            yield CheckedMetric(case, name, "top1_mismatches", top1_mismatches(value, other, 2 * bound), 0)
 
 
 def _divergent(
     results: Iterable[tuple[ClosingCase, Selected, Selected]], budget: Budget
-) -> Iterator[ClosingComparison]:
+) -> Iterator[CheckedMetric]:
     bound = budget.kl_p99 if budget.kl_p99 is not None else budget.kl_mean
     if bound is None:
         return
     tokens: dict[str, list[np.ndarray]] = {}
     for case, expected, got in results:
-        tokens.setdefault(case.name, []).append(divergences(expected[DISTRIBUTION], got[DISTRIBUTION]))
+        tokens.setdefault(case.name, []).append(kl_divergence(expected[DISTRIBUTION], got[DISTRIBUTION]))
     for name, parts in tokens.items():
         mean = float(np.concatenate(parts).mean())
-        yield ClosingComparison(name, DISTRIBUTION, "kl_mean", mean, bound)
+        yield CheckedMetric(name, DISTRIBUTION, "kl_mean", mean, bound)
 
 
-def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[ClosingComparison]:
+def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[CheckedMetric]:
     if budget.cosine_min is None:
         return
     for name, value in expected.items():
         if np.issubdtype(value.dtype, np.floating) and value.ndim > 0:
-            lowest = float(cosines(value, got[name]).min())
-            yield ClosingComparison(case, name, "cosine", lowest, budget.cosine_min, at_least=True)
+            lowest = float(cosine_similarity(value, got[name]).min())
+            yield CheckedMetric(case, name, "cosine_min", lowest, budget.cosine_min)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.evaluate._accuracy import LanguageComparison, compare_language_models
+from graphopt.evaluate._accuracy import LanguageAccuracy, compare_language_models
 from graphopt.evaluate._logits import reference_logits, session_logits
 from graphopt.evaluate._texts import Text, sequences
 from graphopt.interface import Interface, Model, TensorSpec
@@ -50,7 +50,7 @@ def measure_language(
     text: Text,
     tokens: int,
     states: Container[str] | None = None,
-) -> LanguageComparison:
+) -> LanguageAccuracy:
     """Compare the language model in `session`, whose files are in `folder`, with `reference` on `text`.
 
     `states` are the session's, as for `whole_sequence`.

@@ -100,8 +100,8 @@ class RoundedSource:
                 against=f"{against} ({own:.2g} std from itself)",
                 noise=noise if way == DEPLOYED or self.rounds or self.is_half else None,
             )
-            found = (replace(one, case=f"{one.case}, {way}") for one in check.comparisons)
-            checks.append(replace(check, comparisons=tuple(found)))
+            metrics = tuple(replace(one, case=f"{one.case}, {way}") for one in check.metrics)
+            checks.append(replace(check, metrics=metrics))
         both = checks[0].and_then(checks[1])
         if both.verdict != "failed":
             return both

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import BadInput, EnvironmentProblem
-from graphopt.metrics import Estimate, bootstrap
+from graphopt.metrics import Estimate, median
 
 __all__ = ["BenchReport", "Measurement", "Price", "Speed", "bench"]
 
@@ -39,18 +39,22 @@ class Measurement:
 class Speed:
     """A package's measurements, put together: medians over processes with their interval.
 
-    Rates are tokens a second (`steps`: calls a second for other models), latencies seconds, memory bytes.
+    `metrics` are by key of `graphopt.metrics.METRICS`: load_time, memory, peak_memory, and of a model that
+    generates text ttft, tpot, tpot_p90, prefill_tokens_per_second, decode_tokens_per_second, of others
+    first_call_time, call_time, call_time_p90, calls_per_second.
     """
 
     rounds: int
-    load: Estimate
-    first: Estimate
-    steps: Estimate
-    p50: Estimate
-    p90: Estimate
-    peak_rss: Estimate
-    rss: Estimate
-    prefill: Estimate | None
+    metrics: dict[str, Estimate]
+
+    @property
+    def generates(self) -> bool:
+        return "ttft" in self.metrics
+
+    @property
+    def throughput(self) -> Estimate:
+        """Tokens a second in decoding, or calls a second."""
+        return self.metrics["decode_tokens_per_second" if self.generates else "calls_per_second"]
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,18 @@ class Price:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """One package's speed and, beside another's, the ratios (package over other; above 1 is faster).
+    """One package's speed and, beside another's, the speedups: how many times as fast the package is.
 
-    `control` is what `steps_ratio` comes to where both are the package itself: how far from 1 chance goes.
+    `throughput_speedup` is of decoding (or of calls), `first_speedup` of the first token (or call); `control`
+    is what the former comes to where both are the package itself: how far from 1 chance goes (an A/A test).
     """
 
     package: str
     speed: Speed
     against: str | None = None
     other: Speed | None = None
-    steps_ratio: Estimate | None = None
-    first_ratio: Estimate | None = None
+    throughput_speedup: Estimate | None = None
+    first_speedup: Estimate | None = None
     control: Estimate | None = None
     price: Price | None = None
 
@@ -114,18 +119,18 @@ def bench(
             found[side].append(_measure(sides[side], arguments))
     speed = _summary(found["package"])
     report = BenchReport(str(package), speed)
-    if price is not None and speed.prefill is not None:
+    if price is not None and speed.generates:
         report = replace(report, price=_price(speed, price))
     if control:
-        report = replace(report, control=_median(_ratios(_rate, found["package"], found["control"])))
+        report = replace(report, control=median(_ratios(_rate, found["package"], found["control"])))
     if against is not None:
         ours, theirs = found["package"], found["against"]
         report = replace(
             report,
             against=str(against),
             other=_summary(theirs),
-            steps_ratio=_median(_ratios(_rate, ours, theirs)),
-            first_ratio=_median(_ratios(lambda m: 1 / m.first_seconds, ours, theirs)),
+            throughput_speedup=median(_ratios(_rate, ours, theirs)),
+            first_speedup=median(_ratios(lambda m: 1 / m.first_seconds, ours, theirs)),
         )
     return report
 
@@ -153,26 +158,29 @@ def _rate(one: Measurement) -> float:
     return len(one.step_seconds) / sum(one.step_seconds)
 
 
-def _median(values: Sequence[float]) -> Estimate:
-    return bootstrap([np.asarray([v]) for v in values], lambda x: float(np.median(x)))
-
-
 def _summary(found: Sequence[Measurement]) -> Speed:
-    text = found[0].prompt_tokens > 0
-    return Speed(
-        rounds=len(found),
-        load=_median([m.load_seconds for m in found]),
-        first=_median([m.first_seconds for m in found]),
-        steps=_median([_rate(m) for m in found]),
-        p50=_median([float(np.percentile(m.step_seconds, 50)) for m in found]),
-        p90=_median([float(np.percentile(m.step_seconds, 90)) for m in found]),
-        peak_rss=_median([m.peak_rss for m in found]),
-        rss=_median([m.rss for m in found]),
-        prefill=_median([m.prompt_tokens / m.first_seconds for m in found]) if text else None,
-    )
+    def estimate(one: Callable[[Measurement], float]) -> Estimate:
+        return median([one(m) for m in found])
+
+    generates = found[0].prompt_tokens > 0
+    first, step = ("ttft", "tpot") if generates else ("first_call_time", "call_time")
+    metrics = {
+        "load_time": estimate(lambda m: m.load_seconds),
+        first: estimate(lambda m: m.first_seconds),
+        step: estimate(lambda m: float(np.percentile(m.step_seconds, 50))),
+        f"{step}_p90": estimate(lambda m: float(np.percentile(m.step_seconds, 90))),
+        "decode_tokens_per_second" if generates else "calls_per_second": estimate(_rate),
+        "memory": estimate(lambda m: m.rss),
+        "peak_memory": estimate(lambda m: m.peak_rss),
+    }
+    if generates:
+        metrics["prefill_tokens_per_second"] = estimate(lambda m: m.prompt_tokens / m.first_seconds)
+    return Speed(len(found), metrics)
 
 
 def _price(speed: Speed, per_hour: float) -> Price:
-    assert speed.prefill is not None
-    a_second = per_hour / 3600
-    return Price(per_hour, 1e6 * a_second / speed.prefill.value, 1e6 * a_second / speed.steps.value)
+    millions = {
+        way: 1e6 * per_hour / 3600 / speed.metrics[f"{way}_tokens_per_second"].value
+        for way in ("prefill", "decode")
+    }
+    return Price(per_hour, millions["prefill"], millions["decode"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.errors import BadInput
-from graphopt.evaluate._accuracy import EncoderComparison, LanguageComparison, compare_encoders
+from graphopt.evaluate._accuracy import EncoderAccuracy, LanguageAccuracy, compare_encoders
 from graphopt.evaluate._bindings import Bindings
 from graphopt.evaluate._language import Logits, as_logits, measure_language
 from graphopt.evaluate._logits import session_logits
@@ -43,12 +43,12 @@ class Validation:
     package: str
     reference: str
     data: str
-    result: LanguageComparison | EncoderComparison
+    result: LanguageAccuracy | EncoderAccuracy
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-able data; `kind` is "language" or "encoder"."""
-        kind = "language" if isinstance(self.result, LanguageComparison) else "encoder"
+        kind = "language" if isinstance(self.result, LanguageAccuracy) else "encoder"
         return {"kind": kind, **asdict(self)}
 
 
@@ -63,7 +63,7 @@ def validate(
     """Measure `package` beside `reference`, a source or another package. See `Package.validate`."""
     if package.manifest.task == TEXT_GENERATION:
         text = read_text(data) if data else built_in_text()
-        measured: LanguageComparison | EncoderComparison = measure_language(
+        measured: LanguageAccuracy | EncoderAccuracy = measure_language(
             package.session(),
             _logits(package, reference, trust_remote_code),
             package.path,

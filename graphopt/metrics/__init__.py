@@ -1,6 +1,30 @@
-"""How far apart results are, and how sure that is."""
+"""What is measured of packages: one table of names, one implementation each, and how sure a number is."""
 
-from graphopt.metrics._distance import changed_tokens, cosines, divergences, scaled_difference
-from graphopt.metrics._estimate import Estimate, bootstrap
+from graphopt.metrics._estimate import Estimate, bootstrap, median
+from graphopt.metrics._measures import (
+    cosine_similarity,
+    kl_divergence,
+    kl_of_log_probabilities,
+    log_softmax,
+    rms_difference,
+    scaled_difference,
+    sqnr,
+    top1_mismatches,
+)
+from graphopt.metrics._table import METRICS, Metric
 
-__all__ = ["Estimate", "bootstrap", "changed_tokens", "cosines", "divergences", "scaled_difference"]
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Metric",
+    "bootstrap",
+    "cosine_similarity",
+    "kl_divergence",
+    "kl_of_log_probabilities",
+    "log_softmax",
+    "median",
+    "rms_difference",
+    "scaled_difference",
+    "sqnr",
+    "top1_mismatches",
+]

@@ -41,7 +41,9 @@ class Contract:
 
     @classmethod
     def lossy(cls, metric: str, budget: float) -> Contract:
-        """Declared damage: `metric` (kl, cosine, sqnr) stays within `budget`."""
+        """Declared damage: `metric` (kl_mean, cosine_min or sqnr of `graphopt.metrics.METRICS`) stays within
+        `budget`: at most so many nats, at least such a cosine or so many dB.
+        """
         return cls("lossy", metric, budget)
 
     def __str__(self) -> str:

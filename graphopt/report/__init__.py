@@ -4,8 +4,8 @@ from graphopt.report._idle import idle_stages
 from graphopt.report._model import (
     REPORT,
     ClosingReport,
-    Comparison,
     EditReport,
+    MetricReport,
     MissReport,
     PassReport,
     Report,
@@ -17,8 +17,8 @@ from graphopt.report._text import bytes_change, bytes_text, number, plural, seco
 __all__ = [
     "REPORT",
     "ClosingReport",
-    "Comparison",
     "EditReport",
+    "MetricReport",
     "MissReport",
     "PassReport",
     "Report",

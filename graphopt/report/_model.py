@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = [
     "REPORT",
     "ClosingReport",
-    "Comparison",
     "EditReport",
+    "MetricReport",
     "MissReport",
     "PassReport",
     "Report",
@@ -124,8 +124,8 @@ class PassReport(BaseModel):
         )
 
 
-class Comparison(BaseModel):
-    """One number of the closing check. It holds if value ≤ bound, or value ≥ bound where `at_least`.
+class MetricReport(BaseModel):
+    """A metric of one output in one case of the closing check, by its key in `graphopt.metrics.METRICS`.
 
     A value that is not finite is written as a string: JSON has no other way.
     """
@@ -137,7 +137,6 @@ class Comparison(BaseModel):
     metric: str
     value: float
     bound: float
-    at_least: bool = False
     holds: bool
 
 
@@ -147,7 +146,7 @@ class ClosingReport(BaseModel):
     verdict: Literal["passed", "failed", "inconclusive", "not run"]
     reference: str = ""
     reason: str = ""
-    comparisons: list[Comparison] = Field(default_factory=list)
+    metrics: list[MetricReport] = Field(default_factory=list)
     seconds: float = 0.0
 
     @classmethod
@@ -157,7 +156,7 @@ class ClosingReport(BaseModel):
             verdict=check.verdict,
             reference=check.reference,
             reason=check.reason,
-            comparisons=[Comparison(**vars(c), holds=c.holds) for c in check.comparisons],
+            metrics=[MetricReport(**vars(one), holds=one.holds) for one in check.metrics],
             seconds=check.seconds,
         )
 
@@ -165,13 +164,13 @@ class ClosingReport(BaseModel):
 class Sizes(BaseModel):
     """Bytes of weights as the source stores them and as the package does, and of all the package's files."""
 
-    source_weights: int
-    package_weights: int
-    package_files: int
+    source_weight_bytes: int
+    package_weight_bytes: int
+    package_bytes: int
 
 
 class Report(BaseModel):
-    """The whole of report.json. `seconds` are by phase; `peak_rss` is this process's, in bytes.
+    """The whole of report.json. `seconds` are by phase; `peak_memory` is this process's, in bytes.
 
     `export_cached`: an earlier run exported the model.
     """
@@ -193,7 +192,7 @@ class Report(BaseModel):
     closing: ClosingReport
     sizes: Sizes
     seconds: dict[str, float] = Field(default_factory=dict)
-    peak_rss: int = 0
+    peak_memory: int = 0
     notes: list[str] = Field(default_factory=list)
     assumptions: dict[str, str] = Field(default_factory=dict)
 

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from graphopt.evaluate import METRICS
-from graphopt.report._model import ClosingReport, Comparison, PassReport, Report
+from graphopt.metrics import METRICS
+from graphopt.report._model import ClosingReport, MetricReport, PassReport, Report
 from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
 
 __all__ = ["print_explanation", "print_report"]
@@ -125,8 +125,8 @@ def _facts(report: Report, installed: bool) -> Table:
     table.add_row("check", _closing(report.closing))
     table.add_row("size", _size(report))
     table.add_row("time", _time(report))
-    if report.peak_rss:
-        table.add_row("memory", f"{bytes_text(report.peak_rss)} at its peak")
+    if report.peak_memory:
+        table.add_row("memory", f"{bytes_text(report.peak_memory)} at its peak")
     if report.assumptions:
         table.add_row("assumes", Text("\n".join(report.assumptions.values())))
     if report.notes:
@@ -150,17 +150,17 @@ def _closing(closing: ClosingReport) -> RenderableType:
     lines: list[RenderableType] = [Text.assemble((label, style), (against, "dim"))]
     if closing.reason:
         lines.append(Text(closing.reason))
-    lines += [_comparison(c) for c in _worst(closing.comparisons)]
-    cases = list(dict.fromkeys(c.case for c in closing.comparisons))
+    lines += [_metric(one) for one in _worst(closing.metrics)]
+    cases = list(dict.fromkeys(one.case for one in closing.metrics))
     if len(cases) > 1:
         lines.append(Text(f"over {', '.join(cases)}", style="dim"))
     return Group(*lines)
 
 
-def _worst(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """For each output and metric the comparison nearest to its bound or furthest beyond; caches are one."""
-    worst: dict[tuple[str, str], Comparison] = {}
-    for one in comparisons:
+def _worst(metrics: Sequence[MetricReport]) -> list[MetricReport]:
+    """For each output and metric the one nearest to its bound or furthest beyond; caches are one output."""
+    worst: dict[tuple[str, str], MetricReport] = {}
+    for one in metrics:
         key = (_kind(one.output), one.metric)
         if key not in worst or _strain(one) > _strain(worst[key]):
             worst[key] = one
@@ -171,20 +171,18 @@ def _kind(output: str) -> str:
     return "present" if output.startswith("present") else output
 
 
-def _strain(one: Comparison) -> float:
-    if one.value != one.value:
-        return float("inf")
-    if one.at_least:
-        return (1 - one.value) / (1 - one.bound) if one.bound < 1 else one.bound - one.value
-    return one.value / one.bound if one.bound else one.value
+def _strain(one: MetricReport) -> float:
+    return METRICS[one.metric].strain(one.value, one.bound)
 
 
-def _comparison(one: Comparison) -> Text:
-    relation = "≥" if one.at_least else "≤"
-    shown = _near_one if one.at_least else number
-    verdict = relation if one.holds else ("<" if one.at_least else ">")
+def _metric(one: MetricReport) -> Text:
+    metric = METRICS[one.metric]
+    larger = metric.better == "larger"
+    relation = "≥" if larger else "≤"
+    shown = _near_one if larger else number
+    verdict = relation if one.holds else ("<" if larger else ">")
     return Text.assemble(
-        f"{one.output}  {METRICS.get(one.metric, one.metric)} ",
+        f"{one.output}  {metric.label} ",
         (shown(one.value), "green" if one.holds else "bold red"),
         f" {verdict} {shown(one.bound)}" if one.bound else "",
         ("" if one.holds else f"  in {one.case}", "red"),
@@ -197,12 +195,12 @@ def _near_one(value: float) -> str:
 
 def _size(report: Report) -> Text:
     sizes = report.sizes
-    before, after = sizes.source_weights, sizes.package_weights
+    before, after = sizes.source_weight_bytes, sizes.package_weight_bytes
     ratio = f"  ({before / after:.2g}x smaller)" if 0 < after < before / 1.05 else ""
     return Text.assemble(
         f"weights {bytes_change(before, after)}",
         (ratio, "green"),
-        (f"; all files {bytes_text(sizes.package_files)}", "dim"),
+        (f"; all files {bytes_text(sizes.package_bytes)}", "dim"),
     )
 
 

@@ -1,7 +1,7 @@
 """Checks: structure after every pass, and the package against its source."""
 
 from graphopt.verify._edits import EditVerifier
-from graphopt.verify._noise import Noise, is_rounded, rms_difference
+from graphopt.verify._noise import Noise, is_rounded
 from graphopt.verify._opset import changed_meaning
 from graphopt.verify._reproducer import clear_reproducers, discard_reproducer
 from graphopt.verify._tolerance import Tolerance, Verdict, compare, tolerance_of
@@ -20,6 +20,5 @@ __all__ = [
     "compare",
     "discard_reproducer",
     "is_rounded",
-    "rms_difference",
     "tolerance_of",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.metrics import METRICS
 from graphopt.pipeline import EditStatus, EditVerdict
 from graphopt.verify._bridge import bridged
 from graphopt.verify._calls import Guesses, guessed_calls, legal_calls
@@ -219,8 +220,8 @@ class EditVerifier:
             found.append(self._decided(tile, contract, adapters, save))
             if found[-1].status in ("failed", "unproven"):
                 return found[-1]
-        at_least = contract.metric in ("cosine", "sqnr")
-        return (min if at_least else max)(found, key=lambda verdict: verdict.value)
+        larger = contract.metric is not None and METRICS[contract.metric].better == "larger"
+        return (min if larger else max)(found, key=lambda verdict: verdict.value)
 
     def _decided(
         self, window: Window, contract: Contract, adapters: Sequence[Adapter], save: Path | None

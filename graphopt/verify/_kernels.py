@@ -17,6 +17,7 @@ import onnx
 
 from graphopt.io import parts_of
 from graphopt.ir import Expr, payload, tiles
+from graphopt.metrics import METRICS
 from graphopt.verify._reproducer import save_reproducer
 from graphopt.verify._tolerance import compare, tolerance_of
 from graphopt.verify._varied import varied
@@ -295,7 +296,7 @@ def _specified(
 
 
 def _worse(known: Reply, value: float, bound: float, contract: Contract) -> Reply:
-    larger_is_worse = contract.metric not in ("cosine", "sqnr")
+    larger_is_worse = contract.metric is None or METRICS[contract.metric].better == "smaller"
     first = known.status != "same"
     kept = value if first or (value > known.value) == larger_is_worse else known.value
     return Reply("same", "", kept, bound, known.ran + 1)

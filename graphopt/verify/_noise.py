@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.metrics import scaled_difference
+from graphopt.metrics import rms_difference, scaled_difference
 from graphopt.verify._tolerance import LARGEST
 
-__all__ = ["Noise", "is_rounded", "rms_difference"]
+__all__ = ["Noise", "is_rounded"]
 
 _CHANCE = 1e-6
 _TWICE = math.sqrt(2)
@@ -71,15 +71,3 @@ class Noise:
 def is_rounded(dtype: np.dtype[Any]) -> bool:
     """Whether such arrays hold numbers that may be a little off: floats, and integers of 8 or 16 bits."""
     return np.issubdtype(dtype, np.floating) or (dtype.kind in "iu" and dtype.itemsize <= _QUANTIZED)
-
-
-def rms_difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """Root mean square of Δ over the standard deviation of `expected`; inf as `scaled_difference` has it."""
-    if not math.isfinite(scaled_difference(expected, got)):
-        return math.inf
-    finite = np.isfinite(expected)
-    if not finite.any():
-        return 0.0
-    a, b = expected[finite].astype(np.float64), got[finite].astype(np.float64)
-    size, spread = math.sqrt(float(np.mean((a - b) ** 2))), float(a.std())
-    return size / spread if spread > 0 else size

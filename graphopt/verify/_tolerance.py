@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from graphopt.metrics import cosines, divergences
+from graphopt.metrics import METRICS, cosine_similarity, kl_divergence, sqnr
 
 if TYPE_CHECKING:
     from graphopt.pipeline import Contract
@@ -20,6 +21,11 @@ __all__ = ["LARGEST", "Tolerance", "Verdict", "compare", "tolerance_of"]
 LARGEST = 0.1
 """A relative tolerance this large proves nothing, and is refused."""
 
+_OF_ARRAYS: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
+    "kl_mean": lambda a, b: float(kl_divergence(a, b).mean()),
+    "cosine_min": lambda a, b: float(cosine_similarity(a, b).min()),
+    "sqnr": sqnr,
+}
 _ROUNDINGS, _MOST = 8, 0.05
 _OF_BUDGET, _CHANCE, _OF_COSINE = 0.25, 4.0, 1.5
 
@@ -29,9 +35,9 @@ class Tolerance:
     """What counts as the same. `Tolerance()` is bit-equality.
 
     `relative`: the largest difference as a share of |expected|, or of its root mean square where that is
-    more (a sum of terms that cancel is as inexact as its terms). `metric` instead of it: `kl` (mean
-    divergence of the last axis as logits, at most `budget` nats), `cosine` (of each row, at least
-    1 - `budget`), `sqnr` (at least `budget` dB).
+    more (a sum of terms that cancel is as inexact as its terms). `metric` instead of it, a key of
+    `graphopt.metrics.METRICS` within `budget`: `kl_mean` (the last axis as logits, nats), `cosine_min` (of
+    rows, the last axis), `sqnr` (dB).
     """
 
     relative: float = 0.0
@@ -41,8 +47,10 @@ class Tolerance:
     def __post_init__(self) -> None:
         if not 0 <= self.relative < LARGEST:
             raise ValueError(f"a relative tolerance of {self.relative:g} is not below {LARGEST}")
-        if self.metric not in (None, "kl", "cosine", "sqnr"):
-            raise ValueError(f"unknown metric {self.metric!r}")
+        if self.metric not in (None, *_OF_ARRAYS):
+            raise ValueError(
+                f"edits are not judged by metric {self.metric!r}, but by {', '.join(_OF_ARRAYS)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -141,19 +149,12 @@ def _close(
 def _measured(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance) -> Verdict:
     rows = a.reshape(-1, a.shape[-1]) if a.ndim else a.reshape(1, 1)
     other = b.reshape(rows.shape)
-    if tolerance.metric == "kl":
-        value, bound, at_least = float(divergences(rows, other).mean()), tolerance.budget, False
-    elif tolerance.metric == "cosine":
-        value, bound, at_least = float(cosines(rows, other).min()), 1 - tolerance.budget, True
-    else:
-        noise, signal = float(np.sum((a - b) ** 2)), float(np.sum(a * a))
-        value = math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
-        bound, at_least = tolerance.budget, True
-    holds = value >= bound if at_least else value <= bound
-    if not holds or tolerance.metric == "kl":
-        return Verdict(
-            holds, value, bound, "" if holds else f"{tolerance.metric} {value:.3g}, not {bound:.3g}"
-        )
+    assert tolerance.metric is not None
+    metric, bound = METRICS[tolerance.metric], tolerance.budget
+    value = _OF_ARRAYS[metric.key](rows, other)
+    holds = metric.holds(value, bound)
+    if not holds or metric.key == "kl_mean":
+        return Verdict(holds, value, bound, "" if holds else f"{metric.key} {value:.3g}, not {bound:.3g}")
     return Verdict(not (bias := _biased(a, b, tolerance)), value, bound, bias)
 
 
@@ -167,7 +168,9 @@ def _biased(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance
     if power == 0:
         return ""
     allowed = (
-        10 ** (-tolerance.budget / 20) if tolerance.metric == "sqnr" else math.sqrt(2 * tolerance.budget)
+        10 ** (-tolerance.budget / 20)
+        if tolerance.metric == "sqnr"
+        else math.sqrt(2 * (1 - tolerance.budget))
     )
     gain = float(np.sum(a * b)) / power
     noise = math.sqrt(float(np.sum((b - gain * a) ** 2)) / power)

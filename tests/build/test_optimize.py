@@ -142,8 +142,8 @@ def test_the_report_tells_what_each_pass_did(
     assert cse.proofs == {"duplicate": 1}
     assert not dead_code.modified
     assert report.closing.verdict == "passed"
-    assert {c.case for c in report.closing.comparisons} == {"batch=1", "batch=3"}
-    assert report.sizes.source_weights == 16
+    assert {c.case for c in report.closing.metrics} == {"batch=1", "batch=3"}
+    assert report.sizes.source_weight_bytes == 16
 
 
 def test_the_lock_resolves_everything_that_shaped_the_package(
@@ -197,7 +197,7 @@ def test_inputs_from_a_file_decide(write: Callable[[str], Path], recipe: str, tm
     package = optimize(write(TOKENS), tmp_path / "out", recipe=recipe, inputs=tmp_path / "legal.npz")
 
     assert package.manifest.closing_check == "passed"
-    assert [c.case for c in package.report().closing.comparisons] == ["legal.npz"]
+    assert [c.case for c in package.report().closing.metrics] == ["legal.npz"]
     lock = json.loads((package.path / LOCK).read_text())
     assert lock["inputs"]["--inputs legal.npz"] == digest_of(tmp_path / "legal.npz")
 
@@ -227,7 +227,7 @@ def test_made_up_inputs_that_the_source_refuses_are_not_legal(
     """)
     package = optimize(source, tmp_path / "out", recipe=recipe, cache=False)
 
-    assert {c.case for c in package.report().closing.comparisons} == {case}
+    assert {c.case for c in package.report().closing.metrics} == {case}
 
 
 def test_a_folder_knows_its_inputs_itself(tiny_coder: Path, tmp_path: Path) -> None:

@@ -259,9 +259,9 @@ def test_validate_prints_and_writes_what_is_left(
     assert 0.001 < result["kl_mean"]["value"] < 0.2
     assert result["kl_mean"]["low"] < result["kl_mean"]["value"] < result["kl_mean"]["high"]
     assert result["kl_mean"]["value"] < result["kl_p99"]["value"]
-    assert 0.7 < result["top1"]["value"] < 1
+    assert 0.7 < result["top1_agreement"]["value"] < 1
     assert result["reference_perplexity"]["value"] < 60
-    for label in ("perplexity, package", "perplexity, reference", "mean KL", "99th", "same likeliest token"):
+    for label in ("perplexity, package", "perplexity, reference", "mean KL", "99th", "top-1 agreement"):
         assert label in text
 
 
@@ -272,7 +272,7 @@ def test_a_package_beside_itself_has_lost_nothing(
     result = json.loads((tmp_path / "v.json").read_text())["result"]
 
     assert result["kl_mean"]["value"] == pytest.approx(0, abs=1e-9)
-    assert result["top1"]["value"] == 1
+    assert result["top1_agreement"]["value"] == 1
 
 
 def test_validate_warns_that_the_built_in_text_is_python(
@@ -293,7 +293,7 @@ def test_validate_other_models_by_cosine(net: Path, tmp_path: Path, said: Callab
         "validate", net, "--reference", source, "--data", tmp_path / "in.npz", "--json", tmp_path / "v.json"
     )
 
-    assert "y, lowest cosine" in text
+    assert "y, lowest cosine similarity" in text
     assert json.loads((tmp_path / "v.json").read_text())["result"]["cosine_min"] == pytest.approx(
         {"y": 1.0, "twice": 1.0}
     )
@@ -328,14 +328,15 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
     )
     found = json.loads((tmp_path / "b.json").read_text())
 
-    for key in ("load", "first", "prefill", "steps", "p50", "p90", "peak_rss"):
-        assert found["speed"][key]["value"] > 0
-        assert found["other"][key]["value"] > 0
-    assert found["steps_ratio"]["low"] <= found["steps_ratio"]["value"] <= found["steps_ratio"]["high"]
+    for key in ("load_time", "ttft", "tpot", "tpot_p90", "decode_tokens_per_second", "peak_memory"):
+        assert found["speed"]["metrics"][key]["value"] > 0
+        assert found["other"]["metrics"][key]["value"] > 0
+    speedup = found["throughput_speedup"]
+    assert speedup["low"] <= speedup["value"] <= speedup["high"]
     assert all(found["price"][way] > 0 for way in ("per_million_out", "per_million_in"))
     for label in (
         "load",
-        "first token",
+        "time to first token",
         "prefill",
         "decode",
         "p50",

@@ -103,9 +103,11 @@ def _holds_attention(module: Any) -> bool:
 
 
 def _measured(report: Report) -> dict[str, Any]:
-    scaled = [float(c.value) for c in report.closing.comparisons if c.metric == "scaled"]
+    scaled = [float(c.value) for c in report.closing.metrics if c.metric == "scaled_difference"]
     logits = [
-        float(c.value) for c in report.closing.comparisons if c.metric == "scaled" and c.output == "logits"
+        float(c.value)
+        for c in report.closing.metrics
+        if c.metric == "scaled_difference" and c.output == "logits"
     ]
     return {"difference": max(logits or scaled, default=None), "worst": max(scaled, default=None)}
 

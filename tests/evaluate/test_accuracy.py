@@ -15,7 +15,7 @@ import torch
 
 from graphopt import BadInput
 from graphopt.evaluate import (
-    LanguageComparison,
+    LanguageAccuracy,
     _accuracy,
     compare_encoders,
     compare_language_models,
@@ -55,11 +55,13 @@ def zero_one_projection(model: ir.Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def found() -> LanguageComparison:
+def found() -> LanguageAccuracy:
     return compare_language_models(table(0), table(1), texts())
 
 
-def test_perplexity_is_that_of_pytorch(found: LanguageComparison) -> None:
+def test_perplexity_is_that_of_pytorch(found: LanguageAccuracy) -> None:
+    ratio = found.perplexity.value / found.reference_perplexity.value
+    assert found.perplexity_ratio.value == pytest.approx(ratio)
     for model, estimate in ((table(0), found.perplexity), (table(1), found.reference_perplexity)):
         losses = [
             torch.nn.functional.cross_entropy(
@@ -70,7 +72,7 @@ def test_perplexity_is_that_of_pytorch(found: LanguageComparison) -> None:
         assert estimate.value == pytest.approx(float(torch.cat(losses).mean().exp()), rel=1e-6)
 
 
-def test_divergence_is_that_of_scipy(found: LanguageComparison) -> None:
+def test_divergence_is_that_of_scipy(found: LanguageAccuracy) -> None:
     p, q = (
         scipy.special.softmax(np.concatenate([model(t) for t in texts()]).astype(np.float64), axis=-1)
         for model in (table(1), table(0))
@@ -81,17 +83,17 @@ def test_divergence_is_that_of_scipy(found: LanguageComparison) -> None:
     assert found.kl_p99.value == pytest.approx(np.percentile(each, 99, method="higher"), rel=1e-9)
 
 
-def test_agreement_is_counted(found: LanguageComparison) -> None:
+def test_agreement_is_counted(found: LanguageAccuracy) -> None:
     same = [table(0)(t).argmax(-1) == table(1)(t).argmax(-1) for t in texts()]
 
-    assert found.top1.value == pytest.approx(np.concatenate(same).mean())
+    assert found.top1_agreement.value == pytest.approx(np.concatenate(same).mean())
     assert (found.sequences, found.tokens) == (5, sum(map(len, texts())))
 
 
 def test_a_model_beside_itself() -> None:
     found = compare_language_models(decoder(), decoder(), TEXT)
 
-    assert (found.kl_mean.value, found.kl_p99.value, found.top1.value) == (0.0, 0.0, 1.0)
+    assert (found.kl_mean.value, found.kl_p99.value, found.top1_agreement.value) == (0.0, 0.0, 1.0)
     assert found.perplexity == found.reference_perplexity
 
 
@@ -100,7 +102,7 @@ def test_a_zeroed_projection_is_seen() -> None:
 
     assert found.kl_mean.low > 0.01
     assert found.kl_p99.value > found.kl_mean.value
-    assert found.top1.high < 1.0
+    assert found.top1_agreement.high < 1.0
     assert found.perplexity.value != pytest.approx(found.reference_perplexity.value, rel=1e-3)
 
 
@@ -113,7 +115,7 @@ def test_one_wrong_token_in_a_hundred_is_seen_at_the_99th_percentile() -> None:
     found = compare_language_models(damaged, table(1), texts())
 
     assert found.kl_p99.value > 50 * 0.01
-    assert found.top1.value < 1.0
+    assert found.top1_agreement.value < 1.0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -122,7 +124,7 @@ def test_logits_that_are_not_finite_are_infinitely_wrong(bad: float) -> None:
 
     for estimate in (found.perplexity, found.kl_mean, found.kl_p99):
         assert (estimate.value, estimate.low, estimate.high) == (math.inf,) * 3
-    assert found.top1.value < 0.5
+    assert found.top1_agreement.value < 0.5
 
 
 def test_a_token_the_reference_rules_out() -> None:
@@ -138,7 +140,7 @@ def test_a_token_the_reference_rules_out() -> None:
 
 
 def test_a_large_vocabulary_is_worked_through_in_blocks(
-    found: LanguageComparison, monkeypatch: pytest.MonkeyPatch
+    found: LanguageAccuracy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
 
@@ -165,11 +167,20 @@ def test_no_text() -> None:
         compare_language_models(table(0), table(1), [])
 
 
-def test_json(found: LanguageComparison) -> None:
+def test_json(found: LanguageAccuracy) -> None:
     data = json.loads(json.dumps(found.to_json()))
 
     assert set(data) == {
-        *("sequences", "tokens", "perplexity", "reference_perplexity", "kl_mean", "kl_p99", "top1")
+        *(
+            "sequences",
+            "tokens",
+            "perplexity",
+            "reference_perplexity",
+            "perplexity_ratio",
+            "kl_mean",
+            "kl_p99",
+            "top1_agreement",
+        )
     }
     assert set(data["kl_mean"]) == {"value", "low", "high"}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graphopt import CheckFailed, Inconclusive
-from graphopt.evaluate import ClosingCheck, ClosingComparison, closing_check
+from graphopt.evaluate import CheckedMetric, ClosingCheck, closing_check
 from graphopt.recipes import Budget
 
 LOSSLESS = Budget()
@@ -65,7 +65,7 @@ def test_the_same_model_passes(budget: Budget, distribution: bool) -> None:
     found = check(reference, budget, distribution=distribution)
 
     assert found.verdict == "passed"
-    assert found.comparisons
+    assert found.metrics
     found.require()
 
 
@@ -87,10 +87,10 @@ def test_a_changed_token_fails_as_lossless() -> None:
         out[0, 0, top] = -20
         return out
 
-    metrics = {c.metric: c for c in check(changed(swap), LOSSLESS).comparisons}
+    metrics = {c.metric: c for c in check(changed(swap), LOSSLESS).metrics}
 
-    assert metrics["top1"].value == 1
-    assert not metrics["top1"].holds
+    assert metrics["top1_mismatches"].value == 1
+    assert not metrics["top1_mismatches"].holds
 
 
 def test_damage_within_the_budget_passes() -> None:
@@ -125,7 +125,7 @@ def test_one_case_beyond_the_budget_fails_and_is_named() -> None:
 
 
 def test_what_was_measured_on_data_counts() -> None:
-    beyond = ClosingComparison("held-out text", "logits", "kl_mean", 0.5, 0.02)
+    beyond = CheckedMetric("held-out text", "logits", "kl_mean", 0.5, 0.02)
     found = closing_check(
         reference,
         reference,
@@ -136,7 +136,7 @@ def test_what_was_measured_on_data_counts() -> None:
         measured=[beyond],
     )
 
-    with pytest.raises(CheckFailed, match=r"logits in held-out text: mean KL is 0\.5, at most 0\.02"):
+    with pytest.raises(CheckFailed, match=r"logits in held-out text: mean KL divergence is 0\.5, at most 0\.02"):
         found.require()
 
 
@@ -231,12 +231,12 @@ def test_an_optional_output_that_is_there_only_once_fails() -> None:
 
 
 @pytest.mark.parametrize("worse", ["failed", "inconclusive"])
-def test_of_two_checks_the_worse_counts_and_all_comparisons_stay(
+def test_of_two_checks_the_worse_counts_and_all_metrics_stay(
     worse: Literal["failed", "inconclusive"],
 ) -> None:
-    one = ClosingComparison("case", "y", "scaled", 0.0, 1.0)
-    good = ClosingCheck("passed", "here", comparisons=(one,), seconds=1.0)
+    one = CheckedMetric("case", "y", "scaled_difference", 0.0, 1.0)
+    good = ClosingCheck("passed", "here", metrics=(one,), seconds=1.0)
     bad = ClosingCheck(worse, "there", "said", (one,), 2.0)
     for both in (good.and_then(bad), bad.and_then(good)):
         assert (both.verdict, both.reason, both.seconds) == (worse, "said", 3.0)
-        assert both.comparisons == (one, one)
+        assert both.metrics == (one, one)

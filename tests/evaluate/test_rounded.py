@@ -57,8 +57,8 @@ def with_epsilon(epsilon: float) -> Change:
     return change
 
 
-def values(found: ClosingCheck, way: str, metric: str = "scaled") -> list[float]:
-    return [c.value for c in found.comparisons if c.case.endswith(way) and c.metric == metric]
+def values(found: ClosingCheck, way: str, metric: str = "scaled_difference") -> list[float]:
+    return [c.value for c in found.metrics if c.case.endswith(way) and c.metric == metric]
 
 
 def test_an_untouched_network_of_integers_passes(tmp_path: Path) -> None:
@@ -100,14 +100,14 @@ def test_half_precision_is_measured_against_single(tmp_path: Path) -> None:
     found = against_itself(half_network(), HALVES, tmp_path)
     assert found.verdict == "passed"
     assert "in single precision" in found.reference
-    assert 0 < values(found, DEPLOYED, "rms")[0] < values(found, DEPLOYED)[0]
+    assert 0 < values(found, DEPLOYED, "rms_difference")[0] < values(found, DEPLOYED)[0]
 
 
 @pytest.mark.parametrize("epsilon", [2e-3, 1e-2])
 def test_another_epsilon_fails_in_half_precision(tmp_path: Path, epsilon: float) -> None:
     found = against_itself(half_network(), HALVES, tmp_path, with_epsilon(epsilon))
     assert found.verdict == "failed"
-    assert any(c.metric == "rms" for c in found.failures())
+    assert any(c.metric == "rms_difference" for c in found.failures())
 
 
 OVERFLOWS = """

@@ -17,6 +17,7 @@ from onnx import parser
 from graphopt import BadInput, EnvironmentProblem
 from graphopt.evaluate import BenchReport, Measurement, Speed, _speed, _worker, bench
 from graphopt.ir import save_model
+from graphopt.metrics import METRICS
 from tests.passes._canonical import Shape, canonical_decoder
 
 RELU = """
@@ -56,19 +57,19 @@ def test_two_take_turns_and_who_goes_first(measured: list[str]) -> None:
 def test_a_ratio_is_of_neighbours(measured: list[str]) -> None:
     found = bench("fast", against="slow", rounds=4)
 
-    assert found.steps_ratio is not None
-    assert found.first_ratio is not None
-    for ratio in (found.steps_ratio, found.first_ratio):
+    assert found.throughput_speedup is not None
+    assert found.first_speedup is not None
+    for ratio in (found.throughput_speedup, found.first_speedup):
         assert (ratio.value, ratio.low, ratio.high) == pytest.approx((4.0, 4.0, 4.0))
 
 
 def test_above_one_is_faster(measured: list[str]) -> None:
     found = bench("slow", against="fast", rounds=2)
 
-    assert found.steps_ratio is not None
-    assert found.steps_ratio.value == pytest.approx(0.25)
+    assert found.throughput_speedup is not None
+    assert found.throughput_speedup.value == pytest.approx(0.25)
     assert found.other is not None
-    assert found.other.steps.value > found.speed.steps.value
+    assert found.other.throughput.value > found.speed.throughput.value
 
 
 def test_a_control_is_the_package_again(measured: list[str]) -> None:
@@ -83,22 +84,29 @@ def test_medians_over_processes(measured: list[str]) -> None:
     speed = bench("fast", rounds=3).speed
 
     assert speed.rounds == 3
-    assert speed.first.value == pytest.approx(0.2)
-    assert speed.steps.value == pytest.approx(4 / (0.02 + 0.02 + 0.06 + 0.02))
-    assert speed.p50.value == pytest.approx(0.02)
-    assert speed.p90.value == pytest.approx(np.percentile([0.02, 0.02, 0.06, 0.02], 90))
-    assert speed.prefill is not None
-    assert speed.prefill.value == pytest.approx(100 / 0.2)
-    assert (speed.peak_rss.value, speed.rss.value) == (1000, 900)
-    assert (speed.p50.low, speed.p50.high) == pytest.approx((0.01, 0.04))
+    values = {key: estimate.value for key, estimate in speed.metrics.items()}
+    assert values == pytest.approx(
+        {
+            "load_time": 1.0,
+            "ttft": 0.2,
+            "tpot": 0.02,
+            "tpot_p90": np.percentile([0.02, 0.02, 0.06, 0.02], 90),
+            "prefill_tokens_per_second": 100 / 0.2,
+            "decode_tokens_per_second": 4 / (0.02 + 0.02 + 0.06 + 0.02),
+            "memory": 900,
+            "peak_memory": 1000,
+        }
+    )
+    assert (speed.metrics["tpot"].low, speed.metrics["tpot"].high) == pytest.approx((0.01, 0.04))
 
 
 def test_price(measured: list[str]) -> None:
     found = bench("fast", rounds=1, price=3.6)
 
     assert found.price is not None
-    assert found.price.per_million_in == pytest.approx(1e6 * 0.001 / found.speed.prefill.value)  # type: ignore[union-attr]
-    assert found.price.per_million_out == pytest.approx(1e6 * 0.001 / found.speed.steps.value)
+    prefill = found.speed.metrics["prefill_tokens_per_second"].value
+    assert found.price.per_million_in == pytest.approx(1e6 * 0.001 / prefill)
+    assert found.price.per_million_out == pytest.approx(1e6 * 0.001 / found.speed.throughput.value)
 
 
 def test_json(measured: list[str]) -> None:
@@ -106,7 +114,8 @@ def test_json(measured: list[str]) -> None:
 
     assert set(data) == {field.name for field in fields(BenchReport)}
     assert set(data["speed"]) == set(data["other"]) == {field.name for field in fields(Speed)}
-    for estimate in (data["steps_ratio"], data["first_ratio"], data["control"], data["speed"]["load"]):
+    ratios = (data["throughput_speedup"], data["first_speedup"], data["control"])
+    for estimate in (*ratios, *data["speed"]["metrics"].values()):
         assert set(estimate) == {"value", "low", "high"}
     assert set(data["price"]) == {"per_hour", "per_million_in", "per_million_out"}
 
@@ -114,16 +123,19 @@ def test_json(measured: list[str]) -> None:
 def test_calls_of_a_model_in_a_process_of_its_own(relu: Path) -> None:
     found = bench(relu, inputs=relu / "in.npz", new_tokens=3, rounds=1)
 
-    assert found.speed.prefill is None
-    assert found.speed.steps.value > 0
-    assert 0 < found.speed.rss.value <= found.speed.peak_rss.value
+    metrics = found.speed.metrics
+    assert set(metrics) <= set(METRICS)
+    assert not found.speed.generates
+    assert metrics["calls_per_second"].value > 0
+    assert 0 < metrics["memory"].value <= metrics["peak_memory"].value
 
 
 def test_decoding_where_genai_cannot(tmp_path: Path) -> None:
     save_model(canonical_decoder(Shape()), tmp_path / "model.onnx")
     found = bench(tmp_path, prompt_tokens=9, new_tokens=4, rounds=1, price=1.0)
 
-    assert found.speed.prefill is not None
+    assert set(found.speed.metrics) <= set(METRICS)
+    assert found.speed.generates
     assert found.price is not None
 
 
@@ -144,7 +156,8 @@ def test_memory_is_the_workers_own(relu: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from graphopt.evaluate import bench\n"
         "ballast = b'x' * (400 << 20); del ballast\n"
-        "print(bench(sys.argv[1], inputs=sys.argv[2], new_tokens=1, rounds=1).speed.peak_rss.value)"
+        "found = bench(sys.argv[1], inputs=sys.argv[2], new_tokens=1, rounds=1)\n"
+        "print(found.speed.metrics['peak_memory'].value)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(relu), str(relu / "in.npz")],

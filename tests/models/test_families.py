@@ -36,8 +36,8 @@ def test_a_decoder_is_lowered_and_lossless(
     package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless")
     report = package.report()
     assert report.closing.verdict == "passed"
-    assert {c.case for c in report.closing.comparisons} >= CASES
-    assert any(c.output == "logits" and c.metric == "scaled" for c in report.closing.comparisons)
+    assert {c.case for c in report.closing.metrics} >= CASES
+    assert any(c.output == "logits" and c.metric == "scaled_difference" for c in report.closing.metrics)
     found = census(package)
     assert {op: found[op] for op in DECODERS[kind]} == DECODERS[kind]
     assert not found["Softmax"] + found["Attention"] + found["ReduceMean"]

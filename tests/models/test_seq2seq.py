@@ -76,7 +76,7 @@ def test_the_closing_check_covers_both_graphs_and_the_whole(
 ) -> None:
     closing = made(kind).report().closing
     assert closing.verdict == "passed"
-    cases = {comparison.case for comparison in closing.comparisons}
+    cases = {comparison.case for comparison in closing.metrics}
     assert cases >= {"encoder batch", "decoder start", "decoder chunk", "decoder decode", "one", "batch"}
     if kind != "whisper":
         padded = {"encoder right-padded", "decoder decode-right-padded", "right-padded", "left-padded"}

@@ -12,7 +12,7 @@ import pytest
 import graphopt
 from graphopt.evaluate._texts import built_in_text
 from graphopt.families import Case, Reference
-from graphopt.metrics import cosines
+from graphopt.metrics import cosine_similarity
 from graphopt.plugins import load_recipe, registry
 from graphopt.runtime import Tokenizer
 from tests.export._exports import worst_difference
@@ -26,7 +26,7 @@ def test_a_budget_is_at_most_half_more_than_what_tiny_coder_needs(
     recipe: str, tiny_coder_at: Callable[[str], Path]
 ) -> None:
     package = graphopt.Package.load(tiny_coder_at(recipe))
-    on_text = [c for c in package.report().closing.comparisons if c.case.startswith("held-out text")]
+    on_text = [c for c in package.report().closing.metrics if c.case.startswith("held-out text")]
 
     assert {c.metric for c in on_text} == {"kl_mean", "kl_p99"}
     assert {c.metric: c.bound / c.value for c in on_text if not 1 < c.bound / c.value <= 1.5} == {}
@@ -56,8 +56,8 @@ def test_a_real_encoder_at_8_bits_points_the_same_way(
     """docs/performance.md states the lowest cosines of the closing check and of sentences."""
     package = graphopt.optimize(exported(minilm), tmp_path / "out", recipe="int8", verify="structure")
     lowest: dict[str, float] = {}
-    for c in package.report().closing.comparisons:
-        assert c.metric == "cosine"
+    for c in package.report().closing.metrics:
+        assert c.metric == "cosine_min"
         lowest[c.output] = min(lowest.get(c.output, 1.0), c.value)
     assert lowest["last_hidden_state"] == pytest.approx(0.9977, abs=5e-4)
     assert lowest["pooler_output"] == pytest.approx(0.9984, abs=5e-4)
@@ -68,7 +68,7 @@ def test_a_real_encoder_at_8_bits_points_the_same_way(
     expected, got = (
         (run(feeds)["last_hidden_state"] * mask).sum(1) / mask.sum(1) for run in (reference, package.run)
     )
-    assert cosines(expected, got).min() >= 0.998
+    assert cosine_similarity(expected, got).min() >= 0.998
 
 
 def sentences(model: Path, count: int = 128, tokens: int = 64) -> dict[str, np.ndarray]:

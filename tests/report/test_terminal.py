@@ -11,8 +11,8 @@ from rich.console import Console
 
 from graphopt.report import (
     ClosingReport,
-    Comparison,
     EditReport,
+    MetricReport,
     MissReport,
     PassReport,
     Report,
@@ -43,7 +43,7 @@ def step(name: str, edits: int = 0, *, proof: str | None = None, **changes: Any)
     return PassReport(**(values | changes))
 
 
-def comparison(case: str, value: float, **changes: Any) -> Comparison:
+def comparison(case: str, value: float, **changes: Any) -> MetricReport:
     values: dict[str, Any] = {
         "case": case,
         "output": "logits",
@@ -52,7 +52,7 @@ def comparison(case: str, value: float, **changes: Any) -> Comparison:
         "bound": 0.02,
         "holds": value <= 0.02,
     }
-    return Comparison(**(values | changes))
+    return MetricReport(**(values | changes))
 
 
 def report(**changes: Any) -> Report:
@@ -69,10 +69,12 @@ def report(**changes: Any) -> Report:
         "closing": ClosingReport(
             verdict="passed",
             reference="PyTorch, fp32",
-            comparisons=[comparison("held-out text", 0.011), comparison("decode", 0.003)],
+            metrics=[comparison("held-out text", 0.011), comparison("decode", 0.003)],
             seconds=12.3,
         ),
-        "sizes": Sizes(source_weights=11_400_000, package_weights=3_510_000, package_files=3_900_000),
+        "sizes": Sizes(
+            source_weight_bytes=11_400_000, package_weight_bytes=3_510_000, package_bytes=3_900_000
+        ),
         "passes": [
             step("upgrade"),
             step("fold-constants", 212),
@@ -81,7 +83,7 @@ def report(**changes: Any) -> Report:
             step("quantize-weights", 43, nodes_after=1250, bytes_after=3_510_000),
         ],
         "seconds": {"export": 9.1, "passes": 9.3},
-        "peak_rss": 1_210_000_000,
+        "peak_memory": 1_210_000_000,
     }
     return Report(**(values | changes))
 
@@ -130,7 +132,7 @@ def test_then_the_check_the_sizes_and_where_things_are() -> None:
     text = printed(report())
 
     assert "passed" in line(text, "check")
-    assert "mean KL 0.011 ≤ 0.02" in text
+    assert "mean KL divergence 0.011 ≤ 0.02" in text
     assert "11.4 → 3.51 MB  (3.2x smaller)" in line(text, "size")
     assert line(text, "package").endswith("build/demo")
     assert line(text, "report").endswith("build/demo/report.json")
@@ -140,28 +142,30 @@ def test_a_failure_names_the_output_the_case_and_by_how_much() -> None:
     failed = ClosingReport(
         verdict="failed",
         reference="PyTorch, fp32",
-        comparisons=[comparison("prefill", 0.01), comparison("left-padded batch", 0.51)],
+        metrics=[comparison("prefill", 0.01), comparison("left-padded batch", 0.51)],
     )
     text = printed(report(closing=failed), installed=False)
 
-    assert "logits  mean KL 0.51 > 0.02  in left-padded batch" in text
+    assert "logits  mean KL divergence 0.51 > 0.02  in left-padded batch" in text
     assert "not installed: build/demo is as it was" in text
     assert "report.json" not in text
 
 
 def test_a_cosine_has_to_be_at_least_its_bound() -> None:
-    low = comparison("text", 0.9, metric="cosine", bound=0.98, at_least=True, holds=False)
-    text = printed(report(closing=ClosingReport(verdict="failed", comparisons=[low])))
+    low = comparison("text", 0.9, metric="cosine_min", bound=0.98, holds=False)
+    text = printed(report(closing=ClosingReport(verdict="failed", metrics=[low])))
 
-    assert "lowest cosine 0.9 < 0.98" in text
+    assert "lowest cosine similarity 0.9 < 0.98" in text
 
 
 def test_of_a_kv_cache_only_the_worst_is_shown() -> None:
     states = [
-        comparison("decode", 1e-7 * (n + 1), output=f"present.{n}.key", metric="scaled", bound=1e-3)
+        comparison(
+            "decode", 1e-7 * (n + 1), output=f"present.{n}.key", metric="scaled_difference", bound=1e-3
+        )
         for n in range(9)
     ]
-    text = printed(report(closing=ClosingReport(verdict="passed", comparisons=states)))
+    text = printed(report(closing=ClosingReport(verdict="passed", metrics=states)))
 
     assert "present.8.key" in text
     assert text.count("present.") == 1
@@ -209,7 +213,7 @@ def test_an_explanation_lists_near_misses_of_every_use_of_the_pass() -> None:
 
 @pytest.mark.parametrize("value", [0.5, float("inf"), 1e-300])
 def test_a_report_survives_the_disk(tmp_path: Any, value: float) -> None:
-    one = report(closing=ClosingReport(verdict="failed", comparisons=[comparison("decode", value)]))
+    one = report(closing=ClosingReport(verdict="failed", metrics=[comparison("decode", value)]))
     one.write(tmp_path / "report.json")
     text = (tmp_path / "report.json").read_text()
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphopt import Package
-from graphopt.evaluate._acceptance import rows_stand_alone
+from graphopt.evaluate._graph_check import rows_stand_alone
 from graphopt.interface import Interface, TensorSpec
 from graphopt.package import MANIFEST
 from graphopt.recipes import Budget

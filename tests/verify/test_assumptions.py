@@ -64,7 +64,7 @@ def test_a_package_is_compared_on_such_calls(tiny_model: Callable[..., Path], tm
     package = graphopt.optimize(
         source, tmp_path / "out", recipe="lossless", settings=["lower-attention.mode=dense"]
     )
-    compared = {c.case for c in package.report().closing.comparisons}
+    compared = {c.case for c in package.report().closing.metrics}
 
     assert package.report().closing.verdict == "passed"
     assert {"prefill", "prefill-right-padded", "chunk"} <= compared

@@ -23,7 +23,7 @@ def planted(contract: Contract, wrong: str) -> Planted:
     )  # fmt: skip
 
 
-CONTRACTS = {"cosine": Contract.lossy("cosine", 1e-3), "sqnr": Contract.lossy("sqnr", 20.0)}
+CONTRACTS = {"cosine": Contract.lossy("cosine_min", 0.999), "sqnr": Contract.lossy("sqnr", 20.0)}
 WRONG = {
     "larger": "p = MatMul(x, w) y = Mul(p, more)",
     "smaller": "p = MatMul(x, w) y = Mul(p, less)",

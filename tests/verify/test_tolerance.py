@@ -14,7 +14,7 @@ from graphopt.verify import Tolerance, compare, tolerance_of
 REASSOCIATED = tolerance_of(Contract.reassociates(), np.float32, 4096)
 COSINE, KL, SQNR = (
     tolerance_of(Contract.lossy(metric, budget))
-    for metric, budget in (("cosine", 0.01), ("kl", 0.02), ("sqnr", 30.0))
+    for metric, budget in (("cosine_min", 0.99), ("kl_mean", 0.02), ("sqnr", 30.0))
 )
 
 
@@ -130,3 +130,5 @@ def test_a_tolerance_that_proves_nothing_is_refused(relative: float) -> None:
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(ValueError, match="perplexity"):
         Tolerance(metric="perplexity")
+    with pytest.raises(ValueError, match="not judged by metric 'kl', but by kl_mean, cosine_min, sqnr"):
+        Tolerance(metric="kl")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import BadInput, GraphoptError
-from graphopt.evaluate._accuracy import LanguageComparison
+from graphopt.evaluate._accuracy import LanguageAccuracy
 from graphopt.evaluate._bindings import DRAWS, SEED, Bindings, Undecided
-from graphopt.evaluate._closing import ClosingCheck, ClosingComparison, closing_check
+from graphopt.evaluate._closing import CheckedMetric, ClosingCheck, closing_check
 from graphopt.evaluate._language import as_logits, measure_language
 from graphopt.evaluate._rounded import RoundedSource
 from graphopt.evaluate._text_cases import on_text
@@ -27,7 +27,7 @@ from graphopt.plugins import through
 from graphopt.recipes import Budget
 from graphopt.runtime import LengthBucketing, Tokenizer, has_rows, plain_session, session_model
 
-__all__ = ["Compared", "compare_whole", "compare_with_source", "rows_stand_alone"]
+__all__ = ["GraphCheck", "check_graph", "check_whole", "rows_stand_alone"]
 
 TEXT_GENERATION = "text-generation"
 _PYTORCH = "the source in PyTorch, fp32"
@@ -39,7 +39,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Compared:
+class GraphCheck:
     """What the comparison of a graph came to, and the graph with the interface it was exported with.
 
     `reference` is the source in PyTorch, where that is what it was compared with; `generates`: as a model
@@ -53,7 +53,7 @@ class Compared:
     generates: bool = False
 
 
-def compare_with_source(
+def check_graph(
     source: Source,
     exported: Exported,
     session: Any,
@@ -64,7 +64,7 @@ def compare_with_source(
     folder: Path,
     assumptions: Sequence[Assumption],
     trust_remote_code: bool = False,
-) -> Compared:
+) -> GraphCheck:
     """Compare the graph behind `session`, an onnxruntime session, with the model it was made from.
 
     `folder` holds the package's files; `assumptions` are those the graph was made under.
@@ -74,7 +74,7 @@ def compare_with_source(
     if part is None or domain is None or exported.source_dir is None:
         file = folder / f"{exported.role}.onnx"
         found = _with_the_graph(source, exported.interface, package, file, adapters, budget, bindings)
-        return Compared(found, package, exported.interface)
+        return GraphCheck(found, package, exported.interface)
     reference = part.reference(
         exported.source_dir, exported.task, exported.interface, trust_remote_code=trust_remote_code
     )
@@ -85,11 +85,11 @@ def compare_with_source(
     if exported.role != "model":
         cases = (replace(case, name=f"{exported.role} {case.name}") for case in cases)
     cases = meeting(assumptions, cases)
-    measured: list[ClosingComparison] = []
+    measured: list[CheckedMetric] = []
     if generates and not budget.lossless:
         if not (folder / "tokenizer.json").is_file():
             reason = "the model has no tokenizer: there is no text to measure on"
-            return Compared(ClosingCheck("inconclusive", reason=reason), package, exported.interface)
+            return GraphCheck(ClosingCheck("inconclusive", reason=reason), package, exported.interface)
         text = built_in_text()
         states = part.states(exported.interface)
         logits = as_logits(reference, exported.interface, states)
@@ -106,7 +106,7 @@ def compare_with_source(
         against=_PYTORCH,
         measured=measured,
     )
-    return Compared(check, package, exported.interface, reference, generates)
+    return GraphCheck(check, package, exported.interface, reference, generates)
 
 
 def rows_stand_alone(
@@ -128,7 +128,7 @@ def rows_stand_alone(
     return found.verdict == "passed"
 
 
-def compare_whole(
+def check_whole(
     exported: Sequence[Exported],
     parts: Mapping[str, Model],
     budget: Budget,
@@ -221,10 +221,10 @@ def _by_onnx(source: Source) -> Model:
     return model
 
 
-def _within(budget: Budget, text: Text, found: LanguageComparison) -> list[ClosingComparison]:
+def _within(budget: Budget, text: Text, found: LanguageAccuracy) -> list[CheckedMetric]:
     bounds = ((budget.kl_mean, "kl_mean", found.kl_mean), (budget.kl_p99, "kl_p99", found.kl_p99))
     return [
-        ClosingComparison(text.name, "logits", metric, estimate.value, bound)
+        CheckedMetric(text.name, "logits", metric, estimate.value, bound)
         for bound, metric, estimate in bounds
         if bound is not None
     ]
