@@ -136,7 +136,7 @@ def test_what_was_measured_on_data_counts() -> None:
         measured=[beyond],
     )
 
-    with pytest.raises(CheckFailed, match=r"logits in held-out text: mean KL divergence is 0\.5, at most 0\.02"):
+    with pytest.raises(CheckFailed, match=r"held-out text: mean KL divergence is 0\.5, at most 0\.02"):
         found.require()
 
 
