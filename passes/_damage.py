@@ -8,10 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import tiles
-
-from ._calibration import Calibration
-from ._matrices import Matrix
+from graphopt.ir import ConstantMatrix, tiles
+from graphopt.pipeline import Calibration
 
 __all__ = ["Rest", "Scale", "cheapest"]
 
@@ -22,7 +20,11 @@ _BLOCK = 128
 
 
 def cheapest(
-    products: Mapping[ir.Node, Matrix], calibration: Calibration, scale: Scale, rest: Rest, budget: float
+    products: Mapping[ir.Node, ConstantMatrix],
+    calibration: Calibration,
+    scale: Scale,
+    rest: Rest,
+    budget: float,
 ) -> list[str]:
     """Names of weights whose products, so computed, raise the damage to at most `budget`.
 

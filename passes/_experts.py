@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import evaluate, extract, used_values
-
-from ._masks import same_dim
-from ._nodes import static_dim
+from graphopt.ir import evaluate, extract, same_dim, static_dim, used_values
 
 __all__ = ["Experts", "Formula", "find_experts"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ._nodes import Nodes
+from graphopt.pipeline import Nodes
 
 __all__ = ["Lengths", "attention_bias", "dense_lengths", "masked_lengths"]
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of, consumers, producer
+from graphopt.ir import const_of, consumers, producer, same_dim, static_dim
+from graphopt.pipeline import Nodes
 
-from ._nodes import Nodes, static_dim, swaps_heads
-
-__all__ = ["packed_source", "rows", "rows_after", "same_rotation"]
+__all__ = ["packed_source", "rows", "rows_after", "same_rotation", "swaps_heads"]
 
 
 def rows(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
@@ -72,11 +71,7 @@ def _sets_heads_apart(reshape: ir.Node, value: ir.Value, heads: int) -> bool:
         return False
     if target is not None and list(target[:2]) == [0, 0] and not reshape.attributes.get_int("allowzero", 0):
         return True
-    return value.shape is not None and all(_same_dim(source.shape[i], value.shape[i]) for i in (0, 1))
-
-
-def _same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
-    return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
+    return value.shape is not None and all(same_dim(source.shape[i], value.shape[i]) for i in (0, 1))
 
 
 def rows_after(y: ir.Value) -> ir.Node | None:
@@ -142,3 +137,13 @@ def _is_slice(node: ir.Node, start: int, stop: int, width: int) -> bool:
     begin, end, axis, *step = (int(c.reshape(-1)[0]) for c in constants if c is not None)
     end = min(end, width) if end >= 0 else end + width
     return (begin, end, axis % 3, *step) in ((start, stop, 2), (start, stop, 2, 1))
+
+
+def swaps_heads(node: ir.Node | None) -> bool:
+    """Whether `node` exchanges the sequence and the heads of a value of rank 4."""
+    return (
+        node is not None
+        and node.op_type == "Transpose"
+        and node.domain == ""
+        and list(node.attributes.get_ints("perm") or ()) == [0, 2, 1, 3]
+    )

@@ -7,34 +7,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import evaluate, extract
-from graphopt.pipeline import Context
+from graphopt.ir import evaluate, extract, same_dim
+from graphopt.pipeline import Context, Nodes
 
-from ._nodes import Nodes
-
-__all__ = ["FORBIDDING", "Ancestors", "fitted", "floor", "forbids", "masks_whole_rows", "same_dim"]
+__all__ = ["FORBIDDING", "fitted", "floor", "forbids", "masks_whole_rows"]
 
 Array = np.ndarray[Any, Any]
 FORBIDDING = -1e4
-
-
-class Ancestors:
-    """The nodes that take part in making a value, remembered for values that are asked for again."""
-
-    def __init__(self) -> None:
-        self._known: dict[ir.Value, set[ir.Node]] = {}
-
-    def of(self, value: ir.Value) -> set[ir.Node]:
-        if value not in self._known:
-            seen: set[ir.Node] = set()
-            stack = [value.producer()]
-            while stack:
-                node = stack.pop()
-                if node is not None and node not in seen:
-                    seen.add(node)
-                    stack.extend(v.producer() for v in node.inputs if v is not None)
-            self._known[value] = seen
-        return self._known[value]
 
 
 def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, make: Nodes) -> ir.Value | str:
@@ -62,11 +41,6 @@ def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, make: Nodes) -> ir.Value | 
     target_size = make.op("Concat", target, "mask_size", dtype=ir.DataType.INT64, shape=[2], axis=0)
     wide = [*list(shape)[:-2], queries[2], keys[2]]
     return make.op("Expand", [mask, target_size], "wide_mask", dtype=mask.dtype, shape=wide)
-
-
-def same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
-    """Whether two sizes are known to be equal: an unknown one equals nothing."""
-    return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
 
 
 def masks_whole_rows(condition: ir.Value, mask: ir.Value, context: Context) -> bool:

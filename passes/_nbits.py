@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from graphopt.ir import Expr, tiles
-from graphopt.runtime import default_threads
+from graphopt.ir import Expr
+from graphopt.pipeline import Context, map_tiles
 
-__all__ = ["NotFinite", "Packed", "in_tiles", "quantize_rows", "quantized_tiles", "unpacked"]
+__all__ = ["NotFinite", "Packed", "packed_rows", "quantize_rows", "quantized_tiles", "unpacked"]
 
 Floats = NDArray[np.float32]
-T = TypeVar("T")
 
 FACTORS = (1.05, 1.0, 0.95, 0.9, 0.85)
 """Scales that a search tries, relative to the one at which nothing is clipped."""
 
+_FINE = 8  # bits at which no other scale is tried: the largest entry decides, and clipping it gains nothing
 _CACHED = 1 << 18
 _SMALLEST = np.float32(1e-37)
 
@@ -111,6 +109,24 @@ def unpacked(packed: Packed, bits: int, width: int) -> Floats:
     return (values * packed.scales[..., None]).reshape(len(values), -1)[:, :width]
 
 
+def packed_rows(rows: Expr, bits: int, block: int, context: Context, *, search: bool) -> tuple[Expr, Floats]:
+    """`quantize_rows` over all of `rows` [N, K]: uint8[N, blocks, block * bits / 8], float32[N, blocks].
+
+    The packed weight lies where `context` stores it. Raises `NotFinite`.
+    """
+    scales: list[Floats] = []
+
+    def packed() -> Iterator[NDArray[np.uint8]]:
+        for tile in quantized_tiles(rows, bits, block, search=search and bits < _FINE):
+            scales.append(tile.scales)
+            yield tile.weight
+
+    count, width = rows.shape
+    shape = (count, -(-width // block), block * bits // 8)
+    weight = context.store(packed(), ir.DataType.UINT8, shape)
+    return weight, np.concatenate(scales)
+
+
 def quantized_tiles(rows: Expr, bits: int, block: int, *, search: bool) -> Iterator[Packed]:
     """`quantize_rows` over an expression float32 [N, K], some rows at a time and in order."""
 
@@ -121,17 +137,4 @@ def quantized_tiles(rows: Expr, bits: int, block: int, *, search: bool) -> Itera
         ]
         return Packed(np.concatenate([p.weight for p in made]), np.concatenate([p.scales for p in made]))
 
-    return in_tiles(rows, parts)
-
-
-def in_tiles(rows: Expr, work: Callable[[NDArray[Any]], T]) -> Iterator[T]:
-    """`work(tile)` for consecutive tiles of rows, in order, on the machine's threads; few tiles are held."""
-    threads = default_threads()
-    waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for _, tile in tiles(rows):
-            waiting.append(pool.submit(work, tile))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return map_tiles(rows, parts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
-
-from ._spelling import leak, misfit, number, only_user, sides
+from graphopt.ir import const_of, either_order, leak, only_user, producer, scalar_operand, wrong_constant
+from graphopt.pipeline import Edit, Edits, NearMiss, Trail
 
 __all__ = [
     "TO_QUOTIENT",
@@ -18,6 +18,7 @@ __all__ = [
     "mean_of_squares",
     "not_over_last_axis",
     "ones_like",
+    "raised_norms",
     "removable",
     "root",
     "squared",
@@ -37,6 +38,24 @@ class Core:
     output: ir.Value
 
 
+def raised_norms(
+    graph: ir.Graph,
+    normalized: Callable[[ir.Node], Core | str | None],
+    raised: Callable[[Core], Edit | str],
+    trail: Trail,
+) -> Edits:
+    """An edit for each node that `normalized` reads as the end of a norm; near misses for what nearly is."""
+    told: set[ir.Node] = set()
+    for node in graph:
+        core = normalized(node)
+        if core is None:
+            continue
+        told.add(node)
+        found = core if isinstance(core, str) else raised(core)
+        yield NearMiss(node.name or node.op_type, found) if isinstance(found, str) else found
+    yield from trail.near_misses(graph, told)
+
+
 def not_over_last_axis(mean: ir.Node, x: ir.Value) -> str | None:
     """The reason to refuse a ReduceMean that does not keep the last axis of `x`, and it alone, as 1."""
     axes = const_of(mean.inputs[1]) if len(mean.inputs) > 1 else None
@@ -52,7 +71,7 @@ def root(value: ir.Value | None) -> tuple[ir.Value, list[ir.Node]] | None:
     node = producer(value, "Sqrt")
     if node is None:
         power = producer(value, "Pow")
-        exponent = number(power.inputs[1], power.inputs[0]) if power is not None else None
+        exponent = scalar_operand(power.inputs[1], power.inputs[0]) if power is not None else None
         node = power if exponent == 0.5 else None
     return (node.inputs[0], [node]) if node is not None and node.inputs[0] is not None else None
 
@@ -62,16 +81,16 @@ def mean_of_squares(value: ir.Value, x: ir.Value, named: str) -> tuple[float, li
     add = producer(value, "Add")
     if add is None:
         return None
-    for mean_value, epsilon_value in sides(add):
+    for mean_value, epsilon_value in either_order(add):
         mean = producer(mean_value, "ReduceMean")
         square = _square(mean.inputs[0]) if mean is not None else None
         if mean is None or square is None:
             continue
         inner, exponent, node = square
-        epsilon = number(epsilon_value, mean_value)
+        epsilon = scalar_operand(epsilon_value, mean_value)
         if inner is not x:
             return f"what is squared is not {named}"
-        reason = misfit("the exponent", exponent, 2) or not_over_last_axis(mean, x)
+        reason = wrong_constant("the exponent", exponent, 2) or not_over_last_axis(mean, x)
         if reason is None and epsilon is None:
             reason = "epsilon is not one constant number"
         if reason is not None or epsilon is None:
@@ -93,7 +112,7 @@ def _square(value: ir.Value | None) -> tuple[ir.Value, float, ir.Node] | None:
     node = producer(value, "Pow")
     if node is None or node.inputs[0] is None:
         return None
-    exponent = number(node.inputs[1], node.inputs[0])
+    exponent = scalar_operand(node.inputs[1], node.inputs[0])
     return (node.inputs[0], exponent, node) if exponent is not None else None
 
 

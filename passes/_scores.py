@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
-from graphopt.pipeline import Context
+from graphopt.ir import (
+    const_of,
+    constant_factor,
+    either_order,
+    only_user,
+    producer,
+    run_from,
+    same_dim,
+    sample_of,
+    scalar_operand,
+)
+from graphopt.pipeline import Context, Nodes
 
-from ._masks import FORBIDDING, floor, same_dim
-from ._nodes import Nodes
-from ._sampling import run_from, sample_of
-from ._spelling import number, only_user, scaled, sides
+from ._masks import FORBIDDING, floor
 
 __all__ = [
     "Mask",
@@ -77,7 +84,7 @@ def read_scores(value: ir.Value, users: Collection[ir.Node]) -> Scores | str | N
     if value.is_graph_output() or not {user for user, _ in value.uses()} <= {*users}:
         return f"the scores are used elsewhere: {value.name}"
     while (matmul := producer(value, "MatMul")) is None:
-        cap, step, mask = _softcap(value), scaled(value), _masked(value, factor)
+        cap, step, mask = _softcap(value), constant_factor(value), _masked(value, factor)
         if cap is not None and not softcap and factor == 1.0:
             softcap, factor, value = cap
         elif step is not None:
@@ -101,7 +108,7 @@ def read_scores(value: ir.Value, users: Collection[ir.Node]) -> Scores | str | N
 def unscaled(value: ir.Value) -> tuple[float, ir.Value]:
     """factor and x where `value` is factor * x; 1 and itself if it is not scaled."""
     factor = 1.0
-    while (step := scaled(value)) is not None:
+    while (step := constant_factor(value)) is not None:
         factor, value = factor * step[0], step[1]
     return factor, value
 
@@ -110,7 +117,7 @@ def queries_before_scaling(q: ir.Value, make: Nodes) -> tuple[float, ir.Value]:
     """factor and x where `q` is factor * x, its heads set apart after that perhaps; or 1 and `q`."""
     moves: list[ir.Node] = []
     value = q
-    while scaled(value) is None:
+    while constant_factor(value) is None:
         node = value.producer()
         if node is None or node.domain != "" or node.op_type not in ("Reshape", "Transpose"):
             return 1.0, q
@@ -130,7 +137,7 @@ def queries_before_scaling(q: ir.Value, make: Nodes) -> tuple[float, ir.Value]:
 
 def _softcap(value: ir.Value) -> tuple[float, float, ir.Value] | None:
     """c, the factor and x where `value` is c tanh(factor x / c)."""
-    outer = scaled(value)
+    outer = constant_factor(value)
     tanh = producer(outer[1], "Tanh") if outer is not None else None
     if outer is None or tanh is None or tanh.inputs[0] is None or only_user(outer[1]) is None:
         return None
@@ -142,14 +149,14 @@ def _masked(value: ir.Value, factor: float) -> tuple[Mask, ir.Value] | None:
     """The last mask put on scores, and the scores before it."""
     add = producer(value, "Add")
     if add is not None:
-        found = [(scores, mask) for scores, mask in sides(add) if leads_to_product(scores)]
+        found = [(scores, mask) for scores, mask in either_order(add) if leads_to_product(scores)]
         return (Mask(found[0][1], "add", factor), found[0][0]) if len(found) == 1 else None
     where = producer(value, "Where")
     condition, then, otherwise = where.inputs if where is not None else (None, None, None)
     if condition is None:
         return None
     for kind, scores, constant in (("keep", then, otherwise), ("drop", otherwise, then)):
-        forbidding = number(constant, scores)
+        forbidding = scalar_operand(constant, scores)
         if forbidding is not None and forbidding * factor <= FORBIDDING and scores is not None:
             return Mask(condition, kind, factor, forbidding), scores
     return None

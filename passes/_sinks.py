@@ -11,11 +11,10 @@ from itertools import pairwise
 
 import onnx_ir as ir
 
-from graphopt.ir import LazyTensor, Reshaped, const_of, lazy, producer
+from graphopt.ir import LazyTensor, Reshaped, const_of, either_order, lazy, only_user, producer, static_dim
+from graphopt.pipeline import Nodes
 
-from ._nodes import Nodes, static_dim
 from ._scores import before_levelling
-from ._spelling import only_user, sides
 
 __all__ = ["MASKED", "Factor", "Sunk", "with_factor"]
 
@@ -98,7 +97,7 @@ class _Gate:
         product = only_user(y)
         if product is None or product.op_type != "Mul" or product.domain != "":
             return None
-        factor = next((other for x, other in sides(product) if x is y), None)
+        factor = next((other for x, other in either_order(product) if x is y), None)
         wide = producer(factor, "Unsqueeze")
         gate = producer(factor if wide is None else wide.inputs[0], "Sigmoid")
         gap = producer(gate.inputs[0], "Sub") if gate is not None else None

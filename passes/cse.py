@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import attribute_proto, const_of, is_random
+from graphopt.ir import attribute_proto, const_of, is_random, subgraphs_of
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
-
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 class CommonSubexpressions(Pass):
@@ -36,7 +34,7 @@ class CommonSubexpressions(Pass):
 
     def _scope(self, graph: ir.Graph, seen: ChainMap[Hashable, ir.Node], model: ir.Model) -> Edits:
         for node in graph:
-            subgraphs = tuple(_subgraphs(node))
+            subgraphs = tuple(subgraphs_of(node))
             for subgraph in subgraphs:
                 yield from self._scope(subgraph, seen.new_child(), model)
             if subgraphs or is_random(node, model):
@@ -53,14 +51,6 @@ class CommonSubexpressions(Pass):
                 replace=dict(zip(node.outputs, earlier.outputs, strict=True)),
                 proof=Proof.DUPLICATE,
             )
-
-
-def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()
 
 
 def _key(node: ir.Node) -> Hashable:

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass
-
-from ._nodes import Nodes, static_dim
+from graphopt.ir import static_dim
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Nodes, OpsetRange, Pass
 
 _MASK = 3
 

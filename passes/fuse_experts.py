@@ -10,11 +10,22 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Expr, LazyTensor, Reshaped, Transposed, evaluate, extract, lazy, used_values
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import (
+    MICROSOFT,
+    Expr,
+    LazyTensor,
+    Reshaped,
+    Transposed,
+    evaluate,
+    extract,
+    lazy,
+    orphans,
+    static_dim,
+    used_values,
+)
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
 from ._experts import Experts, Formula, find_experts
-from ._nodes import MICROSOFT, Nodes, orphans, static_dim
 
 _SAMPLES = 64
 _ONE_TO_ONE = ("Softmax", "Cast", "CastLike", "Identity", "Transpose")

@@ -9,10 +9,8 @@ import onnx_ir as ir
 
 from graphopt.families import Assumption
 from graphopt.interface import LastTokenLogits
-from graphopt.ir import is_output
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._nodes import MICROSOFT, Nodes
+from graphopt.ir import MICROSOFT, is_output
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"

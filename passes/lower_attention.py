@@ -9,15 +9,25 @@ from typing import Any, ClassVar, Literal
 import onnx_ir as ir
 
 from graphopt.families import Assumption
-from graphopt.ir import LazyTensor, Reshaped, lazy
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
+from graphopt.ir import MICROSOFT, LazyTensor, Reshaped, lazy, orphans, static_dim
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Outcome,
+    Pass,
+    assume_not_empty,
+)
 
 from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
 from ._heads import packed_source, rows, rows_after, same_rotation
 from ._mask_meaning import MaskParts, mask_parts
-from ._nodes import MICROSOFT, Nodes, orphans, static_dim
 from ._sinks import Factor
-from ._sizes import filled
 
 _PADDING = Assumption("padded-rows", "results at positions where attention_mask is 0 are not specified")
 _DENSE = Assumption(
@@ -134,7 +144,7 @@ class _Attention:
             padding = next((v for v in graph.inputs if v.name == "attention_mask"), None)
             if padding is None:
                 return "its mask knows padding, and there is no input attention_mask"
-        assumed = filled([(query, 0), (query, 2)], "its kernel", context)
+        assumed = assume_not_empty([(query, 0), (query, 2)], "its kernel", context)
         if isinstance(assumed, str):
             return assumed
         if context.domain is None and parts.meaning.padding:

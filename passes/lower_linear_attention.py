@@ -8,10 +8,9 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import consumers, is_output, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import MICROSOFT, consumers, is_output, producer
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
-from ._nodes import MICROSOFT, Nodes
 from ._recurrence import Recurrence, recurrence_of
 
 _BEFORE_STATE, _AFTER_STATE = ("query", "key", "value"), ("decay", "beta")

@@ -7,11 +7,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import consumers, is_output, producer, scalar_of
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
-
-from ._nodes import MICROSOFT, Nodes
-from ._trail import Trail
+from graphopt.ir import MICROSOFT, consumers, is_output, producer, scalar_of
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass, Trail
 
 
 class LowerQuickGelu(Pass):
@@ -59,7 +56,7 @@ class LowerQuickGelu(Pass):
                 insert=make.nodes,
                 replace={node.outputs[0]: y},
             )
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 def _is_anchor(node: ir.Node) -> bool:

@@ -6,11 +6,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import is_output, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._nodes import MICROSOFT, Nodes
-from ._trail import Trail
+from graphopt.ir import MICROSOFT, is_output, producer
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass, Trail
 
 _NORMS = ("RMSNormalization", "LayerNormalization")
 _KERNEL = "SkipSimplifiedLayerNormalization"
@@ -52,7 +49,7 @@ class LowerSkipNorm(Pass):
                 yield NearMiss(node.name or node.op_type, reason)
                 continue
             yield _kept_apart(add) if layer_norm else _fused(node, add)
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 _BETWEEN = ("Cast", "Dropout", "Identity", "Mul")

@@ -7,12 +7,21 @@ from typing import Any, ClassVar
 import onnx_ir as ir
 
 from graphopt.families import Assumption
-from graphopt.ir import is_output, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import is_output, orphans, producer, static_dim
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Pass,
+    assume_not_empty,
+)
 
-from ._heads import rows, rows_after
-from ._nodes import Nodes, orphans, static_dim, swaps_heads
-from ._sizes import filled
+from ._heads import rows, rows_after, swaps_heads
 
 _WITH_KERNEL = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
@@ -67,7 +76,7 @@ def _assumed(node: ir.Node, context: Context) -> list[Assumption] | str:
     assert key is not None
     if query.dtype in _WITH_KERNEL:
         return []
-    return filled([(query, 0), (query, 2), (key, 2)], "attention on rows", context)
+    return assume_not_empty([(query, 0), (query, 2), (key, 2)], "attention on rows", context)
 
 
 def _unrotated(value: ir.Value | None) -> ir.Node | None:

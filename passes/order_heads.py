@@ -10,11 +10,20 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Concatenated, LazyTensor, Sliced, has_data, lazy, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import (
+    Concatenated,
+    LazyTensor,
+    Sliced,
+    has_data,
+    lazy,
+    orphans,
+    producer,
+    run_from,
+    static_dim,
+)
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
-from ._nodes import Nodes, orphans, static_dim, swaps_heads
-from ._sampling import run_from
+from ._heads import swaps_heads
 
 _Columns = np.ndarray[Any, np.dtype[np.int64]]
 _REARRANGING = frozenset(

@@ -19,9 +19,7 @@ from graphopt.ir import (
     lazy,
     producer,
 )
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
-
-from ._nodes import Nodes
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 
 # What may lie between a projection and an attention, all along the first input.
 _BETWEEN = frozenset({"Reshape", "Transpose", "RotaryEmbedding", "RMSNormalization", "LayerNormalization"})

@@ -10,14 +10,29 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from graphopt.ir import InMemory, LazyTensor, Transposed
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.ir import (
+    ConstantMatrix,
+    LazyTensor,
+    Transposed,
+    constant_matrix,
+    initializer,
+    name_matches,
+)
+from graphopt.pipeline import (
+    Calibration,
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    Pass,
+    map_tiles,
+)
 
-from ._calibration import Calibration
 from ._damage import Rest, Scale, cheapest
-from ._matrices import Matrix, initializer, matches, matrix
-from ._nbits import NotFinite, in_tiles
-from ._nodes import Nodes
+from ._nbits import NotFinite
 
 _TINY = 1e-30  # rows of zeros are divided by this
 _ROWS_OPSET = 18  # ReduceMax takes its axes as an input
@@ -69,12 +84,12 @@ class QuantizeDynamic(Pass):
         if self.options.damage:
             chosen = yield from self._measured(graph, context)
         for node in graph:
-            found = matrix(node)
+            found = constant_matrix(node)
             if found is None:
                 continue
             reason = found if isinstance(found, str) else self._unwanted(found, context, chosen)
             if reason is None:
-                assert isinstance(found, Matrix)
+                assert isinstance(found, ConstantMatrix)
                 try:
                     rounded = self._rounded(found, weights, context)
                 except NotFinite:
@@ -92,7 +107,8 @@ class QuantizeDynamic(Pass):
         products = {
             node: found
             for node in graph
-            if isinstance(found := matrix(node), Matrix) and self._unwanted(found, context) is None
+            if isinstance(found := constant_matrix(node), ConstantMatrix)
+            and self._unwanted(found, context) is None
         }
         if not products:
             return {}
@@ -110,10 +126,14 @@ class QuantizeDynamic(Pass):
             ways = {product.name: options.rest for product in products.values()}
         return ways | dict.fromkeys(names, options.scale)
 
-    def _unwanted(self, found: Matrix, context: Context, chosen: Container[str] | None = None) -> str | None:
+    def _unwanted(
+        self, found: ConstantMatrix, context: Context, chosen: Container[str] | None = None
+    ) -> str | None:
         if self.options.scale == "row" and context.opset < _ROWS_OPSET:
             return f"a scale for each row needs opset {_ROWS_OPSET}"
-        if not matches(found.name, self.options.include) or matches(found.name, self.options.exclude):
+        if not name_matches(found.name, self.options.include) or name_matches(
+            found.name, self.options.exclude
+        ):
             return f"weight {found.name} is left out by name"
         if found.size < self.options.smallest:
             return f"weight {found.name} has fewer than {self.options.smallest} entries"
@@ -121,23 +141,19 @@ class QuantizeDynamic(Pass):
             return f"weight {found.name} would do too much damage for what it saves"
         return None
 
-    def _rounded(self, found: Matrix, made: dict[Hashable, _Rounded], context: Context) -> _Rounded:
-        """The integers and scales of a weight, made once; integers go to the scratch file if there is one."""
+    def _rounded(self, found: ConstantMatrix, made: dict[Hashable, _Rounded], context: Context) -> _Rounded:
+        """The integers and scales of a weight, made once."""
         key = found.rows.identity
         if key not in made:
             largest = (1 << (self.options.bits - 1)) - 1
             scales: list[NDArray[np.float32]] = []
 
             def integers() -> Iterator[NDArray[np.int8]]:
-                for values, scale in in_tiles(found.rows, lambda tile: _round(tile, largest)):
+                for values, scale in map_tiles(found.rows, lambda tile: _round(tile, largest)):
                     scales.append(scale)
                     yield values
 
-            rows = (
-                InMemory(np.concatenate(list(integers())))
-                if context.scratch is None
-                else context.scratch.write(integers(), ir.DataType.INT8, found.rows.shape)
-            )
+            rows = context.store(integers(), ir.DataType.INT8, found.rows.shape)
             made[key] = _Rounded(
                 initializer(f"{found.name}/int8", LazyTensor(Transposed(rows, (1, 0)))),
                 initializer(f"{found.name}/scales", ir.tensor(np.concatenate(scales))),
@@ -201,7 +217,7 @@ def _term(x: ir.Value, name: str, new: Nodes) -> _Term:
 
 def _multiplied(
     node: ir.Node,
-    found: Matrix,
+    found: ConstantMatrix,
     rounded: _Rounded,
     how: str,
     activations: dict[tuple[ir.Value, str], _Activation],

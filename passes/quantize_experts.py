@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import InMemory, LazyTensor, Reshaped, has_data, lazy
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.ir import MICROSOFT, LazyTensor, Reshaped, has_data, lazy, name_matches, static_dim
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 
-from ._matrices import matches
-from ._nbits import NotFinite, quantized_tiles
-from ._nodes import MICROSOFT, Nodes, static_dim
+from ._nbits import NotFinite, packed_rows
 
 _SMALLEST_BLOCK = 16
 _ROUTER_WEIGHTS = 14
@@ -78,7 +74,7 @@ class QuantizeExperts(Pass):
                 return "its experts' weights are not float32 constants"
             if not has_data(tensor):
                 return "its experts' weights have no data"
-            if matches(value.name or "", self.options.exclude):
+            if name_matches(value.name or "", self.options.exclude):
                 return f"weight {value.name} is left out by name"
         if self._block(node) is None:
             return "the sizes of its experts are no whole numbers of blocks"
@@ -129,26 +125,14 @@ class QuantizeExperts(Pass):
     def _packed(
         self, value: ir.Value | None, block: int, make: Nodes, context: Context
     ) -> tuple[ir.Value, ir.Value]:
-        """uint8[experts, N, bytes] and float32[experts, N, blocks]; to the scratch file if there is one."""
+        """uint8[experts, N, bytes] and float32[experts, N, blocks]."""
         assert value is not None
         assert value.const_value is not None
         bits, (experts, count, width) = self.options.bits, value.const_value.shape.numpy()
-        rows, blocks = Reshaped(lazy(value.const_value), (experts * count, width)), width // block
-        scales: list[np.ndarray] = []
-
-        def packed() -> Iterator[np.ndarray]:
-            for tile in quantized_tiles(rows, bits, block, search=self.options.search and bits < 8):
-                scales.append(tile.scales)
-                yield tile.weight
-
-        shape = (experts * count, blocks, block * bits // 8)
-        stored = (
-            InMemory(np.concatenate(list(packed())))
-            if context.scratch is None
-            else context.scratch.write(packed(), ir.DataType.UINT8, shape)
-        )
-        weight = LazyTensor(Reshaped(stored, (experts, count, width * bits // 8)))
-        scale = ir.tensor(np.concatenate(scales).reshape(experts, count, blocks))
+        rows = Reshaped(lazy(value.const_value), (experts * count, width))
+        packed, scales = packed_rows(rows, bits, block, context, search=self.options.search)
+        weight = LazyTensor(Reshaped(packed, (experts, count, width * bits // 8)))
+        scale = ir.tensor(scales.reshape(experts, count, width // block))
         return (
             make.weight(weight, f"{value.name}/q{bits}"),
             make.weight(scale, f"{value.name}/scales"),

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.interface import QuantizedCache
-from graphopt.ir import consumers, save_model
-from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.ir import MICROSOFT, consumers, save_model, static_dim
+from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 from graphopt.runtime import Decoder, open_session
-
-from ._nodes import MICROSOFT, Nodes, static_dim
 
 _SCALES = slice(12, 14)
 _INPUTS = 17

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,13 +10,22 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.families import Assumption
-from graphopt.ir import Expr, LazyTensor, Reshaped, lazy
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
+from graphopt.ir import (
+    MICROSOFT,
+    ConstantMatrix,
+    Expr,
+    LazyTensor,
+    Reshaped,
+    constant_matrix,
+    constant_table,
+    initializer,
+    lazy,
+    name_matches,
+)
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 from graphopt.targets import Target
 
-from ._matrices import FLOATS, Matrix, initializer, matches, matrix, table
-from ._nbits import NotFinite, quantized_tiles
-from ._nodes import MICROSOFT, Nodes
+from ._nbits import NotFinite, packed_rows
 from ._rates import BLOCKS, chosen_block, known_seconds, measured_seconds
 
 _SMALLEST_BLOCK = 16
@@ -71,12 +80,12 @@ class QuantizeWeights(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         made: dict[Hashable, _Quantized] = {}
         for node in graph:
-            found = matrix(node, FLOATS)
+            found = constant_matrix(node, (ir.DataType.FLOAT, ir.DataType.FLOAT16))
             if found is None:
                 continue
             reason = found if isinstance(found, str) else self._unwanted(found.name, found.rows)
             if reason is None:
-                assert isinstance(found, Matrix)
+                assert isinstance(found, ConstantMatrix)
                 try:
                     yield _multiplied(
                         node, found, self._quantized(found.name, found.rows, made, context), self.options
@@ -90,7 +99,7 @@ class QuantizeWeights(Pass):
 
     def _embeddings(self, graph: ir.Graph, made: dict[Hashable, _Quantized], context: Context) -> Edits:
         for node in graph:
-            found = table(node)
+            found = constant_table(node)
             if found is None:
                 continue
             name, rows = found
@@ -108,7 +117,7 @@ class QuantizeWeights(Pass):
                 yield _gathered(node, self._quantized(name, rows, made, context))
 
     def _unwanted(self, name: str, rows: Expr) -> str | None:
-        if not matches(name, self.options.include) or matches(name, self.options.exclude):
+        if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):
             return f"weight {name} is left out by name"
         if rows.shape[0] * rows.shape[1] < self.options.smallest:
             return f"weight {name} has fewer than {self.options.smallest} entries"
@@ -139,29 +148,20 @@ class QuantizeWeights(Pass):
     def _quantized(
         self, name: str, rows: Expr, made: dict[Hashable, _Quantized], context: Context
     ) -> _Quantized:
-        """The packed form of `rows`, made once; it goes to the scratch file if there is one."""
+        """The packed form of `rows`, made once."""
         if rows.identity in made:
             return made[rows.identity]
-        bits, (count, width) = self.options.bits, rows.shape
-        block = self._block(rows, context)
-        scales: list[np.ndarray] = []
-
-        def packed() -> Iterator[np.ndarray]:
-            for tile in quantized_tiles(rows, bits, block, search=self.options.search and bits < 8):
-                scales.append(tile.scales)
-                yield tile.weight
-
-        blocks = -(-width // block)
-        weight: ir.TensorProtocol
-        scale: ir.TensorProtocol
+        bits, block = self.options.bits, self._block(rows, context)
+        packed, factors = packed_rows(rows, bits, block, context, search=self.options.search)
+        scale: ir.TensorProtocol = ir.tensor(factors)
         if context.scratch is not None:
-            shape = (count, blocks, block * bits // 8)
-            weight = LazyTensor(context.scratch.write(packed(), ir.DataType.UINT8, shape))
-            scale = LazyTensor(context.scratch.write(scales, ir.DataType.FLOAT, (count, blocks)))
-        else:
-            weight, scale = ir.tensor(np.concatenate(list(packed()))), ir.tensor(np.concatenate(scales))
+            scale = LazyTensor(context.scratch.write([factors], ir.DataType.FLOAT, factors.shape))
         made[rows.identity] = _Quantized(
-            initializer(f"{name}/q{bits}", weight), initializer(f"{name}/scales", scale), bits, block, width
+            initializer(f"{name}/q{bits}", LazyTensor(packed)),
+            initializer(f"{name}/scales", scale),
+            bits,
+            block,
+            rows.shape[1],
         )
         return made[rows.identity]
 
@@ -177,7 +177,9 @@ class _Quantized:
     width: int
 
 
-def _multiplied(node: ir.Node, found: Matrix, made: _Quantized, options: QuantizeWeights.Options) -> Edit:
+def _multiplied(
+    node: ir.Node, found: ConstantMatrix, made: _Quantized, options: QuantizeWeights.Options
+) -> Edit:
     new = Nodes(node.name or "MatMul")
     x, is_half = found.x, found.dtype != ir.DataType.FLOAT
     if is_half:

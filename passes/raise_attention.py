@@ -7,11 +7,31 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import (
+    Ancestors,
+    const_of,
+    only_user,
+    orphans,
+    producer,
+    same_dim,
+    scalar_operand,
+    static_dim,
+)
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Pass,
+    Trail,
+    assume_not_empty,
+)
 
-from ._masks import Ancestors, fitted, forbids, masks_whole_rows, same_dim
-from ._nodes import Nodes, orphans, static_dim
+from ._masks import fitted, forbids, masks_whole_rows
 from ._scores import (
     before_levelling,
     combined_mask,
@@ -23,9 +43,6 @@ from ._scores import (
     unscaled,
 )
 from ._sinks import MASKED, Sunk, with_factor
-from ._sizes import filled
-from ._spelling import number, only_user
-from ._trail import Trail
 
 
 class RaiseAttention(Pass):
@@ -68,7 +85,7 @@ class RaiseAttention(Pass):
             edit = found if isinstance(found, str) else _raised(found, ancestors, context)
             if edit is not None:
                 yield NearMiss(node.name or node.op_type, edit) if isinstance(edit, str) else edit
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 def _is_anchor(node: ir.Node) -> bool:
@@ -165,7 +182,7 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
 def _softmax(weights: ir.Value | None) -> ir.Node | None:
     """The Softmax of `weights`, behind a Where perhaps that makes rows of NaN zero."""
     where = producer(weights, "Where")
-    if where is not None and number(where.inputs[1], where.inputs[2]) == 0.0:
+    if where is not None and scalar_operand(where.inputs[1], where.inputs[2]) == 0.0:
         isnan = producer(where.inputs[0], "IsNaN")
         inner = where.inputs[2]
         if isnan is None or inner is None or isnan.inputs[0] is not inner or len(inner.uses()) != 2:
@@ -203,7 +220,7 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
     while inputs[-1] is None:
         inputs.pop()
     sizes = [(found.q, 0), (found.q, 2), *((v, 2) for v in inputs[1:2] if v is not None)]
-    assumed = [] if found.is_operator else filled(sizes, "attention", context)
+    assumed = [] if found.is_operator else assume_not_empty(sizes, "attention", context)
     if isinstance(assumed, str):
         return assumed
     made = _made(found, inputs, like)
@@ -296,7 +313,7 @@ def _guard(found: _Attention, context: Context) -> ir.Node | None:
         return None
     condition = where.inputs[0]
     mask = found.mask
-    if condition is None or mask is None or number(where.inputs[1], y) != 0.0:
+    if condition is None or mask is None or scalar_operand(where.inputs[1], y) != 0.0:
         return None
     if mask.producer() is not None and mask.producer() in found.make.nodes:
         return None

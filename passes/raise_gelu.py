@@ -8,11 +8,16 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._spelling import leak, misfit, number, only_user, scaled, sides
-from ._trail import Trail
+from graphopt.ir import (
+    constant_factor,
+    either_order,
+    leak,
+    only_user,
+    producer,
+    scalar_operand,
+    wrong_constant,
+)
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass, Trail
 
 
 class RaiseGelu(Pass):
@@ -46,7 +51,7 @@ class RaiseGelu(Pass):
                 attributes = {"approximate": found.approximate}
                 y = tape.op("Gelu", [found.x], attributes, name=f"{node.name}/gelu")
                 yield Edit("Gelu", remove=found.nodes, insert=tape.nodes, replace={node.outputs[0]: y})
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 @dataclass
@@ -72,7 +77,11 @@ def _gelu(product: ir.Node) -> _Gelu | str | None:
     if isinstance(argument, str):
         return argument
     nodes = list(dict.fromkeys([*factors.nodes, add, inner, *argument]))
-    reason = misfit("the addend", one, 1) or misfit("the factor", factors.constant, 0.5) or leak(nodes)
+    reason = (
+        wrong_constant("the addend", one, 1)
+        or wrong_constant("the factor", factors.constant, 0.5)
+        or leak(nodes)
+    )
     return reason or _Gelu(x, "none" if inner.op_type == "Erf" else "tanh", nodes)
 
 
@@ -87,16 +96,16 @@ class _Factors:
     @classmethod
     def of(cls, product: ir.Node, deepest: int = 4) -> _Factors:
         found = cls([], None, [product])
-        pending = [*sides(product)][:1]
+        pending = [*either_order(product)][:1]
         while pending:
             for value, other in (pending[-1], pending.pop()[::-1]):
-                factor = number(value, other)
+                factor = scalar_operand(value, other)
                 inner = producer(value, "Mul")
                 if factor is not None:
                     found.constant = factor * (1.0 if found.constant is None else found.constant)
                 elif inner is not None and len(found.nodes) < deepest and only_user(value) is not None:
                     found.nodes.append(inner)
-                    pending += [*sides(inner)][:1]
+                    pending += [*either_order(inner)][:1]
                 else:
                     found.values.append(value)
         return found
@@ -105,9 +114,9 @@ class _Factors:
 def _gate(value: ir.Value) -> tuple[ir.Node, ir.Node, float] | None:
     """The nodes of Add(Erf(..), constant) or Add(Tanh(..), constant), and the constant."""
     add = producer(value, "Add")
-    for term, one in sides(add) if add is not None else ():
+    for term, one in either_order(add) if add is not None else ():
         inner = producer(term, "Erf") or producer(term, "Tanh")
-        constant = number(one, term)
+        constant = scalar_operand(one, term)
         if add is not None and inner is not None and constant is not None:
             return add, inner, constant
     return None
@@ -131,10 +140,10 @@ _TRAIL = Trail(
 
 
 def _erf_argument(erf: ir.Node, x: ir.Value) -> list[ir.Node] | str:
-    found = scaled(erf.inputs[0])
+    found = constant_factor(erf.inputs[0])
     if found is None or found[1] is not x:
         return f"erf is not of a number times {x.name!r}, which it is multiplied with"
-    return misfit("the factor inside erf", found[0], math.sqrt(0.5), "1 / sqrt(2)") or [found[2]]
+    return wrong_constant("the factor inside erf", found[0], math.sqrt(0.5), "1 / sqrt(2)") or [found[2]]
 
 
 _NO_CUBE = "what tanh is taken of is not a number times x + 0.044715 x^3"
@@ -153,8 +162,8 @@ def _tanh_argument(tanh: ir.Node, x: ir.Value) -> list[ir.Node] | str:
         return _NO_CUBE
     factor, nodes = inner
     return (
-        misfit("the factor inside tanh", outer.constant, math.sqrt(2 / math.pi), "sqrt(2 / pi)")
-        or misfit("the factor of the cube", factor, 0.044715)
+        wrong_constant("the factor inside tanh", outer.constant, math.sqrt(2 / math.pi), "sqrt(2 / pi)")
+        or wrong_constant("the factor of the cube", factor, 0.044715)
         or [*outer.nodes, *nodes]
     )
 
@@ -162,8 +171,8 @@ def _tanh_argument(tanh: ir.Node, x: ir.Value) -> list[ir.Node] | str:
 def _cubic(value: ir.Value, x: ir.Value, *, times_x: bool) -> tuple[float, list[ir.Node]] | None:
     """c and the nodes where `value` is x + c x^3, or 1 + c x^2 if x is multiplied with it outside."""
     add = producer(value, "Add")
-    for first, second in sides(add) if add is not None else ():
-        if (number(first, second) != 1.0) if times_x else (first is not x):
+    for first, second in either_order(add) if add is not None else ():
+        if (scalar_operand(first, second) != 1.0) if times_x else (first is not x):
             continue
         found = _power(second, x)
         if add is not None and found is not None and found[1] == (2 if times_x else 3):
@@ -181,7 +190,7 @@ def _power(value: ir.Value, x: ir.Value) -> tuple[float, float, list[ir.Node]] |
         if factor is x:
             exponent += 1
         elif power is not None and power.inputs[0] is x:
-            exponent += number(power.inputs[1], x) or 0.0
+            exponent += scalar_operand(power.inputs[1], x) or 0.0
             nodes.append(power)
         else:
             return None

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import either_order, producer, scalar_operand
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Trail
 
 from ._norms import (
     TO_QUOTIENT,
@@ -16,12 +16,11 @@ from ._norms import (
     mean_of_squares,
     not_over_last_axis,
     ones_like,
+    raised_norms,
     removable,
     root,
     squared,
 )
-from ._spelling import number, sides
-from ._trail import Trail
 
 
 class RaiseLayerNorm(Pass):
@@ -40,22 +39,14 @@ class RaiseLayerNorm(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(18, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        told: set[ir.Node] = set()
-        for node in graph:
-            core = _normalized(node)
-            if core is None:
-                continue
-            told.add(node)
-            found = core if isinstance(core, str) else _raised(core)
-            yield NearMiss(node.name or node.op_type, found) if isinstance(found, str) else found
-        yield from _TRAIL.left(graph, told)
+        yield from raised_norms(graph, _normalized, _raised, _TRAIL)
 
 
 def _normalized(node: ir.Node) -> Core | str | None:
     """d / sqrt(mean(d^2) + epsilon) with d = x - mean(x), as `node`; why not, where it nearly is."""
     if node.domain != "" or node.op_type not in ("Div", "Mul"):
         return None
-    pairs = list(sides(node))
+    pairs = list(either_order(node))
     for centred, factor in pairs[:1] if node.op_type == "Div" else pairs:
         sub = producer(centred, "Sub")
         divisor = (factor, []) if node.op_type == "Div" else _inverted(factor)
@@ -89,7 +80,7 @@ def _inverted(value: ir.Value) -> tuple[ir.Value | None, list[ir.Node]] | None:
     if node is not None:
         return node.inputs[0], [node]
     node = producer(value, "Div")
-    if node is not None and number(node.inputs[0], node.inputs[1]) == 1.0:
+    if node is not None and scalar_operand(node.inputs[0], node.inputs[1]) == 1.0:
         return node.inputs[1], [node]
     return None
 

@@ -6,12 +6,20 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
+from graphopt.ir import either_order, only_user, producer, scalar_operand
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Trail
 
-from ._norms import TO_QUOTIENT, Core, following, mean_of_squares, ones_like, removable, root, squared
-from ._spelling import number, only_user, sides
-from ._trail import Trail
+from ._norms import (
+    TO_QUOTIENT,
+    Core,
+    following,
+    mean_of_squares,
+    ones_like,
+    raised_norms,
+    removable,
+    root,
+    squared,
+)
 
 
 class RaiseRmsNorm(Pass):
@@ -34,22 +42,14 @@ class RaiseRmsNorm(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(23, None)
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        told: set[ir.Node] = set()
-        for node in graph:
-            core = _normalized(node)
-            if core is None:
-                continue
-            told.add(node)
-            found = core if isinstance(core, str) else _raised(core)
-            yield NearMiss(node.name or node.op_type, found) if isinstance(found, str) else found
-        yield from _TRAIL.left(graph, told)
+        yield from raised_norms(graph, _normalized, _raised, _TRAIL)
 
 
 def _normalized(node: ir.Node) -> Core | str | None:
     """x * rsqrt(mean(x^2) + epsilon), as `node`; why not, where it nearly is."""
     if node.domain != "" or node.op_type not in ("Div", "Mul"):
         return None
-    pairs = list(sides(node))
+    pairs = list(either_order(node))
     for x, factor in pairs[:1] if node.op_type == "Div" else pairs:
         tail = root(factor) if node.op_type == "Div" else _inverse_root(factor)
         if tail is None or _is_centred(x):
@@ -88,11 +88,15 @@ def _inverse_root(value: ir.Value) -> tuple[ir.Value, list[ir.Node]] | None:
         tail = root(node.inputs[0])
         return (tail[0], [node, *tail[1]]) if tail else None
     node = producer(value, "Div")
-    if node is not None and number(node.inputs[0], node.inputs[1]) == 1.0:
+    if node is not None and scalar_operand(node.inputs[0], node.inputs[1]) == 1.0:
         tail = root(node.inputs[1])
         return (tail[0], [node, *tail[1]]) if tail else None
     node = producer(value, "Pow")
-    if node is not None and node.inputs[0] is not None and number(node.inputs[1], node.inputs[0]) == -0.5:
+    if (
+        node is not None
+        and node.inputs[0] is not None
+        and scalar_operand(node.inputs[1], node.inputs[0]) == -0.5
+    ):
         return node.inputs[0], [node]
     return None
 

@@ -8,14 +8,22 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import consumers, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
+from graphopt.ir import consumers, either_order, only_user, orphans, producer, run_from, sample_of, static_dim
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Outcome,
+    Pass,
+    Trail,
+)
 
-from ._nodes import Nodes, orphans, static_dim
 from ._positions import Tables, rotary_tables
-from ._sampling import run_from, sample_of
-from ._spelling import only_user, sides
-from ._trail import Trail
 
 _LAYOUT = (
     "Concat",
@@ -67,7 +75,7 @@ class RaiseRope(Pass):
                 yield NearMiss(node.name or "Add", operands)
             elif (yield _raised(rotation, operands)) is Outcome.APPLIED:
                 shared.keep(rotation, operands)
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 _TRAIL = Trail(
@@ -103,12 +111,12 @@ class _Rotation:
 
 
 def _rotation(add: ir.Node) -> _Rotation | None:
-    for left, right in sides(add):
+    for left, right in either_order(add):
         straight, turned = producer(left, "Mul"), producer(right, "Mul")
         if straight is None or turned is None:
             continue
-        for x, cos in sides(straight):
-            for rotated, sin in sides(turned):
+        for x, cos in either_order(straight):
+            for rotated, sin in either_order(turned):
                 if len(x.shape or ()) == 4 and _moves(rotated, x):
                     interleaved = _pairing(rotated, x)
                     if interleaved is not None:

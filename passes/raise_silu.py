@@ -6,11 +6,8 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
-
-from ._spelling import leak, misfit, number, sides
-from ._trail import Trail
+from graphopt.ir import either_order, leak, producer, scalar_operand, wrong_constant
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass, Trail
 
 
 class RaiseSilu(Pass):
@@ -36,12 +33,12 @@ class RaiseSilu(Pass):
                 continue
             x, one, inner = found
             dividend = node.inputs[0] if node.op_type == "Div" else None
-            is_sigmoid = dividend is None or number(dividend, x) == 1.0
+            is_sigmoid = dividend is None or scalar_operand(dividend, x) == 1.0
             if not is_sigmoid and dividend is not x:
                 continue
             told.add(node)
             nodes = [node, *inner]
-            reason = misfit("the addend", one, 1) or leak(nodes)
+            reason = wrong_constant("the addend", one, 1) or leak(nodes)
             if reason is not None:
                 yield NearMiss(node.name or node.op_type, reason)
                 continue
@@ -52,7 +49,7 @@ class RaiseSilu(Pass):
                 y = tape.op("Mul", [x, y], name=f"{node.name}/silu")
             summary = "Sigmoid" if is_sigmoid else "SiLU"
             yield Edit(summary, remove=nodes, insert=tape.nodes, replace={node.outputs[0]: y})
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 _TRAIL = Trail(
@@ -66,10 +63,10 @@ _TRAIL = Trail(
 def _exponential(value: ir.Value | None) -> tuple[ir.Value, float, list[ir.Node]] | None:
     """x, the addend and the nodes of Add(1, Exp(Neg(x)))."""
     add = producer(value, "Add")
-    for term, addend in sides(add) if add is not None else ():
+    for term, addend in either_order(add) if add is not None else ():
         exp = producer(term, "Exp")
         neg = producer(exp.inputs[0], "Neg") if exp is not None else None
-        one = number(addend, term)
+        one = scalar_operand(addend, term)
         if add is None or exp is None or neg is None or neg.inputs[0] is None or one is None:
             continue
         return neg.inputs[0], one, [add, exp, neg]

@@ -7,10 +7,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, consumers, is_output
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._nodes import Nodes, static_dim
+from graphopt.ir import const_of, consumers, is_output, static_dim
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
 
 class RaiseSplit(Pass):

@@ -8,10 +8,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of
+from graphopt.ir import const_of, same_shape, static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._nodes import static_dim
 
 _END = np.iinfo(np.int32).max
 
@@ -83,16 +81,7 @@ def _transpose(node: ir.Node) -> ir.Value | None:
 
 def _same_shape(node: ir.Node) -> ir.Value | None:
     x, y = _first(node), node.outputs[0]
-    return x if _equal_dims(x.shape, y.shape) else None
-
-
-def _equal_dims(a: ir.Shape | None, b: ir.Shape | None) -> bool:
-    """Every dimension is the same number or the same named symbol; an unnamed one equals nothing."""
-    if a is None or b is None or len(a) != len(b):
-        return False
-    return all(
-        x == y and not (isinstance(x, ir.SymbolicDim) and x.value is None) for x, y in zip(a, b, strict=True)
-    )
+    return x if same_shape(x.shape, y.shape) else None
 
 
 def _slice(node: ir.Node) -> ir.Value | None:
@@ -120,7 +109,7 @@ def _neutral(
                 x.dtype is None or not (x.dtype.is_integer() or x.dtype == ir.DataType.BOOL)
             ):
                 continue
-            if (constant.size == 1 and constant.ndim == 0) or _equal_dims(x.shape, node.outputs[0].shape):
+            if (constant.size == 1 and constant.ndim == 0) or same_shape(x.shape, node.outputs[0].shape):
                 return x
             if constant.size == 1 and x.shape is not None and constant.ndim <= len(x.shape):
                 return x

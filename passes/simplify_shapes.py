@@ -7,11 +7,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Outcome, Pass
-
-from ._nodes import Nodes
-from ._sizes import from_shapes
+from graphopt.ir import const_of, from_shapes, initializer, producer
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Nodes, OpsetRange, Outcome, Pass
 
 
 class SimplifyShapes(Pass):
@@ -102,7 +99,7 @@ def _constant_shape(node: ir.Node, context: Context) -> _New | None:
     dims = _dims(x, node.outputs[0], context, infers=_infers(target))
     if dims is None:
         return None
-    shape = _initializer(f"{node.name}/shape", dims)
+    shape = initializer(f"{node.name}/shape", ir.tensor(np.asarray(dims, np.int64)))
     return "constant shape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
 
 
@@ -139,7 +136,7 @@ def _merged_reshape(node: ir.Node, context: Context) -> _New | None:
     new = _dims(x, node.outputs[0], context, infers=bool((dims == -1).any()))
     if new is None:
         return None
-    shape = _initializer(f"{node.name}/shape", new)
+    shape = initializer(f"{node.name}/shape", ir.tensor(np.asarray(new, np.int64)))
     return "Reshape of Reshape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
 
 
@@ -155,14 +152,4 @@ def _merged_transpose(node: ir.Node) -> _New | None:
         [inner.inputs[0]],
         [ir.AttrInt64s("perm", [first[i] for i in second])],
         [],
-    )
-
-
-def _initializer(name: str, dims: list[int]) -> ir.Value:
-    array = np.asarray(dims, np.int64)
-    return ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.tensor(array, name=name),
     )

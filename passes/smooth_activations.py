@@ -7,12 +7,19 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import InMemory, LazyTensor, Scaled, Transposed, consumers
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._calibration import Calibration
-from ._matrices import Matrix, matrix
-from ._nodes import Nodes
+from graphopt.ir import ConstantMatrix, InMemory, LazyTensor, Scaled, Transposed, constant_matrix, consumers
+from graphopt.pipeline import (
+    Calibration,
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Pass,
+)
 
 _NORMS = (
     "LayerNormalization",
@@ -58,14 +65,14 @@ class SmoothActivations(Pass):
             yield _smoothed(x, found[x], root.astype(np.float32))
 
 
-def _products(norm: ir.Node) -> list[tuple[ir.Node, Matrix]]:
+def _products(norm: ir.Node) -> list[tuple[ir.Node, ConstantMatrix]]:
     """The products of what `norm` makes and a constant."""
     x = norm.outputs[0]
-    found = [(node, matrix(node)) for node in consumers(x) if node.inputs[0] is x]
-    return [(node, m) for node, m in found if isinstance(m, Matrix)]
+    found = [(node, constant_matrix(node)) for node in consumers(x) if node.inputs[0] is x]
+    return [(node, m) for node, m in found if isinstance(m, ConstantMatrix)]
 
 
-def _smoothed(x: ir.Value, products: list[tuple[ir.Node, Matrix]], s: Any) -> Edit:
+def _smoothed(x: ir.Value, products: list[tuple[ir.Node, ConstantMatrix]], s: Any) -> Edit:
     make = Nodes(x.name or "norm")
     inverse = make.weight(ir.tensor(1 / s), f"{x.name}/inverse")
     smooth = make.op("Mul", [x, inverse], "smooth", like=x)

@@ -7,13 +7,8 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from graphopt.ir import const_of, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
-
-from ._masks import same_dim
-from ._nodes import Nodes, orphans
-from ._spelling import number, only_user
-from ._trail import Trail
+from graphopt.ir import const_of, only_user, orphans, producer, same_dim, scalar_operand
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass, Trail
 
 _BETWEEN = ("MatMul", "Add", "Mul", "Div")
 
@@ -55,7 +50,7 @@ class SplitHeads(Pass):
                 replace={node.outputs[0]: made},
                 before=node,
             )
-        yield from _TRAIL.left(graph, told)
+        yield from _TRAIL.near_misses(graph, told)
 
 
 def _is_anchor(node: ir.Node) -> bool:
@@ -128,7 +123,7 @@ class _Split:
     def _operand(self, node: ir.Node, index: int) -> ir.Value:
         value = node.inputs[index]
         assert value is not None
-        return value if number(value, node.outputs[0]) is not None else self.value(value)
+        return value if scalar_operand(value, node.outputs[0]) is not None else self.value(value)
 
     def _made(self, node: ir.Node, inputs: list[ir.Value], **attributes: Any) -> ir.Value:
         old = node.outputs[0]

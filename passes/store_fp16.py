@@ -9,11 +9,8 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Cast, LazyTensor, has_data, lazy, tiles
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
-
-from ._matrices import initializer, matches
-from ._nodes import Nodes
+from graphopt.ir import Cast, LazyTensor, has_data, initializer, lazy, name_matches, tiles
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 
 _LARGEST = 65504.0
 _STEP = 2.0**-24
@@ -59,7 +56,7 @@ class StoreFp16(Pass):
                 yield NearMiss(name, "it is in half precision already")
             elif tensor.dtype != ir.DataType.FLOAT:
                 continue
-            elif matches(name, self.options.exclude):
+            elif name_matches(name, self.options.exclude):
                 yield NearMiss(name, "it is left out by name")
             elif reason := _unfit(tensor):
                 yield NearMiss(name, reason)

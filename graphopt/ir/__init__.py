@@ -12,14 +12,30 @@ from graphopt.ir._expression import (
     read_clock,
     read_since,
 )
-from graphopt.ir._graph import const_of, consumers, is_output, producer, scalar_of
+from graphopt.ir._formulas import constant_factor, either_order, scalar_operand, wrong_constant
+from graphopt.ir._graph import (
+    const_of,
+    consumers,
+    initializer,
+    is_output,
+    only_user,
+    producer,
+    same_dim,
+    same_shape,
+    scalar_of,
+    static_dim,
+)
 from graphopt.ir._hash import graph_hash, node_signature
 from graphopt.ir._infer import infer_types
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._maps import holds_map
+from graphopt.ir._matrices import ConstantMatrix, constant_matrix, constant_table, name_matches
 from graphopt.ir._operations import Affine, Cast, Concatenated, Reshaped, Scaled, Sliced, Transposed
+from graphopt.ir._origins import Ancestors, from_shapes
 from graphopt.ir._proto import attribute_proto, checker_problems, from_proto, restore_weights, to_proto
 from graphopt.ir._random import is_random
+from graphopt.ir._removal import leak, orphans
+from graphopt.ir._samples import run_from, sample_of
 from graphopt.ir._save import save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
@@ -28,12 +44,16 @@ from graphopt.ir._structure import check_structure
 from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, stored_bytes, tiles
 from graphopt.ir._text import parse, text
 from graphopt.ir._unreadable import unreadable
-from graphopt.ir._walk import graph_protos
+from graphopt.ir._walk import graph_protos, subgraphs_of
+from graphopt.ir.operators import MICROSOFT
 
 __all__ = [
+    "MICROSOFT",
     "Affine",
+    "Ancestors",
     "Cast",
     "Concatenated",
+    "ConstantMatrix",
     "Expr",
     "FileRange",
     "InMemory",
@@ -50,12 +70,17 @@ __all__ = [
     "check_structure",
     "checker_problems",
     "const_of",
+    "constant_factor",
+    "constant_matrix",
+    "constant_table",
     "consumers",
     "digest",
+    "either_order",
     "evaluate",
     "expression_type",
     "extract",
     "from_proto",
+    "from_shapes",
     "full_region",
     "graph_hash",
     "graph_protos",
@@ -63,26 +88,39 @@ __all__ = [
     "holds_map",
     "in_single",
     "infer_types",
+    "initializer",
     "inside_repository",
     "is_output",
     "is_random",
     "lazy",
+    "leak",
     "load_model",
+    "name_matches",
     "node_signature",
+    "only_user",
+    "orphans",
     "parse",
     "payload",
     "producer",
     "read_clock",
     "read_since",
     "restore_weights",
+    "run_from",
     "same_content",
+    "same_dim",
+    "same_shape",
+    "sample_of",
     "save_model",
     "scalar_of",
+    "scalar_operand",
     "simplified",
+    "static_dim",
     "stored_bytes",
+    "subgraphs_of",
     "text",
     "tiles",
     "to_proto",
     "unreadable",
     "used_values",
+    "wrong_constant",
 ]

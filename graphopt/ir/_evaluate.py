@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from graphopt.ir._proto import to_proto
+from graphopt.ir._walk import subgraphs_of
 
 __all__ = ["evaluate", "extract", "used_values"]
 
@@ -58,12 +59,8 @@ def extract(
 def used_values(node: ir.Node) -> Iterator[ir.Value]:
     """The values that `node` reads, those that its subgraphs take from outside included."""
     yield from (value for value in node.inputs if value is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from _captured(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            for graph in attribute.as_graphs():
-                yield from _captured(graph)
+    for graph in subgraphs_of(node):
+        yield from _captured(graph)
 
 
 def _captured(graph: ir.Graph) -> list[ir.Value]:

@@ -8,7 +8,19 @@ import onnx_ir as ir
 from graphopt.ir._bytes import Array
 from graphopt.ir._tensor import has_data, stored_bytes
 
-__all__ = ["const_of", "consumers", "is_output", "producer", "scalar_of"]
+__all__ = [
+    "const_of",
+    "consumers",
+    "initializer",
+    "is_output",
+    "only_user",
+    "producer",
+    "same_dim",
+    "same_shape",
+    "scalar_of",
+    "static_dim",
+]
+
 
 _SMALL = 1 << 20
 """Bytes of a constant that is read at once. A judgement: masks and tables of positions are smaller, and
@@ -66,3 +78,33 @@ def consumers(value: ir.Value) -> tuple[ir.Node, ...]:
 def is_output(value: ir.Value) -> bool:
     """Whether `value` is an output of its graph or subgraph."""
     return value.is_graph_output()
+
+
+def only_user(value: ir.Value) -> ir.Node | None:
+    """The node that uses `value`, if it is one node alone and no graph returns the value."""
+    users = {user for user, _ in value.uses()}
+    return next(iter(users)) if len(users) == 1 and not value.is_graph_output() else None
+
+
+def static_dim(value: ir.Value | None, axis: int) -> int | None:
+    """The size of an axis, negative ones counted from the end; None where it is not a known number."""
+    if value is None or value.shape is None or not -len(value.shape) <= axis < len(value.shape):
+        return None
+    dim = value.shape[axis]
+    return dim if isinstance(dim, int) else None
+
+
+def same_dim(a: int | ir.SymbolicDim, b: int | ir.SymbolicDim) -> bool:
+    """Whether two sizes are known to be equal: an unknown one equals nothing."""
+    return a == b and not (isinstance(a, ir.SymbolicDim) and a.value is None)
+
+
+def same_shape(a: ir.Shape | None, b: ir.Shape | None) -> bool:
+    """Whether two shapes are known to be equal, axis by axis: see `same_dim`."""
+    return a is not None and b is not None and len(a) == len(b) and all(map(same_dim, a, b))
+
+
+def initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """A new value called `name` that holds `tensor`, not in a graph yet: for `Edit.initializers`."""
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)

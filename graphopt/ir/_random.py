@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 
 from graphopt.ir._graph import const_of
+from graphopt.ir._walk import subgraphs_of
 from graphopt.ir.operators import DRAWING, ONNXRUNTIME
 
 __all__ = ["is_random"]
@@ -33,7 +33,7 @@ def is_random(node: ir.Node, model: ir.Model) -> bool:
         return _trains(node)
     kind = _kind(node.domain, node.op_type)
     return kind == _DRAWS or (
-        kind == _ASK and any(is_random(inner, model) for graph in _held(node) for inner in graph)
+        kind == _ASK and any(is_random(inner, model) for graph in subgraphs_of(node) for inner in graph)
     )
 
 
@@ -68,13 +68,3 @@ _GRAPHS = (onnx.defs.OpSchema.AttrType.GRAPH, onnx.defs.OpSchema.AttrType.GRAPHS
 def _draws(node: onnx.NodeProto) -> bool:
     inner = (n for a in node.attribute for graph in (a.g, *a.graphs) for n in graph.node)
     return _kind(node.domain, node.op_type) == _DRAWS or any(map(_draws, inner))
-
-
-def _held(node: ir.Node) -> Iterator[Iterable[ir.Node]]:
-    for attribute in node.attributes.values():
-        if attribute.is_ref():
-            continue
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from graphopt.ir._expression import FileRange
 from graphopt.ir._proto import checker_problems
 from graphopt.ir._tensor import has_data, lazy
+from graphopt.ir._walk import subgraphs_of
 
 __all__ = ["check_structure"]
 
@@ -87,7 +88,7 @@ class _Scope:
             if value is not None and not self.sees(value):
                 why = "made later" if value.producer() is not None else "made nowhere"
                 self.problems.append(f"{label} uses {value.name!r}, which is {why} or out of its sight")
-        for graph in _subgraphs(node):
+        for graph in subgraphs_of(node):
             _Scope(self.opsets, self.sizes, self.problems, self).check(graph)
         for output in node.outputs:
             if output.name != "":
@@ -107,14 +108,6 @@ class _Scope:
 
     def named(self, name: str) -> ir.Value | None:
         return self.names.get(name) or (self.outer.named(name) if self.outer is not None else None)
-
-
-def _subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-            yield from attribute.as_graphs()
 
 
 def _weight_problems(value: ir.Value, sizes: dict[Path, int]) -> Iterator[str]:

@@ -1,12 +1,13 @@
-"""Graphs within graphs, as protobufs."""
+"""Graphs within graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import onnx
+import onnx_ir as ir
 
-__all__ = ["graph_protos"]
+__all__ = ["graph_protos", "subgraphs_of"]
 
 
 def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -16,3 +17,14 @@ def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
                 yield from graph_protos(inner)
+
+
+def subgraphs_of(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs that are attributes of `node` (branches of If, the body of Loop), not those within them."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()

@@ -18,6 +18,7 @@ __all__ = [
     "DRAWING",
     "ELEMENTWISE",
     "IN_PLACE",
+    "MICROSOFT",
     "MIXING",
     "NO_LENGTHS",
     "ONNXRUNTIME",
@@ -30,6 +31,9 @@ __all__ = [
     "TRANSPOSING_PRODUCT",
     "WHOLE_NUMBERS",
 ]
+
+MICROSOFT = "com.microsoft"
+"""The domain of onnxruntime's contrib operators."""
 
 ONNXRUNTIME = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 """The domains of onnxruntime's own."""

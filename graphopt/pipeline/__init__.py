@@ -1,9 +1,11 @@
 """Passes, edits, recipes, and the engine that runs them."""
 
 from graphopt.pipeline._apply import NoAdapter, apply
+from graphopt.pipeline._calibration import Calibration
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
 from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof, place_of
+from graphopt.pipeline._nodes import Nodes
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
 from graphopt.pipeline._runner import (
@@ -14,10 +16,14 @@ from graphopt.pipeline._runner import (
     weight_bytes,
     whole_steps,
 )
+from graphopt.pipeline._sizes import assume_not_empty
+from graphopt.pipeline._tiles import map_tiles
+from graphopt.pipeline._trail import Trail
 from graphopt.pipeline._verifier import EditStatus, EditVerdict, Verifier
 
 __all__ = [
     "Bridge",
+    "Calibration",
     "ChangedBeside",
     "Context",
     "Contract",
@@ -31,6 +37,7 @@ __all__ = [
     "NamedPass",
     "NearMiss",
     "NoAdapter",
+    "Nodes",
     "OpsetRange",
     "Outcome",
     "Pass",
@@ -39,8 +46,11 @@ __all__ = [
     "Proof",
     "RunHooks",
     "RunResult",
+    "Trail",
     "Verifier",
     "apply",
+    "assume_not_empty",
+    "map_tiles",
     "place_of",
     "run_steps",
     "weight_bytes",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
+from graphopt.ir import subgraphs_of
 from graphopt.pipeline._edit import Edit
 
 __all__ = ["Applied", "EditError", "NoAdapter", "apply"]
@@ -208,14 +209,7 @@ def _remove(node: ir.Node, edit: Edit, log: Applied) -> None:
 
 def _held_by(nodes: Sequence[ir.Node]) -> set[ir.Node]:
     """The nodes of the graphs that `nodes` hold, such as branches of an If."""
-    held: set[ir.Node] = set()
-    for node in nodes:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                held.update(attribute.as_graph().all_nodes())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                held.update(n for graph in attribute.as_graphs() for n in graph.all_nodes())
-    return held
+    return {inner for node in nodes for graph in subgraphs_of(node) for inner in graph.all_nodes()}
 
 
 def _drop_initializer(value: ir.Value, log: Applied) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.families import Assumption
+from graphopt.ir import Expr, InMemory
 
 if TYPE_CHECKING:
     from graphopt.families import InputDomain
@@ -44,6 +46,15 @@ class Context:
     def opset(self) -> int:
         """Version of the default operator set the model is at."""
         return self.model.opset_imports.get("", 0)
+
+    def store(self, rows: Iterable[np.ndarray], dtype: ir.DataType, shape: tuple[int, ...]) -> Expr:
+        """A weight of this `dtype` and `shape` from `rows`, pieces of its first axis in order.
+
+        It lies in the scratch file, so that no more than a piece is held; in memory where there is none.
+        """
+        if self.scratch is None:
+            return InMemory(np.concatenate(list(rows)), dtype)
+        return self.scratch.write(rows, dtype, shape)
 
     def note(self, text: str) -> None:
         """Tell the reader of the report something, once."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import InMemory, LazyTensor, lazy
+from graphopt.ir import InMemory, LazyTensor, lazy, subgraphs_of
 from graphopt.pipeline._edit import Edit
 
 __all__ = ["Untouched"]
@@ -123,16 +123,9 @@ def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
 def _held_graphs(nodes: Iterable[ir.Node]) -> Iterator[ir.Graph]:
     """The graphs inside of `nodes`, such as branches of an If, at every depth."""
     for node in nodes:
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                found = [attribute.as_graph()]
-            elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-                found = list(attribute.as_graphs())
-            else:
-                continue
-            for graph in found:
-                yield graph
-                yield from graph.subgraphs()
+        for graph in subgraphs_of(node):
+            yield graph
+            yield from graph.subgraphs()
 
 
 def _with_inner(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:

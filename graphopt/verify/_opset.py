@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
+from graphopt.ir import subgraphs_of
+
 if TYPE_CHECKING:
     from graphopt.pipeline import Edit
 
@@ -30,9 +32,8 @@ def _staying(graph: ir.Graph, removed: set[ir.Node]) -> Iterator[ir.Node]:
         if node in removed:
             continue
         yield node
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                yield from _staying(attribute.as_graph(), removed)
+        for inner in subgraphs_of(node):
+            yield from _staying(inner, removed)
 
 
 def _version(node: ir.Node, opset: int) -> int | None:

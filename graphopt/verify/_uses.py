@@ -9,6 +9,7 @@ from math import isfinite
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.ir import subgraphs_of
 from graphopt.ir.operators import (
     ADDING_UP,
     CARRYING,
@@ -123,14 +124,8 @@ def is_unlimited(value: ir.Value) -> bool:
 def _all(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
     for node in nodes:
         yield node
-        for attribute in node.attributes.values():
-            if attribute.is_ref():
-                continue
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from _all(attribute.as_graph())
-            elif attribute.type == ir.AttributeType.GRAPHS:
-                for graph in attribute.as_graphs():
-                    yield from _all(graph)
+        for graph in subgraphs_of(node):
+            yield from _all(graph)
 
 
 def _is_integer(value: ir.Value) -> bool:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Expr, Transposed, holds_map, is_random, lazy, simplified, to_proto, used_values
+from graphopt.ir import (
+    Expr,
+    Transposed,
+    holds_map,
+    is_random,
+    lazy,
+    simplified,
+    subgraphs_of,
+    to_proto,
+    used_values,
+)
 from graphopt.ir.operators import TRANSPOSING_PRODUCT
 from graphopt.verify._key import Known, key_of
 from graphopt.verify._text import words_of
@@ -150,7 +160,7 @@ class Derived:
                 self._known[top] = _is_control(top)
             elif node.op_type in ("Shape", "Size") and node.domain == "":
                 self._known[top] = True
-            elif any(True for _ in _subgraphs(node)) or is_random(node, self._model):
+            elif any(True for _ in subgraphs_of(node)) or is_random(node, self._model):
                 self._known[top] = False
             else:
                 inputs = [v for v in node.inputs if v is not None]
@@ -171,11 +181,6 @@ def _is_control(value: ir.Value) -> bool:
         return not tensor.dtype.is_floating_point() or prod(tensor.shape.numpy()) <= _TABLE
     dtype = value.dtype
     return value.is_graph_input() and dtype is not None and (dtype.is_integer() or dtype == ir.DataType.BOOL)
-
-
-def _subgraphs(node: ir.Node) -> Iterator[ir.Attr]:
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return (a for a in node.attributes.values() if a.type in kinds)
 
 
 def cut_out(

@@ -1,16 +1,16 @@
-"""Making new nodes off-graph, and telling which old ones they leave without a use."""
+"""Making the new nodes of an edit, off-graph."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Nodes", "orphans", "static_dim", "swaps_heads"]
+from graphopt.ir import initializer
 
-MICROSOFT = "com.microsoft"
+__all__ = ["Nodes"]
 
 
 class Nodes:
@@ -76,12 +76,7 @@ class Nodes:
 
     def weight(self, tensor: ir.TensorProtocol, name: str) -> ir.Value:
         """A new initializer called `name`."""
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(tensor.shape.numpy()),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
+        value = initializer(name, tensor)
         self.initializers.append(value)
         return value
 
@@ -121,38 +116,3 @@ class Nodes:
                 name=f"{self.base}/{label}",
             )
         )
-
-
-def orphans(removed: Iterable[ir.Node], kept: Collection[ir.Value]) -> list[ir.Node]:
-    """`removed`, and every node before them that then has no use, `kept` being values that new nodes use."""
-    gone = dict.fromkeys(removed)
-    stack = [value.producer() for node in gone for value in node.inputs if value is not None]
-    while stack:
-        node = stack.pop()
-        if node is None or node in gone or not all(_unused(output, gone, kept) for output in node.outputs):
-            continue
-        gone[node] = None
-        stack.extend(value.producer() for value in node.inputs if value is not None)
-    return list(gone)
-
-
-def _unused(value: ir.Value, gone: Collection[ir.Node], kept: Collection[ir.Value]) -> bool:
-    return not value.is_graph_output() and value not in kept and all(user in gone for user, _ in value.uses())
-
-
-def static_dim(value: ir.Value | None, axis: int) -> int | None:
-    """The size of an axis, where it is known."""
-    if value is None or value.shape is None or not -len(value.shape) <= axis < len(value.shape):
-        return None
-    dim = value.shape[axis]
-    return dim if isinstance(dim, int) else None
-
-
-def swaps_heads(node: ir.Node | None) -> bool:
-    """Whether `node` exchanges the sequence and the heads of a value of rank 4."""
-    return (
-        node is not None
-        and node.op_type == "Transpose"
-        and node.domain == ""
-        and list(node.attributes.get_ints("perm") or ()) == [0, 2, 1, 3]
-    )

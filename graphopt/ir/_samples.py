@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import evaluate, extract
+from graphopt.ir._evaluate import evaluate, extract
 
 __all__ = ["run_from", "sample_of"]
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphopt.ir import evaluate, extract
 from graphopt.metrics import cosine_similarity
-from graphopt.pipeline import Context
+from graphopt.pipeline._context import Context
 
 __all__ = ["Calibration"]
 

@@ -8,16 +8,20 @@ from fnmatch import fnmatchcase
 
 import onnx_ir as ir
 
-from graphopt.ir import Cast, Expr, Transposed, has_data, is_output, lazy, producer, simplified
+from graphopt.ir._expression import Expr
+from graphopt.ir._graph import is_output, producer
+from graphopt.ir._operations import Cast, Transposed
+from graphopt.ir._simplify import simplified
+from graphopt.ir._tensor import has_data, lazy
 
-__all__ = ["FLOATS", "Matrix", "initializer", "matches", "matrix", "table"]
+__all__ = ["ConstantMatrix", "constant_matrix", "constant_table", "name_matches"]
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+_HALF_OR_SINGLE = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SINGLE = (ir.DataType.FLOAT,)
 
 
 @dataclass(frozen=True)
-class Matrix:
+class ConstantMatrix:
     """x times a constant: `rows` is float32 [N, K], one row for each output, and `dtype` that of the product.
 
     `bias` is the node's own, to be added to the product. `removed` are the nodes to take away with it.
@@ -36,7 +40,7 @@ class Matrix:
         return count * width
 
 
-def matrix(node: ir.Node, dtypes: Container[ir.DataType] = _SINGLE) -> Matrix | str | None:
+def constant_matrix(node: ir.Node, dtypes: Container[ir.DataType] = _SINGLE) -> ConstantMatrix | str | None:
     """What `node` multiplies by, of one of `dtypes`, or why it will not do; None where it is no product.
 
     Transposes are taken into the rows: weights that a checkpoint keeps as [out, in] are read as they lie.
@@ -72,7 +76,7 @@ def matrix(node: ir.Node, dtypes: Container[ir.DataType] = _SINGLE) -> Matrix | 
             transposed = not transposed
     expr = Cast(lazy(tensor), ir.DataType.FLOAT)
     rows = simplified(expr if transposed else Transposed(expr, (1, 0)))
-    return Matrix(x, rows, weight.name or "weight", bias, tuple(removed), tensor.dtype)
+    return ConstantMatrix(x, rows, weight.name or "weight", bias, tuple(removed), tensor.dtype)
 
 
 def _other_than(what: str, tensor: ir.TensorProtocol) -> str:
@@ -81,28 +85,22 @@ def _other_than(what: str, tensor: ir.TensorProtocol) -> str:
     return f"{what} is a matrix of {str(tensor.dtype).lower()}"
 
 
-def table(node: ir.Node) -> tuple[str, Expr] | None:
+def constant_table(node: ir.Node) -> tuple[str, Expr] | None:
     """Name and rows, as float32 [V, K], of the constant that a Gather takes rows from."""
     if node.domain != "" or node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
         return None
     weight = node.inputs[0]
     tensor = _constant(weight)
-    if weight is None or tensor is None or len(tensor.shape) != 2 or tensor.dtype not in FLOATS:
+    if weight is None or tensor is None or len(tensor.shape) != 2 or tensor.dtype not in _HALF_OR_SINGLE:
         return None
     if not has_data(tensor):
         return None
     return weight.name or "weight", simplified(Cast(lazy(tensor), ir.DataType.FLOAT))
 
 
-def matches(name: str, globs: str) -> bool:
+def name_matches(name: str, globs: str) -> bool:
     """Whether one of `globs`, separated by commas, matches the whole of `name`."""
     return any(fnmatchcase(name, glob.strip()) for glob in globs.split(","))
-
-
-def initializer(name: str, tensor: ir.TensorProtocol) -> ir.Value:
-    """A new initializer, not in a graph yet."""
-    shape = ir.Shape(tensor.shape.numpy())
-    return ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
 def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from graphopt.pipeline import NearMiss
+from graphopt.pipeline._edit import NearMiss
 
 __all__ = ["Trail"]
 
-_MOST = 64
-"""How many nodes are looked at for one anchor."""
+_MOST = 64  # nodes looked at for one anchor: several times the longest formula, and a bound on wide graphs
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Trail:
     least: int = 0
     backwards: bool = False
 
-    def left(self, graph: ir.Graph, told: set[ir.Node]) -> Iterator[NearMiss]:
+    def near_misses(self, graph: ir.Graph, told: set[ir.Node]) -> Iterator[NearMiss]:
         """A near miss for each anchor that is in `graph` yet, unless one of `told` is on its trail.
 
         `told` are the nodes that the pass proposed an edit for, or said something of.

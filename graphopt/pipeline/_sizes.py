@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import onnx_ir as ir
 
 from graphopt.families import Assumption
-from graphopt.ir import used_values
-from graphopt.pipeline import Context
+from graphopt.ir import MICROSOFT, from_shapes, used_values
+from graphopt.pipeline._context import Context
 
-__all__ = ["filled", "from_shapes"]
+__all__ = ["assume_not_empty"]
 
 # Operators that find out from values how large their results are, and operands that say how large.
 _COUNTING = frozenset(
@@ -28,25 +28,9 @@ _SIZES = {"CenterCropPad": (1,), "ConstantOfShape": (0,), "Expand": (1,), "OneHo
 }
 
 
-def from_shapes(value: ir.Value | None) -> bool:
-    """Whether `value` follows from constants and shapes of other values alone: no input says what it is."""
-    seen: set[ir.Value] = set()
-    stack = [value]
-    while stack:
-        top = stack.pop()
-        if top is None or top in seen:
-            continue
-        seen.add(top)
-        node = top.producer()
-        if node is None:
-            if top.is_graph_input() or not top.is_initializer():
-                return False
-        elif node.domain or node.op_type not in ("Shape", "Size"):
-            stack.extend(used_values(node))
-    return True
-
-
-def filled(sizes: Iterable[tuple[ir.Value, int]], what: str, context: Context) -> list[Assumption] | str:
+def assume_not_empty(
+    sizes: Iterable[tuple[ir.Value, int]], what: str, context: Context
+) -> list[Assumption] | str:
     """What to assume so that none of the `sizes`, axes of values, is zero; why not, where it may well be.
 
     Legal calls of a family have no size of zero. In a graph of unknown meaning whoever calls it decides
@@ -125,7 +109,7 @@ def _sizes_behind(value: ir.Value) -> set[str]:
 
 
 def _counts(node: ir.Node) -> bool:
-    if node.domain not in ("", "com.microsoft") or node.op_type in _COUNTING:
+    if node.domain not in ("", MICROSOFT) or node.op_type in _COUNTING:
         return True
     operands = [node.inputs[i] for i in _SIZES.get(node.op_type, ()) if i < len(node.inputs)]
     return not node.domain and not all(map(from_shapes, operands))

@@ -1,0 +1,30 @@
+"""Work on a weight too large to be held, some rows at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
+
+from graphopt.ir import Expr, tiles
+from graphopt.runtime import default_threads
+
+__all__ = ["map_tiles"]
+
+T = TypeVar("T")
+
+
+def map_tiles(rows: Expr, work: Callable[[NDArray[Any]], T]) -> Iterator[T]:
+    """`work(tile)` for consecutive tiles of rows, in order, on the machine's threads; few tiles are held."""
+    threads = default_threads()
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for _, tile in tiles(rows):
+            waiting.append(pool.submit(work, tile))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
