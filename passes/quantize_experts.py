@@ -47,7 +47,7 @@ class QuantizeExperts(Pass):
         search: bool = True
         exclude: str = ""
 
-    def promise(self) -> Contract:
+    def effective_contract(self) -> Contract:
         return self._AT_8_BITS if self.options.bits == 8 else self.contract
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:

@@ -74,7 +74,7 @@ class QuantizeWeights(Pass):
         smallest: int = 4096
         embedding: Literal["tied", "all", "keep"] = "tied"
 
-    def promise(self) -> Contract:
+    def effective_contract(self) -> Contract:
         return self._AT_8_BITS if self.options.bits == 8 else self.contract
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:

@@ -7,7 +7,7 @@ from graphopt.pipeline._contract import Contract, Level, OpsetRange
 from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof, place_of
 from graphopt.pipeline._nodes import Nodes
 from graphopt.pipeline._pass import Edits, Pass
-from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
+from graphopt.pipeline._record import EditRecord, Mismatch, PassCrashed, PassRecord, UndeclaredChange
 from graphopt.pipeline._runner import (
     NamedPass,
     RunHooks,
@@ -24,7 +24,6 @@ from graphopt.pipeline._verifier import EditStatus, EditVerdict, Verifier
 __all__ = [
     "Bridge",
     "Calibration",
-    "ChangedBeside",
     "Context",
     "Contract",
     "Edit",
@@ -47,6 +46,7 @@ __all__ = [
     "RunHooks",
     "RunResult",
     "Trail",
+    "UndeclaredChange",
     "Verifier",
     "apply",
     "assume_not_empty",

@@ -48,7 +48,7 @@ class Pass(ABC):
     def __init__(self, options: Any = None) -> None:
         self.options: Any = self.Options() if options is None else options
 
-    def promise(self) -> Contract:
+    def effective_contract(self) -> Contract:
         """The contract that holds with these options; `contract` unless a subclass knows better."""
         return self.contract
 

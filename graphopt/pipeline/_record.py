@@ -9,7 +9,7 @@ from graphopt.errors import CheckFailed
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome
 from graphopt.pipeline._verifier import EditVerdict
 
-__all__ = ["ChangedBeside", "EditRecord", "Mismatch", "PassCrashed", "PassRecord"]
+__all__ = ["EditRecord", "Mismatch", "PassCrashed", "PassRecord", "UndeclaredChange"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class EditRecord:
         return cls(number, identity, edit.summary, outcome.value, proof, *found)
 
 
-class ChangedBeside(CheckFailed):
+class UndeclaredChange(CheckFailed):
     """A pass that changed the model itself, where nothing checks it, and not through an edit."""
 
     def __init__(self, step: str, what: str) -> None:

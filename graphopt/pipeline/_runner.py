@@ -19,7 +19,7 @@ from graphopt.pipeline._context import Context
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof, place_of
 from graphopt.pipeline._pass import Pass
 from graphopt.pipeline._proofs import proof_holds
-from graphopt.pipeline._record import ChangedBeside, EditRecord, Mismatch, PassCrashed, PassRecord
+from graphopt.pipeline._record import EditRecord, Mismatch, PassCrashed, PassRecord, UndeclaredChange
 from graphopt.pipeline._untouched import Untouched
 from graphopt.pipeline._verifier import EditVerdict, Verifier
 from graphopt.recipes import OptimizeOptions
@@ -85,7 +85,8 @@ def run_steps(
         if hooks.progress:
             hooks.progress(name, index, len(steps))
         limit = stop_edit if index == len(steps) - 1 else None
-        record = PassRecord(name, instance.level.name.lower(), str(instance.promise()), instance.resolved())
+        contract = str(instance.effective_contract())
+        record = PassRecord(name, instance.level.name.lower(), contract, instance.resolved())
         result.records.append(record)
         run = _PassRun(model, instance, context, options, hooks, limit, result.adapters, record)
         try:
@@ -228,7 +229,7 @@ class _PassRun:
             if self.untouched is not None:
                 look(self.untouched)
         except ValueError as error:
-            raise ChangedBeside(self.record.step, str(error)) from error
+            raise UndeclaredChange(self.record.step, str(error)) from error
 
     def _is_allowed(self, identity: str) -> bool:
         return self.hooks.allow is None or identity in self.hooks.allow
@@ -243,7 +244,7 @@ class _PassRun:
         verdict = verifier.check(
             self.model,
             edit,
-            self.instance.promise(),
+            self.instance.effective_contract(),
             self.adapters,
             assumptions=[*self.context.assumptions.values(), *edit.assumes],
             reads_since=self.started,

@@ -14,7 +14,6 @@ from graphopt.families import Case
 from graphopt.interface import Interface, adapt_feeds, adapt_results
 from graphopt.ir import graph_hash, infer_types
 from graphopt.pipeline import (
-    ChangedBeside,
     Context,
     Contract,
     Edit,
@@ -25,6 +24,7 @@ from graphopt.pipeline import (
     PassRecord,
     RunHooks,
     RunResult,
+    UndeclaredChange,
     apply,
 )
 from graphopt.plugins import run_recipe
@@ -90,7 +90,7 @@ def check(cls: type[Pass], example: Example, kernels: KernelWorker) -> bool:
         raise
     except Mismatch as error:
         raise Broken("contract", example, error.message) from error
-    except ChangedBeside as error:
+    except UndeclaredChange as error:
         raise Broken("proposes", example, str(error)) from error
     except CheckFailed as error:
         promise = "interface" if isinstance(error.__cause__, NoAdapter) else "completes"
@@ -119,7 +119,7 @@ def _check(cls: type[Pass], step: Step, example: Example) -> bool:
     changed = bool(first.record.applied)
     if changed:
         _check_interface(example, first)
-        _check_contract(cls.configure(step.options).promise(), example, first)
+        _check_contract(cls.configure(step.options).effective_contract(), example, first)
     if cls.idempotent and changed:
         again = _run(step, first.model, example)
         if again.record.applied:

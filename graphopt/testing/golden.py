@@ -114,7 +114,7 @@ class Golden(Example):
     def _tolerance(self) -> Tolerance:
         name = self.header["pass"]
         cls: type[Pass] = registry.resolve("pass", name, registry.passes())
-        return tolerance_of(cls.configure(self.options(name)).promise(), length=_LONGEST_SUM)
+        return tolerance_of(cls.configure(self.options(name)).effective_contract(), length=_LONGEST_SUM)
 
 
 @dataclass

@@ -14,8 +14,9 @@ import onnx_ir as ir
 from graphopt.metrics import METRICS
 from graphopt.pipeline import EditStatus, EditVerdict
 from graphopt.verify._bridge import bridged
-from graphopt.verify._calls import Guesses, guessed_calls, legal_calls
+from graphopt.verify._calls import legal_calls
 from graphopt.verify._far import far_bindings
+from graphopt.verify._guesses import Guesses, guessed_calls
 from graphopt.verify._inputs import (
     Binding,
     Undecided,
@@ -26,7 +27,7 @@ from graphopt.verify._inputs import (
     most_steps,
     valid_part,
 )
-from graphopt.verify._kernels import Comparison, Reply, Run
+from graphopt.verify._kernels import ComparisonRequest, Reply, Run
 from graphopt.verify._opset import changed_meaning
 from graphopt.verify._reproducer import discard_reproducer
 from graphopt.verify._sums import sums_of
@@ -186,7 +187,7 @@ class EditVerifier:
             verdict = self._of_tiles(window, contract, given, None if depth else save)
             if verdict.status in ("proven", "within budget"):
                 if failed is not None and failed.particular:
-                    reason = f"they differ on particular values, which may never be met: {failed.reason}"
+                    reason = f"differs only at its own constants, which inputs may never be: {failed.reason}"
                     return EditVerdict("unproven", "numeric", reason)
                 self._known[key] = verdict
                 return verdict
@@ -203,7 +204,7 @@ class EditVerifier:
         assert failed is not None
         if undecided:
             return EditVerdict(
-                "unproven", "numeric", f"they differ on guesses ({failed.reason}), and {undecided}"
+                "unproven", "numeric", f"differs on made-up inputs ({failed.reason}), and {undecided}"
             )
         return failed
 
@@ -232,7 +233,7 @@ class EditVerifier:
             return EditVerdict("unproven", "numeric", str(reason))
         exprs = (w.expr for piece in (window.before, window.after) for w in piece.weights.values())
         reply = self.worker.ask(
-            Comparison(
+            ComparisonRequest(
                 window.before,
                 window.after,
                 runs,

@@ -14,7 +14,14 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.verify._kernels import TOO_LARGE
-from graphopt.verify._values import FLAGS, Points, free_floats, free_integers
+from graphopt.verify._values import (
+    FLAGS,
+    FLOATS_IN_WORDS,
+    INTEGERS_IN_WORDS,
+    Points,
+    free_floats,
+    free_integers,
+)
 from graphopt.verify._window import Dim, Leaf
 
 if TYPE_CHECKING:
@@ -51,7 +58,8 @@ class Binding:
     """One call of the whole model: sizes by dimension name, values by graph input.
 
     `valid` says, for names of dimensions, which of their places are specified: padding is not. `case` is the
-    family's call that it stands for, None where it is a guess.
+    family's call that it stands for, None where it is a guess. `is_long`: a guess at which an axis is longer
+    than every constant of the window, or as long as the user said.
     """
 
     name: str
@@ -59,6 +67,7 @@ class Binding:
     feeds: Mapping[str, np.ndarray]
     valid: Mapping[tuple[str, ...], np.ndarray] = field(default_factory=dict)
     case: Case | None = None
+    is_long: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +94,10 @@ class Call:
 
     @property
     def name(self) -> str:
-        of_integers = "" if self.integers == "flags" else f", integers: {self.integers}"
-        return f"{self.binding.name}, {self.variant} values{of_integers}"
+        """What is fed, in words."""
+        floats = FLOATS_IN_WORDS.get(self.variant, f"inputs {self.variant}")
+        integers = INTEGERS_IN_WORDS[self.integers].format(self.below)
+        return ", ".join(filter(None, (self.binding.name, floats, integers)))
 
 
 def legal_bindings(domain: InputDomain, interface: Interface, seed: int) -> list[Binding]:

@@ -26,7 +26,7 @@ from graphopt.verify._window import Piece
 if TYPE_CHECKING:
     from graphopt.pipeline import Contract
 
-__all__ = ["TOO_LARGE", "Comparison", "Progress", "Reply", "Run"]
+__all__ = ["TOO_LARGE", "ComparisonRequest", "Progress", "Reply", "Run"]
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -56,7 +56,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonRequest:
     """What the worker is asked: run both pieces and say whether they agree as `contract` promises.
 
     `longest` is the longest sum in them, but for loops. Where they do not agree, what it takes to see that
@@ -159,7 +159,7 @@ def _room(expr: Expr, taken: Sequence[int]) -> np.ndarray:
     return known.view(expr.dtype.numpy()).reshape(expr.shape)
 
 
-def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
+def answer(asked: ComparisonRequest, tell: Callable[[Progress], None]) -> Reply:
     """Run and compare; `tell` is told what is about to run."""
     held: dict[Any, np.ndarray] = {}
     worst = Reply("undecided", "no legal inputs were found")
@@ -177,7 +177,7 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
     except MemoryError:
         raise
     except Exception as error:
-        return Reply("differs", f"the weights of the new form cannot be read: {_line(error)}")
+        return Reply("differs", f"the weights of the replacement cannot be read: {_line(error)}")
     if asked.died is not None:
         index, reason = asked.died
         return _saved(asked, before, after, asked.runs[index].feeds, Reply("differs", reason))
@@ -185,8 +185,8 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
         after.open(asked.threads)
     except Exception as error:
         if "NOT_IMPLEMENTED" in str(error):
-            return Reply("undecided", f"onnxruntime has no kernel for the new form: {_line(error)}")
-        found = Reply("differs", f"the new form does not load: {_line(error)}")
+            return Reply("undecided", f"onnxruntime has no kernel for the replacement: {_line(error)}")
+        found = Reply("differs", f"the replacement does not load: {_line(error)}")
         return _saved(asked, before, after, first, found)
     too_large = ""
     for number, run in enumerate(asked.runs):
@@ -210,7 +210,7 @@ def answer(asked: Comparison, tell: Callable[[Progress], None]) -> Reply:
                 too_large = too_large or f"{TOO_LARGE} with {run.name}"
                 continue
             found = Reply(
-                "differs", f"{run.name}: the new form fails: {_line(error)}", particular=run.particular
+                "differs", f"{run.name}: the replacement fails: {_line(error)}", particular=run.particular
             )
             return _saved(asked, before, after, run.feeds, found)
         pairs = [
@@ -247,7 +247,7 @@ def _stopped(
     expected: np.ndarray,
     got: np.ndarray,
 ) -> str:
-    """Where the new form makes a number of a NaN, and the original's result depends on what was NaN.
+    """Where the replacement makes a number of a NaN, and the original's result depends on what was NaN.
 
     It does not where the NaN is masked, or multiplied by zero. Then another order may stop it.
     """
@@ -260,7 +260,7 @@ def _stopped(
         for instead in (-_INSTEAD_OF_NAN, _INSTEAD_OF_NAN)
     )
     count = int(np.count_nonzero(lost & (low != high)))
-    return f"{count} of {lost.size} values are not NaN any more" if count else ""
+    return f"{count} of {lost.size} values are no longer NaN" if count else ""
 
 
 def _lost(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
@@ -306,7 +306,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _saved(asked: Comparison, before: _Side, after: _Side, feeds: Arrays, found: Reply) -> Reply:
+def _saved(asked: ComparisonRequest, before: _Side, after: _Side, feeds: Arrays, found: Reply) -> Reply:
     if asked.save is not None:
         models = {"before": (before.model, before.fed), "after": (after.model, after.fed)}
         save_reproducer(asked.save, models, feeds, found.reason)

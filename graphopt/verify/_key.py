@@ -55,7 +55,7 @@ def key_of(pieces: Sequence[Piece], leaves: Sequence[Leaf], outputs: Sequence[ob
         total.update(piece.model)
         tokens = [(name, w.fed, _token(w.expr, known)) for name, w in piece.weights.items()]
         total.update(repr(tokens).encode())
-        known.complete = True  # what only the new form has, the pass made
+        known.complete = True  # what only the replacement has, the pass made
     return total.hexdigest()
 
 

@@ -16,7 +16,7 @@ from graphopt.metrics import METRICS, cosine_similarity, kl_divergence, sqnr
 if TYPE_CHECKING:
     from graphopt.pipeline import Contract
 
-__all__ = ["LARGEST", "Tolerance", "Verdict", "compare", "tolerance_of"]
+__all__ = ["LARGEST", "Agreement", "Tolerance", "compare", "tolerance_of"]
 
 LARGEST = 0.1
 """A relative tolerance this large proves nothing, and is refused."""
@@ -54,8 +54,8 @@ class Tolerance:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether two results count as the same, and in words why not; `value` and `bound` are comparable."""
+class Agreement:
+    """Whether two results count as the same, and why not; `value` and `bound` are of the same scale."""
 
     holds: bool
     value: float
@@ -89,34 +89,34 @@ def _epsilon(dtype: np.dtype[Any]) -> float:
 
 def compare(
     expected: NDArray[Any], got: NDArray[Any], tolerance: Tolerance, magnitude: float = math.inf
-) -> Verdict:
+) -> Agreement:
     """Whether `got` is `expected` up to `tolerance`: with the same dtype, shape, NaN and infinities.
 
     Expected values of at least `magnitude` are left out of the root mean square that differences are a share
     of: masked ones are so large that nothing else would count beside them.
     """
     if expected.dtype != got.dtype:
-        return Verdict(False, math.inf, 0.0, f"dtype {got.dtype}, not {expected.dtype}")
+        return Agreement(False, math.inf, 0.0, f"dtype {got.dtype}, not {expected.dtype}")
     if expected.shape != got.shape:
-        return Verdict(False, math.inf, 0.0, f"shape {got.shape}, not {expected.shape}")
+        return Agreement(False, math.inf, 0.0, f"shape {got.shape}, not {expected.shape}")
     if expected.dtype.kind not in "fV" or tolerance == Tolerance():
         return _bit_equal(expected, got)
     a, b = expected.astype(np.float64), got.astype(np.float64)
     for what, test in (("NaN", np.isnan), ("inf", np.isposinf), ("-inf", np.isneginf)):
         if not np.array_equal(test(a), test(b)):
-            return Verdict(False, math.inf, 0.0, f"{what} in other places")
+            return Agreement(False, math.inf, 0.0, f"{what} at other positions")
     finite = np.isfinite(a)
     if tolerance.metric is None:
         return _close(np.where(finite, a, 0), np.where(finite, b, 0), tolerance.relative, magnitude)
     if not finite.all():
-        return Verdict(False, math.inf, 0.0, f"{tolerance.metric} of values that are not finite")
+        return Agreement(False, math.inf, 0.0, f"{tolerance.metric} of values that are not finite")
     return _measured(a, b, tolerance)
 
 
-def _bit_equal(expected: NDArray[Any], got: NDArray[Any]) -> Verdict:
+def _bit_equal(expected: NDArray[Any], got: NDArray[Any]) -> Agreement:
     if expected.dtype.kind in "OU":  # text
         changed = int(np.count_nonzero(expected != got))
-        return Verdict(not changed, float(changed), 0.0, f"{changed} texts are others" if changed else "")
+        return Agreement(not changed, float(changed), 0.0, f"{changed} strings differ" if changed else "")
     if expected.dtype.kind == "c":
         half = expected.real.dtype
         return _bit_equal(expected.reshape(-1).view(half), got.reshape(-1).view(half))
@@ -126,36 +126,36 @@ def _bit_equal(expected: NDArray[Any], got: NDArray[Any]) -> Verdict:
         same |= np.isnan(expected.astype(np.float64)) & np.isnan(got.astype(np.float64))
     changed = int(np.count_nonzero(~same))
     reason = f"{changed} of {same.size} values are not bit-equal" if changed else ""
-    return Verdict(not changed, float(changed), 0.0, reason)
+    return Agreement(not changed, float(changed), 0.0, reason)
 
 
 def _close(
     a: NDArray[np.float64], b: NDArray[np.float64], relative: float, magnitude: float = math.inf
-) -> Verdict:
+) -> Agreement:
     if not a.size:
-        return Verdict(True, 0.0, relative)
+        return Agreement(True, 0.0, relative)
     usual = a if magnitude == math.inf else a[np.abs(a) < magnitude]
     scale = np.maximum(np.abs(a), math.sqrt(float(np.mean(usual * usual))) if usual.size else 0.0)
     apart = np.abs(a - b)
     share = np.divide(apart, scale, out=np.where(apart > 0, math.inf, 0.0), where=scale > 0)
     worst = float(share.max())
-    where = tuple(int(i) for i in np.unravel_index(int(share.argmax()), share.shape))
+    where = [int(i) for i in np.unravel_index(int(share.argmax()), share.shape)]
     holds = worst <= relative
-    return Verdict(
-        holds, worst, relative, "" if holds else f"off by {worst:.2g}, not {relative:.2g}, at {where}"
-    )
+    reason = "" if holds else f"off by {worst:.2g} (allowed {relative:.2g}) at {where}"
+    return Agreement(holds, worst, relative, reason)
 
 
-def _measured(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance) -> Verdict:
+def _measured(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance) -> Agreement:
     rows = a.reshape(-1, a.shape[-1]) if a.ndim else a.reshape(1, 1)
     other = b.reshape(rows.shape)
     assert tolerance.metric is not None
     metric, bound = METRICS[tolerance.metric], tolerance.budget
     value = _OF_ARRAYS[metric.key](rows, other)
-    holds = metric.holds(value, bound)
-    if not holds or metric.key == "kl_mean":
-        return Verdict(holds, value, bound, "" if holds else f"{metric.key} {value:.3g}, not {bound:.3g}")
-    return Verdict(not (bias := _biased(a, b, tolerance)), value, bound, bias)
+    if not metric.holds(value, bound):
+        least = "at least " if metric.better == "larger" else ""
+        return Agreement(False, value, bound, f"{metric.key} {value:.3g} (allowed {least}{bound:.3g})")
+    bias = "" if metric.key == "kl_mean" else _biased(a, b, tolerance)
+    return Agreement(not bias, value, bound, bias)
 
 
 def _biased(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance) -> str:
@@ -176,7 +176,7 @@ def _biased(a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance
     noise = math.sqrt(float(np.sum((b - gain * a) ** 2)) / power)
     bound = _OF_BUDGET * allowed + noise**2 + _CHANCE * noise / math.sqrt(a.size)
     if abs(gain - 1) > bound:
-        return f"all is scaled by {gain:.3g}, not 1 ± {bound:.2g}"
+        return f"the whole output is scaled by {gain:.3g} (allowed 1 ± {bound:.2g})"
     total = math.sqrt(float(np.sum((a - b) ** 2)) / power)
     most = _OF_COSINE * allowed
-    return f"{total:.2g} of its root mean square is wrong, not {most:.2g}" if total > most else ""
+    return f"off by {total:.2g} of its root mean square (allowed {most:.2g})" if total > most else ""

@@ -15,13 +15,41 @@ import onnx_ir as ir
 from graphopt.verify._text import made_up_text
 from graphopt.verify._window import Leaf, Window
 
-__all__ = ["FLAGS", "SCALES", "VARIANTS", "WIDE", "Points", "free_floats", "free_integers"]
+__all__ = [
+    "FLAGS",
+    "FLOATS_IN_WORDS",
+    "INTEGERS_IN_WORDS",
+    "SCALES",
+    "VARIANTS",
+    "WIDE",
+    "Points",
+    "free_floats",
+    "free_integers",
+]
 
 _COMPLEX = (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
 FLAGS, WIDE = 2, 1 << 40
 VARIANTS = ("normal", "zeros", "small", "large", "huge", "not finite")
 """Kinds of free floats: normally distributed, all zero, all small; few large, beyond 32 bits, not finite."""
 SCALES = {"small": 1e-3, "wide": 16.0}
+FLOATS_IN_WORDS = {
+    "normal": "normally distributed inputs",
+    "zeros": "inputs of zeros",
+    "small": "normally distributed inputs times 1e-3",
+    "wide": "normally distributed inputs times 16",
+    "large": "inputs some of which are 1e4",
+    "huge": "inputs some of which are 1e10",
+    "not finite": "inputs with NaN and infinities",
+    "points": "inputs at the constants of the window and next to them",
+}
+INTEGERS_IN_WORDS = {
+    "flags": "",
+    "places": "any indices in range",
+    "from the end": "indices counted from the end, too",
+    "points": "integers at the constants of the window and next to them",
+    "below": "integers below {}",
+    "limits": "integers at the ends of their type",
+}
 
 _LARGE, _HUGE = 1e4, 1e10
 _NEAR, _APART, _FAR = 1e-3, 1e3, 1e10

@@ -111,7 +111,7 @@ class Window:
     steps. `adds_up`: one value may be made of many. `values`: dims and bytes an element of all that is
     computed. `closed`: all leaves are inputs of the model, so that what it is fed with is a call of the whole
     model. `given` are the model's inputs as they are before the edit, where its adapter makes new ones of
-    them. `tables` are the lengths of weights that only the new form has.
+    them. `tables` are the lengths of weights that only the replacement has.
     """
 
     before: Piece

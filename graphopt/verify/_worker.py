@@ -10,7 +10,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from graphopt.verify._kernels import Comparison, Progress, Reply
+from graphopt.verify._kernels import ComparisonRequest, Progress, Reply
 
 __all__ = ["KernelWorker"]
 
@@ -56,10 +56,10 @@ class KernelWorker:
         self._pipe = Connection(ours.detach())
         self._ready = False
 
-    def ask(self, question: Comparison) -> Reply:
+    def ask(self, question: ComparisonRequest) -> Reply:
         """The worker's answer.
 
-        Where it dies or hangs, the answer is "differs" if the new form was running, with what it takes to
+        Where it dies or hangs, the answer is "differs" if the replacement was running, with what it takes to
         see it again in `question.save`; if the original was, what the runs before that came to.
         """
         self.start()
@@ -80,7 +80,7 @@ class KernelWorker:
             end, reason = "ends", f"the process ({self._last_words()})"
         if at.side == "before":
             return at.known if at.known.ran else Reply("undecided", f"the original {end} {reason}")
-        found = Reply("differs", f"the new form {end} {reason}")
+        found = Reply("differs", f"the replacement {end} {reason}")
         if question.save is not None and question.died is None:
             self.ask(replace(question, died=(at.run, found.reason)))
         return found

@@ -12,7 +12,7 @@ from graphopt.interface import Interface
 from graphopt.ir import infer_types, parse
 from graphopt.pipeline import Contract, Edit
 from graphopt.verify import Derived, EditVerifier
-from graphopt.verify._calls import Guesses, guessed_calls
+from graphopt.verify._guesses import Guesses, guessed_calls
 from graphopt.verify._kernels import _is_of_memory
 from graphopt.verify._sums import completed, sums_of
 from graphopt.verify._values import Points
@@ -135,7 +135,7 @@ def test_a_difference_on_guesses_that_nothing_can_confirm_is_unproven(verifier: 
     a.op_type, a.domain = "Unknown", "nobody"
     found = verifier.check(model, around(model, "z", "a"), EXACT)
     assert found.status == "unproven"
-    assert found.reason.startswith("they differ on guesses")
+    assert found.reason.startswith("differs on made-up inputs")
 
 
 NORM = """
@@ -207,6 +207,20 @@ def test_every_dimension_is_none_once() -> None:
     sizes = {tuple(call.binding.sizes.values()) for call in calls}
     assert missing == ""
     assert {(0, 5), (7, 0), (1, 1), (7, 7)} <= sizes
+
+
+def test_calls_say_in_words_what_is_fed() -> None:
+    window = window_of("g (float[N,M] x, int64[N] i) => (float[N,M] y) { y = Gather<axis = 0>(x, i) }", "y")
+    calls, _ = guessed_calls(window, Points.of(window), Guesses({}, {}, {}), lossy=False)
+    names = {call.name for call in calls}
+    assert {
+        "all dynamic dims = 1, normally distributed inputs",
+        "all dynamic dims prime, inputs with NaN and infinities",
+        "N = 37, normally distributed inputs, any indices in range",
+        "M = 0, normally distributed inputs",
+    } <= names
+    given, _ = guessed_calls(window, Points.of(window), Guesses({}, {"N": [4], "M": [9]}, {}), lossy=False)
+    assert given[0].name == "N = 4, M = 9, normally distributed inputs"
 
 
 def test_what_is_joined_is_as_long_as_its_parts() -> None:

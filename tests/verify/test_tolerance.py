@@ -132,3 +132,13 @@ def test_an_unknown_metric_is_refused() -> None:
         Tolerance(metric="perplexity")
     with pytest.raises(ValueError, match="not judged by metric 'kl', but by kl_mean, cosine_min, sqnr"):
         Tolerance(metric="kl")
+
+
+def test_it_says_how_far_off_and_what_is_allowed() -> None:
+    expected = np.ones((2, 3), np.float32)
+    got = expected.copy()
+    got[1, 2] = 1.25
+    found = compare(expected, got, Tolerance(relative=2e-5))
+    assert found.reason == "off by 0.25 (allowed 2e-05) at [1, 2]"
+    lossy = compare(expected, -expected, Tolerance(metric="cosine_min", budget=0.9))
+    assert lossy.reason == "cosine_min -1 (allowed at least 0.9)"

@@ -13,7 +13,7 @@ import pytest
 from graphopt.ir import parse, to_proto
 from graphopt.pipeline import Contract
 from graphopt.verify import KernelWorker
-from graphopt.verify._kernels import Comparison, Run
+from graphopt.verify._kernels import ComparisonRequest, Run
 from graphopt.verify._window import Piece, Weight
 
 MODEL = """
@@ -78,7 +78,9 @@ def both_know_the_poison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delitem(sys.modules, "graphopt_poison", raising=False)
 
 
-def asked(what: str = "nothing", side: str = "after", boom: int = 0, save: Path | None = None) -> Comparison:
+def asked(
+    what: str = "nothing", side: str = "after", boom: int = 0, save: Path | None = None
+) -> ComparisonRequest:
     """Two runs of equal pieces. The one at `side` has the weight, and meets the input in the second run."""
     Poison = importlib.import_module("graphopt_poison").Poison
     pieces = {}
@@ -88,7 +90,7 @@ def asked(what: str = "nothing", side: str = "after", boom: int = 0, save: Path 
         pieces[name] = Piece(to_proto(parse(text)).SerializeToString(), {"w": weight})
     x = np.ones(4, np.float32)
     runs = [Run("a run", {"x": x, "boom": np.asarray(b, np.float32)}, [None]) for b in (0, boom)]
-    return Comparison(pieces["before"], pieces["after"], runs, Contract.exact(), 4, 1, save)
+    return ComparisonRequest(pieces["before"], pieces["after"], runs, Contract.exact(), 4, 1, save)
 
 
 @pytest.fixture
@@ -100,13 +102,13 @@ def worker() -> Iterator[KernelWorker]:
 
 def test_a_crash_is_an_answer(worker: KernelWorker) -> None:
     reply = worker.ask(asked("abort"))
-    assert (reply.status, reply.reason) == ("differs", "the new form ends the process (SIGABRT)")
+    assert (reply.status, reply.reason) == ("differs", "the replacement ends the process (SIGABRT)")
     assert worker.ask(asked()).status == "same"
 
 
 def test_a_segmentation_fault_of_the_new_form_is_saved(worker: KernelWorker, tmp_path: Path) -> None:
     reply = worker.ask(asked(boom=1, save=tmp_path / "saved"))
-    assert (reply.status, reply.reason) == ("differs", "the new form ends the process (SIGSEGV)")
+    assert (reply.status, reply.reason) == ("differs", "the replacement ends the process (SIGSEGV)")
     names = {path.name for path in (tmp_path / "saved").iterdir()}
     assert names == {"before.onnx", "after.onnx", "inputs.npz", "reproduce.py"}
     assert np.load(tmp_path / "saved" / "inputs.npz")["boom"] == 1
@@ -122,7 +124,7 @@ def test_a_crash_of_the_original_does_not_blame_the_new_form(worker: KernelWorke
 def test_hanging_is_an_answer(worker: KernelWorker) -> None:
     for side, status, reason in (
         ("before", "undecided", "the original takes longer than 1 s"),
-        ("after", "differs", "the new form takes longer than 1 s"),
+        ("after", "differs", "the replacement takes longer than 1 s"),
     ):
         worker._seconds = 20
         assert worker.ask(asked()).status == "same"
