@@ -64,16 +64,19 @@ def list_() -> None:
 @no_plugins_option
 @click.argument("name")
 def show(name: str) -> None:
-    """Show what the pass NAME does and its options, or the steps of the recipe NAME."""
+    """Show what the pass NAME does and its options, or every step of the recipe NAME (or FILE.toml).
+
+    A recipe is shown whole, with what it extends and its groups written out: as a file that can be changed.
+    """
     from rich.syntax import Syntax
     from rich.text import Text
 
-    from graphopt.plugins import registry
+    from graphopt.plugins import load_recipe, registry
+    from graphopt.recipes import recipe_toml
 
-    if name in registry.recipes() and name not in registry.passes():
-        console().print(
-            Syntax(registry.recipes()[name].read_text(encoding="utf-8"), "toml", theme="ansi_dark")
-        )
+    if name.endswith(".toml") or (name in registry.recipes() and name not in registry.passes()):
+        toml = recipe_toml(load_recipe(name))
+        console().print(Syntax("", "toml", theme="ansi_dark").highlight(toml), soft_wrap=True, end="")
         return
     cls = registry.resolve("pass", name, {**registry.passes(), **registry.recipes()})
     out = console()

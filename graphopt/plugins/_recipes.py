@@ -6,44 +6,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from graphopt.errors import BadInput
-from graphopt.io import is_count, read_toml
+from graphopt.io import is_count
 from graphopt.plugins import registry
-from graphopt.recipes import Budget, Recipe, Step
+from graphopt.plugins._recipe_file import read_recipe, recipe_path
+from graphopt.recipes import Recipe
 
 __all__ = ["load_recipe", "with_options"]
 
 
-class _StepFile(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    name: str
-
-
-class _RecipeFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    description: str = ""
-    budget: Budget = Budget()
-    steps: list[_StepFile] = Field(alias="pass")
-
-
 def load_recipe(name: str) -> Recipe:
     """The installed recipe called `name`, or the one in the TOML file of that path; `BadInput` if neither."""
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise BadInput(f"recipe file {name} does not exist")
-    else:
-        path = registry.resolve("recipe", name, registry.recipes())
-    try:
-        parsed = _RecipeFile.model_validate(read_toml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"recipe {path}: {where}: {first['msg']}") from error
-    steps = tuple(Step(s.name, dict(s.model_extra or {})) for s in parsed.steps)
-    return Recipe(path.stem, parsed.description, parsed.budget, steps)
+    return read_recipe(recipe_path(name, Path()))
 
 
 def with_options(recipe: Recipe, settings: Iterable[str]) -> Recipe:

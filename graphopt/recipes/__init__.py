@@ -2,5 +2,6 @@
 
 from graphopt.recipes._options import OnMismatch, OptimizeOptions, Verify
 from graphopt.recipes._recipe import Budget, Recipe, Step
+from graphopt.recipes._toml import recipe_toml
 
-__all__ = ["Budget", "OnMismatch", "OptimizeOptions", "Recipe", "Step", "Verify"]
+__all__ = ["Budget", "OnMismatch", "OptimizeOptions", "Recipe", "Step", "Verify", "recipe_toml"]

@@ -30,10 +30,14 @@ class Budget(BaseModel):
 
 @dataclass(frozen=True)
 class Step:
-    """One use of a pass. `name` is a pass name, or `@lower` for what the target asks for."""
+    """One use of a pass. `name` is a pass name, or `@lower` for what the target asks for.
+
+    `origin` says which recipe, and which of its groups, the step is written in: "@raise of lossless".
+    """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,18 @@ def test_its_recipe_optimizes(with_sample: Environment, tmp_path: Path) -> None:
     assert ("graphopt-sample", "1.2") in {(p["distribution"], p["version"]) for p in lock["packs"]}
 
 
+def test_its_recipe_extends_a_built_in_one(with_sample: Environment, tmp_path: Path) -> None:
+    fine(with_sample.run("-c", MODEL, cwd=tmp_path))
+    shown = fine(with_sample.graphopt("passes", "show", "lossless-relus", cwd=tmp_path))
+    asked = ("--recipe", "lossless-relus", "--inputs", "inputs.npz")
+    fine(with_sample.graphopt("optimize", "model.onnx", "-o", "out", *asked, cwd=tmp_path))
+    lock = json.loads((tmp_path / "out" / "graphopt.lock").read_text())
+    steps = [step["name"].partition("#")[0] for step in lock["steps"]]
+
+    assert '# @compress of lossless-relus\n[[pass]]\nname = "relu-of-relu"\n' in shown
+    assert steps[steps.index("pack-qkv") + 1] == "relu-of-relu"
+
+
 def test_it_conforms(with_sample: Environment, tmp_path: Path) -> None:
     done = with_sample.graphopt("passes", "check", "graphopt-sample", "--json", "found.json", cwd=tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())
