@@ -70,6 +70,7 @@ def _print(found: Validation) -> None:
     from rich.text import Text
 
     from graphopt.evaluate import LanguageAccuracy
+    from graphopt.report import plural
 
     out = console()
     out.print()
@@ -81,7 +82,8 @@ def _print(found: Validation) -> None:
         out.print()
         out.print(_language(result))
     else:
-        out.print(Text(f" {result.calls} calls, {found.data}; intervals are 95 %", style="dim"))
+        calls = plural(result.calls, "call")
+        out.print(Text(f" {calls}, {found.data}; intervals are 95 %", style="dim"))
         out.print()
         out.print(_encoder(result))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
+from graphopt.evaluate._logits import Logits
+from graphopt.interface import Arrays, Model
 from graphopt.metrics import Estimate, bootstrap, cosine_similarity, kl_of_log_probabilities, log_softmax
 
 __all__ = [
@@ -20,8 +22,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
-Logits = Callable[[NDArray[np.int64]], Floats]
-Arrays = Mapping[str, NDArray[Any]]
 
 _BLOCK_BYTES = 1 << 25
 """32 MiB: float64 logits of a sequence and a large vocabulary would be more than the model."""
@@ -119,9 +119,7 @@ def _compare_rows(
     )
 
 
-def compare_encoders(
-    package: Callable[[Arrays], Arrays], reference: Callable[[Arrays], Arrays], calls: Iterable[Arrays]
-) -> EncoderAccuracy:
+def compare_encoders(package: Model, reference: Model, calls: Iterable[Arrays]) -> EncoderAccuracy:
     """Run both on each call's feeds and compare every output's rows (last axis) by cosine."""
     found: dict[str, list[NDArray[np.float64]]] = {}
     count = 0

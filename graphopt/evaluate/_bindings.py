@@ -18,9 +18,10 @@ __all__ = ["DRAWS", "SEED", "Bindings", "Undecided"]
 
 
 SEED = 0
+"""Any one: two runs are compared on the same inputs."""
 
 LARGEST = 1 << 30
-"""Elements of an input that nobody gave."""
+"""Elements of an input that nobody gave, 8 GiB as they are drawn: more is a mistaken size."""
 
 Draw = Callable[[np.random.Generator, Sequence[int]], np.ndarray]
 

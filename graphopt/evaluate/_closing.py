@@ -42,6 +42,8 @@ __all__ = [
 ]
 
 LOSSLESS = 1e-3
+"""Standard deviations of an output: what fp32 sums in another order lose stays below, and a top-1 token
+hardly ever changes by it (docs/architecture.md)."""
 DISTRIBUTION = "logits"
 _ORDER = ("passed", "not run", "inconclusive", "failed")
 
@@ -83,11 +85,12 @@ class CheckedMetric:
         return self.described.holds(self.value, self.bound)
 
     def __str__(self) -> str:
-        allowed = "at least" if self.described.better == "larger" else "at most"
-        return (
-            f"{self.output} in {self.case}: {self.described.label} is {self.value:.3g}, "
-            f"{allowed} {self.bound:.3g} is allowed"
+        metric = self.described
+        value, bound = metric.text(self.value), f"{metric.text(self.bound)} {metric.unit}".rstrip()
+        allowed = (
+            f"at least {bound} is needed" if metric.better == "larger" else f"at most {bound} is allowed"
         )
+        return f"{self.output} in {self.case}: {metric.label} is {value}, {allowed}"
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from graphopt.evaluate._accuracy import LanguageAccuracy, compare_language_models
-from graphopt.evaluate._logits import reference_logits, session_logits
+from graphopt.evaluate._logits import Logits, reference_logits, session_logits
 from graphopt.evaluate._texts import Text, sequences
 from graphopt.interface import Interface, Model, TensorSpec
 from graphopt.runtime import Tokenizer, context_length
 
-__all__ = ["Logits", "as_logits", "measure_language"]
-
-Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+__all__ = ["as_logits", "measure_language"]
 
 
 @dataclass

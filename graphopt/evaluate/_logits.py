@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from graphopt.errors import BadInput
 from graphopt.runtime import states_by_name
 
-__all__ = ["reference_logits", "session_logits", "whole_sequence"]
+__all__ = ["Logits", "reference_logits", "session_logits", "whole_sequence"]
 
 Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
+"""A causal language model: from tokens int64[S] to logits [S, vocabulary]."""
 _TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,

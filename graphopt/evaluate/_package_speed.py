@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import BadInput
+from graphopt.evaluate._bindings import SEED
 from graphopt.evaluate._speed import BenchReport, bench
 from graphopt.evaluate._validation import domain_of
 from graphopt.families import meeting
@@ -20,7 +21,6 @@ from graphopt.runtime import context_length
 __all__ = ["measure_speed"]
 
 GENAI = "genai_config.json"
-SEED = 0
 
 
 def measure_speed(

@@ -76,12 +76,12 @@ class RoundedSource:
             DEPLOYED: _results(lambda: open_session(self.path), self.name, cases),
             PLAIN: _results(lambda: plain_session(self.path), self.name, cases),
         }
-        reference, against = source, "the graph as it was"
+        reference, against = source, "the source graph"
         pairs = [(source[PLAIN], source[DEPLOYED])]
         if self.is_half:
             single = self._in_single(cases, file.parent)
             if single is not None and all(_same_finite(single[way], source[way]) for way in source):
-                reference, against = single, "the graph as it was, in single precision"
+                reference, against = single, "the source graph, in single precision"
                 pairs = [*(pairs if self.is_quantized else []), *((single[w], source[w]) for w in source)]
         noise = own_noise([(_replayed(a, cases), _replayed(b, cases)) for a, b in pairs], cases)
         own = max((one.largest for one in noise.values()), default=0.0)
@@ -97,7 +97,7 @@ class RoundedSource:
                 cases=cases,
                 budget=budget,
                 distribution=False,
-                against=f"{against} ({own:.2g} std from itself)",
+                against=f"{against} (which differs from itself by {own:.2g} std)",
                 noise=noise if way == DEPLOYED or self.rounds or self.is_half else None,
             )
             metrics = tuple(replace(one, case=f"{one.case}, {way}") for one in check.metrics)

@@ -17,7 +17,10 @@ __all__ = ["Text", "built_in_text", "read_text", "sequences"]
 
 HELD_OUT = "heldout.txt"
 WINDOW = 256
-CHARACTERS = 64  # more than a token ever stands for on average, so that a huge file is not tokenized whole
+"""Tokens of a sequence: short, so that there are many to resample and their logits fit in memory.
+Perplexities are higher than in long ones, of package and reference alike."""
+CHARACTERS = 64
+"""More than a token ever stands for on average, so that a huge file is not tokenized whole."""
 
 Tokens = NDArray[np.int64]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from graphopt.errors import BadInput
 from graphopt.evaluate._accuracy import EncoderAccuracy, LanguageAccuracy, compare_encoders
-from graphopt.evaluate._bindings import Bindings
-from graphopt.evaluate._language import Logits, as_logits, measure_language
-from graphopt.evaluate._logits import session_logits
+from graphopt.evaluate._bindings import SEED, Bindings
+from graphopt.evaluate._language import as_logits, measure_language
+from graphopt.evaluate._logits import Logits, session_logits
 from graphopt.evaluate._texts import Text, built_in_text, read_text
 from graphopt.export import ONNX, resolve_source
 from graphopt.families import Case, meeting
@@ -31,8 +31,9 @@ __all__ = ["Validation", "domain_of", "validate"]
 
 TEXT_GENERATION = "text-generation"
 CALLS = 64
+"""Lines of text that an encoder is measured on: seconds of a small one, for intervals that are not narrow."""
 LONGEST = 128
-SEED = 0
+"""Tokens of a line that count: about a paragraph, as encoders are fed."""
 _OF_TEXT = {"input_ids", "attention_mask", "token_type_ids"}
 
 

@@ -28,6 +28,12 @@ class Metric:
         """Whether `value` is within `bound`. NaN is not."""
         return value >= bound if self.better == "larger" else value <= bound
 
+    def text(self, value: float) -> str:
+        """`value` as people read it: what comes near 1 with six decimals, others with three digits."""
+        if self.better == "larger" and not self.unit:
+            return f"{value:.6f}".rstrip("0").rstrip(".")
+        return f"{value:.3g}"
+
     def strain(self, value: float, bound: float) -> float:
         """How near its bound a value is: at most 1 where it holds, the more the worse; inf for NaN.
 
@@ -110,15 +116,15 @@ _ACCURACY = (
     ),
     Metric(
         "scaled_difference",
-        "max |Δ| / std",
-        "",
+        "largest difference",
+        "std",
         "smaller",
         "The largest difference anywhere in an output, in standard deviations of the source's output.",
     ),
     Metric(
         "rms_difference",
-        "RMS of Δ / std",
-        "",
+        "RMS difference",
+        "std",
         "smaller",
         "Root mean square of the difference, in standard deviations of the source's output.",
     ),

@@ -11,6 +11,7 @@ from graphopt.pipeline import Level, PassRecord
 __all__ = ["idle_stages"]
 
 _REASONS = 3
+"""The most frequent ones: a note is to be read, and a large model has as many reasons as layers."""
 _COMPRESS = Level.COMPRESS.name.lower()
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from graphopt.metrics import METRICS
 from graphopt.report._model import ClosingReport, MetricReport, PassReport, Report
-from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
+from graphopt.report._text import bytes_change, bytes_text, plural, seconds_text
 
 __all__ = ["print_explanation", "print_report"]
 
@@ -122,11 +122,11 @@ def _facts(report: Report, installed: bool) -> Table:
     table.add_column()
     if edits := _edits(report.passes):
         table.add_row("edits", edits)
-    table.add_row("check", _closing(report.closing))
+    table.add_row("closing check", _closing(report.closing))
     table.add_row("size", _size(report))
     table.add_row("time", _time(report))
     if report.peak_memory:
-        table.add_row("memory", f"{bytes_text(report.peak_memory)} at its peak")
+        table.add_row("memory", f"{bytes_text(report.peak_memory)} at the peak of this run")
     if report.assumptions:
         table.add_row("assumes", Text("\n".join(report.assumptions.values())))
     if report.notes:
@@ -135,7 +135,7 @@ def _facts(report: Report, installed: bool) -> Table:
         table.add_row("package", Text(report.out, overflow="fold"))
         table.add_row("report", Text(f"{report.out}/report.json", overflow="fold"))
     else:
-        table.add_row("package", Text(f"not installed: {report.out} is as it was", style="red"))
+        table.add_row("package", Text(f"not installed: nothing was written to {report.out}", style="red"))
     return table
 
 
@@ -153,7 +153,7 @@ def _closing(closing: ClosingReport) -> RenderableType:
     lines += [_metric(one) for one in _worst(closing.metrics)]
     cases = list(dict.fromkeys(one.case for one in closing.metrics))
     if len(cases) > 1:
-        lines.append(Text(f"over {', '.join(cases)}", style="dim"))
+        lines.append(Text(f"in the cases {', '.join(cases)}", style="dim"))
     return Group(*lines)
 
 
@@ -179,18 +179,14 @@ def _metric(one: MetricReport) -> Text:
     metric = METRICS[one.metric]
     larger = metric.better == "larger"
     relation = "≥" if larger else "≤"
-    shown = _near_one if larger else number
     verdict = relation if one.holds else ("<" if larger else ">")
     return Text.assemble(
         f"{one.output}  {metric.label} ",
-        (shown(one.value), "green" if one.holds else "bold red"),
-        f" {verdict} {shown(one.bound)}" if one.bound else "",
+        (metric.text(one.value), "green" if one.holds else "bold red"),
+        f" {verdict} {metric.text(one.bound)}" if one.bound else "",
+        f" {metric.unit}" if metric.unit else "",
         ("" if one.holds else f"  in {one.case}", "red"),
     )
-
-
-def _near_one(value: float) -> str:
-    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _size(report: Report) -> Text:
@@ -198,7 +194,7 @@ def _size(report: Report) -> Text:
     before, after = sizes.source_weight_bytes, sizes.package_weight_bytes
     ratio = f"  ({before / after:.2g}x smaller)" if 0 < after < before / 1.05 else ""
     return Text.assemble(
-        f"weights {bytes_change(before, after)}",
+        f"weights as stored {bytes_change(before, after)}",
         (ratio, "green"),
         (f"; all files {bytes_text(sizes.package_bytes)}", "dim"),
     )

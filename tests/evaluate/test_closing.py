@@ -76,7 +76,7 @@ def test_rounding_passes_as_lossless() -> None:
 def test_more_than_rounding_fails_as_lossless() -> None:
     found = check(off_by(1e-2), LOSSLESS)
 
-    with pytest.raises(CheckFailed, match=r"logits in prefill: max .* is 0\.003\d+, at most 0\.001"):
+    with pytest.raises(CheckFailed, match=r"in prefill: largest difference is 0\.003\d+, at most 0\.001 std"):
         found.require()
 
 

@@ -148,4 +148,4 @@ def test_a_package_of_such_a_source_passes(tmp_path: Path, source: onnx.ModelPro
     np.savez(tmp_path / "inputs.npz", x=x)
     package = optimize(tmp_path / "model.onnx", tmp_path / "out", inputs=tmp_path / "inputs.npz")
     assert package.manifest.closing_check == "passed"
-    assert package.report().closing.reference.startswith("the graph as it was")
+    assert package.report().closing.reference.startswith("the source graph")

@@ -131,7 +131,7 @@ def test_refused_edits_are_told() -> None:
 def test_then_the_check_the_sizes_and_where_things_are() -> None:
     text = printed(report())
 
-    assert "passed" in line(text, "check")
+    assert "passed" in line(text, "closing check")
     assert "mean KL divergence 0.011 ≤ 0.02" in text
     assert "11.4 → 3.51 MB  (3.2x smaller)" in line(text, "size")
     assert line(text, "package").endswith("build/demo")
@@ -146,8 +146,8 @@ def test_a_failure_names_the_output_the_case_and_by_how_much() -> None:
     )
     text = printed(report(closing=failed), installed=False)
 
-    assert "logits  mean KL divergence 0.51 > 0.02  in left-padded batch" in text
-    assert "not installed: build/demo is as it was" in text
+    assert "logits  mean KL divergence 0.51 > 0.02 nats a token  in left-padded batch" in text
+    assert "not installed: nothing was written to build/demo" in text
     assert "report.json" not in text
 
 
@@ -174,7 +174,7 @@ def test_of_a_kv_cache_only_the_worst_is_shown() -> None:
 def test_an_inconclusive_check_says_why() -> None:
     text = printed(report(closing=ClosingReport(verdict="inconclusive", reason="no inputs are known")))
 
-    assert "inconclusive" in line(text, "check")
+    assert "inconclusive" in line(text, "closing check")
     assert "no inputs are known" in text
 
 
