@@ -14,7 +14,7 @@ import onnx_ir as ir
 from graphopt.ir import LazyTensor, Reshaped, const_of, either_order, lazy, only_user, producer, static_dim
 from graphopt.pipeline import Nodes
 
-from ._scores import before_levelling
+from ._scores import before_levelling, leads_to_product
 
 __all__ = ["MASKED", "Factor", "Sunk", "with_factor"]
 
@@ -36,12 +36,12 @@ class Sunk:
     end: ir.Node
 
     @classmethod
-    def of(cls, product: ir.Node) -> Sunk | None:
-        """The one whose weights `product` multiplies with values."""
+    def of(cls, product: ir.Node) -> Sunk | str | None:
+        """The one whose weights `product` multiplies with values; why not, where it nearly is one."""
         return cls._cut(product) or cls._gated(product)
 
     @classmethod
-    def _cut(cls, product: ir.Node) -> Sunk | None:
+    def _cut(cls, product: ir.Node) -> Sunk | str | None:
         """softmax([scores, sink]) without its last entry."""
         cut = producer(product.inputs[0], "Slice")
         softmax = producer(cut.inputs[0], "Softmax") if cut is not None and _drops_last(cut) else None
@@ -53,8 +53,11 @@ class Sunk:
         scores, sink = concat.inputs
         expand = producer(sink, "Expand")
         sink = expand.inputs[0] if expand is not None else sink
-        if scores is None or sink is None or not _is_sink(sink, 4):
+        if scores is None or sink is None:
             return None
+        if not _is_sink(sink, 4):
+            is_near = leads_to_product(scores, computed=True)
+            return "what is appended to the scores is not one constant for each head" if is_near else None
         return cls(softmax, scores, (concat,), sink, product)
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from graphopt.ir import attribute_proto, const_of, is_random, subgraphs_of
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass, Proof
 
 
 class CommonSubexpressions(Pass):
@@ -37,13 +37,14 @@ class CommonSubexpressions(Pass):
             subgraphs = tuple(subgraphs_of(node))
             for subgraph in subgraphs:
                 yield from self._scope(subgraph, seen.new_child(), model)
-            if subgraphs or is_random(node, model):
+            if subgraphs:
                 continue
             earlier = seen.setdefault(_key(node), node)
-            if earlier is node or any(
-                old.is_graph_output() and (new.is_graph_output() or new.graph is not old.graph)
-                for old, new in zip(node.outputs, earlier.outputs, strict=True)
-            ):
+            if earlier is node:
+                continue
+            reason = _reason(node, earlier, model)
+            if reason is not None:
+                yield NearMiss(node.name or node.op_type, reason)
                 continue
             yield Edit(
                 f"{node.op_type} repeats {earlier.name}",
@@ -51,6 +52,16 @@ class CommonSubexpressions(Pass):
                 replace=dict(zip(node.outputs, earlier.outputs, strict=True)),
                 proof=Proof.DUPLICATE,
             )
+
+
+def _reason(node: ir.Node, earlier: ir.Node, model: ir.Model) -> str | None:
+    """Why `node` stays, which repeats `earlier`."""
+    if is_random(node, model):
+        return "it draws random numbers, other ones than the node it repeats"
+    for old, new in zip(node.outputs, earlier.outputs, strict=True):
+        if old.is_graph_output() and (new.is_graph_output() or new.graph is not old.graph):
+            return f"{old.name!r} is an output, and so is {new.name!r}, or of another graph"
+    return None
 
 
 def _key(node: ir.Node) -> Hashable:

@@ -6,7 +6,9 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass, Proof
+
+_DEFAULT = "it is the default of an input, which is part of the interface"
 
 
 class DeadCode(Pass):
@@ -27,5 +29,9 @@ class DeadCode(Pass):
             if not any(output.uses() or output.is_graph_output() for output in node.outputs):
                 yield Edit(f"unused {node.op_type}", remove=[node], proof=Proof.UNUSED)
         for value in tuple(graph.initializers.values()):
-            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+            if value.uses() or value.is_graph_output():
+                continue
+            if value.is_graph_input():
+                yield NearMiss(value.name or "initializer", _DEFAULT)
+            else:
                 yield Edit(f"unused weight {value.name}", drop_initializers=[value], proof=Proof.UNUSED)

@@ -39,6 +39,7 @@ _MOVES = frozenset(
 _WIDENS = "DequantizeLinear"
 # Narrower floats the runtime widens, for as many nodes at once as it likes.
 _KERNELS_FOR = (np.float32, np.float64)
+_OF_SHAPE_OR_TYPE = ("CastLike", "Shape", "Size")
 _READ_LIMIT = 1 << 20
 
 
@@ -68,11 +69,11 @@ class FoldConstants(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
-            if node.domain != "" or not node.outputs or is_random(node, context.model):
+            if node.domain != "" or not node.outputs:
                 continue
-            if node.op_type == _WIDENS:
-                if all(value is None or _is_constant(value) for value in node.inputs):
-                    yield NearMiss(node.name or node.op_type, "a quantized weight stays quantized")
+            reason = _kept(node, context.model)
+            if reason is not None:
+                yield NearMiss(node.name or node.op_type, reason)
                 continue
             if any(output.is_graph_output() for output in node.outputs):
                 continue
@@ -103,6 +104,20 @@ class FoldConstants(Pass):
             )
             if outcome is Outcome.APPLIED and is_new:
                 context.spent[self.name] = context.spent.get(self.name, 0) + max(growth, 0)
+
+
+def _kept(node: ir.Node, model: ir.Model) -> str | None:
+    """Why a node stays whose inputs are all initializers."""
+    inputs = [value for value in node.inputs if value is not None]
+    if not all(value.is_initializer() for value in inputs):
+        return None
+    if is_random(node, model):
+        return "it draws random numbers, other ones in each run"
+    if node.op_type not in _OF_SHAPE_OR_TYPE and any(value.is_graph_input() for value in inputs):
+        return "its operand is the default of an input, which a caller may change"
+    if node.op_type == _WIDENS and all(map(_is_constant, inputs)):
+        return "a quantized weight stays quantized"
+    return None
 
 
 class _TooLarge(Exception):

@@ -60,6 +60,9 @@ class OrderHeads(Pass):
             projection = _Projection.of(heads[0]) if len(heads) == 3 else None
             if projection is None or all(_is_in_order(value) for value in heads):
                 continue
+            if isinstance(projection, str):
+                yield NearMiss(node.name or "Attention", projection)
+                continue
             columns = _columns_of(heads, projection.result)
             if columns is None:
                 continue
@@ -90,8 +93,8 @@ class _Projection:
     matmul: ir.Node
 
     @classmethod
-    def of(cls, value: ir.Value) -> _Projection | None:
-        """The one whose result `value` rearranges."""
+    def of(cls, value: ir.Value) -> _Projection | str | None:
+        """The one whose result `value` rearranges; why not, where that is a product of another kind."""
         node = value.producer()
         while node is not None and node.domain == "" and node.op_type in _REARRANGING:
             node = node.inputs[0].producer() if node.inputs[0] is not None else None
@@ -106,8 +109,10 @@ class _Projection:
                 return None
             node = matmul
         x, weight = node.inputs
-        if x is None or weight is None or not _is_constant(weight, 2) or len(result.shape or ()) != 3:
+        if x is None or weight is None or len(result.shape or ()) != 3:
             return None
+        if not _is_constant(weight, 2):
+            return "the weight of its projection is not a constant matrix"
         return cls(x, weight, bias, result, node)
 
 

@@ -147,6 +147,8 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
     """MatMul(softmax(scores), V)."""
     weights, v = node.inputs
     sunk = Sunk.of(node)
+    if isinstance(sunk, str):
+        return sunk
     softmax = sunk.softmax if sunk is not None else _softmax(weights)
     if softmax is None or softmax.inputs[0] is None or v is None:
         return None

@@ -11,7 +11,8 @@ import onnx_ir as ir
 from graphopt.ir import const_of, same_shape, static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
-_END = np.iinfo(np.int32).max
+_END = np.iinfo(np.int32).max  # exporters write the end of an axis as this or as int64's
+_Rule = Callable[[ir.Node], ir.Value | str | None]
 
 
 class RemoveNoops(Pass):
@@ -36,6 +37,9 @@ class RemoveNoops(Pass):
                 continue
             kept = _passed_through(node)
             output = node.outputs[0]
+            if isinstance(kept, str):
+                yield NearMiss(node.name or node.op_type, kept)
+                continue
             if kept is None or not (output.uses() or output.is_graph_output()):
                 continue
             if output.is_graph_output() and (
@@ -49,7 +53,8 @@ class RemoveNoops(Pass):
             yield Edit(f"{node.op_type} changes nothing", remove=[node], replace={output: kept})
 
 
-def _passed_through(node: ir.Node) -> ir.Value | None:
+def _passed_through(node: ir.Node) -> ir.Value | str | None:
+    """The input that `node` returns as it is; why not, where it nearly does."""
     rule = _RULES.get(node.op_type)
     return rule(node) if rule and node.inputs and node.inputs[0] is not None else None
 
@@ -94,10 +99,9 @@ def _slice(node: ir.Node) -> ir.Value | None:
     return _first(node) if (starts == 0).all() and (ends >= _END).all() and (steps == 1).all() else None
 
 
-def _neutral(
-    value: int, *, commutes: bool, integers_only: bool = False
-) -> Callable[[ir.Node], ir.Value | None]:
-    def rule(node: ir.Node) -> ir.Value | None:
+def _neutral(value: int, *, commutes: bool, integers_only: bool = False) -> _Rule:
+    def rule(node: ir.Node) -> ir.Value | str | None:
+        reason = None
         pairs = [(node.inputs[0], node.inputs[1])]
         if commutes:
             pairs.append((node.inputs[1], node.inputs[0]))
@@ -108,12 +112,14 @@ def _neutral(
             if integers_only and (
                 x.dtype is None or not (x.dtype.is_integer() or x.dtype == ir.DataType.BOOL)
             ):
+                reason = f"{node.op_type} of a float and 0 may change the sign of a zero"
                 continue
             if (constant.size == 1 and constant.ndim == 0) or same_shape(x.shape, node.outputs[0].shape):
                 return x
             if constant.size == 1 and x.shape is not None and constant.ndim <= len(x.shape):
                 return x
-        return None
+            reason = "its result may be larger than its operand, which it broadcasts"
+        return reason
 
     return rule
 
@@ -136,7 +142,7 @@ def _dropout(node: ir.Node) -> ir.Value | None:
     return _first(node)
 
 
-_RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
+_RULES: dict[str, _Rule] = {
     "Identity": _first,
     "Cast": _cast,
     "CastLike": _cast_like,

@@ -8,7 +8,18 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import const_of, from_shapes, initializer, producer
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Nodes, OpsetRange, Outcome, Pass
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Outcome,
+    Pass,
+)
 
 
 class SimplifyShapes(Pass):
@@ -56,6 +67,9 @@ class SimplifyShapes(Pass):
                     replace={latest.outputs[0]: made.outputs[0]},
                 )
                 latest = made if outcome is Outcome.APPLIED else None
+            reason = _computed(node) if latest is node else None
+            if reason is not None:
+                yield NearMiss(node.name or node.op_type, reason)
 
 
 def _is_one_in_a_vector(value: ir.Value | None) -> bool:
@@ -101,6 +115,20 @@ def _constant_shape(node: ir.Node, context: Context) -> _New | None:
         return None
     shape = initializer(f"{node.name}/shape", ir.tensor(np.asarray(dims, np.int64)))
     return "constant shape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
+
+
+def _computed(node: ir.Node) -> str | None:
+    """Why the shape of a Reshape stays computed, where it is."""
+    x, target = (*node.inputs, None, None)[:2]
+    if node.op_type != "Reshape" or node.domain != "" or target is None or const_of(target) is not None:
+        return None
+    if not from_shapes(target):
+        return "its shape does not follow from shapes alone"
+    if any(
+        value is not None and value.shape is not None and 0 in value.shape for value in (x, *node.outputs)
+    ):
+        return "a size is zero, which 0 and -1 in a constant shape do not say"
+    return "more than one size of its result is not known to be one of its operand's"
 
 
 def _infers(target: ir.Value) -> bool:

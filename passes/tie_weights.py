@@ -9,7 +9,9 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from graphopt.ir import Expr, Transposed, has_data, lazy, same_content
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, OpsetRange, Pass, Proof
+from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass, Proof
+
+_DEFAULT = "it holds what {!r} does, and is the default of an input, which a caller may change"
 
 
 class TieWeights(Pass):
@@ -27,23 +29,29 @@ class TieWeights(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         groups: dict[Hashable, list[ir.Value]] = defaultdict(list)
-        for value in tuple(graph.initializers.values()):
+        values = sorted(graph.initializers.values(), key=ir.Value.is_graph_input)
+        for value in values:
             tensor = value.const_value
-            if tensor is None or not has_data(tensor) or value.is_graph_input() or value.is_graph_output():
+            if tensor is None or not has_data(tensor) or value.is_graph_output():
                 continue
             representatives = groups[(tensor.dtype, tuple(tensor.shape), _sample(lazy(tensor)))]
             for kept in representatives:
                 assert kept.const_value is not None
-                if same_content(kept.const_value, tensor):
+                if not same_content(kept.const_value, tensor):
+                    continue
+                if value.is_graph_input():
+                    yield NearMiss(value.name or "initializer", _DEFAULT.format(kept.name))
+                else:
                     yield Edit(
                         f"{value.name} is {kept.name}",
                         replace={value: kept},
                         drop_initializers=[value],
                         proof=Proof.SAME_WEIGHT,
                     )
-                    break
+                break
             else:
-                representatives.append(value)
+                if not value.is_graph_input():
+                    representatives.append(value)
 
 
 def _sample(expr: Expr) -> Hashable:

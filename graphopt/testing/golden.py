@@ -2,8 +2,10 @@
 
 A file is header lines (`pass: NAME`, and perhaps `options: JSON`, `config: JSON`, `task: NAME`), then
 
-    --- before                      --- after         or    --- refuses
-    the graph                       the graph               a part of the reason of a near miss
+    --- before          --- after       or    --- refuses                      or    --- unmatched
+    the graph           the graph             a part of a near miss's reason
+
+The last is for graphs with nothing that the pass nearly takes: it changes nothing and says nothing.
 
 Numbers are checked at the sizes of `bind: B=2,S=3; B=1,S=5` with seeded inputs, or, for a graph whose inputs
 have a meaning, in every case that `family: NAME` calls legal, or in the one of `inputs: JSON`, arrays by
@@ -37,12 +39,12 @@ from graphopt.verify import Tolerance, compare, tolerance_of
 __all__ = ["Golden", "Ran", "accept", "goldens"]
 
 _LONGEST_SUM = 256
-_PARTS = re.compile(r"(.*?)^--- before\n(.*?)^--- (after|refuses)\n(.*)", re.DOTALL | re.MULTILINE)
+_PARTS = re.compile(r"(.*?)^--- before\n(.*?)^--- (after|refuses|unmatched)\n(.*)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Golden(Example):
-    """A golden file. `after` is None where the pass shall refuse, saying `reason`."""
+    """A golden file. `after` is None where the pass shall refuse, saying `reason` (nothing if that is "")."""
 
     after: str | None
     reason: str = ""
@@ -55,14 +57,22 @@ class Golden(Example):
         except UnicodeDecodeError as error:
             raise BadInput(f"{path} is not UTF-8: {error}") from error
         if parts is None:
-            raise BadInput(f"{path} has no `--- before` and then `--- after` or `--- refuses`")
+            raise BadInput(
+                f"{path} has no `--- before` and then `--- after`, `--- refuses` or `--- unmatched`"
+            )
         head, before, kind, expected = parts.groups()
         header = header_of(path, head)
         if "pass" not in header:
             raise BadInput(f"{path} has no line `pass: NAME` above `--- before`")
         if kind == "after":
             return cls(path, header, before, expected.strip())
-        return cls(path, header, before, None, expected.strip())
+        reason = expected.strip()
+        if (kind == "refuses") is not bool(reason):
+            raise BadInput(
+                f"{path}: `--- {kind}` is followed by {'a' if reason else 'no'} reason",
+                hint="A part of the reason goes below `--- refuses`, nothing below `--- unmatched`.",
+            )
+        return cls(path, header, before, None, reason)
 
     def run(self) -> Ran:
         """Run the pass over the graph."""
@@ -107,7 +117,9 @@ class Golden(Example):
         ran = self.run()
         assert ran.applied == 0, f"{self}: not refused:\n{ran.text}"
         assert graph_hash(ran.model) == graph_hash(self.model()), f"{self}: refused, and changed all the same"
-        assert not self.reason or any(self.reason in said for said in ran.reasons), (
+        if not self.reason:
+            assert ran.reasons == [], f"{self}: unmatched, and yet the pass says {ran.reasons}"
+        assert any(self.reason in said for said in ran.reasons or [""]), (
             f"{self}: refused, but for another reason than {self.reason!r}: {ran.reasons}"
         )
 

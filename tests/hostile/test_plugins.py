@@ -163,7 +163,7 @@ def test_examples_that_cannot_be_read_are_a_broken_promise(place: Path) -> None:
     install(place.parent / "site", HEAD + examples)
     folder = place.parent / "site" / "examples"
     folder.mkdir()
-    (folder / "a.txt").write_text("pass: mine\noptions: {\n--- before\ng () => () {}\n--- refuses\n")
+    (folder / "a.txt").write_text("pass: mine\noptions: {\n--- before\ng () => () {}\n--- unmatched\n")
     done = ask(place, "passes", "check", "graphopt-bad", "--quiet", "--json", "-")
     assert (done.code, '"promise": "examples"' in done.out) == (1, True), done.err
     (folder / "a.txt").write_bytes(b"\xff")

@@ -33,6 +33,13 @@ def test_every_built_in_pass_has_golden_files_of_both_kinds(name: str) -> None:
     assert any(g.header["pass"] == name for g in REFUSED)
 
 
+def test_every_refusal_has_a_reason_of_its_own() -> None:
+    """A pass that has nothing to say is `unmatched`: `refuses` tells its own refusal from the engine's."""
+    said = {g.path: g.path.read_text().partition("--- refuses\n")[2].strip() for g in REFUSED}
+    silent = {g.path for g in REFUSED if g.path.read_text().rstrip().endswith("--- unmatched")}
+    assert {path for path, reason in said.items() if not reason} == silent
+
+
 def test_files_lie_in_the_folder_of_their_pass() -> None:
     assert {(g.path.parent.name, g.header["pass"]) for g in GOLDENS} == {
         (g.path.parent.name, g.path.parent.name) for g in GOLDENS

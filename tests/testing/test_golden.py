@@ -37,6 +37,7 @@ def test_the_files_hold_as_they_are() -> None:
         (GOOD, "--- after", "--- refuses", "not refused"),
         (REFUSED, "1.5, not 1", "2.5, not 1", "for another reason"),
         (REFUSED, "--- refuses", "--- after", "not rewritten"),
+        (REFUSED, "--- refuses\nthe addend is 1.5, not 1", "--- unmatched", "and yet the pass says"),
     ],
 )
 def test_another_behaviour_fails(tmp_path: Path, source: Path, old: str, new: str, said: str) -> None:
@@ -62,6 +63,16 @@ def test_other_numbers_are_differences() -> None:
 def test_other_files_are_bad_input(tmp_path: Path, old: str, new: str) -> None:
     with pytest.raises(BadInput, match=r"planted\.txt has no"):
         planted(tmp_path, GOOD, old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("the addend is 1.5, not 1", ""), ("--- refuses", "--- unmatched")],
+    ids=["a refusal without a reason", "a reason where nothing is refused"],
+)
+def test_a_refusal_says_why_and_nothing_else_does(tmp_path: Path, old: str, new: str) -> None:
+    with pytest.raises(BadInput, match="is followed by"):
+        planted(tmp_path, REFUSED, old, new)
 
 
 def test_an_empty_folder_is_bad_input(tmp_path: Path) -> None:
