@@ -17,7 +17,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # No test reads the user's cache, and what fixtures build for many tests is not served from any.
 os.environ["GRAPHOPT_CACHE_SIZE"] = "0"
 
+import contextlib
 import functools
+import itertools
 import json
 import shutil
 import tempfile
@@ -64,8 +66,39 @@ def tiny_coder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def begun(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path) -> Path:
+    """A cache of graphopt's own that holds how every run over the embedded model begins.
+
+    Its export, and the state after the steps that all built-in recipes begin with, once for edits checked by
+    running them and once for those of which only the structure is checked. Copy it, never write to it.
+    """
+
+    def build(folder: Path) -> None:
+        from graphopt import optimize
+        from graphopt.plugins import load_recipe, registry
+
+        recipes = [[step.name for step in load_recipe(name).steps] for name in registry.recipes()]
+        steps = [
+            at[0] for at in itertools.takewhile(lambda at: len(set(at)) == 1, zip(*recipes, strict=False))
+        ]
+        last = f"{steps[-1]}#{steps.count(steps[-1])}"
+        with _caching_in(folder), tempfile.TemporaryDirectory() as out:
+            for verify in ("numeric", "structure"):
+                optimize(
+                    tiny_coder,
+                    Path(out, verify),
+                    recipe="lossless",
+                    verify=verify,
+                    stop_after=last,
+                    validate=False,
+                )
+
+    return cached("tiny-coder-begun", build)
+
+
+@pytest.fixture(scope="session")
 def tiny_coder_at(
-    cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path
+    cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path, begun: Path
 ) -> Callable[[str], Path]:
     """`tiny_coder_at(recipe)` is the embedded model's package by that recipe. Read it, never write to it."""
 
@@ -73,7 +106,9 @@ def tiny_coder_at(
         def build(folder: Path) -> None:
             from graphopt import optimize
 
-            optimize(tiny_coder, folder / "package", recipe=recipe)
+            with tempfile.TemporaryDirectory() as cache, _caching_in(Path(cache)):
+                shutil.copytree(begun, cache, dirs_exist_ok=True)
+                optimize(tiny_coder, folder / "package", recipe=recipe)
 
         return cached(f"tiny-coder-{recipe}", build) / "package"
 
@@ -127,6 +162,15 @@ def encoder(
         optimize(source, folder / "package", recipe="lossless")
 
     return source, cached("bert-lossless", build) / "package"
+
+
+@contextlib.contextmanager
+def _caching_in(folder: Path) -> Iterator[None]:
+    """Within the block graphopt's own cache is at `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAPHOPT_CACHE", str(folder))
+        patch.delenv("GRAPHOPT_CACHE_SIZE", raising=False)
+        yield
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,15 +25,15 @@ def saboteurs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("fault", [p.name for p in SABOTAGE])
 @pytest.mark.parametrize("recipe", ["lossless", "fp16", "int8", "int4"])
 def test_a_broken_model_is_rejected(
-    recipe: str, fault: str, exported: Callable[[Path], Path], tiny_coder: Path, tmp_path: Path
+    recipe: str, fault: str, begun: Path, own_cache: Path, tiny_coder: Path, tmp_path: Path
 ) -> None:
-    source = exported(tiny_coder)
+    shutil.copytree(begun, own_cache, dirs_exist_ok=True)
     text = registry.recipes()[recipe].read_text(encoding="utf-8")
     assert ANCHOR in text
     broken = tmp_path / f"{recipe}.toml"
     broken.write_text(text.replace(ANCHOR, f'[[pass]]\nname = "{fault}"\n\n{ANCHOR}', 1), encoding="utf-8")
     with pytest.raises(Mismatch, match=f"pass '{fault}' .exact. changes results by edit {fault}:"):
-        graphopt.optimize(source, tmp_path / "out", recipe=str(broken))
+        graphopt.optimize(tiny_coder, tmp_path / "out", recipe=str(broken))
     with pytest.raises(CheckFailed, match="the package differs from its source"):
-        graphopt.optimize(source, tmp_path / "out", recipe=str(broken), verify="structure")
+        graphopt.optimize(tiny_coder, tmp_path / "out", recipe=str(broken), verify="structure")
     assert not (tmp_path / "out").exists()

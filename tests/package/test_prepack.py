@@ -19,11 +19,8 @@ from graphopt.runtime import Decoder
 
 
 @pytest.fixture(scope="module")
-def package(cached: Callable[[str, Callable[[Path], None]], Path], tiny_coder: Path) -> Package:
-    def build(folder: Path) -> None:
-        optimize(tiny_coder, folder / "package", recipe="int4-kv8")
-
-    return Package.load(cached("tiny-coder-int4-kv8", build) / "package")
+def package(tiny_coder_at: Callable[[str], Path]) -> Package:
+    return Package.load(tiny_coder_at("int4-kv8"))
 
 
 @pytest.fixture(scope="module")
