@@ -154,33 +154,33 @@ def closing_check(
     source is from itself (`own_noise`), if it rounds to fewer bits: a lossless package may be that far off.
     """
     started = time.perf_counter()
-    found = list(measured)
+    metrics = list(measured)
     if budget.lossless:
         for case, expected, got in _results(reference, package, cases):
-            found += _lossless(case.name, expected, got, noise)
+            metrics += _lossless(case.name, expected, got, noise)
     elif distribution:
-        found += _divergent(_results(reference, package, cases), budget)
+        metrics += _divergences(_results(reference, package, cases), budget)
     else:
         for case, expected, got in _results(reference, package, cases):
-            found += _turned(case.name, expected, got, budget)
+            metrics += _cosines(case.name, expected, got, budget)
     seconds = time.perf_counter() - started
-    if not found:
+    if not metrics:
         reason = "the recipe's budget bounds nothing that this model puts out, or all of it is empty"
         return ClosingCheck("inconclusive", against, reason, seconds=seconds)
-    verdict: Literal["passed", "failed"] = "passed" if all(c.holds for c in found) else "failed"
-    return ClosingCheck(verdict, against, metrics=tuple(found), seconds=seconds)
+    verdict: Literal["passed", "failed"] = "passed" if all(c.holds for c in metrics) else "failed"
+    return ClosingCheck(verdict, against, metrics=tuple(metrics), seconds=seconds)
 
 
 def own_noise(pairs: Iterable[tuple[Model, Model]], cases: Iterable[ClosingCase]) -> Noises:
     """How far the two models of each pair are apart, at most: runs of one source that differ in rounding."""
-    found: dict[tuple[str, str], Noise] = {}
+    noises: dict[tuple[str, str], Noise] = {}
     cases = list(cases)
     for reference, other in pairs:
         for case, expected, got in _results(reference, other, cases):
             for name, value in expected.items():
                 key = case.name, name
-                found[key] = found.get(key, Noise()) | Noise.of(value, got[name])
-    return found
+                noises[key] = noises.get(key, Noise()) | Noise.of(value, got[name])
+    return noises
 
 
 Selected = dict[str, np.ndarray]
@@ -238,7 +238,7 @@ def _lossless(case: str, expected: Selected, got: Selected, noise: Noises | None
             yield CheckedMetric(case, name, "top1_mismatches", top1_mismatches(value, other, 2 * bound), 0)
 
 
-def _divergent(
+def _divergences(
     results: Iterable[tuple[ClosingCase, Selected, Selected]], budget: Budget
 ) -> Iterator[CheckedMetric]:
     bound = budget.kl_p99 if budget.kl_p99 is not None else budget.kl_mean
@@ -252,7 +252,7 @@ def _divergent(
         yield CheckedMetric(name, DISTRIBUTION, "kl_mean", mean, bound)
 
 
-def _turned(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[CheckedMetric]:
+def _cosines(case: str, expected: Selected, got: Selected, budget: Budget) -> Iterator[CheckedMetric]:
     if budget.cosine_min is None:
         return
     for name, value in expected.items():

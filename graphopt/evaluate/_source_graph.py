@@ -12,7 +12,7 @@ import numpy as np
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.evaluate._bindings import DRAWS, Bindings, Undecided
 from graphopt.evaluate._closing import ClosingCheck, closing_check
-from graphopt.evaluate._rounded import RoundedSource
+from graphopt.evaluate._low_precision import LowPrecisionSource
 from graphopt.export import Source
 from graphopt.families import Case
 from graphopt.interface import Adapter, Arrays, Interface, Model
@@ -48,12 +48,12 @@ def check_against_source_graph(
     except Undecided as reason:
         hint = "say what legal inputs are with --inputs and --dim"
         return ClosingCheck("inconclusive", reason=f"{reason}; {hint}")
-    rounded = RoundedSource.of(source.path, source.name)
+    low = LowPrecisionSource.of(source.path, source.name)
     reference = session_model(plain_session(source.path), source.name, BadInput)
 
     def compared(cases: Iterable[Case]) -> ClosingCheck:
-        if rounded is not None:
-            return rounded.compared(package, file, adapters, budget, list(cases))
+        if low is not None:
+            return low.check(package, file, adapters, budget, list(cases))
         return closing_check(
             reference, package, cases=cases, budget=budget, distribution=False, against=_SOURCE_GRAPH
         )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphopt.errors import BadInput
-from graphopt.evaluate._closing import ClosingCheck, closing_check, own_noise
+from graphopt.evaluate._closing import ClosingCheck, Noises, closing_check, own_noise
 from graphopt.families import Case
 from graphopt.interface import Adapter, Arrays, Model
 from graphopt.ir import in_single, load_model, save_model
@@ -27,7 +27,7 @@ from graphopt.plugins import through
 from graphopt.recipes import Budget
 from graphopt.runtime import open_session, plain_session, session_model
 
-__all__ = ["RoundedSource"]
+__all__ = ["LowPrecisionSource"]
 
 DEPLOYED, PLAIN = "as deployed", "without the runtime's optimizations"
 _REASONS = {
@@ -39,7 +39,7 @@ _Results = list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class RoundedSource:
+class LowPrecisionSource:
     """A graph in a file that computes with fewer bits than float32 has.
 
     `is_half`: with floats of 16 bits; `is_quantized`: with integers, to which it `rounds` activations by
@@ -53,7 +53,7 @@ class RoundedSource:
     rounds: bool
 
     @classmethod
-    def of(cls, path: Path, name: str) -> RoundedSource | None:
+    def of(cls, path: Path, name: str) -> LowPrecisionSource | None:
         """The graph at `path`, if it is one."""
         model = load_model(path)
         nodes = list(model.graph.all_nodes())
@@ -65,39 +65,28 @@ class RoundedSource:
         is_half = in_single(model)
         return cls(path, name, is_half, is_quantized, rounds) if is_half or is_quantized else None
 
-    def compared(
+    def check(
         self, package: Model, file: Path, adapters: Sequence[Adapter], budget: Budget, cases: Sequence[Case]
     ) -> ClosingCheck:
         """Compare `package`, as deployed, and the same graph in its `file`; `adapters` are those before it.
 
         Raises `BadInput` where the source does not run on the cases.
         """
-        source = {
-            DEPLOYED: _results(lambda: open_session(self.path), self.name, cases),
-            PLAIN: _results(lambda: plain_session(self.path), self.name, cases),
-        }
-        reference, against = source, "the source graph"
-        pairs = [(source[PLAIN], source[DEPLOYED])]
-        if self.is_half:
-            single = self._in_single(cases, file.parent)
-            if single is not None and all(_same_finite(single[way], source[way]) for way in source):
-                reference, against = single, "the source graph, in single precision"
-                pairs = [*(pairs if self.is_quantized else []), *((single[w], source[w]) for w in source)]
-        noise = own_noise([(_replayed(a, cases), _replayed(b, cases)) for a, b in pairs], cases)
-        own = max((one.largest for one in noise.values()), default=0.0)
+        reference, name, noise = self._reference(cases, file.parent)
+        largest = max((one.largest for one in noise.values()), default=0.0)
         packages = {
             DEPLOYED: package,
             PLAIN: through(adapters, session_model(plain_session(file), "the package")),
         }
         checks = []
-        for way, made in packages.items():
+        for way, run in packages.items():
             check = closing_check(
                 _replayed(reference[way], cases),
-                made,
+                run,
                 cases=cases,
                 budget=budget,
                 distribution=False,
-                against=f"{against} (which differs from itself by {own:.2g} std)",
+                against=f"{name} (which differs from itself by {largest:.2g} std)",
                 noise=noise if way == DEPLOYED or self.rounds or self.is_half else None,
             )
             metrics = tuple(replace(one, case=f"{one.case}, {way}") for one in check.metrics)
@@ -106,6 +95,22 @@ class RoundedSource:
         if both.verdict != "failed":
             return both
         return replace(both, reason=_REASONS[checks[0].verdict == "passed", checks[1].verdict == "passed"])
+
+    def _reference(self, cases: Sequence[Case], beside: Path) -> tuple[dict[str, _Results], str, Noises]:
+        """What to compare with by the way it is run, its name, and how far off it the source is."""
+        source = {
+            DEPLOYED: _results(lambda: open_session(self.path), self.name, cases),
+            PLAIN: _results(lambda: plain_session(self.path), self.name, cases),
+        }
+        reference, name = source, "the source graph"
+        pairs = [(source[PLAIN], source[DEPLOYED])]
+        if self.is_half:
+            single = self._in_single(cases, beside)
+            if single is not None and all(_same_finite(single[way], source[way]) for way in source):
+                reference, name = single, "the source graph, in single precision"
+                pairs = [*(pairs if self.is_quantized else []), *((single[w], source[w]) for w in source)]
+        noise = own_noise([(_replayed(a, cases), _replayed(b, cases)) for a, b in pairs], cases)
+        return reference, name, noise
 
     def _in_single(self, cases: Sequence[Case], beside: Path) -> dict[str, _Results] | None:
         """What the source would give were nothing in it rounded to 16 bits; None where that cannot be run."""

@@ -12,7 +12,7 @@ from onnx import numpy_helper, parser
 
 from graphopt import optimize
 from graphopt.evaluate import ClosingCheck
-from graphopt.evaluate._rounded import DEPLOYED, PLAIN, RoundedSource
+from graphopt.evaluate._low_precision import DEPLOYED, PLAIN, LowPrecisionSource
 from graphopt.families import Case
 from graphopt.recipes import Budget
 from graphopt.runtime import open_session, session_model
@@ -32,10 +32,10 @@ def against_itself(
     before, after = folder / "source.onnx", folder / "package" / "model.onnx"
     onnx.save(source, before)
     onnx.save(package, after)
-    rounded = RoundedSource.of(before, "it")
+    rounded = LowPrecisionSource.of(before, "it")
     assert rounded is not None
     made = session_model(open_session(after), "the package")
-    return rounded.compared(made, after, (), Budget(), [Case("a call", {"x": x}, {})])
+    return rounded.check(made, after, (), Budget(), [Case("a call", {"x": x}, {})])
 
 
 def scaled(name: str, factor: float) -> Change:
@@ -137,7 +137,7 @@ def test_floats_of_32_bits_are_no_such_source(tmp_path: Path) -> None:
         parser.parse_model(OVERFLOWS.replace("float16", "float").replace("to = 10", "to = 1")),
         tmp_path / "model.onnx",
     )
-    assert RoundedSource.of(tmp_path / "model.onnx", "it") is None
+    assert LowPrecisionSource.of(tmp_path / "model.onnx", "it") is None
 
 
 @pytest.mark.parametrize(
