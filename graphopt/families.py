@@ -128,6 +128,16 @@ class InputDomain(ABC):
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
         """Small legal calls that between them take every way through the model; `rng` decides them."""
 
+    def typical(self, rng: np.random.Generator) -> Iterator[Case]:
+        """Calls in which to measure values: several rows, none of them padded; alike but for the numbers.
+
+        By default the first such of `cases`, if there is one.
+        """
+        for case in self.cases(rng):
+            if case.padding == "none" and all(a.ndim and len(a) > 1 for a in case.feeds.values()):
+                yield case
+                return
+
     def edges(self, rng: np.random.Generator) -> Iterator[Case]:
         """Legal calls at the edges, for checks of pieces of the model: every padding, beyond every window."""
         return iter(())

@@ -57,6 +57,7 @@ class GraphJob:
             exported.model,
             target=self.target,
             domain=exported.domain() if exported.config is not None else None,
+            states=self._carried() or {},
             config=exported.config or {},
             task=exported.task,
             scratch=Scratch(self.scratch),

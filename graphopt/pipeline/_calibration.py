@@ -16,11 +16,11 @@ __all__ = ["Calibration"]
 
 Array = np.ndarray[Any, Any]
 _DRAWS = 32
-_CASE = "batch"
+"""Typical calls that are put together: of texts of six tokens, three a call, 576 rows of each product."""
 
 
 class Calibration:
-    """One large call made of the input domain's, its rows put together; not for models with a cache.
+    """One large call made of the input domain's typical ones, their rows put together; not with a cache.
 
     Inputs are drawn at random: for the ranges of a model's channels that is nearly as good as text.
     """
@@ -35,19 +35,15 @@ class Calibration:
         """Calibration for the model at hand, or why there is none."""
         if context.domain is None:
             return "nothing is known about legal inputs: nothing can be measured"
-        if any(
-            value.shape is not None and len(value.shape) == 4 and (value.name or "").startswith("past")
-            for value in context.model.graph.inputs
-        ):
+        if context.states:
             return "the model has a cache: its products have few rows, and blocks serve them better"
         drawn = [
             case.feeds
             for seed in range(_DRAWS)
-            for case in context.domain.cases(np.random.default_rng(seed))
-            if case.name == _CASE
+            for case in context.domain.typical(np.random.default_rng(seed))
         ]
         if not drawn:
-            return "the input domain has no batches"
+            return "the input domain has no batch without padding"
         return cls(context, {name: np.concatenate([feeds[name] for feeds in drawn]) for name in drawn[0]})
 
     def values(self, wanted: Sequence[ir.Value]) -> list[Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,17 @@ __all__ = ["Context"]
 class Context:
     """Everything around the graph. Passes read it and add to `notes`, `assumptions` and `decisions`.
 
-    `domain` says what legal inputs are (None for a graph of unknown meaning); `config` is the model's own
-    configuration as a dict. `assumptions` are conditions the package is only right under, by key; `decisions`
-    are choices made by measurement or data, replayed from the lock when given. `spent` is what passes used of
-    budgets that are one for the whole run, in bytes by the name of the pass.
+    `domain` says what legal inputs are (None for a graph of unknown meaning), and `states` which of them hold
+    what an earlier call left (`graphopt.families.Part.states`); `config` is the model's own configuration.
+    `assumptions` are conditions the package is only right under, by key; `decisions` are choices made by
+    measurement or data, replayed from the lock when given. `spent` is what passes used of budgets that are one
+    for the whole run, in bytes by the name of the pass.
     """
 
     model: ir.Model
     target: Target | None = None
     domain: InputDomain | None = None
+    states: Mapping[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     task: str = "onnx"
     scratch: Scratch | None = None

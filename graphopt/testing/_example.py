@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
-from graphopt.families import Case, InputDomain
+from graphopt.families import Case, Family, InputDomain
 from graphopt.interface import Interface
 from graphopt.ir import parse
 from graphopt.pipeline import Context
@@ -50,7 +50,8 @@ class Example:
     def context(self, model: ir.Model) -> Context:
         """What a pass may know around `model`."""
         task = self.header.get("task", "onnx")
-        return Context(model, domain=self._domain(), config=self._config(), task=task)
+        domain, states = self._domain(), self._states()
+        return Context(model, domain=domain, states=states, config=self._config(), task=task)
 
     def options(self, name: str) -> dict[str, Any]:
         """The options for the pass `name`: those of the header where the graph is for it, else none."""
@@ -97,11 +98,18 @@ class Example:
         return dict(json.loads(self.header.get("config", "{}")))
 
     def _domain(self) -> InputDomain | None:
+        family = self._family()
+        return None if family is None else family.input_domain(Interface.of(self.model()), self._config())
+
+    def _states(self) -> Mapping[str, str]:
+        family = self._family()
+        return {} if family is None else family.states(Interface.of(self.model()))
+
+    def _family(self) -> Family | None:
         if "family" not in self.header:
             return None
-        family = registry.resolve("model family", self.header["family"], registry.families())()
-        domain: InputDomain = family.input_domain(Interface.of(self.model()), self._config())
-        return domain
+        found: type[Family] = registry.resolve("model family", self.header["family"], registry.families())
+        return found()
 
 
 def _numbers(path: Path, line: str) -> dict[str, Any]:

@@ -71,11 +71,11 @@ def test_a_trail_is_silent_about_what_was_told_and_about_others() -> None:
 
 
 class Cases(InputDomain):
-    """Two calls that are batches, and one that is not."""
+    """Two rows that are padded, two that are not, and one."""
 
     def cases(self, rng: np.random.Generator) -> Iterator[Case]:
-        for name in ("single", "batch"):
-            yield Case(name, {"x": rng.standard_normal((2, 4)).astype(np.float32)}, {})
+        for name, rows, padding in (("padded", 2, "left"), ("two", 2, "none"), ("one", 1, "none")):
+            yield Case(name, {"x": rng.standard_normal((rows, 4)).astype(np.float32)}, {}, padding)
 
 
 def test_calibration_measures_values_and_what_a_change_of_one_does() -> None:
@@ -95,7 +95,7 @@ def test_calibration_measures_values_and_what_a_change_of_one_does() -> None:
 def test_calibration_needs_legal_inputs_and_no_cache() -> None:
     assert "nothing is known" in str(Calibration.of(Context(model("y = Neg(x)"))))
     cached = model("y = Neg(past)", "float[B,2,P,4] past", "float[B,2,P,4] y")
-    assert "a cache" in str(Calibration.of(Context(cached, domain=Cases())))
+    assert "a cache" in str(Calibration.of(Context(cached, domain=Cases(), states={"past": "y"})))
 
 
 def test_sizes_that_may_be_zero_are_assumed_or_refused() -> None:

@@ -40,7 +40,7 @@ def assumptions(root: Path) -> set[str]:
 
 
 def pack_names() -> set[str]:
-    """Of everything that the built-in packs bring, and of what their families call a cache."""
+    """Of everything that the built-in packs bring, and of what their families call caches."""
     found = {*registry.passes(), *registry.targets(), *registry.families(), *assumptions(ROOT)}
     return found | {path.stem for path in (ROOT / "passes" / "recipes").glob("*.toml")} | {"past_key_values"}
 
