@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graphopt.evaluate._accuracy import LanguageAccuracy, compare_language_models
 from graphopt.evaluate._logits import Logits, reference_logits, session_logits
 from graphopt.evaluate._texts import Text, sequences
-from graphopt.interface import Interface, Model, TensorSpec
+from graphopt.interface import Interface, Model
 from graphopt.runtime import Tokenizer, context_length
 
 __all__ = ["as_logits", "measure_language"]
-
-
-@dataclass
-class _Described:
-    """An input as onnxruntime describes it."""
-
-    name: str
-    shape: list[int | str | None]
-    type: str
-
-    @classmethod
-    def of(cls, spec: TensorSpec) -> _Described:
-        kind = {"float32": "float", "float64": "double"}.get(spec.dtype, spec.dtype)
-        return cls(spec.name, list(spec.dims), f"tensor({kind})")
 
 
 def as_logits(model: Model, interface: Interface, states: Container[str] | None = None) -> Logits:
@@ -35,7 +20,7 @@ def as_logits(model: Model, interface: Interface, states: Container[str] | None 
 
     `states` as for `whole_sequence`.
     """
-    return reference_logits(model, [_Described.of(spec) for spec in interface.inputs], states)
+    return reference_logits(model, interface.inputs, states)
 
 
 def measure_language(

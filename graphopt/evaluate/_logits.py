@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.runtime import states_by_name
+from graphopt.interface import TensorSpec
+from graphopt.runtime import session_specs, states_by_name
 
 __all__ = ["Logits", "reference_logits", "session_logits", "whole_sequence"]
 
 Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
 """A causal language model: from tokens int64[S] to logits [S, vocabulary]."""
-_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(int8)": np.int8,
-    "tensor(uint8)": np.uint8,
-}
-
-
-class _Input(Protocol):
-    name: str
-    shape: list[int | str | None]
-    type: str
 
 
 def whole_sequence(
-    inputs: Iterable[_Input], tokens: NDArray[np.int64], states: Container[str] | None = None
+    inputs: Iterable[TensorSpec], tokens: NDArray[np.int64], states: Container[str] | None = None
 ) -> dict[str, NDArray[Any]]:
     """Feeds for one unpadded sequence int64[S] with an empty cache, asking for the logits of every position.
 
-    `inputs` are onnxruntime's descriptions; a dimension of one of the `states` (None: by `states_by_name`)
-    that is not a number is batch where it is first and the past's length elsewhere. `BadInput` for an input
-    of unknown meaning.
+    A dimension of one of the `states` (None: by `states_by_name`) that is not a number is batch where it is
+    first and the past's length elsewhere. `BadInput` for an input of unknown meaning.
     """
     length, inputs = len(tokens), list(inputs)
     if states is None:
@@ -52,8 +40,8 @@ def whole_sequence(
         if spec.name in known:
             feeds[spec.name] = known[spec.name]
         elif spec.name in states:
-            shape = [d if isinstance(d, int) else 1 if axis == 0 else 0 for axis, d in enumerate(spec.shape)]
-            feeds[spec.name] = np.zeros(shape, _TYPES[spec.type])
+            shape = [d if isinstance(d, int) else 1 if axis == 0 else 0 for axis, d in enumerate(spec.dims)]
+            feeds[spec.name] = np.zeros(shape, spec.dtype)
         else:
             raise BadInput(f"input {spec.name!r} is not one of a causal language model's")
     return feeds
@@ -64,7 +52,7 @@ def session_logits(session: Any, states: Container[str] | None = None) -> Logits
 
     `BadInput` for tokens that it does not have: kernels of packed tables would give zeros for them.
     """
-    inputs = [*session.get_inputs(), *session.get_overridable_initializers()]
+    inputs = session_specs([*session.get_inputs(), *session.get_overridable_initializers()])
     size = next(spec.shape[-1] for spec in session.get_outputs() if spec.name == "logits")
 
     def logits(tokens: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
@@ -81,7 +69,7 @@ def session_logits(session: Any, states: Container[str] | None = None) -> Logits
 
 def reference_logits(
     reference: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]],
-    inputs: Iterable[_Input],
+    inputs: Iterable[TensorSpec],
     states: Container[str] | None = None,
 ) -> Logits:
     """The same for a `graphopt.families.Reference` whose interface has these `inputs`."""

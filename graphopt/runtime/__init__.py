@@ -11,6 +11,7 @@ from graphopt.runtime._pieces import Pieces
 from graphopt.runtime._sampling import Sampling
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
 from graphopt.runtime._session import open_session, session_of, session_options
+from graphopt.runtime._specs import session_specs
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._states import states_by_name
 from graphopt.runtime._threads import cgroup_quota, default_threads, physical_cores
@@ -46,5 +47,6 @@ __all__ = [
     "session_model",
     "session_of",
     "session_options",
+    "session_specs",
     "states_by_name",
 ]

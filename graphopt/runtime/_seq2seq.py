@@ -14,12 +14,12 @@ from graphopt.errors import BadInput
 from graphopt.runtime._given import GenerationConfig, ids
 from graphopt.runtime._rules import TokenRules
 from graphopt.runtime._sampling import Sampling, chooser
+from graphopt.runtime._specs import session_specs
 from graphopt.runtime._states import states_by_name
 
 __all__ = ["AnswerRules", "EncoderDecoder", "answer"]
 
 _TOKENS, _MASK, _SOURCE_MASK = "input_ids", "attention_mask", "encoder_attention_mask"
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 class EncoderDecoder:
@@ -46,13 +46,14 @@ class EncoderDecoder:
         values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
         given = self._encoder.run_with_ort_values(self._given, values)
         self._states = dict(zip(self._given, given, strict=True))
-        wanted = self._decoder.get_inputs()
+        wanted = session_specs(self._decoder.get_inputs())
         if any(spec.name == _SOURCE_MASK for spec in wanted):
             self._states[_SOURCE_MASK] = values[_MASK]
         batch = len(next(iter(feeds.values())))
         for spec in wanted:
             if spec.name in self._present:
-                empty = np.zeros((batch, spec.shape[1], 0, spec.shape[3]), _DTYPES[spec.type])
+                sizes = [dim if isinstance(dim, int) else 0 for dim in spec.dims[1:]]
+                empty = np.zeros((batch, *sizes), spec.dtype)
                 self._states[spec.name] = ort.OrtValue.ortvalue_from_numpy(empty)
 
     def append(self, tokens: NDArray[np.int64]) -> NDArray[np.floating[Any]]:

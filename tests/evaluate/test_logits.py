@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 import pytest
 
 from graphopt import BadInput
 from graphopt.evaluate import reference_logits, session_logits, whole_sequence
+from graphopt.interface import TensorSpec
+from graphopt.runtime import session_specs
 from tests.passes._canonical import Shape, canonical_decoder
 from tests.passes._runs import Lowered, outputs, session
 
 SHAPE = Shape()
 TOKENS = np.random.default_rng(0).integers(0, SHAPE.vocab, 12)
-
-
-@dataclass
-class Described:
-    name: str
-    shape: list[int | str | None] = field(default_factory=list)
-    type: str = "tensor(int64)"
 
 
 def test_a_pruned_head_is_asked_for_every_position() -> None:
@@ -37,7 +29,7 @@ def test_a_pruned_head_is_asked_for_every_position() -> None:
 
 def test_a_reference_gives_what_its_session_gives() -> None:
     opened = session(canonical_decoder(SHAPE))
-    reference = reference_logits(lambda feeds: outputs(opened, feeds), opened.get_inputs())
+    reference = reference_logits(lambda feeds: outputs(opened, feeds), session_specs(opened.get_inputs()))
 
     np.testing.assert_array_equal(reference(TOKENS), session_logits(opened)(TOKENS))
 
@@ -52,19 +44,16 @@ def test_a_later_token_changes_nothing_before_it() -> None:
     assert np.abs(logits(other)[8] - logits(TOKENS)[8]).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("kind", "dtype"),
-    [("tensor(float)", np.float32), ("tensor(float16)", np.float16), ("tensor(int8)", np.int8)],
-)
-def test_the_cache_is_empty_and_of_the_models_type(kind: str, dtype: type[Any]) -> None:
-    feeds = whole_sequence([Described("past_key_values.0.key", ["batch", 2, None, 16], kind)], TOKENS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_the_cache_is_empty_and_of_the_models_type(dtype: str) -> None:
+    feeds = whole_sequence([TensorSpec("past_key_values.0.key", dtype, ("batch", 2, None, 16))], TOKENS)
 
     assert feeds["past_key_values.0.key"].shape == (1, 2, 0, 16)
     assert feeds["past_key_values.0.key"].dtype == dtype
 
 
 def test_only_what_the_model_takes_is_fed() -> None:
-    feeds = whole_sequence([Described("input_ids"), Described("position_ids")], TOKENS)
+    feeds = whole_sequence([TensorSpec(name, "int64", ()) for name in ("input_ids", "position_ids")], TOKENS)
 
     assert list(feeds) == ["input_ids", "position_ids"]
     np.testing.assert_array_equal(feeds["position_ids"], [np.arange(12)])
@@ -72,4 +61,4 @@ def test_only_what_the_model_takes_is_fed() -> None:
 
 def test_an_input_of_unknown_meaning() -> None:
     with pytest.raises(BadInput, match="'pixels'"):
-        whole_sequence([Described("pixels")], TOKENS)
+        whole_sequence([TensorSpec("pixels", "int64", ())], TOKENS)

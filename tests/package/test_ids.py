@@ -13,6 +13,7 @@ import pytest
 from graphopt import BadInput, Package
 from graphopt.evaluate import session_logits, whole_sequence
 from graphopt.families import Assumption
+from graphopt.runtime import session_specs
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_calls_with_an_id_beyond_the_table_are_refused(package: Package, way: st
     inputs = [*session.get_inputs(), *(session.get_overridable_initializers() if way != "as_source" else [])]
 
     def called(token: int) -> object:
-        return model(whole_sequence(inputs, np.asarray([5, token, 7])))
+        return model(whole_sequence(session_specs(inputs), np.asarray([5, token, 7])))
 
     for token in (4095, 0, -1, -4096):
         assert called(token)
