@@ -27,8 +27,8 @@ class Context:
     `domain` says what legal inputs are (None for a graph of unknown meaning), and `states` which of them hold
     what an earlier call left (`graphopt.families.Part.states`); `config` is the model's own configuration.
     `assumptions` are conditions the package is only right under, by key; `decisions` are choices made by
-    measurement or data, replayed from the lock when given. `spent` is what passes used of budgets that are one
-    for the whole run, in bytes by the name of the pass.
+    measurement or data, replayed from the lock when given. `spent` is what passes used of budgets that are
+    one for the whole run, in bytes by the name of the pass.
     """
 
     model: ir.Model
