@@ -15,6 +15,8 @@ from graphopt.metrics import METRICS
 from graphopt.pipeline import EditStatus, EditVerdict
 from graphopt.verify._bridge import bridged
 from graphopt.verify._calls import legal_calls
+from graphopt.verify._cone import Derived
+from graphopt.verify._cut import cut_out
 from graphopt.verify._far import far_bindings
 from graphopt.verify._guesses import Guesses, guessed_calls
 from graphopt.verify._inputs import (
@@ -34,7 +36,7 @@ from graphopt.verify._sums import sums_of
 from graphopt.verify._tiles import in_tiles
 from graphopt.verify._values import Points
 from graphopt.verify._varied import can_be_varied
-from graphopt.verify._window import Derived, Window, cut_out
+from graphopt.verify._window import Window
 from graphopt.verify._worker import KernelWorker
 
 if TYPE_CHECKING:

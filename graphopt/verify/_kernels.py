@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx
 
+from graphopt.interface import Arrays
 from graphopt.io import parts_of
 from graphopt.ir import Expr, payload, tiles
 from graphopt.metrics import METRICS
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TOO_LARGE", "ComparisonRequest", "Progress", "Reply", "Run"]
 
-Arrays = Mapping[str, np.ndarray]
-
 _WORTH_KEEPING = 1 << 20
+"""Bytes from which memory is used again. A judgement: of less, fresh pages cost nothing to speak of."""
 _NOTHING = np.empty(0)
 _INSTEAD_OF_NAN = 30.0
+"""Far enough from what is usual that a result which depends on it changes, and `exp` of it is finite."""
 TOO_LARGE = "too large to run"
 
 
@@ -163,7 +164,6 @@ def answer(asked: ComparisonRequest, tell: Callable[[Progress], None]) -> Reply:
     """Run and compare; `tell` is told what is about to run."""
     held: dict[Any, np.ndarray] = {}
     worst = Reply("undecided", "no legal inputs were found")
-    first: Arrays = asked.runs[0].feeds if asked.runs else {}
     tell(Progress("before", 0, worst))
     try:
         before = _Side(asked.before, held, free=asked.free)
@@ -187,7 +187,15 @@ def answer(asked: ComparisonRequest, tell: Callable[[Progress], None]) -> Reply:
         if "NOT_IMPLEMENTED" in str(error):
             return Reply("undecided", f"onnxruntime has no kernel for the replacement: {_line(error)}")
         found = Reply("differs", f"the replacement does not load: {_line(error)}")
+        first: Arrays = asked.runs[0].feeds if asked.runs else {}
         return _saved(asked, before, after, first, found)
+    return _compared(asked, before, after, worst, tell)
+
+
+def _compared(
+    asked: ComparisonRequest, before: _Side, after: _Side, worst: Reply, tell: Callable[[Progress], None]
+) -> Reply:
+    """The first run in which the sides differ, or the worst of all."""
     too_large = ""
     for number, run in enumerate(asked.runs):
         tell(Progress("before", number, worst))
@@ -195,12 +203,8 @@ def answer(asked: ComparisonRequest, tell: Callable[[Progress], None]) -> Reply:
             expected = before(run.feeds)
         except Exception as error:
             if not worst.ran:
-                why = (
-                    TOO_LARGE
-                    if _is_of_memory(error)
-                    else f"the original fails on the inputs tried: {_line(error)}"
-                )
-                worst = Reply("undecided", why)
+                why = f"the original fails on the inputs tried: {_line(error)}"
+                worst = Reply("undecided", TOO_LARGE if _is_of_memory(error) else why)
             continue
         tell(Progress("after", number, worst))
         try:
@@ -209,27 +213,39 @@ def answer(asked: ComparisonRequest, tell: Callable[[Progress], None]) -> Reply:
             if _is_of_memory(error):
                 too_large = too_large or f"{TOO_LARGE} with {run.name}"
                 continue
-            found = Reply(
-                "differs", f"{run.name}: the replacement fails: {_line(error)}", particular=run.particular
-            )
+            why = f"{run.name}: the replacement fails: {_line(error)}"
+            found = Reply("differs", why, particular=run.particular)
             return _saved(asked, before, after, run.feeds, found)
-        pairs = [
-            (index, part, array, other.get(part, _NOTHING))
-            for index, (one, other) in enumerate(zip(expected, got, strict=True))
-            for part, array in one.items()
-        ]
-        for index, part, array, other in pairs:
-            a, b = _specified(array, other, run, run.valid[index], asked.contract)
-            tolerance = tolerance_of(asked.contract, a.dtype, asked.longest * run.steps)
-            verdict = compare(a, b, tolerance, run.magnitude)
-            reason = verdict.reason
-            if verdict and not run.finite and asked.contract.kind == "reassociates":
-                reason = _stopped(before, after, run, index, part, array, other)
-            if reason:
-                found = Reply("differs", f"{run.name}: {reason}", verdict.value, verdict.bound)
-                return _saved(asked, before, after, run.feeds, replace(found, particular=run.particular))
-            worst = _worse(worst, verdict.value, verdict.bound, asked.contract)
+        worst = _with_results(asked, before, after, run, expected, got, worst)
+        if worst.status == "differs":
+            return _saved(asked, before, after, run.feeds, worst)
     return Reply("undecided", too_large) if too_large else worst
+
+
+def _with_results(
+    asked: ComparisonRequest,
+    before: _Side,
+    after: _Side,
+    run: Run,
+    expected: Sequence[Arrays],
+    got: Sequence[Arrays],
+    worst: Reply,
+) -> Reply:
+    """`worst` with what this run gave: where it differs, the reply says so."""
+    for index, (one, other) in enumerate(zip(expected, got, strict=True)):
+        for part, array in one.items():
+            found = other.get(part, _NOTHING)
+            a, b = _specified(array, found, run, run.valid[index], asked.contract)
+            tolerance = tolerance_of(asked.contract, a.dtype, asked.longest * run.steps)
+            agreement = compare(a, b, tolerance, run.magnitude)
+            reason = agreement.reason
+            if agreement and not run.finite and asked.contract.kind == "reassociates":
+                reason = _stopped(before, after, run, index, part, array, found)
+            if reason:
+                said = f"{run.name}: {reason}"
+                return Reply("differs", said, agreement.value, agreement.bound, particular=run.particular)
+            worst = _worse(worst, agreement.value, agreement.bound, asked.contract)
+    return worst
 
 
 def _is_of_memory(error: Exception) -> bool:

@@ -9,6 +9,7 @@ from math import isfinite
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.interface import Dim
 from graphopt.ir import subgraphs_of
 from graphopt.ir.operators import (
     ADDING_UP,
@@ -25,8 +26,6 @@ from graphopt.ir.operators import (
 )
 
 __all__ = ["Uses", "constant_of", "is_looked_up", "is_unlimited", "uses_of"]
-
-Dim = int | str | None
 
 _FEW = 16
 _NONE = np.zeros(0)

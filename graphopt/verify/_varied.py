@@ -1,6 +1,6 @@
 """Other contents for stored weights, for windows whose result may not depend on what the weights hold.
 
-Such a window stands for all layers' (`graphopt.verify._window`), so the weights of the first layer must not
+Such a window stands for all layers' (`graphopt.verify._cut`), so the weights of the first layer must not
 decide: a bias that is zero there, a scale that is one.
 """
 

@@ -17,8 +17,8 @@ from graphopt.ir import InMemory, LazyTensor, infer_types, parse, read_clock
 from graphopt.pipeline import Contract, Edit, Proof
 from graphopt.pipeline._proofs import proof_holds
 from graphopt.verify import Derived, EditVerifier
+from graphopt.verify._cut import cut_out
 from graphopt.verify._inputs import Binding, most_steps
-from graphopt.verify._window import cut_out
 from tests.verify._planted import Build, instead, node, with_stored
 
 EXACT, ALIKE = Contract.exact(), Contract.reassociates()

@@ -12,11 +12,12 @@ from graphopt.interface import Interface
 from graphopt.ir import infer_types, parse
 from graphopt.pipeline import Contract, Edit
 from graphopt.verify import Derived, EditVerifier
+from graphopt.verify._cut import cut_out
 from graphopt.verify._guesses import Guesses, guessed_calls
 from graphopt.verify._kernels import _is_of_memory
 from graphopt.verify._sums import completed, sums_of
 from graphopt.verify._values import Points
-from graphopt.verify._window import Window, cut_out
+from graphopt.verify._window import Window
 from tests.verify._planted import instead, node
 
 EXACT = Contract.exact()
