@@ -122,18 +122,9 @@ def exported(
     """`exported(source)` is `source`, and what an earlier run keeps of its export is in the test's cache."""
 
     def exported(source: Path) -> Path:
-        from graphopt.cache import RunCache, Store, export_key
-        from graphopt.export import export_parts, resolve_source
+        from tests.export._exports import kept
 
-        found = resolve_source(str(source))
-        key = export_key(found, "auto")
-        assert key is not None
-
-        def build(folder: Path) -> None:
-            RunCache(Store(folder, 1 << 40), found, key, {}).keep_exported(export_parts(found))
-
-        for entry in cached(f"exported-{key[:16]}", build).iterdir():
-            shutil.copytree(entry, own_cache / entry.name, dirs_exist_ok=True)
+        shutil.copytree(kept(cached, source), own_cache, dirs_exist_ok=True)
         return source
 
     return exported

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from graphopt.export import export, resolve_source
+from graphopt.cache import RunCache, Store, export_key
+from graphopt.export import Source, export_parts, resolve_source
 from graphopt.export._config import as_dict, choose_family, load_config
 from graphopt.families import Case, Family
 from graphopt.interface import Interface
@@ -45,11 +46,35 @@ class Built:
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
+def kept(cached: Callable[[str, Callable[[Path], None]], Path], source: Path) -> Path:
+    """A cache of graphopt's own with the export of `source`, made once for each state of our source."""
+    _, key = _identified(source)
+
+    def make(folder: Path) -> None:
+        _run_cache(folder, source).keep_exported(export_parts(resolve_source(str(source))))
+
+    return cached(f"exported-{key[:16]}", make)
+
+
+def _identified(source: Path) -> tuple[Source, str]:
+    found = resolve_source(str(source))
+    key = export_key(found, "auto")
+    assert key is not None
+    return found, key
+
+
+def _run_cache(folder: Path, source: Path) -> RunCache:
+    return RunCache(Store(folder, 1 << 40), *_identified(source), {})
+
+
 def build(cached: Callable[[str, Callable[[Path], None]], Path], source: Path, name: str) -> Built:
     """The export of the model in `source`, made once for each state of our source."""
 
     def make(folder: Path) -> None:
-        save_model(export(resolve_source(source)).model, folder / "model.onnx")
+        exported = _run_cache(kept(cached, source), source).exported()
+        assert exported is not None
+        (part,) = exported
+        save_model(part.model, folder / "model.onnx")
 
     file = cached(f"export-{name}", make) / "model.onnx"
     config = load_config(source)

@@ -31,9 +31,9 @@ def census(package: graphopt.Package) -> Counter[str]:
 
 @pytest.mark.parametrize("kind", sorted(DECODERS))
 def test_a_decoder_is_lowered_and_lossless(
-    kind: str, tiny_model: Callable[..., Path], tmp_path: Path
+    kind: str, exported: Callable[[Path], Path], tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless")
+    package = graphopt.optimize(exported(tiny_model(kind)), tmp_path / "out", recipe="lossless")
     report = package.report()
     assert report.closing.verdict == "passed"
     assert {c.case for c in report.closing.metrics} >= CASES
@@ -53,17 +53,21 @@ HYBRIDS = {
 
 @pytest.mark.parametrize("kind", HYBRIDS)
 def test_a_state_has_its_kernel_and_nothing_is_lost(
-    kind: str, tiny_model: Callable[..., Path], tmp_path: Path
+    kind: str, exported: Callable[[Path], Path], tiny_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless", verify="numeric")
+    package = graphopt.optimize(
+        exported(tiny_model(kind)), tmp_path / "out", recipe="lossless", verify="numeric"
+    )
     assert package.report().closing.verdict == "passed"
     found = census(package)
     assert {op: found[op] for op in HYBRIDS[kind]} == HYBRIDS[kind]
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-def test_an_encoder_is_lossless(kind: str, tiny_model: Callable[..., Path], tmp_path: Path) -> None:
-    package = graphopt.optimize(tiny_model(kind), tmp_path / "out", recipe="lossless")
+def test_an_encoder_is_lossless(
+    kind: str, exported: Callable[[Path], Path], tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    package = graphopt.optimize(exported(tiny_model(kind)), tmp_path / "out", recipe="lossless")
     assert package.report().closing.verdict == "passed"
     found = census(package)
     assert found["Attention"] == ENCODERS[kind]

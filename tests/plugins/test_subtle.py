@@ -101,7 +101,10 @@ def bisected(environment: Environment, folder: Path, *arguments: str | Path) -> 
     return found
 
 
-def test_an_epsilon_outside_its_bracket(pretend: Pretend, tmp_path: Path) -> None:
+def test_an_epsilon_outside_its_bracket(
+    pretend: Pretend, exported: Callable[[Path], Path], tiny_coder: Path, tmp_path: Path
+) -> None:
+    exported(tiny_coder)
     environment = pretend("graphopt-epsilon", EPSILON)
     steps = recipe(tmp_path, "fold-constants", "dead-code", "raise-rms-norm", "divide-by-rms", "dead-code")
     asked = ("tiny-coder", "--recipe", steps)
