@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,9 +103,9 @@ def bisected(environment: Environment, folder: Path, *arguments: str | Path) -> 
 
 
 def test_an_epsilon_outside_its_bracket(
-    pretend: Pretend, exported: Callable[[Path], Path], tiny_coder: Path, tmp_path: Path
+    pretend: Pretend, begun: Path, own_cache: Path, tmp_path: Path
 ) -> None:
-    exported(tiny_coder)
+    shutil.copytree(begun, own_cache, dirs_exist_ok=True)
     environment = pretend("graphopt-epsilon", EPSILON)
     steps = recipe(tmp_path, "fold-constants", "dead-code", "raise-rms-norm", "divide-by-rms", "dead-code")
     asked = ("tiny-coder", "--recipe", steps)
