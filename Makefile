@@ -47,7 +47,7 @@ demo: venv
 	@$(BIN)/graphopt run build/demo "def fibonacci(n):" --max-new-tokens 64 --temperature 0.6 --top-p 0.9 --seed 1
 
 test: venv
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: venv
 	FUZZ=5000 $(BIN)/python -m pytest -n 2 $(addprefix tests/hostile/test_,$(addsuffix .py,$(FUZZED)))
