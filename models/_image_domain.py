@@ -11,7 +11,9 @@ from graphopt.families import Case, ExportInputs, InputDomain
 from graphopt.interface import Interface, TensorSpec
 
 BATCH = 2
+"""Images of the sample call: torch takes a size of 1 for a constant."""
 _USUAL_SIZE = 224
+"""Height and width where the configuration names none: what ImageNet classifiers are trained at."""
 
 
 def sample_images(model: Any, batch: str = "batch") -> ExportInputs:

@@ -12,11 +12,15 @@ from graphopt.families import Case, InputDomain, Padding
 from graphopt.interface import Interface, TensorSpec
 
 EDGE = 7
+"""Rows of a batch that has every padding of 0 to 6 places."""
 _SHORT_WINDOW = 256
+"""Up to here a window is passed in one prefill, whose scores are its square."""
 _LONG_PREFILL = 1025
+"""The longest prefill: one more than 1024, a usual constant; its mask has a million places."""
 _USUAL_PAST = 64
+"""Below, a decode step at the end is one that the usual cases have already."""
 _STATES = 1 << 25
-"""Elements of all keys and values in a call at the end."""
+"""Elements of all keys and values in a call at the end: 128 MiB as float32, twice for past and present."""
 
 
 class TokenDomain(InputDomain):

@@ -16,6 +16,7 @@ from ._files import beyond_the_table, copy_config, copy_sentence_modules, copy_t
 from ._reference import PlainReference
 from ._text_domain import EncoderDomain
 
+# Different sizes, neither 1, so that torch cannot take one for another or for a constant.
 BATCH, SEQUENCE = 2, 7
 _CLASSES = {
     "feature-extraction": "AutoModel",

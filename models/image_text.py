@@ -18,9 +18,9 @@ from ._image_domain import BATCH, draw_images, everywhere, sample_images
 from ._reference import PlainReference
 from ._text_domain import EDGE, TokenDomain, mask_of
 
-_SEQUENCE = 7
+_SEQUENCE = 7  # other than the sizes beside it, so that tracing does not take it for one
 _TEXTS = BATCH + 1  # other than of images, so that tracing does not take them for the same
-_LEGACY_END = 2
+_LEGACY_END = 2  # what CLIP's first configurations said, where the largest token is meant
 _OUTPUTS = ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")
 
 

@@ -18,6 +18,7 @@ __all__ = ["Array", "outputs", "seeded_feeds", "session"]
 
 Array = NDArray[Any]
 _LONGEST = 8
+"""Bound of made-up integers: they may be indices or sizes, and examples are small."""
 
 
 def session(model: ir.Model) -> ort.InferenceSession:

@@ -20,7 +20,9 @@ from graphopt.verify import changed_meaning
 __all__ = ["others"]
 
 _WEIGHTS = 3
+"""Weights of a graph that are tried as inputs and with another user, one at a time: patterns hold as many."""
 _OLDER = (17, 13)
+"""Opsets: one without Gelu (20), RMSNormalization and Attention (23), and the first that passes know."""
 _KINDS = {"float16": onnx.TensorProto.FLOAT16, "float64": onnx.TensorProto.DOUBLE}
 _USED = "graphopt_used"
 

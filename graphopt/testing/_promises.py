@@ -46,8 +46,11 @@ PROMISES: Mapping[str, str] = {
     "contract": "results are what its contract says",
 }
 _LONGEST_SUM = 256
+"""Terms of the longest sum in an example, which is small: tolerances grow by its root."""
 _MANY = 200
+"""Proposals, each refused, after which a pass counts as going on for ever: examples have tens of nodes."""
 _LARGE = np.float32(1e4)
+"""Scale of large inputs: squares and sums of them are finite in float32, and a softmax of them is sharp."""
 _SPECIAL = np.asarray([np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-40, 3e38], np.float32)
 
 

@@ -19,6 +19,7 @@ from graphopt.testing._example import Example
 __all__ = ["SparseFile"]
 
 _FAR = 2**31 + 4096
+"""An offset that no signed 32-bit integer holds, at the start of a page."""
 _WEIGHT = np.linspace(-1, 1, 16, dtype=np.float32)
 _GRAPH = """<ir_version: 10, opset_import: ["" : 23]>
 g (float[B,4] x) => (float[B,4] y) { a = MatMul(x, far)  b = Neg(a)  c = Neg(b)  y = MatMul(c, far_too) }

@@ -23,6 +23,7 @@ _UNKNOWN = """<ir_version: 10, opset_import: ["" : 23, "no.such.domain" : 1]>
 g (float[N] x) => (float[N] y) { a = Neg(x)  y = no.such.domain.NoSuchOperator(a) }
 """
 _LONGEST_SUM = 256
+"""Terms of the longest sum in the graphs that ship with graphopt: tolerances grow by its root."""
 
 
 def check_target(cls: type[Target]) -> list[str]:

@@ -39,6 +39,7 @@ from graphopt.verify import Tolerance, compare, tolerance_of
 __all__ = ["Golden", "Ran", "accept", "goldens"]
 
 _LONGEST_SUM = 256
+"""Terms of the longest sum in an example, which is small: tolerances grow by its root."""
 _PARTS = re.compile(r"(.*?)^--- before\n(.*?)^--- (after|refuses|unmatched)\n(.*)", re.DOTALL | re.MULTILINE)
 
 

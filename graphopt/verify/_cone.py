@@ -13,7 +13,7 @@ from graphopt.ir import is_random, subgraphs_of, used_values
 __all__ = ["Cone", "Derived", "collect", "takes_tensors", "upstream"]
 
 _TABLE = 4096
-"""Numbers that a constant of floats may have to count as small: slopes, frequencies, a mask's values."""
+"""Numbers up to which a constant of floats is no weight: slopes, frequencies, masks. A judgement."""
 
 
 class Derived:

@@ -49,7 +49,11 @@ __all__ = ["EditVerifier"]
 
 _SEED = 0
 _DEEPEST = 6
+"""Layers of nodes that a window grows by before a difference is believed. A judgement: slices of one value
+and halves of a rotation come from nearer, and each layer runs the window again."""
 _MASK = 1e3
+"""Constants from which a number may be a mask's, and half of it counts as masked. A judgement: exporters
+write -1e4 and less, usual values are far below."""
 
 
 @dataclass

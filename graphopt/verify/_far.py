@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["far_bindings"]
 
 _AT_THE_END = (5, 1)
+"""New positions of the calls at the end: a chunk, and a token as it is decoded."""
 _A_CALL = _ALL_CALLS = 1 << 22
+"""Numbers in a call, and in all calls of a table. A judgement: 16 MiB of float32 for each window."""
 _WEIGHTS = 1 << 25
+"""Elements of a weight above which a window has a large product: one with 32 tokens is 1e9 additions."""
 _MOST = 512
+"""Positions of one call of a table: a mask has as many columns for each of them."""
 
 
 def far_bindings(domain: InputDomain, interface: Interface, window: Window, seed: int) -> Iterator[Binding]:

@@ -44,9 +44,8 @@ __all__ = [
     "valid_part",
 ]
 
-Arrays = dict[str, np.ndarray]
-
 _ELEMENTS = 1 << 26
+"""Numbers of one call: 256 MiB as float32, of which the worker holds both sides' results too."""
 
 
 class Undecided(Exception):
@@ -151,7 +150,7 @@ def feeds_of(
     points: Points,
     seed: int,
     fixed: Mapping[str, np.ndarray] = MappingProxyType({}),
-) -> Arrays:
+) -> dict[str, np.ndarray]:
     """An array for every leaf, of legal values where they are known.
 
     Leaves whose source is in `fixed` are what it says. Raises `Undecided` where a size or legal value is
@@ -163,7 +162,7 @@ def feeds_of(
     for adapter in adapters:
         with contextlib.suppress(KeyError):  # a guess has not all that it takes
             known = adapter.feeds(known)
-    feeds: Arrays = {}
+    feeds: dict[str, np.ndarray] = {}
     room = _ELEMENTS
     has_flags = any(not leaf.dtype.is_floating_point() and leaf.source not in known for leaf in leaves)
     flags = [x.name for x in leaves if x.dtype == ir.DataType.BOOL and not x.dims and x.source not in known]
@@ -221,7 +220,7 @@ def _integers(
 
 def adapted(
     given: Sequence[Leaf], call: Call, adapters: Sequence[Adapter], points: Points, seed: int
-) -> Arrays:
+) -> dict[str, np.ndarray]:
     """Free values for the inputs of the model before an edit, and what the last of `adapters` makes of them.
 
     Empty where nothing is `given`. Raises `Undecided` as `feeds_of` does, and where the adapter fails.

@@ -15,8 +15,11 @@ from graphopt.verify._tolerance import LARGEST
 __all__ = ["Noise", "is_rounded"]
 
 _CHANCE = 1e-6
+"""How often an equally noisy package may be refused: outputs and cases are thousands, packages are few."""
 _TWICE = math.sqrt(2)
+"""Two independent noises of one size add up to so many times it."""
 _QUANTIZED = 2
+"""Bytes of integers that are rounded numbers, not indices: runtimes quantize to 8 and 16 bits."""
 _RMS = 0.25
 """Of many differences that are normally distributed the largest is about four times their RMS."""
 

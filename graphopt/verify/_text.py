@@ -13,6 +13,7 @@ __all__ = ["made_up_text", "words_of"]
 _NUMERALS = ("0", "-1.5", "7", "1e3")
 _WORDS = ("", "a", "Ab c", "a,b", "x@y.org", "äß")
 _MOST = 64
+"""Words of a window that inputs are drawn from, so that each is met in a call of usual size."""
 
 
 def words_of(nodes: Iterable[ir.Node], weights: Iterable[ir.Value]) -> tuple[str, ...]:

@@ -16,7 +16,10 @@ from graphopt.verify._window import Leaf, Piece, Weight, Window
 __all__ = ["in_tiles"]
 
 _FREE_ABOVE, _FREE_TILE = 1 << 20, 1024
+"""Elements above which one tile stands for a weight whose content does not count, and its length. A
+judgement: 4 MiB as float32 are run again at every size; 1024 is a multiple of every block size."""
 _HELD_ABOVE, _HELD_TILE = 64 << 20, 16384
+"""The same where all of it counts, a tile after the other: the worker holds 256 MiB several times."""
 _BLOCKED = ("DequantizeLinear", "QuantizeLinear")
 _BEYOND = 2
 """Windows are tried at one more than a constant, and one token after that."""

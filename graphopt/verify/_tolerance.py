@@ -26,8 +26,17 @@ _OF_ARRAYS: Mapping[str, Callable[[NDArray[Any], NDArray[Any]], float]] = {
     "cosine_min": lambda a, b: float(cosine_similarity(a, b).min()),
     "sqnr": sqnr,
 }
-_ROUNDINGS, _MOST = 8, 0.05
-_OF_BUDGET, _CHANCE, _OF_COSINE = 0.25, 4.0, 1.5
+_ROUNDINGS = 8
+"""Units of rounding, times the root of the length. A judgement: a sum's own error is a fraction of one, and
+edits fuse several operators. The tests hold that wrong forms are beyond it."""
+_MOST = 0.05
+"""Where relative tolerances stop growing: half of what proves nothing. Float16 is there at 41 terms."""
+_OF_BUDGET = 0.25
+"""Share of a lossy budget that may be one common factor. A judgement: noise has next to none (`_biased`)."""
+_CHANCE = 4.0
+"""Standard deviations: random noise correlates with the signal by more in one of 16,000 checks."""
+_OF_COSINE = 1.5
+"""How much larger than noise of the cosine that is allowed the error may be: scaling hides from a cosine."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,10 @@ from graphopt.ir.operators import (
 __all__ = ["Uses", "constant_of", "is_looked_up", "is_unlimited", "uses_of"]
 
 _FEW = 16
+"""Numbers up to which a constant is looked at: axes, shapes and limits, not weights. Rank 8 in pads is 16."""
 _NONE = np.zeros(0)
 _LENGTH = 1 << 20
+"""The longest axis that a constant may stand for: beyond, no call of that length can be run."""
 _MOVING = CARRYING | {"Concat", "Slice", "Split"}
 
 

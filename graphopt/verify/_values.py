@@ -29,9 +29,11 @@ __all__ = [
 
 _COMPLEX = (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
 FLAGS, WIDE = 2, 1 << 40
+"""Bounds of integers: zeros and ones, which any meaning allows, and what 32 bits do not hold."""
 VARIANTS = ("normal", "zeros", "small", "large", "huge", "not finite")
 """Kinds of free floats: normally distributed, all zero, all small; few large, beyond 32 bits, not finite."""
 SCALES = {"small": 1e-3, "wide": 16.0}
+"""Small: where an epsilon counts. Wide: beyond what a scale that was fitted to normal values covers."""
 FLOATS_IN_WORDS = {
     "normal": "normally distributed inputs",
     "zeros": "inputs of zeros",
@@ -52,8 +54,12 @@ INTEGERS_IN_WORDS = {
 }
 
 _LARGE, _HUGE = 1e4, 1e10
+"""Large: its square and its float16 are finite. Huge: its square is, and no 32-bit integer holds it."""
 _NEAR, _APART, _FAR = 1e-3, 1e3, 1e10
+"""Constants below the first are epsilons; above the second a sum with usual values shows only them, so they
+come in calls of their own; of sums, those above the third are not finite."""
 _CONSTANTS, _PAIRED = 12, 4
+"""How many constants of a window are values, and how many are combined. A judgement: each adds points."""
 _FLOATS = (0.0, -0.0, 0.5, -0.5, 1.5, 2.5, 1.0, -1.0, 2.0, -2.0, 3.0)
 _INTEGERS = (-1, -2, -3, 0, 1, 2, 3, -5, -7)
 

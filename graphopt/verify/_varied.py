@@ -16,8 +16,10 @@ from graphopt.ir import Expr, FileRange, Region, full_region
 
 __all__ = ["can_be_varied", "varied"]
 
+# The largest prime below 2**16: no two rows of usual lengths, which are multiples of 8, have equal factors.
 _TABLE = np.random.default_rng(0).uniform(0.25, 1, 65521).astype(np.float32)
 _INSTEAD_OF_ZERO = 1e-2
+"""Small beside usual weights, so that it drowns nothing, and large beside every tolerance."""
 
 
 def can_be_varied(expr: Expr) -> bool:

@@ -15,9 +15,10 @@ from graphopt.verify._kernels import ComparisonRequest, Progress, Reply
 __all__ = ["KernelWorker"]
 
 MEMORY = 12 << 30
-"""Bytes of address space that the worker may take."""
+"""Bytes of address space that the worker may take. A judgement: both sides of the largest tile several
+times over, and what a runtime reserves without using it."""
 SECONDS = 120.0
-"""How long one side of one run may take."""
+"""How long one side of one run may take. A judgement: usual windows take milliseconds, so this one hangs."""
 
 
 class KernelWorker:
