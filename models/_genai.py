@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from graphopt.families import PackageContext
 from graphopt.interface import TensorSpec
 from graphopt.runtime import GenerationConfig
 
-from ._state import with_states
+from ._state import State, with_states
 
 _SEARCH = (
     "do_sample",
@@ -57,11 +57,8 @@ def write_genai_config(
             else "it needs a layer with keys and values"
         )
         return [f"onnxruntime-genai cannot run this model: {what}"]
-    fixed = {kind: name for kind, name in _FIXED.items() if any(state.kind == kind for state in states)}
-    sizes = {(spec.dims[1], spec.dims[3]) for spec in past}
-    if len(sizes) != 1:
+    if len({(spec.dims[1], spec.dims[3]) for spec in past}) != 1:
         return ["onnxruntime-genai cannot run this model: its layers have caches of different sizes"]
-    ((heads, head_size),) = sizes
     generation = GenerationConfig.of(source, "generation_config.json").model_dump()
     ids = _token_ids(config, generation)
     context_length = context_length_of(config)
@@ -71,23 +68,7 @@ def write_genai_config(
             **ids,
             "context_length": context_length,
             "vocab_size": config["vocab_size"],
-            "decoder": {
-                "filename": context.file,
-                "hidden_size": config["hidden_size"],
-                "num_hidden_layers": 1 + max(state.layer for state in states),
-                "num_attention_heads": config["num_attention_heads"],
-                "num_key_value_heads": heads,
-                "head_size": head_size,
-                "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
-                "inputs": _inputs(context)
-                | {f"past_{name}_names": f"past_key_values.%d.{kind}" for kind, name in fixed.items()},
-                "outputs": {
-                    "logits": "logits",
-                    "present_key_names": "present.%d.key",
-                    "present_value_names": "present.%d.value",
-                    **{f"present_{name}_names": f"present.%d.{kind}" for kind, name in fixed.items()},
-                },
-            },
+            "decoder": _decoder(config, context, states, past[0]),
         },
         "search": {
             "max_length": context_length,
@@ -100,10 +81,34 @@ def write_genai_config(
         settings["graphopt"] = {"restart_at": restart_at}
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (staging / "genai_config.json").write_text(text, encoding="utf-8")
-    notes = [_LEFT] if fixed else []
+    notes = [_LEFT] if any(state.kind in _FIXED for state in states) else []
     if restart_at is not None:
         notes.append(_LONG.format(restart_at))
     return notes
+
+
+def _decoder(
+    config: Mapping[str, Any], context: PackageContext, states: Sequence[State], keys: TensorSpec
+) -> dict[str, Any]:
+    """What genai is told of the graph; `keys` is one of its caches [batch, heads, past, head size]."""
+    fixed = {kind: name for kind, name in _FIXED.items() if any(state.kind == kind for state in states)}
+    return {
+        "filename": context.file,
+        "hidden_size": config["hidden_size"],
+        "num_hidden_layers": 1 + max(state.layer for state in states),
+        "num_attention_heads": config["num_attention_heads"],
+        "num_key_value_heads": keys.dims[1],
+        "head_size": keys.dims[3],
+        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+        "inputs": _inputs(context)
+        | {f"past_{name}_names": f"past_key_values.%d.{kind}" for kind, name in fixed.items()},
+        "outputs": {
+            "logits": "logits",
+            "present_key_names": "present.%d.key",
+            "present_value_names": "present.%d.value",
+            **{f"present_{name}_names": f"present.%d.{kind}" for kind, name in fixed.items()},
+        },
+    }
 
 
 def restart_at_of(config: Mapping[str, Any]) -> int | None:
