@@ -47,7 +47,7 @@ class UndeclaredChange(CheckFailed):
 
     def __init__(self, step: str, what: str) -> None:
         super().__init__(
-            f"pass {step!r} changed the graph beside its edits: {what}",
+            f"pass {step!r} changed the graph outside its edits: {what}",
             hint="A pass builds new nodes off the graph and proposes them: see docs/writing-a-pass.md.",
         )
 

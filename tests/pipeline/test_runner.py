@@ -295,7 +295,7 @@ def test_a_change_beside_the_edits_stops_the_run(monkeypatch, change, proposes):
         model.graph.register_initializer(value)
     held = ir.AttrTensor("value", ir.tensor(np.ones(4, np.float32)))
     model.graph.append(ir.Node("", "Constant", (), [held], name="array"))
-    with pytest.raises(CheckFailed, match="pass 'sneaks' changed the graph beside its edits"):
+    with pytest.raises(CheckFailed, match="pass 'sneaks' changed the graph outside its edits"):
         run(model, "sneaks")
 
 
@@ -357,5 +357,5 @@ def test_an_array_that_a_pass_writes_to_again_is_found(monkeypatch):
                 )
 
     monkeypatch.setattr(registry, "passes", lambda: {"reuses": Reuses})
-    with pytest.raises(CheckFailed, match="beside its edits: weight"):
+    with pytest.raises(CheckFailed, match="outside its edits: weight"):
         run(parse(MODEL), "reuses")
