@@ -76,11 +76,16 @@ def _rewrite(module: torch.fx.GraphModule) -> None:
                     (source,),
                     {"dtype": result.dtype},
                 )
-        elif node.target is aten.contiguous.default:
+        elif node.target is aten.contiguous.default or _is_unrecorded(node):
             _drop(module, node)
         elif node.target is aten.__and__.Tensor:
             node.target = aten.bitwise_and.Tensor
     module.recompile()
+
+
+def _is_unrecorded(node: torch.fx.Node) -> bool:
+    """Whether it hands on a constant that the trace made, of which it recorded nothing to translate it by."""
+    return node.target is aten.detach.default and "val" not in node.meta
 
 
 def _share_single_heads(module: torch.fx.GraphModule) -> None:

@@ -16,7 +16,7 @@ from torch.onnx._internal.exporter import _fx_passes
 
 from graphopt.errors import BadInput
 from graphopt.export import quiet
-from graphopt.export._faster import faster_export
+from graphopt.export._faster import _rewrite, faster_export
 from graphopt.export._names import rename
 from graphopt.export._trace import CannotTrace, trace
 from graphopt.families import ExportInputs
@@ -238,3 +238,16 @@ def test_a_graph_that_torch_did_not_finish_is_not_printed(capfd: pytest.CaptureF
     with pytest.raises(CannotTrace):
         exported(lambda module, x: x + 1 if x.sum() > 0 else x)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_constant_handed_on_without_a_record_is_translated() -> None:
+    """Traces detach the constants that code makes, and record of that nothing an exporter could read."""
+    graph = torch.fx.Graph()
+    constant = graph.placeholder("constant")
+    detached = graph.call_function(torch.ops.aten.detach.default, (constant,))
+    graph.output(graph.call_function(torch.ops.aten.neg.default, (detached,)))
+    module = torch.fx.GraphModule({}, graph)
+    _rewrite(module)
+
+    assert [node.op for node in module.graph.nodes] == ["placeholder", "call_function", "output"]
+    assert module(torch.ones(1)) == -1
