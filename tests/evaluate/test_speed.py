@@ -18,6 +18,7 @@ from graphopt import BadInput, EnvironmentProblem
 from graphopt.evaluate import BenchReport, Measurement, Speed, _speed, _worker, bench
 from graphopt.ir import save_model
 from graphopt.metrics import METRICS
+from graphopt.runtime import states_by_name
 from tests.passes._canonical import Shape, canonical_decoder
 
 RELU = """
@@ -146,6 +147,9 @@ def test_a_cache_that_is_not_written_in_place_grows(
     folder = generating(context_length=40, vocab_size=Shape().vocab)
     save_model(canonical_decoder(Shape()), folder / "model.onnx")
     monkeypatch.setattr(_worker, "_is_package", lambda _: True)
+    monkeypatch.setattr(
+        _worker, "_states", lambda _, session: states_by_name(spec.name for spec in session.get_inputs())
+    )
     found = _worker.measure(folder, 20, 64, None, 1)
 
     assert len(found["step_seconds"]) == 40 - 20 - 1
