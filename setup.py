@@ -24,16 +24,16 @@ def packages(installed: str, folder: str) -> list[str]:
 
 
 def kernels() -> list[Extension]:
-    """What `graphopt.kernels` loads; where it cannot be compiled, graphopt does without.
+    """What the cpu target loads; where it cannot be compiled, graphopt does without.
 
     It has nothing of Python in it. Which instructions it may use is checked where it runs.
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return []
-    folder = "graphopt/kernels"
+    folder = "targets/cpu/kernels"
     return [
         Extension(
-            "graphopt.kernels._compiled",
+            "graphopt_targets.cpu.kernels._compiled",
             sorted(glob(f"{folder}/*.c")),
             depends=sorted(glob(f"{folder}/*.h")),
             extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],

@@ -14,6 +14,7 @@ import numpy as np
 from _recipes import HERE, ROOT, Recipe
 from _rounds import interval, stamp, table
 
+from graphopt import Package
 from graphopt.evaluate import compare_language_models, session_logits
 from graphopt.evaluate._texts import built_in_text, sequences
 from graphopt.metrics import Estimate
@@ -61,7 +62,7 @@ def logits_of(recipe: Recipe, model: Path, texts: list[Tokens], scratch: Path) -
         return exported_logits(model)
     if recipe.worker == "_genai_worker.py":
         return genai_logits(model)
-    return session_logits(open_session(model))
+    return session_logits(Package.load(model).session())
 
 
 def torch_logits(source: Path, dtype: str) -> Logits:
@@ -81,7 +82,7 @@ def torch_logits(source: Path, dtype: str) -> Logits:
 def genai_logits(folder: Path) -> Logits:
     """A builder's graph, by what its configuration says of the cache: the graph itself leaves that open."""
     about = json.loads((folder / "genai_config.json").read_text())["model"]["decoder"]
-    session = open_session(folder / about["filename"], own_kernels=False)
+    session = open_session(folder / about["filename"])
     cache = np.zeros((1, about["num_key_value_heads"], 0, about["head_size"]), np.float32)
     past = {spec.name: cache for spec in session.get_inputs() if spec.name.startswith("past_")}
 

@@ -7,12 +7,13 @@ import argparse
 import onnxruntime  # noqa: F401  (its import is not part of loading)
 from _measure import Tokens, measure
 
-from graphopt.runtime import Decoder, open_session
+import graphopt
+from graphopt.runtime import Decoder
 
 
 class Package:
     def __init__(self, args: argparse.Namespace) -> None:
-        session = open_session(args.model, threads=args.threads or None)
+        session = graphopt.Package.load(args.model).session(threads=args.threads or None)
         self._decoder = Decoder(session, batch=args.batch, capacity=args.prompt + args.new + 2)
 
     def start(self, prompt: Tokens) -> Tokens:

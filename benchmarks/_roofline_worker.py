@@ -23,8 +23,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from _rounds import cache
+from graphopt_targets.cpu.kernels import open_session
 
-from graphopt.runtime import Decoder, open_session, session_options
+from graphopt.runtime import Decoder, session_options
 
 TURNS = 5
 """At least."""
@@ -118,7 +119,7 @@ def opened(package: Path, threads: int, *, profile: Path | None = None) -> Any:
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    return open_session(package, options=options)
+    return open_session(package / "model.onnx", options=options)
 
 
 def profiled(

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from graphopt_targets.cpu.kernels import open_session
 
 from graphopt.metrics import median
-from graphopt.runtime import Decoder, default_threads, open_session, session_options
+from graphopt.runtime import Decoder, default_threads, session_options
+from graphopt.runtime import open_session as stock_session
 
 PIECE = 512
 Step = Callable[[], object]
@@ -45,8 +47,8 @@ def opened(folder: Path, *settings: str) -> Any:
             case "denormals as zero":
                 options.add_session_config_entry("session.set_denormal_as_zero", "1")
             case "onnxruntime's kernels" | "prepacked":
-                return open_session(folder, options=options, own_kernels=False)
-    return open_session(folder, options=options)
+                return stock_session(folder / "model.onnx", options=options)
+    return open_session(folder / "model.onnx", options=options)
 
 
 def filled(session: Any, tokens: np.ndarray, past: int, room: int) -> Decoder:

@@ -1,7 +1,7 @@
 """Seconds of MatMulNBits by block size, one token written and one read, for the weights of a model's shape.
 
     python benchmarks/rates.py --shape 2048x8192 --shape 8192x2048
-    python benchmarks/rates.py --keep               # and add what was found to passes/knowledge.json
+    python benchmarks/rates.py --keep               # and add what was found to targets/cpu/knowledge.json
 
 `quantize-weights.block_size=auto` decides by the same measurement, or by what is in that file for one of
 the same processor, instructions, threads and onnxruntime. Weights are larger than caches, and the blocks take
@@ -14,8 +14,10 @@ import argparse
 import datetime
 import importlib
 import json
+from dataclasses import asdict
 
 from graphopt.plugins import registry
+from graphopt.targets import BlockProduct
 
 LLAMA = ["2048x3072", "2048x2048", "2048x8192", "8192x2048", "2048x128256"]
 
@@ -27,22 +29,22 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="how often, the least of which counts")
     parser.add_argument("--keep", action="store_true")
     args = parser.parse_args()
-    rates = importlib.import_module("graphopt_passes._rates")
+    rates = importlib.import_module("graphopt_targets.cpu._rates")
+    choice = importlib.import_module("graphopt_passes._rates")
     target = registry.targets()["cpu"]()
     machine = rates.relevant(target.fingerprint())
-    print(f"{machine}\n\n| K x N | " + " | ".join(f"block {b}, ms" for b in rates.BLOCKS) + " | chosen |")
-    print("|---" * (2 + len(rates.BLOCKS)) + "|")
+    print(f"{machine}\n\n| K x N | " + " | ".join(f"block {b}, ms" for b in choice.BLOCKS) + " | chosen |")
+    print("|---" * (2 + len(choice.BLOCKS)) + "|")
     found = []
     for shape in args.shape or LLAMA:
         k, n = map(int, shape.split("x"))
-        what = {"bits": args.bits, "k": k, "n": n, "level": 4}
-        runs = [rates.measured_seconds(what) for _ in range(args.times)]
-        least = {block: min(run[block] for run in runs) for block in runs[0]}
-        cells = " | ".join(f"{least[str(b)] * 1e3:.3f}" for b in rates.BLOCKS)
-        print(f"| {k} x {n} | {cells} | {rates.chosen_block(least)} |", flush=True)
-        found.append(
-            {"machine": machine, "product": what, "seconds": least, "date": f"{datetime.date.today()}"}
-        )
+        product = BlockProduct(bits=args.bits, k=k, n=n, level=4)
+        runs = [rates.measured_seconds(product, choice.BLOCKS) for _ in range(args.times)]
+        least = {str(block): min(run[block] for run in runs) for block in choice.BLOCKS}
+        cells = " | ".join(f"{least[str(b)] * 1e3:.3f}" for b in choice.BLOCKS)
+        print(f"| {k} x {n} | {cells} | {choice.chosen_block(least)} |", flush=True)
+        entry = {"machine": machine, "product": asdict(product), "seconds": least}
+        found.append(entry | {"date": f"{datetime.date.today()}"})
     if args.keep:
         old = json.loads(rates.KNOWLEDGE.read_text(encoding="utf-8"))
         kept = [

@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
+from graphopt import Package
 from graphopt.evaluate._texts import built_in_text
 from graphopt.metrics import bootstrap
-from graphopt.runtime import Decoder, Speculation, Tokenizer, open_session
+from graphopt.runtime import Decoder, Speculation, Tokenizer
 from graphopt.runtime._speculate import Costs
 
 Choice = Callable[..., Any]
@@ -163,7 +164,7 @@ def main() -> None:
     if args.costs:
         at_costs(texts, tokenizer, args)
         return
-    session = open_session(args.package)
+    session = Package.load(args.package).session()
     decoder = Decoder(session, capacity=args.prompt + args.new)
     print("| text | tokens a call | drafts: times as fast as plain | plain again | plain tok/s | same text |")
     print("|---|---|---|---|---|---|")

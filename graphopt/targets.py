@@ -1,22 +1,26 @@
-"""What a target says about itself: what it can run, how graphs are lowered for it, how packages are made.
+"""What a target says about itself: what it can run, how graphs are lowered for it, and how it runs them.
 
 Importing this module loads no runtime; methods that need one import it.
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from graphopt.recipes import Recipe, Step
+    from graphopt.runtime import Decoder
 
-__all__ = ["Capabilities", "CompileReport", "Target", "Unsupported"]
+__all__ = ["BlockProduct", "Capabilities", "CompileReport", "Target", "Unsupported"]
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,18 @@ class Capabilities(ABC):
         """
 
     @abstractmethod
-    def accepts(self, rule: str, *values: int) -> bool:
-        """Whether the runtime takes these sizes, found by running the smallest graph that has them.
-
-        The rules a target knows are its own. The cpu target's are ("head-size", size) and
-        ("rotary-head-size", size) of GroupQueryAttention, ("qk-norm",) for norms inside it, and
-        ("matmul-nbits", bits, block size), ("matmul-nbits-float-zeros", bits), ("matmul-nbits-g-idx", bits).
-        `KeyError` for an unknown rule.
-        """
-
-    @abstractmethod
     def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
         """The nodes of `model` that could not run, subgraphs included."""
+
+    def accepts(self, rule: str, *values: int) -> bool:
+        """Whether the runtime takes these sizes, which no list of kernels tells. By default it knows no rule.
+
+        Built-in passes ask of `GroupQueryAttention` ("head-size", size), and ("rotary-head-size", size,
+        rotated) where the first `rotated` elements of a head are to be rotated inside it. The cpu target also
+        knows ("qk-norm",) for norms inside it, and ("matmul-nbits", bits, block size),
+        ("matmul-nbits-float-zeros", bits), ("matmul-nbits-g-idx", bits). `KeyError` for an unknown rule.
+        """
+        raise KeyError(rule)
 
     def remarks(self, model: ir.Model) -> Sequence[str]:
         """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
@@ -70,10 +74,32 @@ class CompileReport:
     load_seconds: float
 
 
+@dataclass(frozen=True)
+class BlockProduct:
+    """Rows float32[.., k] times a weight [k, n] of so many `bits`, quantized in blocks along k: MatMulNBits.
+
+    `level` is its accuracy_level: at 4 the kernel rounds the rows to int8.
+    """
+
+    bits: int
+    k: int
+    n: int
+    level: int
+
+
 class Target(ABC):
-    """A place where packages run: an execution provider on a kind of machine."""
+    """A place where packages run: an execution provider on a kind of machine.
+
+    What only a target can know is abstract. The rest has defaults that suit an execution provider of
+    onnxruntime that loads .onnx files: name it as `provider`. Sessions and decoders of a package come from
+    here alone, whoever runs it.
+    """
 
     name: ClassVar[str]
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    """The execution provider that `session` opens graphs on."""
+    libraries: ClassVar[frozenset[str]] = frozenset({"onnxruntime"})
+    """Distributions whose code shapes results here; a package's lock has their versions."""
 
     @abstractmethod
     def capabilities(self) -> Capabilities:
@@ -84,20 +110,75 @@ class Target(ABC):
         """The steps that stand where `recipe` says `@lower`."""
 
     @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """What measured decisions and speeds depend on: processor, instructions, cores, runtime."""
+
     def compile(self, model: ir.Model, path: Path) -> CompileReport:
         """Write `model` to `path` (and `path`.data) in the form this target loads, and open it once.
 
-        Raises `BadInput` naming the node where the target cannot run the graph.
+        Raises `BadInput` naming the node where the target cannot run the graph; nothing is written then.
         """
+        from graphopt.ir import infer_types, save_model
 
-    @abstractmethod
-    def session_options(self, *, threads: int | None = None) -> Any:
-        """Options for this machine, as it is now; `threads` None: as many as the process may use."""
+        infer_types(model)
+        refused = self.capabilities().unsupported(model)
+        if refused:
+            raise _refusal(self.name, refused)
+        save_model(model, path)
+        started = time.perf_counter()
+        self.session(path)
+        load_seconds = time.perf_counter() - started
+        data = path.with_name(path.name + ".data")
+        size = path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+        return CompileReport(sum(1 for _ in model.graph.all_nodes()), size, load_seconds)
 
-    @abstractmethod
     def session(self, path: Path, *, threads: int | None = None) -> Any:
-        """The `onnxruntime.InferenceSession` of the graph at `path`."""
+        """An `onnxruntime.InferenceSession` of the graph at `path`: one `compile` wrote, or any .onnx file.
 
-    @abstractmethod
-    def fingerprint(self) -> dict[str, str]:
-        """What measured decisions and speeds depend on: processor, instructions, cores, runtime."""
+        It is set up for this machine as it is now; `threads` None: as many as the process may use. `BadInput`
+        where the graph cannot be loaded, `EnvironmentProblem` where the provider is not installed.
+        """
+        from graphopt.runtime import open_session
+
+        return open_session(path, threads=threads, providers=(self.provider,))
+
+    def decoder(
+        self,
+        folder: Path,
+        session: Any,
+        *,
+        length: int,
+        batch: int = 1,
+        states: Mapping[str, str] | None = None,
+    ) -> Decoder:
+        """What decodes `batch` texts of at most `length` tokens with a `session` of this target's.
+
+        `folder` is the package, whose files say how its cache is kept; `states` are as `Decoder` takes them.
+        """
+        from graphopt.runtime import Decoder
+
+        return Decoder.of(folder, session, length=length, batch=batch, states=states)
+
+    def shares_cache(self, model: ir.Model, states: Container[str]) -> bool:
+        """Whether past and present of the `states` of `model`, names of inputs, may be one buffer each.
+
+        Such a buffer has a fixed size, and is the past and the present of every call at once.
+        """
+        return False
+
+    def product_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> Mapping[int, float] | None:
+        """Seconds of `product` by block size: one token written and one of a prompt read, both together.
+
+        They are comparable with each other alone. None where this target has not measured and cannot.
+        """
+        return None
+
+
+def _refusal(target: str, found: Sequence[Unsupported]) -> BadInput:
+    first = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    if first.origin is None:
+        hint = "Export the model with another operator or type there, or at another opset."
+    else:
+        hint = f"Edit {first.origin} made it: leave that pass out of the recipe, or set its options."
+    return BadInput(f"target {target!r} cannot run {first}{more}", hint=hint)

@@ -8,15 +8,42 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.pipeline import Nodes
+from graphopt.pipeline import Context, Nodes
+from graphopt.targets import Target
 
-__all__ = ["Lengths", "attention_bias", "dense_lengths", "masked_lengths"]
+__all__ = ["Lengths", "attention_bias", "dense_lengths", "masked_lengths", "refused_size", "rotates"]
 
 # So large that a masked key weighs nothing, yet small enough that a score added to it stays finite: a row
 # that sees no key (padding) must not turn into NaN and spoil the cache.
 _MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -3e4}
 _INT32 = int(ir.DataType.INT32)
 _END = np.iinfo(np.int64).max
+# Heads, and rotated parts of them, are multiples of these in onnxruntime's kernels
+# (docs/decisions/grouped-query-attention.md): for a graph that is made for no target in particular.
+_SIZES, _ROTATED = 8, 16
+
+
+def refused_size(size: int, context: Context) -> str | None:
+    """Why GroupQueryAttention cannot have heads of `size` elements on the target, if it cannot."""
+    if context.target is None:
+        fits = size % _SIZES == 0
+        return None if fits else f"the kernel needs a head size that is a multiple of {_SIZES}, not {size}"
+    fits = _accepts(context.target, "head-size", size)
+    return None if fits else f"the target {context.target.name!r} takes no heads of {size}"
+
+
+def rotates(size: int, rotated: int, context: Context) -> bool:
+    """Whether GroupQueryAttention rotates the first `rotated` elements of heads of `size` on the target."""
+    if context.target is None:
+        return size % _ROTATED == 0 and rotated % _ROTATED == 0
+    return _accepts(context.target, "rotary-head-size", size, rotated)
+
+
+def _accepts(target: Target, rule: str, *values: int) -> bool:
+    try:
+        return target.capabilities().accepts(rule, *values)
+    except KeyError:  # the target does not know the rule, so it has not said that it does
+        return False
 
 
 @dataclass(frozen=True)

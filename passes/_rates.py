@@ -1,37 +1,16 @@
-"""Which block size MatMulNBits is fastest with on this machine, for one size of weight."""
+"""Which block size of MatMulNBits is worth taking, by how long products take on the target."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-import onnx_ir as ir
-
-from graphopt.ir import to_proto
-from graphopt.runtime import session_of
-
-__all__ = ["BLOCKS", "KNOWLEDGE", "chosen_block", "known_seconds", "measured_seconds", "relevant"]
+__all__ = ["BLOCKS", "chosen_block"]
 
 BLOCKS = (128, 256)
-"""What is weighed: smaller blocks are slower wherever they were measured."""
-
-KNOWLEDGE = Path(__file__).with_name("knowledge.json")
-"""What was measured before, on which machine: a list that `benchmarks/rates.py` adds to."""
+"""What is weighed: smaller blocks are slower wherever they were measured (docs/decisions/block-size.md)."""
 
 _WORTH = 1.05
-_BYTES = 96 << 20  # of weights in a session: more than processors cache, so that they come from memory
-_PROMPT = 64
-_SECONDS, _ROUNDS = 0.6, 3
-_MACHINE = ("processor", "instructions", "threads", "onnxruntime", "kernels")
-
-
-def relevant(machine: Mapping[str, str]) -> dict[str, str | None]:
-    """What of a target's fingerprint the speed of a product depends on."""
-    return {key: machine.get(key) for key in _MACHINE}
+"""How much faster a larger block has to be: it loses more, and equals differ by percents when measured."""
 
 
 def chosen_block(seconds: Mapping[str, float]) -> int:
@@ -41,70 +20,3 @@ def chosen_block(seconds: Mapping[str, float]) -> int:
         if seconds[str(best)] / seconds[str(block)] >= _WORTH:
             best = block
     return best
-
-
-def known_seconds(machine: Mapping[str, str], what: Mapping[str, int]) -> dict[str, float] | None:
-    """What the knowledge file says of a product on a machine of this fingerprint, if it says anything."""
-    here = relevant(machine)
-    for entry in json.loads(KNOWLEDGE.read_text(encoding="utf-8")):
-        if entry["machine"] == here and entry["product"] == dict(what):
-            return dict(entry["seconds"])
-    return None
-
-
-def measured_seconds(what: Mapping[str, int]) -> dict[str, float]:
-    """Seconds by block size that [k, n] takes to write a token and to read one of a prompt, both together.
-
-    So one row from memory, and one of many that are multiplied at a time, each the least of runs in turn.
-    `what` is {"bits", "k", "n", "level"}, the last being the accuracy level.
-    """
-    copies = max(1, _BYTES // (what["k"] * what["n"] * what["bits"] // 8))
-    written = _least(what, rows=1, copies=copies)
-    read = _least(what, rows=_PROMPT, copies=1)
-    return {str(block): float(f"{written[block] + read[block]:.3g}") for block in BLOCKS}
-
-
-def _least(what: Mapping[str, int], *, rows: int, copies: int) -> dict[int, float]:
-    """Seconds a row and weight by block size, where so many rows meet so many weights."""
-    sessions = {block: session_of(to_proto(_products(what, block, rows, copies))) for block in BLOCKS}
-    x = {"x": np.random.default_rng(0).standard_normal((rows, what["k"]), np.float32)}
-    least = dict.fromkeys(BLOCKS, float("inf"))
-    rounds, begun = 0, time.perf_counter()
-    while rounds < _ROUNDS or time.perf_counter() - begun < _SECONDS:
-        rounds += 1
-        for block, session in sessions.items():
-            started = time.perf_counter()
-            session.run(["y"], x)
-            least[block] = min(least[block], (time.perf_counter() - started) / (copies * rows))
-    return least
-
-
-def _products(what: Mapping[str, int], block: int, rows: int, copies: int) -> ir.Model:
-    """x float32[rows, k] times as many weights [k, n], the results added up."""
-    k, n, bits = what["k"], what["n"], what["bits"]
-    x = ir.Value(name="x", shape=ir.Shape([rows, k]), type=ir.TensorType(ir.DataType.FLOAT))
-    tape = ir.tape.Tape()
-    rng = np.random.default_rng(0)  # equal weights are read faster than memory gives them
-    attributes: dict[str, Any] = {"K": k, "N": n, "bits": bits, "block_size": block}
-    results: Sequence[ir.Value] = [
-        tape.op(
-            "MatMulNBits",
-            [
-                x,
-                tape.initializer(
-                    ir.tensor(rng.integers(0, 256, (n, k // block, block * bits // 8), np.uint8)), f"w{i}"
-                ),
-                tape.initializer(ir.tensor(np.ones((n, k // block), np.float32)), f"scales{i}"),
-            ],
-            {**attributes, "accuracy_level": what["level"]},
-            domain="com.microsoft",
-        )
-        for i in range(copies)
-    ]
-    y = tape.op("Sum", results)
-    y.name, y.shape, y.type = "y", ir.Shape([rows, n]), ir.TensorType(ir.DataType.FLOAT)
-    imports = {"": 23, "com.microsoft": 1}
-    graph = ir.Graph(
-        [x], [y], nodes=tape.nodes, initializers=tape.initializers, opset_imports=imports, name="g"
-    )
-    return ir.Model(graph, ir_version=10)

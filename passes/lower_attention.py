@@ -24,7 +24,7 @@ from graphopt.pipeline import (
     assume_not_empty,
 )
 
-from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths
+from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths, refused_size, rotates
 from ._heads import packed_source, rows, rows_after, same_rotation
 from ._mask_meaning import MaskParts, mask_parts
 from ._sinks import Factor
@@ -49,12 +49,12 @@ class LowerAttention(Pass):
     Padding becomes a bias made once for all layers (`mode = "masked"`: right for padding anywhere), or
     is taken to be on the right (`mode = "dense"`: other batches are refused at run time). What else is added
     to scores, as ALiBi's slopes, is added to that bias, in either mode. A sink goes inside.
-    Rotation stays outside where the kernel cannot do it: a size, or a rotated part of it, that is not a
-    multiple of 16; q and k rotated differently.
+    Rotation stays outside where the target's kernel cannot do it: of this size, or of this part of it; q and
+    k rotated differently.
     Of a graph of unknown meaning it assumes that padding is not looked at and no batch or length is zero.
-    Refuses: no cache; a size that is not a multiple of 8; keys and values of different sizes; a mask that
-    means anything but causal, window and padding, with or without a finite bias; is_causal beside a cache;
-    scores that are used.
+    Refuses: no cache; heads of a size that the target's kernel does not take; keys and values of different
+    sizes; a mask that means anything but causal, window and padding, with or without a finite bias; is_causal
+    beside a cache; scores that are used.
     """
 
     name: ClassVar[str] = "lower-attention"
@@ -70,7 +70,7 @@ class LowerAttention(Pass):
         mode: Literal["masked", "dense"] = "masked"
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        shared = _Shared(graph, self.options.mode)
+        shared = _Shared(graph, context, self.options.mode)
         for node in graph:
             if node.op_type != "Attention" or node.domain != "":
                 continue
@@ -120,8 +120,9 @@ class _Attention:
             return "the number or the size of its heads is not known"
         if static_dim(value, 3) != size:
             return "its values are not of the size of its keys"
-        if size % 8:
-            return f"the kernel needs a head size that is a multiple of 8, not {size}"
+        refused = refused_size(size, context)
+        if refused is not None:
+            return refused
         if query.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
             return f"the kernel does not take {query.dtype}"
         factor = Factor.of(node)
@@ -156,7 +157,8 @@ class _Attention:
 class _Shared:
     """Values that all lowered layers use, made with the first that needs them."""
 
-    def __init__(self, graph: ir.Graph, mode: str) -> None:
+    def __init__(self, graph: ir.Graph, context: Context, mode: str) -> None:
+        self.context = context
         self._dense = mode == "dense"
         self._graph = graph
         self._kept: dict[Hashable, Any] = {}
@@ -213,7 +215,7 @@ def _lowered(attention: _Attention, shared: _Shared) -> Edit:
     make = Nodes(node.name or "attention")
     lengths, bias = shared.lengths(attention, make)
     attributes = _attributes(attention)
-    query, key, rotation = _unrotated(attention)
+    query, key, rotation = _unrotated(attention, shared.context)
     if rotation is not None:
         attributes |= {"do_rotary": 1, "rotary_interleaved": rotation.attributes.get_int("interleaved", 0)}
     counts = (attention.heads, attention.key_heads, attention.key_heads)
@@ -289,14 +291,14 @@ def _attributes(attention: _Attention) -> dict[str, Any]:
     return attributes
 
 
-def _unrotated(attention: _Attention) -> tuple[ir.Value, ir.Value, ir.Node | None]:
+def _unrotated(attention: _Attention, context: Context) -> tuple[ir.Value, ir.Value, ir.Node | None]:
     """Query and key before their rotation, and it, where the kernel can do it; else as they are."""
     pair = same_rotation(attention.query, attention.key)
-    if pair is None or attention.size % 16 or len(pair[0].inputs) < 4 or pair[0].inputs[3] is None:
+    if pair is None or len(pair[0].inputs) < 4 or pair[0].inputs[3] is None:
         return attention.query, attention.key, None
     half = static_dim(pair[0].inputs[1], 1)
     query, key = pair[0].inputs[0], pair[1].inputs[0]
-    if half is None or half % 8 or query is None or key is None:
+    if half is None or query is None or key is None or not rotates(attention.size, 2 * half, context):
         return attention.query, attention.key, None
     return query, key, pair[0]
 

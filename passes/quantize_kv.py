@@ -17,6 +17,7 @@ from graphopt.interface import QuantizedCache
 from graphopt.ir import MICROSOFT, consumers, save_model, static_dim
 from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 from graphopt.runtime import Decoder, open_session
+from graphopt.targets import Target
 
 _SCALES = slice(12, 14)
 _INPUTS = 17
@@ -76,7 +77,7 @@ class QuantizeKv(Pass):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             save_model(context.model, path)
-            decoder = Decoder(open_session(path), batch=self.options.texts)
+            decoder = _decoder(context.target, path, self.options)
             _continue(decoder, self.options.tokens, context.config.get("bos_token_id"))
             cache = decoder.cache()
         found = {}
@@ -89,6 +90,13 @@ class QuantizeKv(Pass):
                     _at_any_position(channels, node)
                 found[past.name] = [float(f"{x:.3g}") for x in channels.max((0, 2)).ravel()]
         return found
+
+
+def _decoder(target: Target | None, path: Path, options: QuantizeKv.Options) -> Decoder:
+    """What runs the graph at `path`: the target it is made for, where there is one."""
+    if target is None:
+        return Decoder(open_session(path), batch=options.texts)
+    return target.decoder(path.parent, target.session(path), length=options.tokens, batch=options.texts)
 
 
 def _at_any_position(keys: NDArray[np.float32], node: ir.Node) -> None:

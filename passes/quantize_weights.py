@@ -23,10 +23,10 @@ from graphopt.ir import (
     name_matches,
 )
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
-from graphopt.targets import Target
+from graphopt.targets import BlockProduct, Target
 
 from ._nbits import NotFinite, packed_rows
-from ._rates import BLOCKS, chosen_block, known_seconds, measured_seconds
+from ._rates import BLOCKS, chosen_block
 
 _SMALLEST_BLOCK = 16
 _USUAL = 128
@@ -56,8 +56,8 @@ class QuantizeWeights(Pass):
     @dataclass(frozen=True)
     class Options:
         """bits a weight; block_size along the reduced axis, made smaller for narrower weights; auto takes 128
-        or, for a large weight where 256 is faster by a twentieth on this machine, 256: measured, one token
-        written and one read, unless known of such a machine, and recorded as a decision;
+        or, for a large weight where 256 is faster by a twentieth on the target, 256: for one token written
+        and one read, which the target measures or knows, and recorded as a decision;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
         a hundred times as long; search tries several scales for each block of 4-bit weights; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
@@ -136,14 +136,13 @@ class QuantizeWeights(Pass):
 
     def _fastest(self, context: Context, target: Target, count: int, width: int) -> int:
         """The block that text is read and written fastest with, by these weights [count, width]."""
-        options = self.options
-        what = {"bits": options.bits, "k": width, "n": count, "level": options.accuracy_level}
-
-        def seconds() -> dict[str, float]:
-            return known_seconds(target.fingerprint(), what) or measured_seconds(what)
-
-        key = f"{self.name}: seconds of {width} x {count}, {options.bits} bits, by block size"
-        return chosen_block(context.decide(key, seconds))
+        bits, level = self.options.bits, self.options.accuracy_level
+        key = f"{self.name}: seconds of {width} x {count}, {bits} bits, by block size"
+        product = BlockProduct(bits=bits, k=width, n=count, level=level)
+        seconds = context.decisions.get(key) or target.product_seconds(product, BLOCKS)
+        if seconds is None:
+            return _USUAL
+        return chosen_block(context.decide(key, lambda: {str(block): s for block, s in seconds.items()}))
 
     def _quantized(
         self, name: str, rows: Expr, made: dict[Hashable, _Quantized], context: Context

@@ -95,7 +95,7 @@ def bisect(
         check,
         data,
         list(options.dims),
-        versions(),
+        versions(target.libraries),
         repr(packs()),
     ]
     return _Search(trier, _Memory.of(folder / STATE, asked), say).run()

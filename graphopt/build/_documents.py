@@ -65,7 +65,7 @@ def _lock(job: Job) -> Lock:
         closing_check=options.validate,
         dims={name: list(values) for name, values in bindings.dims.items()},
         seeds=SEEDS,
-        versions=versions(),
+        versions=versions(job.target.libraries),
         packs=packs(),
         inputs=job.inputs.all() | {name: digest_of(path) for name, path in bindings.files().items()},
         outputs=digests_below(job.staging.package),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from graphopt.export import Exported
 from graphopt.families import PackageContext
 from graphopt.interface import Interface
 from graphopt.ir import Scratch
-from graphopt.ir.operators import IN_PLACE
 from graphopt.package import GraphFile
 from graphopt.pipeline import Context, EditRecord, RunHooks, RunResult, whole_steps
 from graphopt.plugins import adapter_to_json, build_steps, run_recipe
@@ -24,8 +23,6 @@ from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from graphopt.targets import Target
 
 __all__ = ["GraphJob"]
@@ -156,7 +153,7 @@ class GraphJob:
         self.target.compile(model, folder / self.file)
         for remark in self.target.capabilities().remarks(model):
             self.context.note(remark)
-        shares = _shares_memory(model, self._carried() or {})
+        shares = self.target.shares_cache(model, self._carried() or {})
         return PackageContext(Interface.of(model), self.file, share_buffer=shares)
 
     def _carried(self) -> dict[str, str] | None:
@@ -175,19 +172,3 @@ class GraphJob:
         return GraphFile(
             file=self.file, inputs=interface.inputs, outputs=interface.outputs, states=self._carried()
         )
-
-
-def _shares_memory(model: ir.Model, states: Container[str]) -> bool:
-    """Whether a cache of fixed size can stand for past and present: nothing but attention kernels that take
-    one looks at a past that grows. A state that does not grow is no cache."""
-    past = [
-        value
-        for value in model.graph.inputs
-        if value.name in states
-        if not all(isinstance(dim, int) for dim in (value.shape or (None, None))[1:])
-    ]
-    return bool(past) and all(
-        index in IN_PLACE.get((user.domain, user.op_type), ())
-        for value in past
-        for user, index in value.uses()
-    )

@@ -111,7 +111,7 @@ class Job:
                 compared = check_graph(
                     self.source,
                     graph.exported,
-                    self.target.session(self.staging.package / graph.file),
+                    self.target,
                     graph.result.adapters,
                     budget,
                     self.bindings,

@@ -101,7 +101,7 @@ class Replay:
 
     def _differences(self, source: Source, target: Target, bindings: Bindings) -> Iterator[str]:
         lock = self.lock
-        yield from _compared("version of ", lock.versions, versions())
+        yield from _compared("version of ", lock.versions, versions(target.libraries))
         yield from _compared("code of ", _by_name(lock.packs), _by_name(packs()), short=True)
         yield from _compared("machine: ", lock.fingerprint, target.fingerprint())
         yield from _compared("seed of ", lock.seeds, SEEDS)

@@ -81,7 +81,12 @@ def doctor(ctx: click.Context) -> None:
     from graphopt.package import versions
 
     out = console()
-    _print_facts({"system": f"{platform.system()} {platform.machine()}", **versions()})
+    _print_facts(
+        {
+            "system": f"{platform.system()} {platform.machine()}",
+            **versions(("onnxruntime", "onnxruntime-genai")),
+        }
+    )
     out.print()
     problems = 0
     for name, check in _checks().items():

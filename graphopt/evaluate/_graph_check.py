@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from graphopt.interface import Adapter, Interface, Model
 from graphopt.plugins import through
 from graphopt.recipes import Budget
 from graphopt.runtime import LengthBucketing, Tokenizer, has_rows, session_model
+from graphopt.targets import Target
 
 __all__ = ["GraphCheck", "check_graph", "check_whole", "rows_stand_alone"]
 
@@ -53,7 +53,7 @@ class GraphCheck:
 def check_graph(
     source: Source,
     exported: Exported,
-    session: Any,
+    target: Target,
     adapters: Sequence[Adapter],
     budget: Budget,
     bindings: Bindings,
@@ -62,16 +62,17 @@ def check_graph(
     assumptions: Sequence[Assumption],
     trust_remote_code: bool = False,
 ) -> GraphCheck:
-    """Compare the graph behind `session`, an onnxruntime session, with the model it was made from.
+    """Compare the graph that was `exported`, as `target` runs what became of it, with what it was made from.
 
     `folder` holds the package's files; `assumptions` are those the graph was made under.
     """
+    file = folder / f"{exported.role}.onnx"
+    session = target.session(file)
     package = through(adapters, session_model(session, "the package"))
     part, domain = exported.part(), exported.domain()
     if part is None or domain is None or exported.source_dir is None:
-        file = folder / f"{exported.role}.onnx"
         found = check_against_source_graph(
-            source, exported.interface, package, file, adapters, budget, bindings
+            source, exported.interface, target, package, file, adapters, budget, bindings
         )
         return GraphCheck(found, package, exported.interface)
     reference = part.reference(

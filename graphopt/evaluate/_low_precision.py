@@ -26,6 +26,7 @@ from graphopt.ir.operators import ROUNDING, STORED_ROUNDED
 from graphopt.plugins import through
 from graphopt.recipes import Budget
 from graphopt.runtime import open_session, plain_session, session_model
+from graphopt.targets import Target
 
 __all__ = ["LowPrecisionSource"]
 
@@ -66,13 +67,19 @@ class LowPrecisionSource:
         return cls(path, name, is_half, is_quantized, rounds) if is_half or is_quantized else None
 
     def check(
-        self, package: Model, file: Path, adapters: Sequence[Adapter], budget: Budget, cases: Sequence[Case]
+        self,
+        target: Target,
+        package: Model,
+        file: Path,
+        adapters: Sequence[Adapter],
+        budget: Budget,
+        cases: Sequence[Case],
     ) -> ClosingCheck:
-        """Compare `package`, as deployed, and the same graph in its `file`; `adapters` are those before it.
+        """Compare `package`, as `target` runs it, and the same graph in its `file` behind `adapters`.
 
         Raises `BadInput` where the source does not run on the cases.
         """
-        reference, name, noise = self._reference(cases, file.parent)
+        reference, name, noise = self._reference(target, cases, file.parent)
         largest = max((one.largest for one in noise.values()), default=0.0)
         packages = {
             DEPLOYED: package,
@@ -96,10 +103,12 @@ class LowPrecisionSource:
             return both
         return replace(both, reason=_REASONS[checks[0].verdict == "passed", checks[1].verdict == "passed"])
 
-    def _reference(self, cases: Sequence[Case], beside: Path) -> tuple[dict[str, _Results], str, Noises]:
+    def _reference(
+        self, target: Target, cases: Sequence[Case], beside: Path
+    ) -> tuple[dict[str, _Results], str, Noises]:
         """What to compare with by the way it is run, its name, and how far off it the source is."""
         source = {
-            DEPLOYED: _results(lambda: open_session(self.path), self.name, cases),
+            DEPLOYED: _results(lambda: target.session(self.path), self.name, cases),
             PLAIN: _results(lambda: plain_session(self.path), self.name, cases),
         }
         reference, name = source, "the source graph"
@@ -121,7 +130,7 @@ class LowPrecisionSource:
             path = Path(folder) / "single.onnx"
             save_model(model, path)
             return {
-                DEPLOYED: _results(lambda: open_session(path, own_kernels=False), "it", wide),
+                DEPLOYED: _results(lambda: open_session(path), "it", wide),
                 PLAIN: _results(lambda: plain_session(path), "it", wide),
             }
         return None

@@ -18,6 +18,7 @@ from graphopt.families import Case
 from graphopt.interface import Adapter, Arrays, Interface, Model
 from graphopt.recipes import Budget
 from graphopt.runtime import plain_session, session_model
+from graphopt.targets import Target
 
 __all__ = ["check_against_source_graph"]
 
@@ -31,13 +32,14 @@ PATIENCE = 60.0
 def check_against_source_graph(
     source: Source,
     interface: Interface,
+    target: Target,
     package: Model,
     file: Path,
     adapters: Sequence[Adapter],
     budget: Budget,
     bindings: Bindings,
 ) -> ClosingCheck:
-    """Compare `package`, whose graph is in `file`, with the graph it was made from, on what `bindings` allow.
+    """Compare `package`, `file` on `target`, with the graph it was made from, on what `bindings` allow.
 
     `adapters` are those before `package`. Other values are tried where the source refuses made-up ones, and
     onnx's reference implementation where onnxruntime refuses the source. Raises `BadInput` where neither
@@ -53,7 +55,7 @@ def check_against_source_graph(
 
     def compared(cases: Iterable[Case]) -> ClosingCheck:
         if low is not None:
-            return low.check(package, file, adapters, budget, list(cases))
+            return low.check(target, package, file, adapters, budget, list(cases))
         return closing_check(
             reference, package, cases=cases, budget=budget, distribution=False, against=_SOURCE_GRAPH
         )

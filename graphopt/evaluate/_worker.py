@@ -17,7 +17,7 @@ import numpy as np
 
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.io import read_arrays, read_json
-from graphopt.package import MANIFEST, RunnablePackage, read_manifest
+from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.runtime import (
     Decoder,
     check_installation,
@@ -27,8 +27,8 @@ from graphopt.runtime import (
     states_by_name,
 )
 
-_GENAI = "genai_config.json"
-_WARM_UP_STEPS = 1
+_GENAI, _GRAPH = "genai_config.json", "model.onnx"
+_WARM_UP_STEPS = 1  # after the first call and the first step the runtime has made all its memory
 
 
 def main() -> None:
@@ -105,28 +105,42 @@ def _run(folder: Path, prompt: int, new: int, inputs: Path | None, threads: int 
         load = time.perf_counter() - started
         first, steps = _called(model, inputs, new)
         return _times(load, first, steps, 0)
-    session = open_session(folder, threads=threads, own_kernels=_is_package(folder))
+    package = RunnablePackage.load(folder) if _is_package(folder) else None
+    session = _session(folder, package, threads)
     load = time.perf_counter() - started
-    states = _states(folder, session)
+    states = _states(package, session)
     if not states:
         raise BadInput(f"{folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz.")
     new = _room(folder, prompt, new)
-    decoder = Decoder.of(folder, session, length=prompt + new, states=states)
+    decode = Decoder.of if package is None else package.target().decoder
+    decoder = decode(folder, session, length=prompt + new, states=states)
     _decoded(decoder, prompt, _WARM_UP_STEPS)
     first, steps = _decoded(decoder, prompt, new)
     return _times(load, first, steps, prompt)
 
 
-def _states(folder: Path, session: Any) -> Mapping[str, str]:
+def _session(folder: Path, package: RunnablePackage | None, threads: int | None) -> Any:
+    """That of a package's graph, or of a folder that another tool made."""
+    if package is None:
+        return open_session(folder / _GRAPH, threads=threads)
+    if "model" not in package.manifest.graphs:
+        raise BadInput(
+            f"package {folder} has several graphs: {', '.join(package.manifest.graphs)}",
+            hint="Say what to feed it with --inputs FILE.npz.",
+        )
+    return package.session(threads=threads)
+
+
+def _states(package: RunnablePackage | None, session: Any) -> Mapping[str, str]:
     """What the next call takes of this one's outputs, as the package says or as the names do."""
-    said = read_manifest(folder).graphs["model"].states if _is_package(folder) else None
+    said = None if package is None else package.manifest.graphs["model"].states
     return states_by_name(spec.name for spec in session.get_inputs()) if said is None else said
 
 
 def _model(folder: Path, threads: int | None) -> Callable[[Any], object]:
     if _is_package(folder):
         return RunnablePackage.load(folder).ready(threads=threads)
-    session = open_session(folder, threads=threads, own_kernels=False)
+    session = _session(folder, None, threads)
     return lambda feeds: session.run(None, feeds)
 
 

@@ -17,7 +17,6 @@ __all__ = [
     "COUNTING",
     "DRAWING",
     "ELEMENTWISE",
-    "IN_PLACE",
     "MICROSOFT",
     "MIXING",
     "NO_LENGTHS",
@@ -104,9 +103,6 @@ NO_LENGTHS = {
 OUTPUT_SIZES = {("com.microsoft", "MatMulNBits"): "N"}
 """The attribute that says how long the last axis of the output is, by domain and operator: with a part of the
 weights, cut along that axis, it is as much smaller."""
-
-IN_PLACE = {("com.microsoft", "GroupQueryAttention"): (3, 4)}
-"""Inputs that may be the same memory as an output: a cache of fixed size, written to where it lies."""
 
 TRANSPOSING_PRODUCT = ("com.microsoft", "FusedMatMul")
 """MatMul, whose attribute transB says that the second operand lies transposed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from graphopt.errors import BadInput
@@ -31,8 +32,14 @@ class Answers:
         self._package = package
         self._paired = "decoder" in package.manifest.graphs
         if not self._paired:
-            states = package.manifest.graphs["model"].states
-            model = TextModel(package.path, threads=threads, speculate=speculate, states=states)
+            graph = package.manifest.graphs.get("model")
+            model = TextModel(
+                package.path,
+                partial(package.session, threads=threads),
+                package.target().decoder,
+                speculate=speculate,
+                states=None if graph is None else graph.states,
+            )
             self._generate = model.generate
         elif speculate:
             raise BadInput(f"{package.path} has an encoder: it takes no drafts")

@@ -1,9 +1,9 @@
 """A copy of a package that holds its weights twice: as they are, and as kernels of this machine want them.
 
-onnxruntime's kernels lay weights out whenever a session starts, in memory of the process; those of
-`graphopt.kernels` read them as they are. Where that layout is stored beside them it is still computed, but
-only compared, piece by piece: what is kept is the file's, mapped. So sessions start sooner and processes
-share the memory. onnxruntime refuses a layout that is damaged, or not what the kernels of the machine want.
+onnxruntime's kernels lay weights out whenever a session starts, in memory of the process. Where that layout
+is stored beside them it is still computed, but only compared, piece by piece: what is kept is the file's,
+mapped. So sessions start sooner and processes share the memory. onnxruntime refuses a layout that is damaged,
+or not what the kernels of the machine want.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from graphopt.errors import BadInput
 from graphopt.ir import load_model
 from graphopt.package._package import RunnablePackage
 from graphopt.package._staging import check_destination, staged
-from graphopt.runtime import open_session
+from graphopt.runtime import CPU, open_session, plain_options
 
 __all__ = ["Prepacked", "prepack"]
 
-_CPU = "CPUExecutionProvider"
-_ALIGNED, _PIECE = 4096, 1 << 24
+_ALIGNED = 4096  # a page: what is mapped begins on one
+_PIECE = 1 << 24  # bytes copied at a time: few calls, little memory
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ def prepack(package: RunnablePackage, out: Path, *, force: bool = False) -> Prep
     than onnxruntime's CPU provider, has no kernel that lays weights out, or is such a copy already.
     """
     check_destination(out, force=force, source=package.path)
+    if package.target().provider != CPU:
+        raise BadInput("only onnxruntime's CPU provider stores weights as its kernels want them")
     for graph in package.manifest.graphs.values():
         load_model(package.path / graph.file)  # refuses what is damaged
         if any(map(_entries, _weights(package.path / graph.file))):
@@ -54,7 +56,7 @@ def prepack(package: RunnablePackage, out: Path, *, force: bool = False) -> Prep
         shutil.copytree(package.path, staging.package, dirs_exist_ok=True)
         added = 0
         for graph in package.manifest.graphs.values():
-            layouts = _layouts(package, package.path / graph.file, staging.scratch / "model.onnx")
+            layouts = _layouts(package.path / graph.file, staging.scratch / "model.onnx")
             added += _add(staging.package / graph.file, layouts, staging.scratch)
         before = _seconds(package)  # not earlier: the first session of a process is slow
         if not added:
@@ -65,12 +67,10 @@ def prepack(package: RunnablePackage, out: Path, *, force: bool = False) -> Prep
 
 def _seconds(package: RunnablePackage) -> float:
     total = 0.0
-    for role in package.manifest.graphs:
+    for graph in package.manifest.graphs.values():
         started = time.perf_counter()
-        session = open_session(package.path / package.manifest.graphs[role].file, own_kernels=False)
+        open_session(package.path / graph.file)
         total += time.perf_counter() - started
-        if session.get_providers() != [_CPU]:
-            raise BadInput("only onnxruntime's CPU provider stores weights as its kernels want them")
     return total
 
 
@@ -82,12 +82,9 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {e.key: e.value for e in tensor.external_data if e.key.startswith("prepacked_")}
 
 
-def _layouts(package: RunnablePackage, source: Path, scratch: Path) -> dict[str, dict[str, str]]:
+def _layouts(source: Path, scratch: Path) -> dict[str, dict[str, str]]:
     """What onnxruntime says of stored layouts, by weight, in the file that it writes to `scratch`."""
-    import onnxruntime as ort
-
-    options = package.target().session_options()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options = plain_options()
     options.optimized_model_filepath = str(scratch)
     for key, value in (
         ("session.optimized_model_external_initializers_file_name", f"{scratch.name}.data"),
@@ -95,7 +92,7 @@ def _layouts(package: RunnablePackage, source: Path, scratch: Path) -> dict[str,
         ("session.save_external_prepacked_constant_initializers", "1"),
     ):
         options.add_session_config_entry(key, value)
-    ort.InferenceSession(str(source), options, providers=[_CPU])
+    open_session(source, options=options)
     return {tensor.name: found for tensor in _weights(scratch) if (found := _entries(tensor))}
 
 

@@ -6,11 +6,18 @@ from graphopt.runtime._decode import Decoder
 from graphopt.runtime._generate import Answer, Completion, TextModel, TokenLogprob
 from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
-from graphopt.runtime._model import SECONDS, plain_session, session_model
+from graphopt.runtime._model import SECONDS, session_model
 from graphopt.runtime._pieces import Pieces
 from graphopt.runtime._sampling import Sampling
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
-from graphopt.runtime._session import open_session, session_of, session_options
+from graphopt.runtime._session import (
+    CPU,
+    open_session,
+    plain_options,
+    plain_session,
+    session_of,
+    session_options,
+)
 from graphopt.runtime._specs import session_specs
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._states import states_by_name
@@ -18,6 +25,7 @@ from graphopt.runtime._threads import cgroup_quota, default_threads, physical_co
 from graphopt.runtime._tokenizer import Tokenizer, context_length
 
 __all__ = [
+    "CPU",
     "SECONDS",
     "Answer",
     "AnswerRules",
@@ -43,6 +51,7 @@ __all__ = [
     "measured_batch_tokens",
     "open_session",
     "physical_cores",
+    "plain_options",
     "plain_session",
     "session_model",
     "session_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,6 @@ from graphopt.runtime._decode import Decoder
 from graphopt.runtime._given import GENAI, GENERATION, GenaiConfig, GenerationConfig, ids
 from graphopt.runtime._rules import TokenRules
 from graphopt.runtime._sampling import Sampling, chooser
-from graphopt.runtime._session import open_session
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._stops import until
 
@@ -116,17 +115,20 @@ class Answer(Iterator[str]):
 
 
 class TextModel:
-    """A package folder opened for generation, with threads for the machine it is on.
+    """A package folder opened for generation.
 
-    With `speculate` it drafts what the text said before, and checks several tokens a call. `states` as for
-    `Decoder`. Raises `BadInput` where the folder is not made for generating text.
+    `session` opens its graph, once the rest of the folder is understood, and `decoder` gives what decodes a
+    text with that, as `Target.decoder` does. With `speculate` it drafts what the text said before, and checks
+    several tokens a call. `states` as for `Decoder`. Raises `BadInput` where the folder is not made for
+    generating text.
     """
 
     def __init__(
         self,
         folder: str | Path,
+        session: Callable[[], Any],
+        decoder: Callable[..., Decoder] = Decoder.of,
         *,
-        threads: int | None = None,
         speculate: bool = False,
         states: Mapping[str, str] | None = None,
     ) -> None:
@@ -148,7 +150,7 @@ class TextModel:
         """Tokens that end an answer."""
         self._speculate, self._states = speculate, states
         self.tokenizer = Tokenizer(folder)
-        self._session = open_session(folder, threads=threads)
+        self._decoder, self._session = decoder, session()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, after what the tokenizer opens a text with, unless it begins so itself."""
@@ -178,7 +180,7 @@ class TextModel:
         said = sampling.ruled(self._said)
         limit = min(max_new_tokens, self.context_length - len(tokens))
         length = len(tokens) + limit
-        decoder = Decoder.of(self.folder, self._session, length=length, states=self._states)
+        decoder = self._decoder(self.folder, self._session, length=length, states=self._states)
         rules = TokenRules(said, self.ends, prompt=len(tokens), longest=len(tokens) + limit)
         draw = chooser(sampling)
         loop = Speculation(

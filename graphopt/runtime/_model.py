@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from graphopt.errors import BadInput, CheckFailed, GraphoptError
+from graphopt.errors import CheckFailed, GraphoptError
 from graphopt.interface import Arrays, Model
 
-__all__ = ["SECONDS", "plain_session", "runtime_errors_as", "session_model"]
+__all__ = ["SECONDS", "runtime_errors_as", "session_model"]
 
 
 SECONDS = 600.0
@@ -36,17 +35,6 @@ def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]
         yield
     except errors as error:
         raise kind(f"{message}: {error}") from error
-
-
-def plain_session(path: Path) -> Any:
-    """The graph as it is, the runtime's own optimizations off. `BadInput` where it cannot be run."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    with runtime_errors_as(BadInput, f"onnxruntime cannot load {path}"):
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def session_model(

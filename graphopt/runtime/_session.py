@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from graphopt.errors import BadInput
-from graphopt.kernels import library, own_graph, weight_files, with_own_kernels
+from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.runtime._installation import check_installation
-from graphopt.runtime._prefault import prefault
 from graphopt.runtime._threads import default_threads
 
-if TYPE_CHECKING:
-    import onnx
+__all__ = ["CPU", "open_session", "plain_options", "plain_session", "session_of", "session_options"]
 
-__all__ = ["open_session", "session_of", "session_options"]
-
-_GRAPH = "model.onnx"
-_FOLDER = "session.model_external_initializers_file_folder_path"
+CPU = "CPUExecutionProvider"
+"""onnxruntime's own provider, which every build of it has."""
 
 
 def session_options(*, threads: int | None = None) -> Any:
@@ -30,72 +26,64 @@ def session_options(*, threads: int | None = None) -> Any:
     options.inter_op_num_threads = 1
     # Kept for each set of shapes, of which decoding has a new one with every token.
     options.enable_mem_pattern = False
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors, which are raised as well; warnings are of nodes that run
+    return options
+
+
+def plain_options(*, threads: int = 0) -> Any:
+    """`onnxruntime.SessionOptions` for a graph as it stands: the runtime's own optimizations are off.
+
+    `threads` 0 is as many as onnxruntime takes by itself.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # only what ends the process: errors are raised, and told by who asked
     return options
 
 
 def open_session(
-    path: str | Path,
-    *,
-    threads: int | None = None,
-    providers: tuple[str, ...] = (),
-    options: Any = None,
-    own_kernels: bool = True,
+    path: str | Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,), options: Any = None
 ) -> Any:
-    """An `onnxruntime.InferenceSession` of a graph: an .onnx file, or the one in a package folder.
+    """An `onnxruntime.InferenceSession` of the graph in an .onnx file, on `providers`.
 
-    `providers` defaults to the CPU's, `options`, which may be added to, to `session_options`. On the CPU
-    `graphopt.kernels` run the nodes that they serve, unless `own_kernels` is False. `BadInput` with the
-    runtime's reason where it cannot be loaded.
+    `options`, which may be added to, default to `session_options`. `BadInput` with the runtime's reason where
+    the file cannot be loaded; `EnvironmentProblem` where the installed onnxruntime lacks a provider.
     """
-    file = _graph_file(Path(path))
-    options = options or session_options(threads=threads)
-    model = None if providers or not own_kernels else _for_own_kernels(file, options)
-    return _opened(model or str(file), options, providers, str(file))
+    return _opened(str(path), options or session_options(threads=threads), providers, str(path))
 
 
-def session_of(model: onnx.ModelProto, *, threads: int | None = None) -> Any:
-    """What `open_session` opens, from a model in memory, which it may change."""
-    options, own = session_options(threads=threads), library()
-    if own is not None and with_own_kernels(model):
-        options.register_custom_ops_library(str(own))
-    return _opened(model.SerializeToString(), options, (), "the model")
+def plain_session(path: str | Path) -> Any:
+    """The session of a graph as it stands: the runtime's own optimizations are off. `BadInput` as above."""
+    return open_session(path, options=plain_options())
 
 
-def _for_own_kernels(file: Path, options: Any) -> bytes | None:
-    """The graph that calls our kernels, if they serve any of it; `options` are then made to fit."""
-    own = library()
-    model = None if own is None else own_graph(file)
-    if model is None:
-        return None
-    options.register_custom_ops_library(str(own))
-    options.add_session_config_entry(_FOLDER, str(file.parent))
-    for name in weight_files(model):
-        prefault(file.with_name(name))
-    return bytes(model.SerializeToString())
+def session_of(
+    model: bytes,
+    *,
+    name: str = "the model",
+    threads: int | None = None,
+    providers: Sequence[str] = (CPU,),
+    options: Any = None,
+) -> Any:
+    """What `open_session` opens, from a serialized model in memory, which errors call `name`."""
+    return _opened(model, options or session_options(threads=threads), providers, name)
 
 
-def _opened(model: str | bytes, options: Any, providers: tuple[str, ...], name: str) -> Any:
+def _opened(model: str | bytes, options: Any, providers: Sequence[str], name: str) -> Any:
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    missing = [provider for provider in providers if provider not in ort.get_available_providers()]
+    if missing:
+        raise EnvironmentProblem(
+            f"the installed onnxruntime has no {missing[0]}",
+            hint="Install the wheel that has it, and no other onnxruntime beside it.",
+        )
     errors = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
     try:
-        return ort.InferenceSession(model, options, providers=list(providers) or ["CPUExecutionProvider"])
+        return ort.InferenceSession(model, options, providers=list(providers))
     except (*errors, state.InvalidArgument, state.RuntimeException) as error:
         raise BadInput(f"onnxruntime cannot load {name}: {error}") from error
-
-
-def _graph_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    from graphopt.package import MANIFEST, read_manifest
-
-    if not (path / MANIFEST).is_file():
-        return path / _GRAPH
-    graphs = read_manifest(path).graphs
-    if "model" not in graphs:
-        raise BadInput(
-            f"package {path} has several graphs: {', '.join(graphs)}", hint="Open one of its files."
-        )
-    return path / graphs["model"].file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import tempfile
 from collections.abc import Iterator
@@ -30,9 +31,9 @@ def check_target(cls: type[Target]) -> list[str]:
     """What is wrong with a target, in words; an empty list where nothing is.
 
     It has to be the installed one of its name; lower with passes that are installed; have a fingerprint of
-    texts that stays the same; compile every graph at opset 23 that ships with graphopt into a file whose
-    session gives the same results up to the order of sums; and refuse, by name, a node of an operator that is
-    not there, writing nothing.
+    texts that stays the same; name `libraries` that are installed; compile every graph at opset 23 that ships
+    with graphopt into a file whose session gives the same results up to the order of sums; and refuse, by
+    name, a node of an operator that is not there, writing nothing.
     """
     if registry.targets().get(cls.name) is not cls:
         raise BadInput(
@@ -40,7 +41,13 @@ def check_target(cls: type[Target]) -> list[str]:
             hint="Install its distribution first: pip install -e .",
         )
     target = cls()
-    return [*_lowering(target), *_fingerprint(target), *_refusal(target), *_results(target)]
+    return [
+        *_lowering(target),
+        *_fingerprint(target),
+        *_libraries(target),
+        *_refusal(target),
+        *_results(target),
+    ]
 
 
 def _lowering(target: Target) -> Iterator[str]:
@@ -57,6 +64,14 @@ def _fingerprint(target: Target) -> Iterator[str]:
         yield f"fingerprint: not only texts: {json.dumps(found, default=str)}"
     if not found or target.fingerprint() != found:
         yield "fingerprint: empty, or another one each time"
+
+
+def _libraries(target: Target) -> Iterator[str]:
+    for name in sorted(target.libraries):
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield f"libraries: no distribution {name!r} is installed"
 
 
 def _refusal(target: Target) -> Iterator[str]:

@@ -14,8 +14,9 @@ from graphopt import optimize
 from graphopt.evaluate import ClosingCheck
 from graphopt.evaluate._low_precision import DEPLOYED, PLAIN, LowPrecisionSource
 from graphopt.families import Case
+from graphopt.plugins import registry
 from graphopt.recipes import Budget
-from graphopt.runtime import open_session, session_model
+from graphopt.runtime import session_model
 from tests._quantized import half_network, images, qdq_network, stored_in_int8
 
 Change = Callable[[onnx.ModelProto], None]
@@ -34,8 +35,9 @@ def against_itself(
     onnx.save(package, after)
     rounded = LowPrecisionSource.of(before, "it")
     assert rounded is not None
-    made = session_model(open_session(after), "the package")
-    return rounded.check(made, after, (), Budget(), [Case("a call", {"x": x}, {})])
+    target = registry.targets()["cpu"]()
+    made = session_model(target.session(after), "the package")
+    return rounded.check(target, made, after, (), Budget(), [Case("a call", {"x": x}, {})])
 
 
 def scaled(name: str, factor: float) -> Change:

@@ -18,7 +18,7 @@ from graphopt import BadInput, EnvironmentProblem
 from graphopt.evaluate import BenchReport, Measurement, Speed, _speed, _worker, bench
 from graphopt.ir import save_model
 from graphopt.metrics import METRICS
-from graphopt.runtime import states_by_name
+from graphopt.package import GraphFile, Manifest, TargetInfo
 from tests.passes._canonical import Shape, canonical_decoder
 
 RELU = """
@@ -141,15 +141,15 @@ def test_decoding_where_genai_cannot(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_is_not_written_in_place_grows(
-    generating: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    generating: Callable[..., Path],
 ) -> None:
     """As of a package that was stopped before its attention was lowered; and no text outgrows its context."""
     folder = generating(context_length=40, vocab_size=Shape().vocab)
     save_model(canonical_decoder(Shape()), folder / "model.onnx")
-    monkeypatch.setattr(_worker, "_is_package", lambda _: True)
-    monkeypatch.setattr(
-        _worker, "_states", lambda _, session: states_by_name(spec.name for spec in session.get_inputs())
-    )
+    graph = GraphFile(file="model.onnx", inputs=(), outputs=())
+    said = {"graphopt": "1", "source": "x", "task": "text-generation", "family": None, "recipe": "lossless"}
+    manifest = Manifest(**said, lossless=True, target=TargetInfo(name="cpu"), graphs={"model": graph})
+    manifest.write(folder)
     found = _worker.measure(folder, 20, 64, None, 1)
 
     assert len(found["step_seconds"]) == 40 - 20 - 1

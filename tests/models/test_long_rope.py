@@ -64,7 +64,7 @@ def test_a_text_that_grows_says_what_it_says_in_transformers(
     built: Built, package: tuple[Path, list[str]], length: int, drafts: int
 ) -> None:
     prompt = np.tile(np.random.default_rng(length).integers(5, 4000, 5), 5)[:length]
-    decoder = Decoder.of(package[0], open_session(package[0]), length=length + COUNT)
+    decoder = Decoder.of(package[0], open_session(package[0] / "model.onnx"), length=length + COUNT)
     found = list(Speculation(decoder, longest=drafts).tokens(prompt.tolist(), COUNT))
 
     assert found == in_transformers(built.source, prompt) == expected(built.source, prompt, COUNT)
@@ -72,7 +72,8 @@ def test_a_text_that_grows_says_what_it_says_in_transformers(
 
 def test_keys_of_a_short_text_would_say_something_else(built: Built, package: tuple[Path, list[str]]) -> None:
     prompt = np.tile(np.random.default_rng(6).integers(5, 4000, 5), 5)[:6]
-    kept = list(Speculation(Decoder(open_session(package[0])), longest=0).tokens(prompt.tolist(), COUNT))
+    decoder = Decoder(open_session(package[0] / "model.onnx"))
+    kept = list(Speculation(decoder, longest=0).tokens(prompt.tolist(), COUNT))
 
     assert kept[: LENGTH - 5] == expected(built.source, prompt, COUNT)[: LENGTH - 5]
     assert kept != expected(built.source, prompt, COUNT)

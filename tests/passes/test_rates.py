@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 
 from graphopt.pipeline import Context
 from graphopt.plugins import registry, run_recipe
 from graphopt.recipes import Budget, Recipe, Step
+from graphopt.targets import BlockProduct
 from tests.passes._compressed import PRODUCT, built, normal
 
 QUANTIZE = registry.passes()["quantize-weights"]
 MODULE = sys.modules[QUANTIZE.__module__]
-RATES = sys.modules[MODULE.chosen_block.__module__]
 KEY = "quantize-weights: seconds of 512 x 24, 4 bits, by block size"
 
 
@@ -37,40 +34,54 @@ def context() -> Context:
 
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every weight counts as large, and nothing is known."""
+    """Every weight counts as large."""
     monkeypatch.setattr(MODULE, "_LARGE", 1)
-    monkeypatch.setattr(MODULE, "known_seconds", lambda machine, what: None)
 
 
-def measuring(monkeypatch: pytest.MonkeyPatch, seconds: Mapping[str, float]) -> list[Mapping[str, int]]:
-    asked: list[Mapping[str, int]] = []
-    monkeypatch.setattr(MODULE, "measured_seconds", lambda what: asked.append(what) or dict(seconds))
+def measuring(context: Context, seconds: Mapping[int, float] | None) -> list[BlockProduct]:
+    """Have the target say that products take so long; what it is asked for."""
+    asked: list[BlockProduct] = []
+
+    class Measured(type(context.target)):  # type: ignore[misc]
+        def product_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> Mapping[int, float] | None:
+            assert tuple(blocks) == (128, 256)
+            asked.append(product)
+            return seconds
+
+    context.target = Measured()
     return asked
 
 
 @pytest.mark.parametrize(("wide", "block"), [(0.5, 256), (0.94, 256), (0.97, 128), (1.2, 128)])
 @pytest.mark.usefixtures("large")
-def test_a_larger_block_has_to_pay(
-    context: Context, monkeypatch: pytest.MonkeyPatch, wide: float, block: int
-) -> None:
-    asked = measuring(monkeypatch, {"128": 1.0, "256": wide})
+def test_a_larger_block_has_to_pay(context: Context, wide: float, block: int) -> None:
+    asked = measuring(context, {128: 1.0, 256: wide})
 
     assert blocks(context) == [block]
-    assert asked == [{"bits": 4, "k": 512, "n": 24, "level": 4}]
+    assert asked == [BlockProduct(bits=4, k=512, n=24, level=4)]
     assert context.decisions == {KEY: {"128": 1.0, "256": wide}}
 
 
 @pytest.mark.usefixtures("large")
-def test_a_recorded_decision_is_replayed(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = measuring(monkeypatch, {"128": 1.0, "256": 2.0})
+def test_a_recorded_decision_is_replayed(context: Context) -> None:
+    asked = measuring(context, {128: 1.0, 256: 2.0})
     context.decisions[KEY] = {"128": 1.0, "256": 0.5}
 
     assert blocks(context) == [256]
     assert asked == []
 
 
-def test_small_weights_are_not_measured(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = measuring(monkeypatch, {"128": 1.0, "256": 0.5})
+@pytest.mark.usefixtures("large")
+def test_a_target_that_does_not_measure_gets_the_usual_block(context: Context) -> None:
+    asked = measuring(context, None)
+
+    assert blocks(context) == [128]
+    assert asked
+    assert context.decisions == {}
+
+
+def test_small_weights_are_not_measured(context: Context) -> None:
+    asked = measuring(context, {128: 1.0, 256: 0.5})
 
     assert blocks(context) == [128]
     assert asked == []
@@ -78,51 +89,8 @@ def test_small_weights_are_not_measured(context: Context, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("large")
-def test_without_a_target_there_is_nothing_to_measure(
-    context: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_target_there_is_nothing_to_measure(context: Context) -> None:
     context.target = None
-    asked = measuring(monkeypatch, {"128": 1.0, "256": 0.5})
 
     assert blocks(context) == [128]
-    assert asked == []
-
-
-def test_what_is_known_is_of_the_same_machine_and_product(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = {"processor": "P", "instructions": "I", "threads": "2", "onnxruntime": "1", "cores": "4"}
-    what = {"bits": 4, "k": 512, "n": 24, "level": 4}
-    seconds = {"128": 2.0, "256": 1.0}
-    entry = {"machine": RATES.relevant(machine), "product": what, "seconds": seconds}
-    file = tmp_path / "knowledge.json"
-    file.write_text(json.dumps([entry]))
-    monkeypatch.setattr(RATES, "KNOWLEDGE", file)
-
-    assert RATES.known_seconds({**machine, "cores": "8"}, what) == seconds
-    assert RATES.known_seconds({**machine, "onnxruntime": "2"}, what) is None
-    assert RATES.known_seconds(machine, {**what, "n": 25}) is None
-
-
-def test_every_known_entry_names_its_evidence() -> None:
-    for entry in json.loads(RATES.KNOWLEDGE.read_text(encoding="utf-8")):
-        assert set(entry["machine"]) == set(RATES.relevant({}))
-        assert set(entry["product"]) == {"bits", "k", "n", "level"}
-        assert set(entry["seconds"]) == set(map(str, RATES.BLOCKS))
-        assert entry["date"]
-
-
-def test_measuring_runs_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RATES, "_BYTES", 1 << 13)
-    monkeypatch.setattr(RATES, "_SECONDS", 0)
-    found = RATES.measured_seconds({"bits": 4, "k": 512, "n": 24, "level": 4})
-
-    assert set(found) == {"128", "256"}
-    assert np.isfinite(list(found.values())).all()
-
-
-def test_no_two_weights_that_are_measured_are_equal() -> None:
-    model = RATES._products({"bits": 4, "k": 512, "n": 24, "level": 4}, 128, 1, 3)
-    weights = [v.const_value.numpy() for n, v in model.graph.initializers.items() if n.startswith("w")]
-
-    assert len({weight.tobytes() for weight in weights}) == 3
+    assert context.decisions == {}

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from graphopt.ir import save_model
+from graphopt.plugins import registry
 from graphopt.recipes import Step
+from graphopt.runtime import TextModel
 from tests._cache import ROOT
 from tests.passes._canonical import Shape
 from tests.passes._runs import LOWERING, Lowered
@@ -41,6 +43,16 @@ def folder(lowered: Lowered, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own(folder: Path, tmp_path: Path) -> Path:
     """A copy of `folder` to change."""
     return Path(shutil.copytree(folder, tmp_path / "own"))
+
+
+def opened(folder: Path) -> Any:
+    """The cpu target's session of the graph in `folder`."""
+    return registry.targets()["cpu"]().session(folder / "model.onnx")
+
+
+def text_model(folder: Path, *, speculate: bool = False) -> TextModel:
+    """What generates text with it."""
+    return TextModel(folder, lambda: opened(folder), speculate=speculate)
 
 
 def change(path: Path, **values: Any) -> None:

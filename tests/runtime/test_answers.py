@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from graphopt import BadInput, Package
-from graphopt.runtime import Decoder, Sampling, TextModel, Tokenizer, open_session
+from graphopt.runtime import Decoder, Sampling, Tokenizer
 from tests.runtime._served import served
-from tests.runtime.conftest import change, opens_texts
+from tests.runtime.conftest import change, opened, opens_texts, text_model
 
 PROMPT = "class A:\n    x = 1\n    y = 1\n    x = 1\n"
 COUNT = 32
@@ -81,14 +81,14 @@ def test_the_answer_is_that_of_transformers(
 
 
 def test_settings_that_are_written_for_genai_count_where_there_are_no_others(own: Path) -> None:
-    plain = "".join(TextModel(own).generate(PROMPT, max_new_tokens=16))
+    plain = "".join(text_model(own).generate(PROMPT, max_new_tokens=16))
     config = json.loads((own / "genai_config.json").read_text())
     change(own / "genai_config.json", search=config["search"] | {"repetition_penalty": 5.0})
-    penal = "".join(TextModel(own).generate(PROMPT, max_new_tokens=16))
+    penal = "".join(text_model(own).generate(PROMPT, max_new_tokens=16))
     asked = Sampling(repetition_penalty=1.0)
 
     assert penal != plain
-    assert "".join(TextModel(own).generate(PROMPT, max_new_tokens=16, sampling=asked)) == plain
+    assert "".join(text_model(own).generate(PROMPT, max_new_tokens=16, sampling=asked)) == plain
 
 
 def test_a_penalty_that_cannot_be() -> None:
@@ -97,7 +97,7 @@ def test_a_penalty_that_cannot_be() -> None:
 
 
 def test_an_answer_ends_before_a_stop_string(own: Path) -> None:
-    model = TextModel(own)
+    model = text_model(own)
     whole = model.generate(PROMPT, max_new_tokens=16).completion()
     word = whole.text[4:8]
     pieces = model.generate(PROMPT, max_new_tokens=16, stop=[word])
@@ -106,11 +106,11 @@ def test_an_answer_ends_before_a_stop_string(own: Path) -> None:
     assert "".join(pieces) == whole.text[: whole.text.index(word)]
     assert pieces.completion().finish_reason == "stop"
     assert whole.finish_reason == "length"
-    assert TextModel(own).generate(PROMPT, max_new_tokens=16).completion().text == pieces.completion().text
+    assert text_model(own).generate(PROMPT, max_new_tokens=16).completion().text == pieces.completion().text
 
 
 def test_probabilities_are_the_models_own(folder: Path) -> None:
-    model, decoder = TextModel(folder), Decoder(open_session(folder))
+    model, decoder = text_model(folder), Decoder(opened(folder))
     sampling = Sampling(temperature=2.0, seed=1, repetition_penalty=2.0)
     found = model.generate(PROMPT, max_new_tokens=5, sampling=sampling, logprobs=2).completion()
     assert found.logprobs is not None
@@ -190,4 +190,4 @@ def test_tokens_that_the_model_does_not_have(own: Path) -> None:
     change(own / "tokenizer.json", added_tokens=[*data["added_tokens"], added])
 
     with pytest.raises(BadInput, match=r"token 4096 for '<\|more\|>', and the model has 4096 tokens"):
-        TextModel(own).generate("x <|more|>")
+        text_model(own).generate("x <|more|>")

@@ -14,11 +14,12 @@ import pytest
 from graphopt import BadInput
 from graphopt.evaluate import session_logits
 from graphopt.ir import parse, to_proto
-from graphopt.runtime import Decoder, TextModel, open_session, session_options
+from graphopt.runtime import Decoder, session_options
 from graphopt.testing import session
 from tests.passes._canonical import canonical_decoder
 from tests.passes._runs import Lowered
-from tests.runtime.conftest import SHAPE
+from tests.runtime.conftest import SHAPE, text_model
+from tests.runtime.conftest import opened as opened_from
 
 TOKENS = np.random.default_rng(0).integers(1, SHAPE.vocab, 24)
 WAYS = {"whole": [24], "prompt-then-tokens": [20, 1, 1, 1, 1], "chunks": [7, 9, 8], "tokens": [1] * 24}
@@ -152,9 +153,9 @@ def test_a_token_that_was_not_fed_is_missed(opened: Any, expected: Any) -> None:
 
 
 def test_it_decodes_what_genai_decodes(folder: Path) -> None:
-    text = TextModel(folder)
+    text = text_model(folder)
     prompt = text.encode("def area(width, height):")
-    decoder, tokens = Decoder(open_session(folder), capacity=64), list(prompt)
+    decoder, tokens = Decoder(opened_from(folder), capacity=64), list(prompt)
     logits = decoder.append(np.asarray(prompt))
     for _ in range(12):
         tokens.append(int(logits[0, -1].argmax()))

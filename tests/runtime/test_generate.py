@@ -12,8 +12,8 @@ import pytest
 import tokenizers
 
 from graphopt import BadInput
-from graphopt.runtime import Decoder, Sampling, TextModel, open_session
-from tests.runtime.conftest import OPENING, SHAPE, change, opens_texts
+from graphopt.runtime import Decoder, Sampling
+from tests.runtime.conftest import OPENING, SHAPE, change, opened, opens_texts, text_model
 
 PROMPT = "def area(width, height):"
 
@@ -21,7 +21,7 @@ PROMPT = "def area(width, height):"
 def greedy(folder: Path, prompt: str, count: int) -> str:
     """What decoding on onnxruntime itself says."""
     library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-    decoder, tokens = Decoder(open_session(folder)), []
+    decoder, tokens = Decoder(opened(folder)), []
     fed = library.encode(prompt).ids
     for _ in range(count):
         tokens.append(int(decoder.append(np.asarray(fed))[0, -1].argmax()))
@@ -30,11 +30,11 @@ def greedy(folder: Path, prompt: str, count: int) -> str:
 
 
 def test_the_answer_is_the_greedy_one(folder: Path) -> None:
-    assert "".join(TextModel(folder).generate(PROMPT, max_new_tokens=10)) == greedy(folder, PROMPT, 10)
+    assert "".join(text_model(folder).generate(PROMPT, max_new_tokens=10)) == greedy(folder, PROMPT, 10)
 
 
 def test_it_comes_in_pieces_and_later_prompts_do_not_see_earlier_ones(folder: Path) -> None:
-    model = TextModel(folder)
+    model = text_model(folder)
     pieces = list(model.generate(PROMPT, max_new_tokens=10))
 
     assert len(pieces) > 1
@@ -42,30 +42,30 @@ def test_it_comes_in_pieces_and_later_prompts_do_not_see_earlier_ones(folder: Pa
 
 
 def test_pieces_come_before_the_whole_is_done(folder: Path) -> None:
-    answer = TextModel(folder).generate(PROMPT, max_new_tokens=10)
+    answer = text_model(folder).generate(PROMPT, max_new_tokens=10)
 
     assert next(answer) + "".join(answer) == greedy(folder, PROMPT, 10)
 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_no_more_tokens_than_asked_for(folder: Path, count: int) -> None:
-    assert "".join(TextModel(folder).generate(PROMPT, max_new_tokens=count)) == greedy(folder, PROMPT, count)
+    assert "".join(text_model(folder).generate(PROMPT, max_new_tokens=count)) == greedy(folder, PROMPT, count)
 
 
 def test_it_stops_at_the_end_token(own: Path) -> None:
     library = tokenizers.Tokenizer.from_file(str(own / "tokenizer.json"))
-    text = TextModel(own)
+    text = text_model(own)
     whole = "".join(text.generate(PROMPT, max_new_tokens=8))
-    end = Decoder(open_session(own)).append(np.asarray(library.encode(PROMPT).ids)).argmax()
+    end = Decoder(opened(own)).append(np.asarray(library.encode(PROMPT).ids)).argmax()
     config = json.loads((own / "genai_config.json").read_text())
     config["model"]["eos_token_id"] = int(end)
     (own / "genai_config.json").write_text(json.dumps(config))
 
-    assert len("".join(TextModel(own).generate(PROMPT, max_new_tokens=8))) < len(whole)
+    assert len("".join(text_model(own).generate(PROMPT, max_new_tokens=8))) < len(whole)
 
 
 def drawn(folder: Path, **options: Any) -> str:
-    return "".join(TextModel(folder).generate(PROMPT, max_new_tokens=10, sampling=Sampling(**options)))
+    return "".join(text_model(folder).generate(PROMPT, max_new_tokens=10, sampling=Sampling(**options)))
 
 
 def test_a_seed_repeats_a_draw(folder: Path) -> None:
@@ -95,27 +95,13 @@ def test_little_freedom_is_the_greedy_answer(folder: Path, options: Mapping[str,
 def test_the_folders_own_search_settings_do_not_count(own: Path) -> None:
     change(own / "genai_config.json", search={"max_length": 12, "do_sample": True, "temperature": 9.0})
 
-    assert "".join(TextModel(own).generate(PROMPT, max_new_tokens=20)) == greedy(own, PROMPT, 20)
-
-
-def test_threads_are_this_machines_or_those_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int | None] = []
-
-    def opened(path: Path, *, threads: int | None) -> Any:
-        told.append(threads)
-        return open_session(path, threads=threads)
-
-    monkeypatch.setattr("graphopt.runtime._generate.open_session", opened)
-    TextModel(folder)
-    TextModel(folder, threads=3)
-
-    assert told == [None, 3]
+    assert "".join(text_model(own).generate(PROMPT, max_new_tokens=20)) == greedy(own, PROMPT, 20)
 
 
 def test_a_text_begins_as_its_tokenizer_says(own: Path) -> None:
-    plain = TextModel(own).encode(PROMPT)
+    plain = text_model(own).encode(PROMPT)
     opens_texts(own)
-    model = TextModel(own)
+    model = text_model(own)
 
     assert model.encode(PROMPT) == [0, *plain]
     assert model.encode(OPENING + PROMPT) == [0, *plain]
@@ -123,7 +109,7 @@ def test_a_text_begins_as_its_tokenizer_says(own: Path) -> None:
 
 
 def test_prompts_and_the_context(folder: Path) -> None:
-    model = TextModel(folder)
+    model = text_model(folder)
     fits, full = " x" * (SHAPE.positions - 1), " x" * SHAPE.positions
     assert [len(model.encode(text)) for text in (fits, full)] == [SHAPE.positions - 1, SHAPE.positions]
 
@@ -134,7 +120,7 @@ def test_prompts_and_the_context(folder: Path) -> None:
 
 def test_an_empty_prompt(folder: Path) -> None:
     with pytest.raises(BadInput, match="empty"):
-        TextModel(folder).generate("")
+        text_model(folder).generate("")
 
 
 @pytest.mark.parametrize(
@@ -149,4 +135,4 @@ def test_incomplete_folders(own: Path, missing: str, message: str) -> None:
     (own / missing).unlink()
 
     with pytest.raises(BadInput, match=message):
-        TextModel(own)
+        text_model(own)

@@ -1,4 +1,4 @@
-"""Sessions: from a file or a package folder, and a plain reason where there is none."""
+"""Sessions: from a file or from memory, on a provider, and a plain reason where there is none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import onnx
 import pytest
 from onnx import parser
 
-from graphopt import BadInput, optimize
-from graphopt.runtime import default_threads, open_session, session_options
+from graphopt import BadInput
+from graphopt.errors import EnvironmentProblem
+from graphopt.runtime import CPU, default_threads, open_session, plain_options, session_of, session_options
 
 RELU = """
     <ir_version: 10, opset_import: ["" : 23]>
@@ -23,16 +24,39 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "model.onnx"
 
 
-def test_from_a_file_and_from_its_folder(file: Path) -> None:
-    for path in (file, str(file), file.parent):
-        assert [i.name for i in open_session(path).get_inputs()] == ["x"]
+def test_from_a_file_and_from_memory(file: Path) -> None:
+    for session in (open_session(file), open_session(str(file)), session_of(file.read_bytes())):
+        assert [i.name for i in session.get_inputs()] == ["x"]
+        assert session.get_providers() == [CPU]
 
 
-def test_from_a_package_as_its_manifest_says(file: Path, tmp_path: Path) -> None:
-    package = optimize(file, tmp_path / "package", recipe="lossless")
-    file.unlink()
+def test_a_provider_that_is_not_installed(file: Path) -> None:
+    for opened in (lambda: open_session(file, providers=("NoSuchProvider",)), lambda: on_no_such(file)):
+        with pytest.raises(EnvironmentProblem, match="no NoSuchProvider"):
+            opened()
 
-    assert [i.name for i in open_session(package.path).get_inputs()] == ["x"]
+
+def on_no_such(file: Path) -> object:
+    return session_of(file.read_bytes(), providers=("NoSuchProvider", CPU))
+
+
+def test_the_runtimes_own_optimizations_are_off(tmp_path: Path) -> None:
+    """What lies behind a graph of constants alone is folded, unless they are."""
+    nodes = "c = Constant<value = float[2] {1, 2}>() a = Neg(c) y = Add(x, a)"
+    text = RELU.replace("y = Relu(x)", nodes)
+    onnx.save(parser.parse_model(text), tmp_path / "model.onnx")
+    counts = []
+    for kind, options in (("plain", plain_options()), ("usual", session_options())):
+        options.optimized_model_filepath = str(tmp_path / f"{kind}.onnx")
+        open_session(tmp_path / "model.onnx", options=options)
+        counts.append(len(onnx.load(tmp_path / f"{kind}.onnx").graph.node))
+
+    assert counts == [2, 1]
+
+
+def test_names_in_errors() -> None:
+    with pytest.raises(BadInput, match="cannot load the graph of a test"):
+        session_of(b"not a model", name="the graph of a test")
 
 
 def test_threads(file: Path) -> None:
@@ -55,4 +79,4 @@ def test_a_graph_the_runtime_refuses(tmp_path: Path) -> None:
     onnx.save(parser.parse_model(RELU.replace("Relu", "Rely")), tmp_path / "model.onnx")
 
     with pytest.raises(BadInput, match="Rely"):
-        open_session(tmp_path)
+        open_session(tmp_path / "model.onnx")

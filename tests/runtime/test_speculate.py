@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphopt.runtime import Decoder, Sampling, Speculation, TextModel, Tokenizer, open_session
+from graphopt.runtime import Decoder, Sampling, Speculation, Tokenizer
 from graphopt.runtime._sampling import chooser
 from graphopt.runtime._speculate import Costs, PromptLookup, best_length
 from graphopt.testing import session
 from tests.passes._canonical import canonical_decoder
 from tests.passes._runs import Lowered
 from tests.runtime._served import served
-from tests.runtime.conftest import SHAPE
+from tests.runtime.conftest import SHAPE, opened, text_model
 
 PROMPT = np.tile(np.random.default_rng(3).integers(1, SHAPE.vocab, 5), 3).tolist()
 COUNT = 40
@@ -61,7 +61,7 @@ def test_a_trained_model_says_the_same_up_to_near_ties(
     A kernel that rounds activations to int8 answers one row and many a little differently.
     """
     package = tiny_coder_at("int4")
-    decoder = Decoder(open_session(package), capacity=512)
+    decoder = Decoder(opened(package), capacity=512)
     text = (tiny_coder / "heldout.txt").read_text(encoding="utf-8")
     prompt = Tokenizer(package).plain(text[:2000])[:256]
     expected, logits = greedy(decoder, prompt, 128)
@@ -183,18 +183,18 @@ def test_costs_are_what_was_observed_beside_one_token() -> None:
 def test_a_package_says_the_same_as_through_genai(folder: Path) -> None:
     prompt = "def area(width, height):\n    return width * height\n\n\ndef area(width"
 
-    found = "".join(TextModel(folder, speculate=True).generate(prompt, max_new_tokens=24))
+    found = "".join(text_model(folder, speculate=True).generate(prompt, max_new_tokens=24))
     assert found == served(folder, prompt, 24)
 
 
 def test_it_ends_where_the_model_ends_a_text(own: Path) -> None:
-    tokens, _ = greedy(Decoder(open_session(own)), Tokenizer(own).plain("import os"), 12)
-    whole = "".join(TextModel(own, speculate=True).generate("import os", max_new_tokens=12))
+    tokens, _ = greedy(Decoder(opened(own)), Tokenizer(own).plain("import os"), 12)
+    whole = "".join(text_model(own, speculate=True).generate("import os", max_new_tokens=12))
     config = (own / "genai_config.json").read_text(encoding="utf-8")
     (own / "genai_config.json").write_text(
         config.replace('"eos_token_id": 0', f'"eos_token_id": [{tokens[4]}, 0]'), encoding="utf-8"
     )
-    ended = "".join(TextModel(own, speculate=True).generate("import os", max_new_tokens=12))
+    ended = "".join(text_model(own, speculate=True).generate("import os", max_new_tokens=12))
 
     assert whole.startswith(ended)
     assert ended == "".join(Tokenizer(own).pieces().of(tokens[:4]))
@@ -204,7 +204,7 @@ def test_the_same_seed_draws_the_same_text_with_and_without_drafts(folder: Path)
     sampling = Sampling(temperature=0.7, top_p=0.9, seed=5)
     prompt = "def area(width, height):\n    return width * height\n\n\ndef area(width"
     drafted, plain, other = (
-        "".join(TextModel(folder, speculate=s).generate(prompt, max_new_tokens=16, sampling=how))
+        "".join(text_model(folder, speculate=s).generate(prompt, max_new_tokens=16, sampling=how))
         for s, how in ((True, sampling), (False, sampling), (False, replace(sampling, seed=6)))
     )
 

@@ -67,9 +67,11 @@ def test_a_refusal_names_the_edit_that_made_the_node(cpu: Target, tmp_path: Path
     )
 
 
-def test_sessions_use_the_threads_of_this_process_or_those_asked_for(cpu: Target) -> None:
-    assert cpu.session_options().intra_op_num_threads == default_threads()
-    assert cpu.session_options(threads=3).intra_op_num_threads == 3
+def test_sessions_use_the_threads_of_this_process_or_those_asked_for(cpu: Target, tmp_path: Path) -> None:
+    cpu.compile(weighted(np.ones((64, 64), np.float32)), tmp_path / "model.onnx")
+    for threads, expected in ((None, default_threads()), (3, 3)):
+        session = cpu.session(tmp_path / "model.onnx", threads=threads)
+        assert session.get_session_options().intra_op_num_threads == expected
 
 
 def test_lowering_is_made_of_passes_that_exist(cpu: Target) -> None:

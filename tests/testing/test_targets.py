@@ -49,6 +49,11 @@ class Numbers(CPU):
         return {"cores": 2}
 
 
+class NamesWhatIsNotThere(CPU):
+    name = "names-what-is-not-there"
+    libraries = frozenset({"onnxruntime", "no-such-distribution"})
+
+
 class TakesAll(CPU):
     name = "takes-all"
 
@@ -80,6 +85,7 @@ FAULTS: dict[type[Target], Sequence[str]] = {
     BadOptions: ["lowering"],
     ForgetsItself: ["fingerprint"],
     Numbers: ["fingerprint"],
+    NamesWhatIsNotThere: ["libraries"],
     TakesAll: ["refusal"],
     TakesNone: ["compile", "refusal"],
     Approximates: ["results"],

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from graphopt_targets.cpu.kernels import library, open_session, session_of, with_own_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from scipy.special import expit
 
-from graphopt.kernels import library, with_own_kernels
-from graphopt.runtime import open_session, session_of
-from tests.kernels._products import expected, product
+from graphopt.runtime import open_session as stock_session
+from tests.targets.kernels._products import expected, product
 
 own = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
 CLOSE = 1e-5
@@ -93,11 +93,11 @@ def test_far_gates_are_open_or_shut(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((3, 256), np.float32) * 3000
     onnx.save(model, tmp_path / "model.onnx")
 
-    got = open_session(tmp_path).run(None, {"x": x})[0]
+    got = open_session(tmp_path / "model.onnx").run(None, {"x": x})[0]
 
     assert np.abs(wanted(alone, x)).max() > 1e6
     close(got, wanted(alone, x))
-    close(got, open_session(tmp_path, own_kernels=False).run(None, {"x": x})[0])
+    close(got, stock_session(tmp_path / "model.onnx").run(None, {"x": x})[0])
 
 
 def test_they_become_one_node() -> None:

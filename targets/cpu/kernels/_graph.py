@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphopt.kernels._attention import hand_over_attention
-from graphopt.kernels._gates import join_gates
-from graphopt.kernels._known import OWN_DOMAIN, Known
-from graphopt.kernels._matmul_nbits import hand_over_matmul_nbits
+from ._attention import hand_over_attention
+from ._gates import join_gates
+from ._known import OWN_DOMAIN, Known
+from ._matmul_nbits import hand_over_matmul_nbits
 
 if TYPE_CHECKING:
     import onnx

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from graphopt_targets.cpu.kernels import library, open_session, session_of, with_own_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphopt.kernels import library, with_own_kernels
-from graphopt.runtime import open_session, session_of
-from tests.kernels._attention import Case, attention, expected, inputs
+from graphopt.runtime import open_session as stock_session
+from tests.targets.kernels._attention import Case, attention, expected, inputs
 
 own = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
 CLOSE = 2e-6
@@ -103,8 +103,8 @@ def test_onnxruntimes_kernel_says_the_same(case: Case, tmp_path: Path) -> None:
     model, feeds = attention(case), inputs(case)
     onnx.save(model, tmp_path / "model.onnx")
 
-    stock = open_session(tmp_path, own_kernels=False).run(None, feeds)
-    ours = open_session(tmp_path).run(None, feeds)
+    stock = stock_session(tmp_path / "model.onnx").run(None, feeds)
+    ours = open_session(tmp_path / "model.onnx").run(None, feeds)
 
     for text, (past, tokens) in enumerate(zip(case.past, case.tokens, strict=True)):
         close(ours[0][text, :tokens], stock[0][text, :tokens])

@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from graphopt_targets.cpu.kernels import library
 
-from graphopt.kernels import library
 from tests._cache import ROOT
 
-KERNELS = ROOT / "graphopt" / "kernels"
+KERNELS = ROOT / "targets" / "cpu" / "kernels"
 COMPILER = shutil.which("cc")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from graphopt.kernels._known import OWN_DOMAIN
+from ._known import OWN_DOMAIN
 
 if TYPE_CHECKING:
     import onnx

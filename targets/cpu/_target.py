@@ -1,24 +1,23 @@
-"""The CPU target: onnxruntime's CPU execution provider."""
+"""The CPU target: what it runs on, how graphs are lowered for it, and how its sessions are opened."""
 
 from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from graphopt.errors import BadInput
-from graphopt.ir import infer_types, save_model
-from graphopt.kernels import kernels_name
 from graphopt.recipes import Recipe, Step
-from graphopt.runtime import cgroup_quota, default_threads, open_session, session_options
-from graphopt.targets import CompileReport, Target, Unsupported
+from graphopt.runtime import cgroup_quota, default_threads
+from graphopt.targets import BlockProduct, Target
 
-from ._kernels import CpuCapabilities
+from ._cache import shares_cache
+from ._capabilities import CpuCapabilities
+from ._rates import known_seconds, measured_seconds
+from .kernels import kernels_name, open_session
 
 _LOWERING = (
     "last-token-head",
@@ -29,6 +28,7 @@ _LOWERING = (
     "lower-skip-norm",
     "lower-quick-gelu",
 )
+# Instructions by which onnxruntime's kernels and our own choose among themselves, as /proc/cpuinfo has them.
 _ISA = (
     "avx2",
     "avx512f",
@@ -55,24 +55,17 @@ class CpuTarget(Target):
     def lowering(self, recipe: Recipe) -> tuple[Step, ...]:
         return tuple(Step(name) for name in _LOWERING)
 
-    def compile(self, model: ir.Model, path: Path) -> CompileReport:
-        infer_types(model)
-        refused = self.capabilities().unsupported(model)
-        if refused:
-            raise _refusal(refused)
-        save_model(model, path)
-        started = time.perf_counter()
-        self.session(path)
-        load_seconds = time.perf_counter() - started
-        data = path.with_name(path.name + ".data")
-        size = path.stat().st_size + (data.stat().st_size if data.exists() else 0)
-        return CompileReport(sum(1 for _ in model.graph.all_nodes()), size, load_seconds)
-
-    def session_options(self, *, threads: int | None = None) -> Any:
-        return session_options(threads=threads)
-
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         return open_session(path, threads=threads)
+
+    def shares_cache(self, model: ir.Model, states: Container[str]) -> bool:
+        return shares_cache(model, states)
+
+    def product_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> Mapping[int, float]:
+        known = known_seconds(self.fingerprint(), product)
+        if known is not None and known.keys() >= set(blocks):
+            return {block: known[block] for block in blocks}
+        return measured_seconds(product, blocks)
 
     def fingerprint(self) -> dict[str, str]:
         import onnxruntime
@@ -88,16 +81,6 @@ class CpuTarget(Target):
             "onnxruntime": onnxruntime.__version__,
             "kernels": kernels_name(),
         }
-
-
-def _refusal(found: Sequence[Unsupported]) -> BadInput:
-    first = found[0]
-    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    if first.origin is None:
-        hint = "Export the model with another operator or type there, or at another opset."
-    else:
-        hint = f"Edit {first.origin} made it: leave that pass out of the recipe, or set its options."
-    return BadInput(f"target 'cpu' cannot run {first}{more}", hint=hint)
 
 
 def _processor(info: Path = Path("/proc/cpuinfo")) -> tuple[str, frozenset[str]]:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from graphopt_targets.cpu.kernels import library, open_session, session_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphopt.kernels import library
-from graphopt.runtime import open_session, session_of
-from tests.kernels._products import expected, product
+from graphopt.runtime import open_session as stock_session
+from tests.targets.kernels._products import expected, product
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
 
@@ -63,8 +63,8 @@ def test_onnxruntimes_kernel_says_the_same(bits: int, block: int, rows: int, tmp
     onnx.save(model, tmp_path / "model.onnx")
     x = normal(rows, 1024)
 
-    stock = run(open_session(tmp_path, own_kernels=False), x)
-    own = run(open_session(tmp_path), x)
+    stock = run(stock_session(tmp_path / "model.onnx"), x)
+    own = run(open_session(tmp_path / "model.onnx"), x)
 
     close(own, stock)
     assert not np.array_equal(own, stock), "the sums are in another order: else both are one kernel"

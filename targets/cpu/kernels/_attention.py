@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from graphopt.kernels._known import FLOAT, INT8, Known
+from ._known import FLOAT, INT8, Known
 
 if TYPE_CHECKING:
     import onnx

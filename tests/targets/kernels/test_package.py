@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from graphopt_targets.cpu.kernels import library
 
 from graphopt import BadInput, Package
-from graphopt.kernels import library
 
 
 @pytest.mark.skipif(library() is None, reason="no kernels of our own on this machine")

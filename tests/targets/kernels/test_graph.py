@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from graphopt_targets.cpu.kernels import kernels_name, library, open_session, own_graph, with_own_kernels
 from onnx import TensorProto, helper
 
 from graphopt import BadInput
-from graphopt.kernels import kernels_name, library, own_graph, with_own_kernels
-from graphopt.runtime import open_session
-from tests.kernels._products import product
+from graphopt.runtime import open_session as stock_session
+from tests.targets.kernels._products import product
 
 
 def domains(model: onnx.ModelProto) -> list[str]:
@@ -107,8 +107,8 @@ def test_the_environment_may_say_onnxruntime(monkeypatch: pytest.MonkeyPatch, tm
 
     assert library() is None
     assert kernels_name() == "onnxruntime"
-    stock = open_session(tmp_path, own_kernels=False).run(None, {"x": x})[0]
-    np.testing.assert_array_equal(open_session(tmp_path).run(None, {"x": x})[0], stock)
+    stock = stock_session(tmp_path / "model.onnx").run(None, {"x": x})[0]
+    np.testing.assert_array_equal(open_session(tmp_path / "model.onnx").run(None, {"x": x})[0], stock)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model"])
@@ -169,4 +169,4 @@ def test_weights_that_the_file_lacks_are_refused(tmp_path: Path) -> None:
     data.write_bytes(data.read_bytes()[:-100])
 
     with pytest.raises(BadInput, match="cannot load"):
-        open_session(tmp_path)
+        open_session(tmp_path / "model.onnx")

@@ -16,9 +16,10 @@ from ._trial import runs
 __all__ = ["Demand", "demands", "remark", "tried"]
 
 _Case = tuple[onnx.NodeProto, dict[str, np.ndarray]]
-_QK_NORM = 14
-_ZEROS, _G_IDX = 3, 4
-_FASTEST = 4
+_COSINES, _QK_NORM = 7, 14  # inputs of GroupQueryAttention, by its operator spec
+_ZEROS, _G_IDX = 3, 4  # inputs of MatMulNBits
+_LARGEST = 1 << 16  # of a size that is tried: no model has such heads, and arrays of it take memory
+_FASTEST = 4  # the accuracy_level that computes in int8
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Demand:
 @functools.cache
 def tried(rule: str, values: tuple[int, ...]) -> bool:
     """Whether the smallest graph with these sizes runs. `KeyError` for an unknown rule."""
-    return runs(*_RULES[rule](*values))
+    case = _RULES[rule]
+    return all(value <= _LARGEST for value in values) and runs(*case(*values))
 
 
 def remark(node: ir.Node) -> str | None:
@@ -81,7 +83,9 @@ def _of_attention(node: ir.Node) -> Iterator[Demand]:
         return
     yield Demand("head-size", (size,), f"the kernel takes no heads of {size}")
     if _integer(node, "do_rotary", 0):
-        yield Demand("rotary-head-size", (size,), f"the kernel rotates no heads of {size}")
+        rotated = _rotated(node, size)
+        part = "" if rotated == size else f", of which {rotated} are rotated"
+        yield Demand("rotary-head-size", (size, rotated), f"the kernel rotates no heads of {size}{part}")
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:
@@ -98,6 +102,15 @@ def _head_size(node: ir.Node) -> int | None:
     if past is None or past.shape is None or len(past.shape) != 4 or not isinstance(past.shape[3], int):
         return None
     return past.shape[3]
+
+
+def _rotated(node: ir.Node, size: int) -> int:
+    """How many elements of a head are rotated: twice the width of the cosines; all where it is unknown."""
+    cosines = _input(node, _COSINES)
+    if cosines is None or cosines.shape is None or len(cosines.shape) != 2:
+        return size
+    width = cosines.shape[1]
+    return 2 * width if isinstance(width, int) and 0 < 2 * width <= size else size
 
 
 def _integer(node: ir.Node, name: str, default: int) -> int:
@@ -124,7 +137,7 @@ def _matmul_nbits(bits: int, block: int = 32, *, floats: bool = False, g_idx: bo
     return node, feeds
 
 
-def _head_size_case(size: int, *, rotary: bool = False, norm: bool = False) -> _Case:
+def _head_size_case(size: int, *, rotated: int = 0, norm: bool = False) -> _Case:
     feeds = {
         "q": np.ones((1, 2, 3 * size), np.float32),
         "past_key": np.ones((1, 1, 0, size), np.float32),
@@ -133,14 +146,19 @@ def _head_size_case(size: int, *, rotary: bool = False, norm: bool = False) -> _
         "total": np.asarray(2, np.int32),
     }
     names = ["q", "", "", "past_key", "past_value", "seqlens", "total", "", ""]
-    if rotary:
-        names[7:] = ["cos", "sin"]
-        feeds |= dict.fromkeys(("cos", "sin"), np.ones((4, size // 2), np.float32))
+    if rotated:
+        names[_COSINES:] = ["cos", "sin"]
+        feeds |= dict.fromkeys(("cos", "sin"), np.ones((4, rotated // 2), np.float32))
     if norm:
         names += [""] * (_QK_NORM - len(names)) + ["q_norm", "k_norm"]
         feeds |= dict.fromkeys(("q_norm", "k_norm"), np.ones(size, np.float32))
-    heads = {"num_heads": 1, "kv_num_heads": 1, "do_rotary": int(rotary)}
+    heads = {"num_heads": 1, "kv_num_heads": 1, "do_rotary": int(rotated > 0)}
     return _node("GroupQueryAttention", names, ["y", "k", "v"], **heads), feeds
+
+
+def _rotary_case(size: int, rotated: int | None = None) -> _Case:
+    """Of all elements of a head or, where fewer are rotated, the first of them."""
+    return _head_size_case(size, rotated=size if rotated is None else rotated)
 
 
 def _node(op_type: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
@@ -149,7 +167,7 @@ def _node(op_type: str, inputs: list[str], outputs: list[str], **attributes: Any
 
 _RULES: dict[str, Callable[..., _Case]] = {
     "head-size": _head_size_case,
-    "rotary-head-size": functools.partial(_head_size_case, rotary=True),
+    "rotary-head-size": _rotary_case,
     "qk-norm": functools.partial(_head_size_case, 16, norm=True),
     "matmul-nbits": _matmul_nbits,
     "matmul-nbits-float-zeros": functools.partial(_matmul_nbits, floats=True),

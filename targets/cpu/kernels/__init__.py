@@ -4,7 +4,8 @@ A package never depends on them. Where a session is opened on a machine that the
 serve are handed to them; everywhere else onnxruntime's own kernels run the same graph.
 """
 
-from graphopt.kernels._graph import own_graph, weight_files, with_own_kernels
-from graphopt.kernels._library import kernels_name, library
+from ._graph import own_graph, with_own_kernels
+from ._library import kernels_name, library
+from ._session import open_session, session_of
 
-__all__ = ["kernels_name", "library", "own_graph", "weight_files", "with_own_kernels"]
+__all__ = ["kernels_name", "library", "open_session", "own_graph", "session_of", "with_own_kernels"]
