@@ -8,9 +8,10 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.families import Assumption
-from graphopt.interface import LastTokenLogits
 from graphopt.ir import MICROSOFT, is_output
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
+
+from ._adapters import LastTokenLogits
 
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"

@@ -13,11 +13,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.interface import QuantizedCache
 from graphopt.ir import MICROSOFT, consumers, save_model, static_dim
 from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 from graphopt.runtime import Decoder, open_session
 from graphopt.targets import Target
+
+from ._adapters import QuantizedCache
 
 _SCALES = slice(12, 14)
 _INPUTS = 17

@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+from graphopt_passes.lower_attention import LowerAttention
 
 from graphopt.pipeline import Context, NearMiss
 from graphopt.recipes import Step
 from graphopt.testing import outputs, session
-from passes.lower_attention import LowerAttention
 from tests.passes._canonical import CALLS, GEMMA2, GPT2, Call, Domain, Shape, canonical_decoder
 from tests.passes._runs import LOWERING, Lowered
 

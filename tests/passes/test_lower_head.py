@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphopt_passes._adapters import LastTokenLogits
+from graphopt_passes.last_token_head import LastTokenHead
 
 from graphopt.families import Case
-from graphopt.interface import LastTokenLogits
 from graphopt.ir import to_proto
 from graphopt.pipeline import Context, NearMiss
 from graphopt.testing import outputs, session
-from passes.last_token_head import LastTokenHead
 from tests.passes._canonical import Call, Domain, Shape, canonical_decoder
 from tests.passes._runs import Lowered
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from graphopt_passes._mask_meaning import MaskMeaning, mask_meaning
 
 from graphopt.ir import parse
 from graphopt.pipeline import Context
-from passes._mask_meaning import MaskMeaning, mask_meaning
 
 _HEAD = """
 <ir_version: 10, opset_import: ["" : 23]>

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphopt_passes._adapters import QuantizedCache
 from graphopt_passes.quantize_kv import QuantizeKv
 
-from graphopt.interface import Interface, QuantizedCache
+from graphopt.interface import Interface
 from graphopt.pipeline import Edit
 from graphopt.plugins import adapter_from_json
 from graphopt.recipes import Step

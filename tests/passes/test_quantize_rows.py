@@ -9,10 +9,10 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphopt_passes._nbits import NotFinite, Packed, quantize_rows, quantized_tiles, unpacked
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 
 from graphopt.ir import Cast, Concatenated, Expr, FileRange, InMemory, Transposed
-from passes._nbits import NotFinite, Packed, quantize_rows, quantized_tiles, unpacked
 
 Array = np.ndarray[Any, Any]
 

@@ -8,10 +8,10 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphopt_passes._nbits import quantize_rows, unpacked
 
 from graphopt.ir import Cast, Concatenated, FileRange, LazyTensor, Transposed
 from graphopt.plugins.registry import passes
-from passes._nbits import quantize_rows, unpacked
 from tests.passes._compressed import PRODUCT, TIED, Compressed, built, normal
 
 NAME = "quantize-weights"

@@ -8,9 +8,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from graphopt_passes._adapters import LastTokenLogits
 
 from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem
-from graphopt.interface import Adapter, AddedInput, DroppedInput, LastTokenLogits, adapt_feeds
+from graphopt.interface import Adapter, AddedInput, DroppedInput, adapt_feeds
 from graphopt.ir import Affine, InMemory, LazyTensor, graph_hash, parse
 from graphopt.pipeline import (
     Context,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from graphopt_passes.lower_attention import LowerAttention
 
 import graphopt
 from graphopt import Package
@@ -17,7 +18,6 @@ from graphopt.interface import Interface
 from graphopt.package import MANIFEST
 from graphopt.pipeline import Edit
 from graphopt.verify import EditVerifier
-from passes.lower_attention import LowerAttention
 from tests.passes._canonical import Domain, Shape, canonical_decoder
 from tests.passes._runs import Lowered
 

@@ -1,0 +1,56 @@
+"""How old feeds become new ones, and new results old ones, where a pass changes the interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphopt.interface import Adapter, Arrays
+
+__all__ = ["LastTokenLogits", "QuantizedCache"]
+
+
+@dataclass(frozen=True)
+class LastTokenLogits(Adapter):
+    """`logits` holds only the last `logits_to_keep` positions (int64[1], 1 unless fed).
+
+    The old result, every position, is had by asking for as many as `sequence_input` has on axis 1.
+    """
+
+    kind: ClassVar[str] = "last-token-logits"
+    keep_input: str
+    sequence_input: str
+    output: str
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        return {self.keep_input: np.asarray([old[self.sequence_input].shape[1]], np.int64), **old}
+
+
+@dataclass(frozen=True)
+class QuantizedCache(Adapter):
+    """Float32 caches [batch, heads, length, size] have become int8: the inputs `past`, the outputs `present`.
+
+    The integers are round(x / scale), kept within -128 and 127; `scale` is float32 [caches, heads, size].
+    """
+
+    kind: ClassVar[str] = "quantized-cache"
+    past: tuple[str, ...]
+    present: tuple[str, ...]
+    heads: int
+    scale: tuple[float, ...]
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        new = dict(old)
+        for name, scale in zip(self.past, self._scales(), strict=True):
+            new[name] = np.clip(np.rint(old[name] / scale), -128, 127).astype(np.int8)
+        return new
+
+    def results(self, new: Arrays) -> dict[str, np.ndarray]:
+        scales = zip(self.present, self._scales(), strict=True)
+        return {**new, **{name: new[name].astype(np.float32) * scale for name, scale in scales}}
+
+    def _scales(self) -> np.ndarray:
+        """They, as float32 [caches, heads, 1, size]."""
+        return np.asarray(self.scale, np.float32).reshape(len(self.past), self.heads, 1, -1)
