@@ -13,12 +13,14 @@ import pytest
 from graphopt_passes.lower_attention import LowerAttention
 
 from graphopt.pipeline import Context, NearMiss
+from graphopt.plugins import registry
 from graphopt.recipes import Step
 from graphopt.testing import outputs, session
 from tests.passes._canonical import CALLS, GEMMA2, GPT2, Call, Domain, Shape, canonical_decoder
 from tests.passes._runs import LOWERING, Lowered
 
 Array = np.ndarray[Any, Any]
+CPU: Any = registry.targets()["cpu"]
 TOLERANCE = 1e-5  # of an output's standard deviation; float32 and another order of sums
 
 VARIANTS = {
@@ -254,3 +256,48 @@ def test_refusals_leave_the_model_as_it_was(
         change(model)
     proposals = list(LowerAttention().edits(model.graph, Context(model, domain=Domain(shape))))
     assert [isinstance(p, NearMiss) and reason in p.reason for p in proposals] == [True, True]
+
+
+class Takes(type(CPU().capabilities())):  # type: ignore[misc]
+    """Heads of a multiple of 3 alone; the rule of their rotation it does not know."""
+
+    def accepts(self, rule: str, *values: int) -> bool:
+        return {"head-size": lambda size: size % 3 == 0}[rule](*values)
+
+
+class Elsewhere(CPU):
+    name = "elsewhere"
+
+    def capabilities(self) -> Takes:
+        return Takes()
+
+
+@pytest.mark.parametrize(
+    ("size", "target", "taken"),
+    [
+        (20, Elsewhere, False),
+        (16, Elsewhere, False),
+        (24, Elsewhere, True),
+        (24, registry.targets()["cpu"], True),
+        (20, registry.targets()["cpu"], False),
+    ],
+)
+def test_the_target_says_which_heads_it_takes(size: int, target: Any, taken: bool) -> None:
+    shape = Shape(head=size, rotary=size)
+    model = canonical_decoder(shape)
+    context = Context(model, domain=Domain(shape), task="text-generation", target=target())
+    proposed = next(LowerAttention().edits(model.graph, context))
+
+    if taken:
+        assert "rotation outside" in proposed.summary
+    else:
+        assert proposed.reason == f"the target {target.name!r} takes no heads of {size}"
+
+
+@pytest.mark.parametrize(("target", "where"), [(Elsewhere, "outside"), (CPU, "inside")])
+def test_the_target_says_which_it_rotates(target: Any, where: str) -> None:
+    shape = Shape(head=48, rotary=48)
+    model = canonical_decoder(shape)
+    context = Context(model, domain=Domain(shape), task="text-generation", target=target())
+
+    assert f"rotation {where}" in next(LowerAttention().edits(model.graph, context)).summary
