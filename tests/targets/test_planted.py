@@ -43,8 +43,9 @@ class Planted(CPU):
 
 
 @pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def beside(monkeypatch: pytest.MonkeyPatch, tiny_coder_at: Callable[[str], Path]) -> Iterator[list[str]]:
     """What is opened and not by the planted target, which is registered: files by name."""
+    tiny_coder_at("lossless")  # made before anything is watched
     found: list[str] = []
     opened = onnxruntime.InferenceSession
 
