@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.cache._expressions import decoded_expr, encoded_expr
-from graphopt.ir import InMemory, LazyTensor, from_proto, lazy, payload, to_proto
+from graphopt.ir import InMemory, LazyTensor, all_graphs, from_proto, lazy, payload, to_proto
 
 __all__ = ["ARRAYS", "GRAPH", "ModelWriter", "read_model"]
 
@@ -57,7 +57,7 @@ class ModelWriter:
                     value.type is not None,
                     value.shape is not None,
                 ]
-                for index, graph in enumerate(_graphs(model))
+                for index, graph in enumerate(all_graphs(model))
                 if isinstance(graph, ir.Graph)
                 for value in graph.initializers.values()
                 if value.const_value is not None
@@ -69,7 +69,7 @@ class ModelWriter:
         with _without_attributes(model):
             proto = to_proto(model, weights="none", limit=_INLINE)
         (self._folder / GRAPH).write_bytes(proto.SerializeToString(deterministic=True))
-        names = [_given_names(graph) for graph in _graphs(model)]
+        names = [_given_names(graph) for graph in all_graphs(model)]
         return {"tensors": forms, "weights": weights, "attributes": attributes, "names": names}
 
     def file(self, path: Path, end: int, stamp: int) -> list[Any]:
@@ -99,7 +99,7 @@ def read_model(folder: Path, graph: bytes, form: Mapping[str, Any], place: Calla
         expr = decoded_expr(encoded, file, folder / ARRAYS)
         tensors.append(_held(expr) if isinstance(expr, InMemory) and not is_lazy else LazyTensor(expr))
     model: ir.Model = from_proto(onnx.ModelProto.FromString(graph))
-    graphs = list(_graphs(model))
+    graphs = list(all_graphs(model))
     for index, name, number, typed, shaped in form["weights"]:
         value = graphs[index].initializers[name]
         if number is not None:
@@ -123,16 +123,8 @@ def _held(expr: InMemory) -> ir.TensorProtocol:
     return ir.Tensor(expr.read(), dtype=expr.dtype)
 
 
-def _graphs(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
-    yield model.graph
-    yield from model.graph.subgraphs()
-    for function in model.functions.values():
-        yield function
-        yield from function.subgraphs()
-
-
 def _lazy_attributes(model: ir.Model) -> Iterator[tuple[int, int, ir.Node, str, ir.Attr]]:
-    for index, graph in enumerate(_graphs(model)):
+    for index, graph in enumerate(all_graphs(model)):
         for place, node in enumerate(graph):
             for name, attribute in node.attributes.items():
                 if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, LazyTensor):

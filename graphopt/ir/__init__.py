@@ -44,7 +44,7 @@ from graphopt.ir._structure import check_structure
 from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, stored_bytes, tiles
 from graphopt.ir._text import parse, text
 from graphopt.ir._unreadable import unreadable
-from graphopt.ir._walk import graph_protos, subgraphs_of
+from graphopt.ir._walk import all_graphs, graph_protos, subgraphs_of
 from graphopt.ir.operators import MICROSOFT
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "Sliced",
     "Transposed",
     "Unbound",
+    "all_graphs",
     "attribute_proto",
     "check_structure",
     "checker_problems",

@@ -14,8 +14,9 @@ from graphopt.errors import BadInput
 from graphopt.ir._admission import DAMAGED, admit, text_problem
 from graphopt.ir._expression import FileRange
 from graphopt.ir._normalize import declare_outputs, normalize
-from graphopt.ir._proto import all_graphs, from_proto, to_proto
+from graphopt.ir._proto import from_proto, to_proto
 from graphopt.ir._tensor import LazyTensor
+from graphopt.ir._walk import all_graphs
 
 __all__ = ["inside_repository", "load_model"]
 

@@ -12,11 +12,10 @@ import onnx_ir as ir
 
 from graphopt.ir._maps import maps_back, maps_out
 from graphopt.ir._tensor import has_data
-from graphopt.ir._walk import graph_protos
+from graphopt.ir._walk import all_graphs, graph_protos
 
 __all__ = [
     "ABSENT",
-    "all_graphs",
     "attribute_proto",
     "checker_problem",
     "checker_problems",
@@ -33,15 +32,6 @@ reads, are smaller; what a model learned is larger."""
 _INLINE = 2 * _SMALL
 """The same for a serialized tensor, whose name, dimensions and varints come on top."""
 ABSENT = "absent"
-
-
-def all_graphs(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
-    """The main graph, the functions, and every subgraph of these."""
-    yield model.graph
-    yield from model.graph.subgraphs()
-    for function in model.functions.values():
-        yield function
-        yield from function.subgraphs()
 
 
 @contextmanager

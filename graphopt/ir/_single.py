@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from graphopt.ir._operations import Cast
-from graphopt.ir._proto import all_graphs
 from graphopt.ir._tensor import LazyTensor, lazy
+from graphopt.ir._walk import all_graphs
 
 __all__ = ["HALF", "in_single"]
 

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
-__all__ = ["graph_protos", "subgraphs_of"]
+__all__ = ["all_graphs", "graph_protos", "subgraphs_of"]
+
+
+def all_graphs(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
+    """The main graph, the functions, and every subgraph of these."""
+    yield model.graph
+    yield from model.graph.subgraphs()
+    for function in model.functions.values():
+        yield function
+        yield from function.subgraphs()
 
 
 def graph_protos(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

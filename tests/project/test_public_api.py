@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,15 @@ def test_the_public_names_are_the_listed_ones() -> None:
         "The public names changed. If that is meant, say so in CHANGELOG.md and run\n"
         "    python -m tests.project.test_public_api"
     )
+
+
+def test_the_changelog_says_where_names_are_now() -> None:
+    rows = [line.split(" | ") for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if " | `" in line]
+    moved = [(row[1].strip("`"), re.findall(r"`(\w+)`", row[2])) for row in rows if len(row) == 3]
+    missing = [f"{m}: {n}" for m, names in moved for n in names if not hasattr(importlib.import_module(m), n)]
+
+    assert len(moved) > 10
+    assert missing == []
 
 
 if __name__ == "__main__":
