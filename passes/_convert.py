@@ -11,7 +11,7 @@ from graphopt.ir import checker_problems, const_of, from_proto, restore_weights,
 
 __all__ = ["CannotConvert", "convert"]
 
-_ALLOWS_ZERO = 14
+_ALLOWS_ZERO = 14  # Reshape has `allowzero` from this opset on
 _WHOLE = ".whole"
 
 

@@ -16,7 +16,7 @@ __all__ = ["Rest", "Scale", "cheapest"]
 Array = np.ndarray[Any, Any]
 Scale = Literal["tensor", "row"]
 Rest = Literal["blocks", "twice"]
-_BLOCK = 128
+_BLOCK = 128  # that of the recipe whose blocks are estimated: docs/decisions/block-size.md
 
 
 def cheapest(

@@ -14,9 +14,9 @@ from graphopt.ir import evaluate, extract, same_dim, static_dim, used_values
 __all__ = ["Experts", "Formula", "find_experts"]
 
 Array = np.ndarray[Any, Any]
-_TOKENS = 5
-_SPREAD = 1e-4
-_WEIGHT_RANK = 3
+_TOKENS = 5  # a judgement: several experts are met, and a body of large weights runs in a moment
+_SPREAD = 1e-4  # of the deviation: a judgement, between another order of sums and another formula
+_WEIGHT_RANK = 3  # [experts, in, out]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Formula:
         return y
 
 
+# Mixtral, Qwen and most others use SwiGLU; gpt-oss clamps at 7 and takes the sigmoid of 1.702 g.
 _SILU = {"alpha": 1.0, "beta": 0.0, "limit": float("inf")}
 _CLAMPED = {"alpha": 1.702, "beta": 1.0, "limit": 7.0}
 _FORMULAS = tuple(
@@ -83,7 +84,7 @@ def find_experts(
 
     The part of the graph between the choice and the one value that all of it leads to is run on random
     tokens and weights and compared with what is known of experts, so that its spelling does not matter.
-    `known` keeps the answers for parts that are alike.
+    `known` keeps the answers for equal parts.
     """
     ids = topk.outputs[1]
     k = static_dim(ids, -1)

@@ -17,7 +17,7 @@ __all__ = ["Lengths", "attention_bias", "dense_lengths", "masked_lengths", "refu
 # that sees no key (padding) must not turn into NaN and spoil the cache.
 _MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -3e4}
 _INT32 = int(ir.DataType.INT32)
-_END = np.iinfo(np.int64).max
+_END = np.iinfo(np.int64).max  # of a Slice: to the end, whatever the size
 # Heads, and rotated parts of them, are multiples of these in onnxruntime's kernels
 # (docs/decisions/grouped-query-attention.md): for a graph that is made for no target in particular.
 _SIZES, _ROTATED = 8, 16

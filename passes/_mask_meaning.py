@@ -15,11 +15,12 @@ import onnx_ir as ir
 from graphopt.ir import const_of, evaluate, extract, producer
 from graphopt.pipeline import Context
 
+from ._masks import FORBIDDING
+
 __all__ = ["MaskMeaning", "MaskParts", "mask_meaning", "mask_parts"]
 
 Array = np.ndarray[Any, Any]
-_LARGEST_WINDOW = 1 << 20
-_FORBIDDEN = -1e4
+_LARGEST_WINDOW = 1 << 20  # a judgement: longer than any model's context, so that a larger number is none
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def _is_bias(value: ir.Value, heads: int, context: Context) -> bool:
             y.dtype.kind == "f"
             and _broadcasts(y.shape, (call.mask.shape[0], heads, call.mask.shape[1] - call.past))
             and y.shape[-1] == call.mask.shape[1]
-            and bool((np.isfinite(y) & (y > _FORBIDDEN)).all())
+            and bool((np.isfinite(y) & (y > FORBIDDING)).all())
             for call, y in runs
         )
     return bool(context.memo[key])
@@ -220,7 +221,7 @@ class _Seen:
         """Take in a computed mask; False where it says more, or differs between heads."""
         if result.dtype == np.bool_:
             shown = result
-        elif result.dtype.kind == "f" and ((result == 0) | (result <= _FORBIDDEN)).all():
+        elif result.dtype.kind == "f" and ((result == 0) | (result <= FORBIDDING)).all():
             shown = result == 0
         else:
             return False

@@ -13,7 +13,7 @@ from graphopt.pipeline import Context, Nodes
 __all__ = ["FORBIDDING", "fitted", "floor", "forbids", "masks_whole_rows"]
 
 Array = np.ndarray[Any, Any]
-FORBIDDING = -1e4
+FORBIDDING = -1e4  # BERT's exports add -10000 to hide a key; a softmax leaves e^-10000 = 0 of it
 
 
 def fitted(mask: ir.Value, q: ir.Value, k: ir.Value, make: Nodes) -> ir.Value | str:

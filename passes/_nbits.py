@@ -17,11 +17,14 @@ __all__ = ["NotFinite", "Packed", "packed_rows", "quantize_rows", "quantized_til
 Floats = NDArray[np.float32]
 
 FACTORS = (1.05, 1.0, 0.95, 0.9, 0.85)
-"""Scales that a search tries, relative to the one at which nothing is clipped."""
+"""Scales that a search tries, relative to the one at which nothing is clipped.
+
+Five are a judgement: each costs one more pass over the weight.
+"""
 
 _FINE = 8  # bits at which no other scale is tried: the largest entry decides, and clipping it gains nothing
-_CACHED = 1 << 18
-_SMALLEST = np.float32(1e-37)
+_CACHED = 1 << 18  # entries at a time: 1 MiB of float32, which stays in a core's cache over all passes
+_SMALLEST = np.float32(1e-37)  # below, 1 / scale is beyond float32's 3.4e38
 
 
 class NotFinite(ValueError):
@@ -48,7 +51,7 @@ def quantize_rows(rows: Floats, bits: int, block: int, *, search: bool = True) -
     blocks = -(-width // block)
     if blocks * block != width:
         rows = np.pad(rows, ((0, 0), (0, blocks * block - width)))
-    # A column for each block: what is done to all blocks alike then runs along contiguous memory.
+    # A column for each block: what is done to every block then runs along contiguous memory.
     columns = np.ascontiguousarray(rows.reshape(count * blocks, block).T)
     levels = 1 << (bits - 1)
     high, low = columns.max(0), columns.min(0)

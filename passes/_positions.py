@@ -16,7 +16,12 @@ __all__ = ["Tables", "rotary_tables"]
 
 Array = np.ndarray[Any, Any]
 _LAST_BITS = 1e-6  # a vector kernel and its scalar remainder round differently
-_SHAPES = ((2, 5), (3, 7), (1, 1), (1, 3))
+_SHAPES = (
+    (2, 5),
+    (3, 7),
+    (1, 1),
+    (1, 3),
+)  # batches and one row, one position and several
 _RESHAPES = ("Unsqueeze", "Cast", "Identity", "Tile")
 
 

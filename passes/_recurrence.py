@@ -15,8 +15,8 @@ from graphopt.ir import evaluate, extract
 __all__ = ["Recurrence", "recurrence_of"]
 
 Array = np.ndarray[Any, Any]
-_BATCH = 2
-_RELATIVE = 1e-4
+_BATCH = 2  # the least that tells an axis of rows from one that broadcasts
+_RELATIVE = 1e-4  # a judgement: above what one step in float32 rounds, below what another rule gives
 # The rules of onnxruntime's LinearAttention, by what they are given beside query, key and value.
 _RULES = {(): "linear", ("decay",): "gated", ("beta",): "delta", ("decay", "beta"): "gated_delta"}
 

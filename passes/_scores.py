@@ -37,7 +37,7 @@ __all__ = [
     "unscaled",
 ]
 
-_LARGE = -1e30
+_LARGE = -1e30  # e^-1e30 is 0 beside any score, and a score added to it stays finite
 _ON_THE_WAY = ("Add", "Div", "Mul", "Tanh", "Where")
 
 

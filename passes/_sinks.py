@@ -18,7 +18,7 @@ from ._scores import before_levelling, leads_to_product
 
 __all__ = ["MASKED", "Factor", "Sunk", "with_factor"]
 
-_SCORES = 3
+_SCORES = 3  # Attention's output qk_matmul_output
 MASKED = 2  # of qk_matmul_output_mode: the scores with the mask added, in either reading of the specification
 
 

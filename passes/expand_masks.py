@@ -9,7 +9,7 @@ import onnx_ir as ir
 from graphopt.ir import static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Nodes, OpsetRange, Pass
 
-_MASK = 3
+_MASK = 3  # Attention's input attn_mask
 
 
 class ExpandMasks(Pass):

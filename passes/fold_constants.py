@@ -40,7 +40,7 @@ _WIDENS = "DequantizeLinear"
 # Narrower floats the runtime widens, for as many nodes at once as it likes.
 _KERNELS_FOR = (np.float32, np.float64)
 _OF_SHAPE_OR_TYPE = ("CastLike", "Shape", "Size")
-_READ_LIMIT = 1 << 20
+_READ_LIMIT = 1 << 20  # bytes, as `const_of` reads: a judgement, between tables and weights
 
 
 class FoldConstants(Pass):

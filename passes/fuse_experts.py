@@ -27,7 +27,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, N
 
 from ._experts import Experts, Formula, find_experts
 
-_SAMPLES = 64
+_SAMPLES = 64  # rows of random logits: enough that another rule than the softmax cannot agree by chance
 _ONE_TO_ONE = ("Softmax", "Cast", "CastLike", "Identity", "Transpose")
 _KERNEL = {"T": "tensor(float)"}
 

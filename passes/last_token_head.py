@@ -17,7 +17,7 @@ _KEEP = "logits_to_keep"
 _LOGITS = "logits"
 _MASK = "attention_mask"
 _LAST = Assumption("last-token-logits", f"logits are those of the last token; feed {_KEEP} to get more")
-_END = np.iinfo(np.int64).max
+_END = np.iinfo(np.int64).max  # of a Slice: to the end, whatever the size
 _HEADS = {("", "MatMul"), (MICROSOFT, "MatMulNBits")}
 # What may follow the head: a bias, a scale, a cap.
 _ELEMENTWISE = frozenset({"Add", "Cast", "Div", "Mul", "Tanh"})

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from graphopt.ir import MICROSOFT, const_of, consumers, is_output, producer, static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
-_END = np.iinfo(np.int32).max
+_END = np.iinfo(np.int32).max  # exporters write the end of an axis as this or as int64's
 
 
 class LowerCausalConv(Pass):

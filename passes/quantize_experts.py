@@ -12,8 +12,8 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, N
 
 from ._nbits import NotFinite, packed_rows
 
-_SMALLEST_BLOCK = 16
-_ROUTER_WEIGHTS = 14
+_SMALLEST_BLOCK = 16  # the least block_size that QMoE takes (onnxruntime's ContribOperators.md)
+_ROUTER_WEIGHTS = 14  # QMoE's input router_weights
 
 
 class QuantizeExperts(Pass):

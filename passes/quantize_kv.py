@@ -20,8 +20,8 @@ from graphopt.targets import Target
 
 from ._adapters import QuantizedCache
 
-_SCALES = slice(12, 14)
-_INPUTS = 17
+_SCALES = slice(12, 14)  # GroupQueryAttention's inputs k_scale and v_scale
+_INPUTS = 17  # all that it has with query_seqlens, the last
 
 
 class QuantizeKv(Pass):

@@ -28,8 +28,8 @@ from graphopt.targets import BlockProduct, Target
 from ._nbits import NotFinite, packed_rows
 from ._rates import BLOCKS, chosen_block
 
-_SMALLEST_BLOCK = 16
-_USUAL = 128
+_SMALLEST_BLOCK = 16  # the least block_size that MatMulNBits takes (onnxruntime's ContribOperators.md)
+_USUAL = 128  # loses little and is read fast: docs/decisions/block-size.md
 _SAME_NUMBERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
 

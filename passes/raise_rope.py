@@ -37,7 +37,7 @@ _LAYOUT = (
     "Transpose",
     "Unsqueeze",
 )
-_LONGEST = 16
+_LONGEST = 16  # nodes from x to what sin multiplies: a judgement, several times what halves take
 
 
 class RaiseRope(Pass):

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from graphopt.ir import Cast, LazyTensor, has_data, initializer, lazy, name_matches, tiles
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 
-_LARGEST = 65504.0
+_LARGEST = 65504.0  # float16's largest number
 _STEP = 2.0**-24
 """What float16's smallest numbers are multiples of."""
 _NOISE = 10 ** (-60 / 20)
