@@ -99,13 +99,13 @@ def find_experts(
     weights = _weights(graph, y, ids, k)
     x = _tokens(region, ids, weights, y) if weights is not None else None
     if x is None or weights is None:
-        return "the tokens, or the weights of their experts, are not one value"
+        return "the tokens or their router weights are not a single value"
     key = _signature(region, parts)
     if key not in known:
         known[key] = _formula(graph, x, ids, weights, y, parts)
     formula = known[key]
     if formula is None:
-        return "its experts compute something else than gated linear units"
+        return "its experts are not gated linear units"
     return Experts(x, ids, weights, y, parts, k, formula)
 
 
@@ -169,7 +169,7 @@ def _parts(graph: ir.Graph, y: ir.Value, ids: ir.Value) -> tuple[ir.Value, ...] 
     )
     second = _second(matrices, hidden)
     if first is None or second is None:
-        return "the sizes of its experts' weights do not go together"
+        return "the shapes of its experts' weights do not match"
     biases = sorted(rows, key=lambda v: static_dim(v, 1) == hidden)
     if len(biases) not in (0, 2):
         return "only one of its experts' weights has a bias"

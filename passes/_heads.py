@@ -16,7 +16,7 @@ __all__ = ["packed_source", "rows", "rows_after", "same_rotation", "swaps_heads"
 def rows(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
     """`value` [batch, heads, sequence, size] as [batch, sequence, heads * size].
 
-    That is a value from before the heads were set apart, where the graph has it; a norm over each head and a
+    That is a value from before the heads were split, where the graph has it; a norm over each head and a
     rotation are moved in front of the Transpose, which then is not needed; else the axes are exchanged back.
     """
     node = value.producer()
@@ -53,7 +53,7 @@ def _over_a_head(node: ir.Node) -> bool:
 def _joined(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
     """`value` [batch, sequence, heads, size] with its last axes merged."""
     reshape = producer(value, "Reshape")
-    if reshape is not None and reshape.inputs[0] is not None and _sets_heads_apart(reshape, value, heads):
+    if reshape is not None and reshape.inputs[0] is not None and _splits_heads(reshape, value, heads):
         return reshape.inputs[0]
     size = static_dim(value, -1)
     width = None if size is None else heads * size
@@ -62,7 +62,7 @@ def _joined(value: ir.Value, heads: int, make: Nodes, label: str) -> ir.Value:
     return make.op("Reshape", [value, target], f"{label}_rows", dtype=value.dtype, shape=shape)
 
 
-def _sets_heads_apart(reshape: ir.Node, value: ir.Value, heads: int) -> bool:
+def _splits_heads(reshape: ir.Node, value: ir.Value, heads: int) -> bool:
     source, target = reshape.inputs[0], const_of(reshape.inputs[1])
     size = static_dim(value, 3)
     if source is None or source.shape is None or len(source.shape) != 3 or size is None:

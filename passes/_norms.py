@@ -92,7 +92,7 @@ def mean_of_squares(value: ir.Value, x: ir.Value, named: str) -> tuple[float, li
             return f"what is squared is not {named}"
         reason = wrong_constant("the exponent", exponent, 2) or not_over_last_axis(mean, x)
         if reason is None and epsilon is None:
-            reason = "epsilon is not one constant number"
+            reason = "epsilon is not a scalar constant"
         if reason is not None or epsilon is None:
             return reason
         return epsilon, [add, mean, node]

@@ -27,10 +27,10 @@ from ._masks import FORBIDDING, floor
 __all__ = [
     "Mask",
     "Scores",
-    "before_levelling",
+    "before_max_subtraction",
     "combined_mask",
     "is_computed",
-    "keys_before_turning",
+    "keys_before_transpose",
     "leads_to_product",
     "queries_before_scaling",
     "read_scores",
@@ -57,13 +57,13 @@ class Scores:
     """q [batch, heads, sequence, size] and K^T [batch, heads, size, total], each before its scaling."""
 
     q: ir.Value
-    turned_k: ir.Value
+    transposed_k: ir.Value
     scale: float = 1.0
     softcap: float = 0.0
     masks: list[Mask] = field(default_factory=list)
 
 
-def before_levelling(softmax: ir.Node) -> tuple[ir.Value, tuple[ir.Node, ...]]:
+def before_max_subtraction(softmax: ir.Node) -> tuple[ir.Value, tuple[ir.Node, ...]]:
     """What `softmax` is of, and its users: y where it reads y - max(y), the softmax of which is the same."""
     x = softmax.inputs[0]
     assert x is not None
@@ -97,12 +97,12 @@ def read_scores(value: ir.Value, users: Collection[ir.Node]) -> Scores | str | N
             return f"{node.op_type if node else 'an input'} where scores or a mask are looked for"
         if only_user(value) is None:
             return f"the scores are used elsewhere: {value.name}"
-    q, turned_k = matmul.inputs
-    if q is None or turned_k is None:
+    q, transposed_k = matmul.inputs
+    if q is None or transposed_k is None:
         return None
     for_q, q = unscaled(q)
-    for_k, turned_k = unscaled(turned_k)
-    return Scores(q, turned_k, factor * for_q * for_k, softcap, masks)
+    for_k, transposed_k = unscaled(transposed_k)
+    return Scores(q, transposed_k, factor * for_q * for_k, softcap, masks)
 
 
 def unscaled(value: ir.Value) -> tuple[float, ir.Value]:
@@ -114,7 +114,7 @@ def unscaled(value: ir.Value) -> tuple[float, ir.Value]:
 
 
 def queries_before_scaling(q: ir.Value, make: Nodes) -> tuple[float, ir.Value]:
-    """factor and x where `q` is factor * x, its heads set apart after that perhaps; or 1 and `q`."""
+    """factor and x where `q` is factor * x, its heads split after that perhaps; or 1 and `q`."""
     moves: list[ir.Node] = []
     value = q
     while constant_factor(value) is None:
@@ -231,7 +231,7 @@ def _broadcast(a: _Dims | None, b: _Dims | None) -> _Dims | None:
     return [y if x == 1 else x if y == 1 or same_dim(x, y) else ir.SymbolicDim(None) for x, y in pairs]
 
 
-def keys_before_turning(turned: ir.Value, make: Nodes) -> ir.Value:
+def keys_before_transpose(turned: ir.Value, make: Nodes) -> ir.Value:
     """K [batch, heads, total, size] from its transpose: a value of the graph, or a new Transpose."""
     node = producer(turned, "Transpose")
     if node is not None and node.inputs[0] is not None:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from graphopt.ir import LazyTensor, Reshaped, const_of, either_order, lazy, only_user, producer, static_dim
 from graphopt.pipeline import Nodes
 
-from ._scores import before_levelling, leads_to_product
+from ._scores import before_max_subtraction, leads_to_product
 
 __all__ = ["MASKED", "Factor", "Sunk", "with_factor"]
 
@@ -47,7 +47,7 @@ class Sunk:
         softmax = producer(cut.inputs[0], "Softmax") if cut is not None and _drops_last(cut) else None
         if softmax is None or softmax.inputs[0] is None or only_user(softmax.outputs[0]) is None:
             return None
-        concat = producer(before_levelling(softmax)[0], "Concat")
+        concat = producer(before_max_subtraction(softmax)[0], "Concat")
         if concat is None or len(concat.inputs) != 2 or concat.attributes.get_int("axis") not in (-1, 3):
             return None
         scores, sink = concat.inputs
@@ -67,7 +67,7 @@ class Sunk:
         gate = _Gate.on(product.outputs[0])
         if softmax is None or gate is None:
             return None
-        scores, users = before_levelling(softmax)
+        scores, users = before_max_subtraction(softmax)
         total, *_, end = gate.nodes
         return cls(softmax, scores, (*users, total), gate.sink, end) if gate.scores is scores else None
 

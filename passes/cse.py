@@ -60,7 +60,7 @@ def _reason(node: ir.Node, earlier: ir.Node, model: ir.Model) -> str | None:
         return "it draws random numbers, other ones than the node it repeats"
     for old, new in zip(node.outputs, earlier.outputs, strict=True):
         if old.is_graph_output() and (new.is_graph_output() or new.graph is not old.graph):
-            return f"{old.name!r} is an output, and so is {new.name!r}, or of another graph"
+            return f"{old.name!r} is an output, as {new.name!r} is, or of another graph"
     return None
 
 

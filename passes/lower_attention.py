@@ -137,14 +137,14 @@ class _Attention:
             return "it has no mask: queries see later positions"
         parts = mask_parts(mask, heads, context)
         if parts is None or not parts.meaning.causal:
-            return "its mask does not mean causal, window and padding"
+            return "its mask is not made of causal, sliding-window and padding masks"
         padding = None
         if parts.biases and not parts.meaning.padding:
-            return "it adds a bias to scores, and knows no padding"
+            return "it adds a bias to scores and has no padding mask"
         if parts.meaning.padding:
             padding = next((v for v in graph.inputs if v.name == "attention_mask"), None)
             if padding is None:
-                return "its mask knows padding, and there is no input attention_mask"
+                return "its mask hides padding, and there is no input attention_mask"
         assumed = assume_not_empty([(query, 0), (query, 2)], "its kernel", context)
         if isinstance(assumed, str):
             return assumed

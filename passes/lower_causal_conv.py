@@ -49,19 +49,19 @@ def _unfit(node: ir.Node, joined: ir.Node) -> str | None:
     if weight is None or weight.shape is None or len(weight.shape) != 3 or kernel is None:
         return "the kernel is not [channels, 1, size]"
     if joined.attributes.get_int("axis", 0) not in (-1, 2):
-        return "what is convolved is not joined along the sequence"
+        return "its input is not a state and new values concatenated along the sequence"
     if node.attributes.get_int("group", 1) != channels or static_dim(weight, 1) != 1:
-        return "it does not convolve each channel by itself"
+        return "it is not a depthwise convolution"
     for name, neutral in (("pads", 0), ("strides", 1), ("dilations", 1)):
         if any(value != neutral for value in node.attributes.get_ints(name) or ()):
             return f"it has {name}"
     if static_dim(state, 2) != kernel - 1:
-        return "the state is not as long as the kernel less one"
+        return "the state is not one shorter than the kernel"
     if weight.dtype != ir.DataType.FLOAT:
         return f"the kernel does not take {weight.dtype}"
     others = [user for user in consumers(joined.outputs[0]) if user is not node]
     if is_output(joined.outputs[0]) or not all(_keeps_the_last(user, kernel - 1) for user in others):
-        return "state and inputs together have another use"
+        return "the state and inputs, concatenated, have another use"
     return None
 
 

@@ -102,7 +102,7 @@ def _gated(x: ir.Value | None, gate: ir.Value | None) -> _Gated | None:
 
 def _unfit(gated: _Gated) -> str | None:
     if gated.alpha is None:
-        return "the factor inside the sigmoid is not one constant number"
+        return "the factor inside the sigmoid is not a scalar constant"
     if len(consumers(gated.sigmoid.outputs[0])) > 1 or is_output(gated.sigmoid.outputs[0]):
         return "the sigmoid has another use"
     if gated.x.dtype != ir.DataType.FLOAT:

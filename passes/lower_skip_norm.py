@@ -76,9 +76,9 @@ def _unfit(node: ir.Node, add: ir.Node) -> str | None:
     if a is None or b is None or not _same_shape(a.shape, b.shape):
         return "the addition may broadcast"
     if a.shape is None or len(a.shape) != 3:
-        return "what is added is not [batch, sequence, hidden]"
+        return "its operands are not [batch, sequence, hidden]"
     if a.dtype == ir.DataType.DOUBLE:
-        return "it is computed in float64, which the kernel has not"
+        return "it is computed in float64, for which there is no kernel"
     if node.attributes.get_int("axis", -1) not in (-1, 2):
         return "the norm is over more than the last axis"
     if any(output.uses() or is_output(output) for output in node.outputs[1:]):

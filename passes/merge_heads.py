@@ -60,17 +60,17 @@ def _unfit(node: ir.Node) -> str | None:
         return "its keys, values or scores are used"
     for value in node.inputs[:3]:
         if not swaps_heads(_unrotated(value)):
-            return "its queries, keys or values are not made by exchanging heads and sequence"
+            return "its queries, keys or values are not transposed from [batch, sequence, heads, size]"
         if static_dim(value, 1) is None or static_dim(value, 3) is None:
             return "the number or the size of its heads is not known"
     if rows_after(node.outputs[0]) is None:
-        return "the heads of its result are not put together, or are used apart"
+        return "the heads of its result are not merged, or have another use before that"
     return None
 
 
 def _assumed(node: ir.Node, context: Context) -> list[Assumption] | str:
     """What rows need and heads do not: with a kernel, neither takes nothing; a type without one is computed
-    by the operator's definition, which takes no heads or positions where heads are set apart."""
+    by the operator's definition, which takes no heads or positions where heads are split."""
     query, key = node.inputs[:2]
     assert query is not None
     assert key is not None

@@ -37,7 +37,7 @@ class OrderHeads(Pass):
 
     Before: y = MatMul(x, W) + b; q, k and v [batch, heads, sequence, size] rearrange y's columns, as
             Reshape(y, [.., heads, 3, size])[.., 0, :], in any spelling
-    After:  q, k, v = Split(MatMul(x, W') + b'), each with its heads set apart and turned; W' and b' are
+    After:  q, k, v = Split(MatMul(x, W') + b'), each with its heads split and transposed; W' and b' are
             W and b with their columns in that order (the bias is optional)
     What the nodes between y and q, k and v do is found by running them. The weight is a lazy concatenation of
     ranges of the old one: nothing is read.
@@ -165,7 +165,7 @@ def _ordered(projection: _Projection, heads: list[ir.Value], columns: list[_Colu
     makers = [node for value in heads if (node := value.producer()) is not None]
     removed = orphans(makers, {value for node in make.nodes for value in node.inputs if value is not None})
     if projection.matmul not in removed:
-        return "what the projection gives is used elsewhere, too"
+        return "the result of the projection has another use"
     return Edit(
         "columns in the order of heads",
         remove=removed,

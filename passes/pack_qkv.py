@@ -103,7 +103,7 @@ def _is_constant(value: ir.Value | None, rank: int) -> bool:
 
 def _unfit(projections: list[_Projection]) -> str | None:
     if len({p.matmul.inputs[0] for p in projections}) != 1:
-        return "queries, keys and values are made from different values"
+        return "queries, keys and values are projections of different values"
     if not all(_is_constant(p.weight, 2) for p in projections):
         return "a projection's weight is not a constant matrix"
     if len({p.weight.dtype for p in projections if p.weight is not None}) != 1:

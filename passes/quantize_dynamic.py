@@ -138,7 +138,7 @@ class QuantizeDynamic(Pass):
         if found.size < self.options.smallest:
             return f"weight {found.name} has fewer than {self.options.smallest} entries"
         if chosen is not None and found.name not in chosen:
-            return f"weight {found.name} would do too much damage for what it saves"
+            return f"weight {found.name} would change the output too much for what it saves"
         return None
 
     def _rounded(self, found: ConstantMatrix, made: dict[Hashable, _Rounded], context: Context) -> _Rounded:

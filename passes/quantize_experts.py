@@ -77,7 +77,7 @@ class QuantizeExperts(Pass):
             if name_matches(value.name or "", self.options.exclude):
                 return f"weight {value.name} is left out by name"
         if self._block(node) is None:
-            return "the sizes of its experts are no whole numbers of blocks"
+            return "the sizes of its experts are not multiples of a block size"
         return None
 
     def _block(self, node: ir.Node) -> int | None:

@@ -140,9 +140,9 @@ def _unfit(node: ir.Node) -> str | None:
         return "its cache is quantized already"
     past, present = node.inputs[3:5], node.outputs[1:3]
     if len(present) != 2 or any(v is None or not v.is_graph_input() or len(v.uses()) != 1 for v in past):
-        return "its past is no input of the graph, or not its alone"
+        return "its past is not a graph input, or has another use"
     if any(not v.is_graph_output() or consumers(v) for v in present):
-        return "its present is no output of the graph, or used inside it"
+        return "its present is not a graph output, or has another use"
     if any(v is None or v.dtype != ir.DataType.FLOAT for v in past):
         return "its cache is not float32"
     if any(static_dim(v, 1) is None or static_dim(v, 3) is None for v in past):

@@ -112,7 +112,7 @@ class QuantizeWeights(Pass):
             if reason is not None:
                 yield NearMiss(where, reason)
             elif rows.shape[1] % self._block(rows, context):
-                yield NearMiss(where, f"rows of {rows.shape[1]} are no whole number of blocks")
+                yield NearMiss(where, f"rows of {rows.shape[1]} are not a multiple of the block size")
             else:
                 yield _gathered(node, self._quantized(name, rows, made, context))
 

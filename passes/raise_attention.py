@@ -33,10 +33,10 @@ from graphopt.pipeline import (
 
 from ._masks import fitted, forbids, masks_whole_rows
 from ._scores import (
-    before_levelling,
+    before_max_subtraction,
     combined_mask,
     is_computed,
-    keys_before_turning,
+    keys_before_transpose,
     leads_to_product,
     queries_before_scaling,
     read_scores,
@@ -52,10 +52,10 @@ class RaiseAttention(Pass):
             the scale on scores, q or K, or its root on both; masks added, or put in by Where;
             K = Concat(past_key, k) and V = Concat(past_value, v), each head repeated for its queries
     After:  Attention(q, k, v, mask, past_key, past_value) -> y, present_key, present_value
-    Queries that an operator gets scaled, before their heads are set apart perhaps, are scaled by it.
+    Queries that an operator gets scaled, before their heads are split perhaps, are scaled by it.
     With an attention sink, softmax([scores, sink]) without its last, y is multiplied with
     Sigmoid(ReduceLogSumExp(scores) - sink), the scores being one more result; so where that is the spelling.
-    What levels a row, scores - max(scores), goes with its softmax.
+    The subtraction of the largest score of a row goes with its softmax.
     A Where that zeroes rows which may attend to nothing goes with it: such rows are padding.
     Where a query may see nothing, a mask of the lowest float is kept from being taken for "never".
     Of a graph of unknown meaning it assumes that no batch and no length is zero, which the operator refuses.
@@ -125,14 +125,14 @@ class _Attention:
 
 
 def _operator(node: ir.Node) -> _Attention | str | None:
-    """An Attention without a cache, with its heads set apart, of which only the result is used."""
+    """An Attention without a cache, with its heads split, of which only the result is used."""
     if len(node.inputs) > 4 or any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
         return None
     q, k, v, mask = (*node.inputs, None)[:4]
     if q is None or k is None or v is None:
         return None
     if len(q.shape or ()) != 4:
-        return "its heads are not set apart: queries are not [batch, heads, positions, size]"
+        return "its heads are not split: queries are not [batch, heads, positions, size]"
     make = Nodes(f"{node.name}/attention")
     factor, unscaled_q = queries_before_scaling(q, make)
     attributes = dict(node.attributes)
@@ -160,16 +160,16 @@ def _decomposed(node: ir.Node, context: Context) -> _Attention | str | None:
         return "the softmax is not over the keys"
     if weights is None or only_user(weights) is None:
         return "the attention weights are used elsewhere"
-    scores = read_scores(*(before_levelling(softmax) if sunk is None else (sunk.scores, sunk.users)))
+    scores = read_scores(*(before_max_subtraction(softmax) if sunk is None else (sunk.scores, sunk.users)))
     if scores is None or isinstance(scores, str):
         return scores
     if sunk is not None and scores.softcap:
-        return "it has a sink, and caps scores"
+        return "it has an attention sink and caps scores"
     added = [mask.value for mask in scores.masks if mask.kind == "add"]
     if len(added) < len(scores.masks) and not any(forbids(value, context) for value in added):
-        return "a Where hides scores, even such as are no numbers, and nothing that is added does"
+        return "its scores are masked by a Where alone, which hides NaN too, as an added mask does not"
     make = Nodes(f"{node.name}/attention")
-    for_k, k = unscaled(keys_before_turning(scores.turned_k, make))
+    for_k, k = unscaled(keys_before_transpose(scores.transposed_k, make))
     combined = combined_mask(scores.masks, scores.q, make, context)
     mask = fitted(combined, scores.q, k, make) if combined is not None else None
     if isinstance(mask, str):
@@ -203,9 +203,9 @@ def _raised(found: _Attention, ancestors: Ancestors, context: Context) -> Edit |
     concats = [c for c in (key.concat(), value.concat()) if c is not None]
     cached = len(concats) == 2
     if cached and (causal := found.attributes.get("is_causal")) is not None and causal.as_int():
-        return "is_causal is aligned otherwise beside a cache"
+        return "is_causal aligns queries with other keys where there is a cache"
     if cached and found.mask is not None and not ancestors.of(found.mask).isdisjoint(concats):
-        return "the mask is made from keys or values that the cache would take in"
+        return "the mask depends on keys or values that would move into the cache"
     guard = _guard(found, context)
     whole = not cached and key.times == 1 and guard is None
     if found.is_operator and whole and found.q is found.node.inputs[0]:

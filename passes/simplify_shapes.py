@@ -127,7 +127,7 @@ def _computed(node: ir.Node) -> str | None:
     if any(
         value is not None and value.shape is not None and 0 in value.shape for value in (x, *node.outputs)
     ):
-        return "a size is zero, which 0 and -1 in a constant shape do not say"
+        return "one of its sizes is zero, which a constant shape cannot say"
     return "more than one size of its result is not known to be one of its operand's"
 
 

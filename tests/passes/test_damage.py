@@ -61,7 +61,7 @@ def test_a_product_of_which_one_token_is_much_larger_is_left_alone() -> None:
     assert context.decisions["quantize-dynamic"] == ["wide"]
     assert operators(model)["MatMulInteger"] == 1
     assert [miss.reason for miss in record.near_misses] == [
-        "weight last would do too much damage for what it saves"
+        "weight last would change the output too much for what it saves"
     ]
 
 

@@ -131,7 +131,7 @@ def test_an_embedding_that_fills_no_whole_number_of_blocks_stays(tmp_path: Path)
     made = Compressed(built(TIED, {"w": normal(64, 40)}, n=64, k=40), NAME, tmp_path, block_size=32)
 
     assert made.operators == {"Gather": 1, "MatMulNBits": 1}
-    assert "rows of 40 are no whole number of blocks" in made.reasons
+    assert "rows of 40 are not a multiple of the block size" in made.reasons
 
 
 def test_a_weight_that_two_products_share_is_packed_once(tmp_path: Path) -> None:
