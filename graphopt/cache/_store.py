@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphopt.cache._entry import Damaged, Header
-from graphopt.io import locked, sync
+from graphopt.io import exclusive, sync
 
 __all__ = ["Listed", "Store"]
 
 _PARTIAL = ".partial-"
 _ABANDONED_SECONDS = 60.0
-"""Age from which an unlocked partial entry is removed: its maker locks it at once, unless the machine
-stalls."""
-_ABANDONED_WITHOUT_LOCKS = 86400.0
-"""The same where there are no locks, as on Windows: longer than any run writes an entry. A judgement."""
+"""Age from which a partial entry that no process holds is removed: its maker holds it at once, unless the
+machine stalls."""
+_ABANDONED_UNHELD = 86400.0
+"""The same where no folder can be held, as on Windows: longer than any run writes an entry. A judgement."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Store:
         partial = self.folder / f"{_PARTIAL}{secrets.token_hex(8)}"
         partial.mkdir()
         try:
-            with locked(partial):
+            with exclusive(partial):
                 yield partial
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -123,12 +123,12 @@ class Store:
             self.drop(older[-1])
 
     def _remove_abandoned(self) -> None:
-        """What killed processes left. One just begun may not be locked yet."""
+        """What killed processes left. One just begun may not be held yet."""
         for partial in self.folder.glob(f"{_PARTIAL}*"):
             with contextlib.suppress(OSError):
                 age = time.time() - partial.stat().st_mtime
-                with locked(partial) as ours:
-                    if age > (_ABANDONED_SECONDS if ours else _ABANDONED_WITHOUT_LOCKS):
+                with exclusive(partial) as ours:
+                    if age > (_ABANDONED_SECONDS if ours else _ABANDONED_UNHELD):
                         shutil.rmtree(partial, ignore_errors=True)
 
 

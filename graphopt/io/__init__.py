@@ -2,7 +2,7 @@
 
 from graphopt.io._arrays import parts_of, read_arrays
 from graphopt.io._digests import code_digest, digest_of, digests_below, module_code
-from graphopt.io._disk import locked, sync
+from graphopt.io._disk import exclusive, sync
 from graphopt.io._nearest import nearest
 from graphopt.io._settings import is_count, read_json, read_toml
 from graphopt.io._telemetry import keep_quiet
@@ -11,9 +11,9 @@ __all__ = [
     "code_digest",
     "digest_of",
     "digests_below",
+    "exclusive",
     "is_count",
     "keep_quiet",
-    "locked",
     "module_code",
     "nearest",
     "parts_of",

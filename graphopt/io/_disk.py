@@ -1,4 +1,4 @@
-"""Folders that outlast crashes: locks that end with their process, and files forced onto the disk."""
+"""Folders that outlast crashes: held by one process until that ends, and files forced onto the disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["locked", "sync"]
+__all__ = ["exclusive", "sync"]
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[bool]:
-    """Hold an advisory lock on `folder` if nobody else does; whether it is held.
+def exclusive(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for this process alone (flock, advisory) if nobody else does; whether it is held.
 
-    The system drops it when the process ends, however it ends. Where there are no locks, it is never held.
+    The system drops it when the process ends, however it ends. Where no folder can be held, it never is.
     """
     if fcntl is None:
         yield False

@@ -23,7 +23,7 @@ class Scratch:
         with open(handle, "wb"):
             self._path = Path(name)
         self._end = 0
-        self._lock = threading.Lock()
+        self._mutex = threading.Lock()
 
     def write(self, tiles: Iterable[Array], dtype: ir.DataType, shape: tuple[int, ...]) -> FileRange:
         """Store `tiles`, consecutive rows of a tensor of `dtype` and `shape`, and describe where they lie.
@@ -32,7 +32,7 @@ class Scratch:
         `ValueError` where the tiles do not add up to the shape, `OSError` where the disk is full.
         """
         length = byte_count(shape, dtype)
-        with self._lock:
+        with self._mutex:
             start, self._end = self._end, self._end + length
         done = 0
         with self._path.open("r+b") as file:

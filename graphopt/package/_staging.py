@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
-from graphopt.io import locked, sync
+from graphopt.io import exclusive, sync
 from graphopt.package._manifest import MANIFEST
 from graphopt.package._swap import install, recover
 
@@ -65,7 +65,7 @@ def check_destination(out: Path, *, force: bool = False, source: Path | None = N
     """
     out = out.resolve()
     for work in out.parent.glob(f"{_prefix(glob.escape(out.name))}*"):
-        with locked(work) as ours:
+        with exclusive(work) as ours:
             if ours:
                 recover(out, work / "aside")
                 shutil.rmtree(work, ignore_errors=True)
@@ -124,7 +124,7 @@ def _working_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise _explained(error, out) from error
     try:
-        with locked(work):
+        with exclusive(work):
             yield work
     finally:
         _remove(work)

@@ -101,7 +101,7 @@ def test_what_a_killed_process_left_goes_with_the_next_entry(store: Store) -> No
     put(store, KEYS[1])
 
     assert not old.exists()
-    assert new.exists()  # its process may be about to lock it
+    assert new.exists()  # its process may be about to hold it
 
 
 def test_a_damaged_header_is_dropped(store: Store) -> None:
