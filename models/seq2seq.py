@@ -17,7 +17,7 @@ from ._reference import PlainReference
 from ._seq2seq_domain import DECODER_TOKENS, MASK, TOKENS, WholeDomain
 from ._seq2seq_parts import BATCH, CLASSES, SEQUENCE, SOURCE_MASK, Decoder, Encoder, sample
 
-_PIECES = (2, 2)
+_PIECES = (2, 2)  # more than one token each: the first call without a past, and a chunk with one
 
 
 class Seq2Seq(Family):

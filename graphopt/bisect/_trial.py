@@ -25,7 +25,7 @@ __all__ = ["SKIP", "Choice", "Except", "Only", "Trial", "Trier"]
 
 SKIP = 125
 """Exit code by which a check says that it cannot judge, as for `git bisect run`."""
-_ABORT = 128
+_ABORT = 128  # from here on shells tell of signals, as `git bisect run` has it
 
 
 class Choice(ABC):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SEEDS", "Replay", "files_of"]
 
 SEEDS = {"closing check": SEED}
-_SHOWN = 20
+_SHOWN = 20  # differences in a message: what is left of a screen
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 _MOVING = {"Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Shape", "Slice", "Split"}
 _MOVING |= {"Squeeze", "Tile", "Transpose", "Unsqueeze"}
-_SHOWN = 4
+_SHOWN = 4  # names of a kind: the rest of a line on a terminal of 80
 
 
 @click.command("inspect")

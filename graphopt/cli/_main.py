@@ -25,12 +25,12 @@ from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
 
 __all__ = ["cli", "main"]
 
-BUG = 5
-INTERRUPTED = 130
+BUG = 5  # exit code of what no error class stands for
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_SUCH_PLACE = {errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR}
-_SHOWN = 200
+_SHOWN = 200  # characters of a path that is too long: enough to know it again
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

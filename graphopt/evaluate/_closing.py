@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from graphopt.errors import CheckFailed, Inconclusive
 from graphopt.interface import Arrays, Model
 from graphopt.io import parts_of
 from graphopt.metrics import (
@@ -125,13 +124,6 @@ class ClosingCheck:
         """What is wrong with a package that failed, in one line."""
         more = f" ({self.reason})" if self.reason else ""
         return f"the package differs from its source: {self.failures()[0]}{more}"
-
-    def require(self) -> None:
-        """Raise `CheckFailed` or `Inconclusive` unless the package passed."""
-        if self.verdict == "failed":
-            raise CheckFailed(self.difference())
-        if self.verdict == "inconclusive":
-            raise Inconclusive(self.reason)
 
 
 def closing_check(

@@ -15,7 +15,7 @@ from graphopt.io import read_json
 __all__ = ["MANIFEST", "ClosingVerdict", "GraphFile", "Manifest", "TargetInfo", "read_manifest"]
 
 MANIFEST = "graphopt.json"
-VERSION = 1
+VERSION = 1  # of the file: rises where an older graphopt would misread it
 
 ClosingVerdict = Literal["passed", "failed", "inconclusive", "not run"]
 

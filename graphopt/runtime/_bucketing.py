@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphopt.interface import Interface, TensorSpec
+from graphopt.interface import Arrays, Interface, Model, TensorSpec
 
 __all__ = ["LengthBucketing", "has_rows", "measured_batch_tokens"]
 
@@ -19,10 +19,9 @@ CALL_OVERHEAD = 16
 SIZES = (512, 1024, 2048, 4096)
 """Tokens a call that are tried."""
 ALIKE = 1.03
+"""What is not slower than this is as fast: such differences are noise, and fewer tokens take less memory."""
 ROUNDS = 4
-
-Arrays = Mapping[str, NDArray[Any]]
-Model = Callable[[Arrays], Mapping[str, NDArray[Any]]]
+"""How often each size is timed: the least of four is seldom a disturbed one, and a large call takes long."""
 
 
 class _Dims(NamedTuple):

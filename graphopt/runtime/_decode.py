@@ -21,7 +21,7 @@ __all__ = ["Decoder"]
 _TOKENS = {"input_ids", "attention_mask", "position_ids"}
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"
-_LONG = 32
+_LONG = 32  # tokens of a call that makes the arena large; drafts (16 at most) come too often to give back
 _DTYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,

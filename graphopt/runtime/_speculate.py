@@ -19,13 +19,13 @@ from graphopt.runtime._sampling import Choice
 
 __all__ = ["Costs", "Guess", "PromptLookup", "Speculation", "best_length"]
 
-_LONGEST_MATCH = 4
-_LONGEST_DRAFT = 15
-_UNLIKELY = 0.05
-_HOPEFUL = 0.05
-_PRIOR_WEIGHT = 3.0
-_FORGETTING = 0.98
-_SMOOTHING = 0.2
+_LONGEST_MATCH = 4  # tokens; a judgement: a longer n-gram is rarely met again, and each length costs a table
+_LONGEST_DRAFT = 15  # a judgement: longer drafts seldom come true whole, and costs of each length are learned
+_UNLIKELY = 0.05  # a token that comes true once in twenty times costs more rows than it saves calls
+_HOPEFUL = 0.05  # what a further row is taken to cost, in calls, until it was measured: little, so that it is
+_PRIOR_WEIGHT = 3.0  # guesses that outweigh the prior: a few, so that a new text is soon believed
+_FORGETTING = 0.98  # a guess counts half after 34 more of its kind: texts change on the scale of a paragraph
+_SMOOTHING = 0.2  # of a new time of a call: five calls outlast a disturbance, ten a change of length
 
 
 @dataclass(frozen=True)

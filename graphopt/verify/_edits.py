@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["EditVerifier"]
 
 
-_SEED = 0
+_SEED = 0  # of all values that are drawn: any one will do, and the same every time
 _DEEPEST = 6
 """Layers of nodes that a window grows by before a difference is believed. A judgement: slices of one value
 and halves of a rotation come from nearer, and each layer runs the window again."""

@@ -22,7 +22,7 @@ __all__ = ["Guesses", "guessed_calls"]
 _PRIMES = (7, 5, 3, 11, 13)
 # Room for many special values in one call: 61 * 13 * 5 floats take 16 kB.
 _MANY = (61, 13, 5, 3, 3)
-_ALIKE = 7
+_ALIKE = 7  # of every dimension: a prime, so that no product or quotient of others is it
 _LONG = 37
 """Longer than each of the primes, and no multiple of them."""
 _AXES = 6

@@ -60,8 +60,9 @@ _NEAR, _APART, _FAR = 1e-3, 1e3, 1e10
 come in calls of their own; of sums, those above the third are not finite."""
 _CONSTANTS, _PAIRED = 12, 4
 """How many constants of a window are values, and how many are combined. A judgement: each adds points."""
+# Both zeros, whole numbers and halves (on which roundings differ), and both signs: where formulas part.
 _FLOATS = (0.0, -0.0, 0.5, -0.5, 1.5, 2.5, 1.0, -1.0, 2.0, -2.0, 3.0)
-_INTEGERS = (-1, -2, -3, 0, 1, 2, 3, -5, -7)
+_INTEGERS = (-1, -2, -3, 0, 1, 2, 3, -5, -7)  # places from both ends, and primes that divide nothing else
 
 Point = tuple[float, int]
 """A number, and which of its neighbours is meant: 0 itself, 1 the next one, -1 the one before."""

@@ -18,7 +18,7 @@ from ._rules import demands, remark, tried
 from ._trial import loads, type_text
 
 _PROVIDER = "CPUExecutionProvider"
-_NEWEST = 2**31 - 1
+_NEWEST = 2**31 - 1  # how onnxruntime writes that a kernel has no last version
 
 _Constraints = Mapping[str, Sequence[str]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +10,6 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from graphopt import CheckFailed, Inconclusive
 from graphopt.evaluate import CheckedMetric, ClosingCheck, closing_check
 from graphopt.recipes import Budget
 
@@ -66,7 +66,7 @@ def test_the_same_model_passes(budget: Budget, distribution: bool) -> None:
 
     assert found.verdict == "passed"
     assert found.metrics
-    found.require()
+    assert not found.failures()
 
 
 def test_rounding_passes_as_lossless() -> None:
@@ -76,8 +76,7 @@ def test_rounding_passes_as_lossless() -> None:
 def test_more_than_rounding_fails_as_lossless() -> None:
     found = check(off_by(1e-2), LOSSLESS)
 
-    with pytest.raises(CheckFailed, match=r"in prefill: largest difference is 0\.003\d+, at most 0\.001 std"):
-        found.require()
+    assert re.search(r"in prefill: largest difference is 0\.003\d+, at most 0\.001 std", found.difference())
 
 
 def test_a_changed_token_fails_as_lossless() -> None:
@@ -102,8 +101,7 @@ def test_damage_beyond_the_budget_fails(size: float) -> None:
     found = check(off_by(size), LOSSY)
 
     assert found.verdict == "failed"
-    with pytest.raises(CheckFailed, match="logits in prefill: mean KL"):
-        found.require()
+    assert re.search("logits in prefill: mean KL", found.difference())
 
 
 def test_one_case_beyond_the_budget_fails_and_is_named() -> None:
@@ -136,8 +134,7 @@ def test_what_was_measured_on_data_counts() -> None:
         measured=[beyond],
     )
 
-    with pytest.raises(CheckFailed, match=r"held-out text: mean KL divergence is 0\.5, at most 0\.02"):
-        found.require()
+    assert re.search(r"held-out text: mean KL divergence is 0\.5, at most 0\.02", found.difference())
 
 
 @pytest.mark.parametrize("budget", [LOSSLESS, LOSSY])
@@ -184,8 +181,7 @@ def test_a_budget_that_bounds_nothing_decides_nothing() -> None:
     found = check(reference, Budget(kl_mean=0.1), distribution=False)
 
     assert found.verdict == "inconclusive"
-    with pytest.raises(Inconclusive, match="bounds nothing"):
-        found.require()
+    assert re.search("bounds nothing", found.reason)
 
 
 def test_integer_outputs_are_compared_exactly() -> None:

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 __all__ = ["hand_over_attention"]
 
-_PAST_KEY, _PAST_VALUE, _COS, _SIN = 3, 4, 7, 8
+_PAST_KEY, _PAST_VALUE, _COS, _SIN = 3, 4, 7, 8  # places among the inputs of GroupQueryAttention
 _K_SCALE, _V_SCALE, _NORMS, _QUERY_SEQLENS, _COUNT = 12, 13, slice(14, 16), 16, 17
-_LANES, _LARGEST = 16, 256
-_OUTPUTS = 3
+_LANES, _LARGEST = 16, 256  # floats of a vector; ATTENTION_SIZE in attention.h
+_OUTPUTS = 3  # the result and both caches: scores (output_qk) are not given
 _ATTRIBUTES: dict[str, Any] = {
     "num_heads": 0,
     "kv_num_heads": 0,

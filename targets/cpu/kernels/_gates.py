@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["join_gates"]
 
 _PRODUCT, _JOINED = "MatMulNBits", "GatedMatMulNBits"
-_INPUTS = 3
+_INPUTS = 3  # x, weights and scales: with zero points or a bias the products are not joined
 
 
 def join_gates(graph: onnx.GraphProto) -> None:

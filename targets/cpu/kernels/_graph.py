@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["own_graph", "weight_files", "with_own_kernels"]
 
 _DOMAIN = "com.microsoft"
-_LARGE = 1 << 28
+_LARGE = 1 << 28  # bytes: a graph file with more holds weights, which would be copied to hand nodes over
 _SERVED = {"MatMulNBits": hand_over_matmul_nbits, "GroupQueryAttention": hand_over_attention}
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["hand_over_matmul_nbits"]
 
 _BLOCKS = {4: (32, 64, 128, 256), 8: (128, 256)}
-_CHUNK = 128
-_BIAS = 5
+_CHUNK = 128  # elements whose 4-bit weights fill a vector (CHUNK in matmul_nbits.c)
+_BIAS = 5  # where MatMulNBits takes it, after zero points and g_idx
 _INT = 2  # of onnx.AttributeProto
 _DEFAULTS = {"bits": 4, "accuracy_level": 0}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["prefault"]
 
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # bytes a read: many pages, and small beside what is read
 _NOT_WAITING = getattr(os, "RWF_NOWAIT", None)
 
 
