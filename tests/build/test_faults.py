@@ -10,7 +10,8 @@ import pytest
 import graphopt
 from graphopt.errors import CheckFailed
 from graphopt.pipeline import Mismatch
-from graphopt.plugins import registry
+from graphopt.plugins import load_recipe, registry
+from graphopt.recipes import recipe_toml
 from tests._sabotage import SABOTAGE
 
 ANCHOR = '[[pass]]\nname = "tie-weights"\n'
@@ -28,7 +29,7 @@ def test_a_broken_model_is_rejected(
     recipe: str, fault: str, begun: Path, own_cache: Path, tiny_coder: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(begun, own_cache, dirs_exist_ok=True)
-    text = registry.recipes()[recipe].read_text(encoding="utf-8")
+    text = recipe_toml(load_recipe(recipe))
     assert ANCHOR in text
     broken = tmp_path / f"{recipe}.toml"
     broken.write_text(text.replace(ANCHOR, f'[[pass]]\nname = "{fault}"\n\n{ANCHOR}', 1), encoding="utf-8")

@@ -245,7 +245,7 @@ def _everything_visible(model: ir.Model) -> None:
         (Shape(), _set(3), "no mask"),
         (Shape(), _set(5), "no cache"),
         (Shape(), _is_causal, "is_causal"),
-        (Shape(), _everything_visible, "does not mean causal"),
+        (Shape(), _everything_visible, "not made of causal"),
     ],
 )
 def test_refusals_leave_the_model_as_it_was(
