@@ -12,7 +12,7 @@ import numpy as np
 from graphopt.evaluate._accuracy import LanguageAccuracy
 from graphopt.evaluate._bindings import SEED, Bindings
 from graphopt.evaluate._closing import CheckedMetric, ClosingCheck, closing_check
-from graphopt.evaluate._language import as_logits, measure_language
+from graphopt.evaluate._language import TEXT_GENERATION, as_logits, measure_language
 from graphopt.evaluate._source_graph import check_against_source_graph
 from graphopt.evaluate._text_cases import on_text
 from graphopt.evaluate._texts import Text, built_in_text
@@ -26,7 +26,6 @@ from graphopt.targets import Target
 
 __all__ = ["GraphCheck", "check_graph", "check_whole", "rows_stand_alone"]
 
-TEXT_GENERATION = "text-generation"
 _PYTORCH = "the source in PyTorch, fp32"
 TOKENS = 2048
 """Of held-out text, in every run that is not lossless: eight sequences, seconds for a small model, for wider

@@ -12,7 +12,10 @@ from graphopt.evaluate._texts import Text, sequences
 from graphopt.interface import Interface, Model
 from graphopt.runtime import Tokenizer, context_length
 
-__all__ = ["as_logits", "measure_language"]
+__all__ = ["TEXT_GENERATION", "as_logits", "measure_language"]
+
+TEXT_GENERATION = "text-generation"
+"""The task, as transformers calls it, of models that are measured on text."""
 
 
 def as_logits(model: Model, interface: Interface, states: Container[str] | None = None) -> Logits:

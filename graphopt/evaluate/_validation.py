@@ -13,7 +13,7 @@ import numpy as np
 from graphopt.errors import BadInput
 from graphopt.evaluate._accuracy import EncoderAccuracy, LanguageAccuracy, compare_encoders
 from graphopt.evaluate._bindings import SEED, Bindings
-from graphopt.evaluate._language import as_logits, measure_language
+from graphopt.evaluate._language import TEXT_GENERATION, as_logits, measure_language
 from graphopt.evaluate._logits import Logits, session_logits
 from graphopt.evaluate._texts import Text, built_in_text, read_text
 from graphopt.export import ONNX, resolve_source
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Validation", "domain_of", "validate"]
 
-TEXT_GENERATION = "text-generation"
 CALLS = 64
 """Lines of text that an encoder is measured on: seconds of a small one, for intervals that are not narrow."""
 LONGEST = 128
