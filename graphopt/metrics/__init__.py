@@ -1,6 +1,7 @@
 """What is measured of packages: one table of names, one implementation each, and how sure a number is."""
 
 from graphopt.metrics._estimate import Estimate, bootstrap, median
+from graphopt.metrics._evidence import Documents, Evidence, Exact, Sample, Turns
 from graphopt.metrics._measures import (
     cosine_similarity,
     kl_divergence,
@@ -15,8 +16,13 @@ from graphopt.metrics._table import METRICS, Metric
 
 __all__ = [
     "METRICS",
+    "Documents",
     "Estimate",
+    "Evidence",
+    "Exact",
     "Metric",
+    "Sample",
+    "Turns",
     "bootstrap",
     "cosine_similarity",
     "kl_divergence",

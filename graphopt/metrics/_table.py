@@ -135,6 +135,84 @@ _ACCURACY = (
         "smaller",
         "Entries of an output of integers, booleans or text that are not equal.",
     ),
+    Metric(
+        "flips_lost",
+        "right tokens that became wrong",
+        "",
+        "smaller",
+        "Share of tokens that the reference predicts (its top-1 is the text's next), and the package not.",
+    ),
+    Metric(
+        "flips_won",
+        "wrong tokens that became right",
+        "",
+        "larger",
+        "Share of tokens that the package predicts (its top-1 is the text's next), and the reference not.",
+    ),
+    Metric(
+        "greedy_agreement",
+        "greedy agreement",
+        "",
+        "larger",
+        "Share of greedily generated tokens before the first that differs from the reference's.",
+    ),
+    Metric(
+        "length_ratio",
+        "length of generated texts",
+        "",
+        "larger",
+        "Tokens of greedily generated texts, the package's and the reference's, the shorter over the longer: "
+        "less than 1 where answers are cut short or never end.",
+    ),
+    Metric(
+        "padded_kl_mean",
+        "mean KL divergence of padded rows",
+        "nats a token",
+        "smaller",
+        "kl_mean over texts that stand in one batch with longer ones, padding left out.",
+    ),
+    Metric(
+        "padded_cosine_min",
+        "lowest cosine similarity of padded rows",
+        "",
+        "larger",
+        "cosine_min over rows that stand in one batch with longer ones, padding left out.",
+    ),
+    Metric(
+        "label_agreement",
+        "label agreement",
+        "",
+        "larger",
+        "Share of inputs that a classification head gives the reference's label.",
+    ),
+    Metric(
+        "top5_agreement",
+        "top-5 agreement",
+        "",
+        "larger",
+        "Share of the reference's five likeliest labels that are among the package's.",
+    ),
+    Metric(
+        "span_agreement",
+        "span agreement",
+        "",
+        "larger",
+        "Share of questions answered with the reference's span of text.",
+    ),
+    Metric(
+        "mean_average_precision",
+        "mean average precision",
+        "",
+        "larger",
+        "Of detected objects, against labels or against the reference's own objects (COCO's mAP@[.5:.95]).",
+    ),
+    Metric(
+        "task_accuracy",
+        "task accuracy",
+        "",
+        "larger",
+        "Share of a task's questions that are answered right, as lm-eval counts.",
+    ),
 )
 
 _SPEED = (
@@ -166,6 +244,13 @@ _SPEED = (
     Metric("call_time", "time per call, p50", "s", "smaller", "Of the calls after the first, the median."),
     Metric("call_time_p90", "time per call, p90", "s", "smaller", "The same, 90 % of calls."),
     Metric("calls_per_second", "calls", "calls/s", "larger", "Calls after the first over their time."),
+    Metric(
+        "batch_tokens_per_second",
+        "throughput of a batch",
+        "tokens/s",
+        "larger",
+        "Tokens of all texts of a batch over the time that it took.",
+    ),
 )
 
 _SIZE = (
@@ -180,6 +265,34 @@ _SIZE = (
         "nodes",
         "smaller",
         "Nodes that a target's runtime leaves to another execution provider than the target's own.",
+    ),
+    Metric(
+        "census_changes",
+        "kinds of node with another count",
+        "kinds",
+        "smaller",
+        "Operators, told apart by attributes that choose a kernel, that the baseline has more or less of.",
+    ),
+    Metric(
+        "interface_changes",
+        "changes of the interface",
+        "changes",
+        "smaller",
+        "Inputs and outputs whose name, dtype or shape is not the baseline's.",
+    ),
+    Metric(
+        "bytes_per_token",
+        "bytes read a token",
+        "bytes",
+        "smaller",
+        "Weights that a decoding step reads, once each, and of a gathered table the rows it takes.",
+    ),
+    Metric(
+        "flops_per_token",
+        "FLOPs a token",
+        "FLOP",
+        "smaller",
+        "Operations of the products of a decoding step, a multiplication and an addition for each weight.",
     ),
 )
 

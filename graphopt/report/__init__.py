@@ -1,5 +1,13 @@
 """The report of a run: report.json, and the summary for people."""
 
+from graphopt.report._gate import (
+    GateOutcome,
+    GateReport,
+    GateVerdict,
+    Generation,
+    Provenance,
+    RawSample,
+)
 from graphopt.report._idle import idle_stages
 from graphopt.report._model import (
     REPORT,
@@ -18,9 +26,15 @@ __all__ = [
     "REPORT",
     "ClosingReport",
     "EditReport",
+    "GateOutcome",
+    "GateReport",
+    "GateVerdict",
+    "Generation",
     "MetricReport",
     "MissReport",
     "PassReport",
+    "Provenance",
+    "RawSample",
     "Report",
     "Sizes",
     "bytes_change",
