@@ -7,15 +7,24 @@ from graphopt.evaluate._accuracy import (
     compare_language_models,
 )
 from graphopt.evaluate._bindings import SEED, Bindings
-from graphopt.evaluate._closing import CheckedMetric, ClosingCase, ClosingCheck, closing_check
+from graphopt.evaluate._closing import (
+    LOSSLESS,
+    CheckedMetric,
+    ClosingCase,
+    ClosingCheck,
+    closing_check,
+)
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
+from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
 from graphopt.evaluate._package_speed import measure_speed
 from graphopt.evaluate._speed import BenchReport, Measurement, Price, Speed, bench
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
+    "LOSSLESS",
     "SEED",
+    "TEXT_GENERATION",
     "BenchReport",
     "Bindings",
     "CheckedMetric",

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("export", "package", "testing"),
     ("cache", "evaluate"),
     ("report",),
-    ("build",),
+    ("build", "gate"),
     ("bisect",),
     ("cli",),
 )
@@ -29,7 +29,6 @@ KEPT_FREE = {
     "importers": "plugins",
     "lint": "evaluate",
     "calibrate": "report",
-    "gate": "build",
     "plan": "bisect",
     "sweep": "bisect",
 }
