@@ -18,12 +18,14 @@ from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole,
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
 from graphopt.evaluate._package_speed import measure_speed
+from graphopt.evaluate._samples import AccuracySamples
 from graphopt.evaluate._speed import BenchReport, Measurement, Price, Speed, bench
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
     "LOSSLESS",
     "SEED",
+    "AccuracySamples",
     "TEXT_GENERATION",
     "BenchReport",
     "Bindings",
