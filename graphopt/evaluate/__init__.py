@@ -25,8 +25,8 @@ from graphopt.evaluate._validation import Validation, validate
 __all__ = [
     "LOSSLESS",
     "SEED",
-    "AccuracySamples",
     "TEXT_GENERATION",
+    "AccuracySamples",
     "BenchReport",
     "Bindings",
     "CheckedMetric",

@@ -1,4 +1,4 @@
-"""What a measurement of accuracy hands on: evidence by metric, what it was measured on, and what to know of it."""
+"""What a measurement of accuracy hands on: evidence by metric, and what it was measured on."""
 
 from __future__ import annotations
 

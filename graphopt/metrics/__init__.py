@@ -1,5 +1,11 @@
 """What is measured of packages: one table of names, one implementation each, and how sure a number is."""
 
+from graphopt.metrics._average_precision import (
+    average_precisions,
+    box_overlap,
+    detection_rows,
+    mean_average_precision,
+)
 from graphopt.metrics._estimate import Estimate, bootstrap, median
 from graphopt.metrics._evidence import Documents, Evidence, Exact, Sample, Turns
 from graphopt.metrics._measures import (
@@ -23,11 +29,15 @@ __all__ = [
     "Metric",
     "Sample",
     "Turns",
+    "average_precisions",
     "bootstrap",
+    "box_overlap",
     "cosine_similarity",
+    "detection_rows",
     "kl_divergence",
     "kl_of_log_probabilities",
     "log_softmax",
+    "mean_average_precision",
     "median",
     "rms_difference",
     "scaled_difference",

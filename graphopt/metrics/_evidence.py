@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 __all__ = ["Documents", "Evidence", "Exact", "Sample", "Statistic", "Turns"]
 
-Statistic = Literal["mean", "exp_mean", "p99"]
-"""Of all tokens of all documents together: their mean, exp of it (perplexity), their 99th percentile."""
+Statistic = Literal["mean", "exp_mean", "p99", "average_precision"]
+"""Of all tokens of all documents together: their mean, exp of it (perplexity), their 99th percentile. Or of
+images, whose values are rows of 13 as `detection_rows` makes them: `mean_average_precision`."""
 Floats = NDArray[np.float64]
 
 

@@ -56,7 +56,7 @@ class RawSample(_Model):
     metric: str
     scope: str = ""
     kind: Literal["exact", "documents", "turns"]
-    statistic: Literal["mean", "exp_mean", "p99"] = "mean"
+    statistic: Literal["mean", "exp_mean", "p99", "average_precision"] = "mean"
     names: list[str] = Field(default_factory=list)
     values: list[list[float]]
     baseline: list[list[float]] | None = None
