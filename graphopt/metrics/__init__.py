@@ -8,6 +8,8 @@ from graphopt.metrics._average_precision import (
 )
 from graphopt.metrics._estimate import Estimate, bootstrap, median
 from graphopt.metrics._evidence import Documents, Evidence, Exact, Sample, Turns
+from graphopt.metrics._infer import control, estimate, infer
+from graphopt.metrics._inference import Inference, Known
 from graphopt.metrics._measures import (
     cosine_similarity,
     kl_divergence,
@@ -18,6 +20,8 @@ from graphopt.metrics._measures import (
     sqnr,
     top1_mismatches,
 )
+from graphopt.metrics._multiple import benjamini_hochberg, holm, mcnemar
+from graphopt.metrics._needed import Needed, units_needed
 from graphopt.metrics._table import METRICS, Metric
 
 __all__ = [
@@ -26,9 +30,13 @@ __all__ = [
     "Estimate",
     "Evidence",
     "Exact",
+    "Inference",
+    "Known",
     "Metric",
+    "Needed",
     "Sample",
     "Turns",
+<<<<<<< HEAD
     "average_precisions",
     "bootstrap",
     "box_overlap",
@@ -38,9 +46,23 @@ __all__ = [
     "kl_of_log_probabilities",
     "log_softmax",
     "mean_average_precision",
+=======
+    "benjamini_hochberg",
+    "bootstrap",
+    "control",
+    "cosine_similarity",
+    "estimate",
+    "holm",
+    "infer",
+    "kl_divergence",
+    "kl_of_log_probabilities",
+    "log_softmax",
+    "mcnemar",
+>>>>>>> 3deff2a (Verdicts: intervals and p values of documents, turns and exact values; Holm, looks, what more would decide)
     "median",
     "rms_difference",
     "scaled_difference",
     "sqnr",
     "top1_mismatches",
+    "units_needed",
 ]
