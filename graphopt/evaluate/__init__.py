@@ -14,18 +14,22 @@ from graphopt.evaluate._closing import (
     ClosingCheck,
     closing_check,
 )
+from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
 from graphopt.evaluate._language import TEXT_GENERATION
+from graphopt.evaluate._language_run import LANGUAGE_METRICS
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
 from graphopt.evaluate._package_speed import measure_speed
-from graphopt.evaluate._samples import AccuracySamples
+from graphopt.evaluate._samples import AccuracySamples, Generated
 from graphopt.evaluate._speed import BenchReport, Measurement, Price, Speed, bench
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
+    "LANGUAGE_METRICS",
     "LOSSLESS",
     "SEED",
     "TEXT_GENERATION",
+    "AccuracyRun",
     "AccuracySamples",
     "BenchReport",
     "Bindings",
@@ -33,6 +37,7 @@ __all__ = [
     "ClosingCase",
     "ClosingCheck",
     "EncoderAccuracy",
+    "Generated",
     "GraphCheck",
     "LanguageAccuracy",
     "Measurement",
@@ -45,6 +50,7 @@ __all__ = [
     "closing_check",
     "compare_encoders",
     "compare_language_models",
+    "measure_accuracy",
     "measure_speed",
     "reference_logits",
     "rows_stand_alone",

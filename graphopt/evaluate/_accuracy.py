@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.evaluate._logits import Logits
+from graphopt.evaluate._tokens import compare_tokens
 from graphopt.interface import Arrays, Model
-from graphopt.metrics import Estimate, bootstrap, cosine_similarity, kl_of_log_probabilities, log_softmax
+from graphopt.metrics import Estimate, bootstrap, cosine_similarity
 
 __all__ = [
     "EncoderAccuracy",
@@ -20,11 +21,6 @@ __all__ = [
     "compare_encoders",
     "compare_language_models",
 ]
-
-Floats = NDArray[np.floating[Any]]
-
-_BLOCK_BYTES = 1 << 25
-"""32 MiB: float64 logits of a sequence and a large vocabulary would be more than the model."""
 
 
 @dataclass(frozen=True)
@@ -68,54 +64,20 @@ def compare_language_models(
     Sums are in float64. A package whose logits are not finite has infinite perplexity and divergence.
     Raises `BadInput` where the two differ in vocabulary, and where there is no sequence.
     """
-    found = [_compare(package(tokens), reference(tokens), tokens) for tokens in sequences]
+    found = [compare_tokens([package(tokens)], reference(tokens), tokens)[0] for tokens in sequences]
     if not found:
         raise BadInput("the text is too short to measure on: it needs two tokens at least")
-    losses, reference_losses, divergences, agreements = zip(*found, strict=True)
-    more = [_finite(a - b) for a, b in zip(losses, reference_losses, strict=True)]
+    losses, reference_losses = [one.loss for one in found], [one.reference_loss for one in found]
+    divergences, agreements = [one.divergence for one in found], [one.agreement for one in found]
     return LanguageAccuracy(
         sequences=len(found),
         tokens=sum(map(len, agreements)),
         perplexity=bootstrap(losses, _perplexity),
         reference_perplexity=bootstrap(reference_losses, _perplexity),
-        perplexity_ratio=bootstrap(more, _perplexity),
+        perplexity_ratio=bootstrap([one.excess for one in found], _perplexity),
         kl_mean=bootstrap(divergences, _mean),
         kl_p99=bootstrap(divergences, _p99),
         top1_agreement=bootstrap(agreements, _mean),
-    )
-
-
-def _compare(got: Floats, expected: Floats, tokens: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
-    """Losses of both [S - 1], divergences [S] and agreements [S] of one sequence."""
-    if got.shape != expected.shape:
-        raise BadInput(
-            f"logits of the package are {list(got.shape)}, of the reference {list(expected.shape)}",
-            hint="The two have different vocabularies: compare a package with the model it was made from.",
-        )
-    nexts = np.append(tokens[1:], 0)
-    parts = [
-        _compare_rows(got[rows], expected[rows], nexts[rows]) for rows in _blocks(len(tokens), got.shape[-1])
-    ]
-    loss, reference_loss, divergence, agreement = map(np.concatenate, zip(*parts, strict=True))
-    return loss[:-1], reference_loss[:-1], divergence, agreement
-
-
-def _blocks(rows: int, width: int) -> Iterator[slice]:
-    """Slices of `rows` whose rows of `width` float64 are at most 32 MiB together."""
-    step = max(1, _BLOCK_BYTES // (8 * width))
-    return (slice(start, start + step) for start in range(0, rows, step))
-
-
-def _compare_rows(
-    got: Floats, expected: Floats, nexts: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    q, p = log_softmax(got), log_softmax(expected)
-    places = np.arange(len(nexts))
-    return (
-        _finite(-q[places, nexts]),
-        _finite(-p[places, nexts]),
-        kl_of_log_probabilities(p, q),
-        (got.argmax(-1) == expected.argmax(-1)).astype(np.float64),
     )
 
 
@@ -133,10 +95,6 @@ def compare_encoders(package: Model, reference: Model, calls: Iterable[Arrays]) 
         {name: bootstrap(parts, _mean) for name, parts in found.items()},
         {name: float(min(p.min() for p in parts)) for name, parts in found.items()},
     )
-
-
-def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.isnan(values), np.inf, values)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

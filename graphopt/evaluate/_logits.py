@@ -12,7 +12,7 @@ from graphopt.errors import BadInput
 from graphopt.interface import TensorSpec
 from graphopt.runtime import session_specs, states_by_name
 
-__all__ = ["Logits", "reference_logits", "session_logits", "whole_sequence"]
+__all__ = ["Logits", "reference_logits", "session_logits", "whole_batch", "whole_sequence"]
 
 Logits = Callable[[NDArray[np.int64]], NDArray[np.floating[Any]]]
 """A causal language model: from tokens int64[S] to logits [S, vocabulary]."""
@@ -26,13 +26,23 @@ def whole_sequence(
     A dimension of one of the `states` (None: by `states_by_name`) that is not a number is batch where it is
     first and the past's length elsewhere. `BadInput` for an input of unknown meaning.
     """
-    length, inputs = len(tokens), list(inputs)
+    return whole_batch(inputs, tokens[None], np.ones((1, len(tokens)), np.int64), states)
+
+
+def whole_batch(
+    inputs: Iterable[TensorSpec],
+    tokens: NDArray[np.int64],
+    mask: NDArray[np.int64],
+    states: Container[str] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """The same for a batch of sequences int64[B, S], of which those places count where `mask` is 1."""
+    (batch, length), inputs = tokens.shape, list(inputs)
     if states is None:
         states = states_by_name(spec.name for spec in inputs)
     known: dict[str, NDArray[Any]] = {
-        "input_ids": tokens[None],
-        "attention_mask": np.ones((1, length), np.int64),
-        "position_ids": np.arange(length, dtype=np.int64)[None],
+        "input_ids": tokens,
+        "attention_mask": mask,
+        "position_ids": np.maximum(mask.cumsum(1) - 1, 0) * mask,
         "logits_to_keep": np.asarray([length], np.int64),
     }
     feeds = {}
@@ -40,7 +50,9 @@ def whole_sequence(
         if spec.name in known:
             feeds[spec.name] = known[spec.name]
         elif spec.name in states:
-            shape = [d if isinstance(d, int) else 1 if axis == 0 else 0 for axis, d in enumerate(spec.dims)]
+            shape = [
+                d if isinstance(d, int) else batch if axis == 0 else 0 for axis, d in enumerate(spec.dims)
+            ]
             feeds[spec.name] = np.zeros(shape, spec.dtype)
         else:
             raise BadInput(f"input {spec.name!r} is not one of a causal language model's")

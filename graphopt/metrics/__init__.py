@@ -7,7 +7,7 @@ from graphopt.metrics._average_precision import (
     mean_average_precision,
 )
 from graphopt.metrics._estimate import Estimate, bootstrap, median
-from graphopt.metrics._evidence import Documents, Evidence, Exact, Sample, Turns
+from graphopt.metrics._evidence import Documents, Evidence, Exact, Sample, Statistic, Turns
 from graphopt.metrics._infer import control, estimate, infer
 from graphopt.metrics._inference import Inference, Known
 from graphopt.metrics._measures import (
@@ -35,6 +35,7 @@ __all__ = [
     "Metric",
     "Needed",
     "Sample",
+    "Statistic",
     "Turns",
     "average_precisions",
     "benjamini_hochberg",

@@ -8,6 +8,7 @@ from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._model import SECONDS, session_model
 from graphopt.runtime._pieces import Pieces
+from graphopt.runtime._rules import TokenRules
 from graphopt.runtime._sampling import Sampling
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
 from graphopt.runtime._session import (
@@ -40,6 +41,7 @@ __all__ = [
     "Speculation",
     "TextModel",
     "TokenLogprob",
+    "TokenRules",
     "Tokenizer",
     "answer",
     "cgroup_quota",

@@ -16,7 +16,7 @@ import torch
 from graphopt import BadInput
 from graphopt.evaluate import (
     LanguageAccuracy,
-    _accuracy,
+    _tokens,
     compare_encoders,
     compare_language_models,
     session_logits,
@@ -144,13 +144,13 @@ def test_a_large_vocabulary_is_worked_through_in_blocks(
 ) -> None:
     sizes: list[int] = []
 
-    def counted(got: Array, *rest: Array) -> Any:
-        sizes.append(got.nbytes * 2)
-        return original(got, *rest)
+    def counted(sides: list[Array], *rest: Array) -> Any:
+        sizes.append(sides[0].nbytes * 2)
+        return original(sides, *rest)
 
-    original = _accuracy._compare_rows
-    monkeypatch.setattr(_accuracy, "_compare_rows", counted)
-    monkeypatch.setattr(_accuracy, "_BLOCK_BYTES", 500)
+    original = _tokens._compare_rows
+    monkeypatch.setattr(_tokens, "_compare_rows", counted)
+    monkeypatch.setattr(_tokens, "_BLOCK_BYTES", 500)
 
     assert compare_language_models(table(0), table(1), texts()) == found
     assert len(sizes) > len(texts())
