@@ -6,7 +6,9 @@ from graphopt.evaluate._accuracy import (
     compare_encoders,
     compare_language_models,
 )
+from graphopt.evaluate._assignment import fallback_nodes
 from graphopt.evaluate._bindings import SEED, Bindings
+from graphopt.evaluate._census import census, census_differences
 from graphopt.evaluate._closing import (
     LOSSLESS,
     CheckedMetric,
@@ -14,8 +16,11 @@ from graphopt.evaluate._closing import (
     ClosingCheck,
     closing_check,
 )
+from graphopt.evaluate._costs import Cost, step_cost, step_flops, stored_by_node
+from graphopt.evaluate._facts import FACTS, interface_changes, measure_facts
 from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
+from graphopt.evaluate._interface_changes import interface_differences
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
@@ -25,6 +30,7 @@ from graphopt.evaluate._speed import BenchReport, Measurement, Price, Speed, ben
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
+    "FACTS",
     "LANGUAGE_METRICS",
     "LOSSLESS",
     "SEED",
@@ -36,6 +42,7 @@ __all__ = [
     "CheckedMetric",
     "ClosingCase",
     "ClosingCheck",
+    "Cost",
     "EncoderAccuracy",
     "Generated",
     "GraphCheck",
@@ -45,16 +52,25 @@ __all__ = [
     "Speed",
     "Validation",
     "bench",
+    "census",
+    "census_differences",
     "check_graph",
     "check_whole",
     "closing_check",
     "compare_encoders",
     "compare_language_models",
+    "fallback_nodes",
+    "interface_changes",
+    "interface_differences",
     "measure_accuracy",
+    "measure_facts",
     "measure_speed",
     "reference_logits",
     "rows_stand_alone",
     "session_logits",
+    "step_cost",
+    "step_flops",
+    "stored_by_node",
     "validate",
     "whole_sequence",
 ]

@@ -12,11 +12,15 @@ import onnx_ir as ir
 
 __all__ = [
     "ADDING_UP",
+    "ATTENTION",
     "CARRYING",
     "CHOOSING",
     "COUNTING",
     "DRAWING",
     "ELEMENTWISE",
+    "EXPERTS",
+    "KERNEL_CHOOSING",
+    "MATRIX_PRODUCTS",
     "MICROSOFT",
     "MIXING",
     "NO_LENGTHS",
@@ -27,7 +31,10 @@ __all__ = [
     "ROUNDING",
     "SIZE_INPUTS",
     "STORED_ROUNDED",
+    "TABLES",
     "TRANSPOSING_PRODUCT",
+    "TURNING_PRODUCTS",
+    "WEIGHTED_PRODUCTS",
     "WHOLE_NUMBERS",
 ]
 
@@ -118,3 +125,52 @@ ROUNDING = {
 
 DRAWING = {"Sampling", "BiasDropout", "BitmaskDropout", "BitmaskBiasDropout"}
 """onnxruntime's that draw random numbers."""
+
+KERNEL_CHOOSING = {
+    "accuracy_level": 0, "activation": "", "activation_type": "", "bits": 4, "block_size": 0, "causal": 1,
+    "do_rotary": 0, "expert_weight_bits": 4, "is_causal": 0, "k_quant_type": "NONE", "quant_type": "int",
+    "rotary_interleaved": 0, "smooth_softmax": 0, "unidirectional": 0, "v_quant_type": "NONE",
+}  # fmt: skip
+"""Attributes by which runtimes choose among kernels of one operator, with what is meant where one is left out
+(0 of a `block_size`, which may not be)."""
+
+TABLES = {
+    ("", "Gather"): ((0,), 1, "axis"),
+    ("", "RotaryEmbedding"): ((1, 2), 3, ""),
+    ("com.microsoft", "GatherBlockQuantized"): ((0, 2, 3), 1, "gather_axis"),
+    ("com.microsoft", "GroupQueryAttention"): ((7, 8), 9, ""),
+    ("com.microsoft", "RotaryEmbedding"): ((2, 3), 1, ""),
+}
+"""Operators that take rows of a table: which inputs are such tables, which one says what rows, and the
+attribute that names the axis they are counted along (else the first)."""
+
+ATTENTION = {
+    ("", "Attention"): (0, 1),
+    ("com.microsoft", "GroupQueryAttention"): (None, 0),
+    ("com.microsoft", "MultiHeadAttention"): (0, 1),
+}
+"""Operators of two products, queries with keys and weights with values: the input that holds queries (None:
+they are of the first output's size), and the one along whose second to last axis the new keys are."""
+
+WEIGHTED_PRODUCTS = {
+    ("", "Conv"): 1, ("", "ConvInteger"): 1, ("", "QLinearConv"): 3, ("com.microsoft", "FusedConv"): 1,
+    ("com.microsoft.nchwc", "Conv"): 1, ("com.ms.internal.nhwc", "Conv"): 1,
+    ("com.ms.internal.nhwc", "QLinearConv"): 3, ("com.microsoft", "NhwcFusedConv"): 1,
+}  # fmt: skip
+"""Convolutions: the input that holds the weight, whose first axis is the output's channels."""
+
+EXPERTS = {("com.microsoft", "MoE"): "k", ("com.microsoft", "QMoE"): "k"}
+"""Operators that choose among experts for each row: the attribute that says how many. Inputs from the third
+on hold those of every expert, along the first axis."""
+
+MATRIX_PRODUCTS = {
+    "MatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "QLinearMatMul",
+    "DynamicQuantizeMatMul",
+}
+"""Products of two operands that lie as they are multiplied."""
+
+TURNING_PRODUCTS = {"Gemm", "FusedMatMul", "FusedGemm", "QGemm"}
+"""Products of which the attribute transA says that the first operand lies transposed."""

@@ -18,6 +18,7 @@ from graphopt.runtime._session import (
     plain_session,
     session_of,
     session_options,
+    with_options,
 )
 from graphopt.runtime._specs import session_specs
 from graphopt.runtime._speculate import Speculation
@@ -60,4 +61,5 @@ __all__ = [
     "session_options",
     "session_specs",
     "states_by_name",
+    "with_options",
 ]

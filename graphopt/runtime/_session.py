@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,34 @@ from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
-__all__ = ["CPU", "open_session", "plain_options", "plain_session", "session_of", "session_options"]
+__all__ = [
+    "CPU",
+    "open_session",
+    "plain_options",
+    "plain_session",
+    "session_of",
+    "session_options",
+    "with_options",
+]
 
 CPU = "CPUExecutionProvider"
 """onnxruntime's own provider, which every build of it has."""
+
+
+_CHANGES: ContextVar[tuple[Callable[[Any], object], ...]] = ContextVar("changes of options", default=())
+
+
+@contextlib.contextmanager
+def with_options(change: Callable[[Any], object]) -> Iterator[None]:
+    """Within, `change` is called with the options of every session that is opened here, whoever opens it.
+
+    For what is asked of onnxruntime about a session, such as its profile: how a package runs is the target's.
+    """
+    token = _CHANGES.set((*_CHANGES.get(), change))
+    try:
+        yield
+    finally:
+        _CHANGES.reset(token)
 
 
 def session_options(*, threads: int | None = None) -> Any:
@@ -82,6 +108,8 @@ def _opened(model: str | bytes, options: Any, providers: Sequence[str], name: st
             f"the installed onnxruntime has no {missing[0]}",
             hint="Install the wheel that has it, and no other onnxruntime beside it.",
         )
+    for change in _CHANGES.get():
+        change(options)
     errors = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
     try:
         return ort.InferenceSession(model, options, providers=list(providers))
