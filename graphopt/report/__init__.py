@@ -8,6 +8,15 @@ from graphopt.report._gate import (
     Provenance,
     RawSample,
 )
+from graphopt.report._graph_view import (
+    GraphEdge,
+    GraphGroup,
+    GraphSide,
+    GraphView,
+    NodeEntry,
+    NodeOrigin,
+    OperatorShare,
+)
 from graphopt.report._idle import idle_stages
 from graphopt.report._model import (
     REPORT,
@@ -30,8 +39,15 @@ __all__ = [
     "GateReport",
     "GateVerdict",
     "Generation",
+    "GraphEdge",
+    "GraphGroup",
+    "GraphSide",
+    "GraphView",
     "MetricReport",
     "MissReport",
+    "NodeEntry",
+    "NodeOrigin",
+    "OperatorShare",
     "PassReport",
     "Provenance",
     "RawSample",

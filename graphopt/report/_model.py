@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from graphopt.report._graph_view import GraphView
+
 if TYPE_CHECKING:
     from graphopt.evaluate import ClosingCheck
     from graphopt.pipeline import PassRecord
@@ -172,7 +174,7 @@ class Sizes(BaseModel):
 class Report(BaseModel):
     """The whole of report.json. `seconds` are by phase; `peak_memory` is this process's, in bytes.
 
-    `export_cached`: an earlier run exported the model.
+    `export_cached`: an earlier run exported the model. `views` show each graph before and after, by role.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
@@ -195,6 +197,7 @@ class Report(BaseModel):
     peak_memory: int = 0
     notes: list[str] = Field(default_factory=list)
     assumptions: dict[str, str] = Field(default_factory=dict)
+    views: dict[str, GraphView] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""
