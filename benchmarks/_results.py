@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from graphopt.metrics import Estimate
 
@@ -26,6 +26,8 @@ SCHEMA = 1
 Cell = bool | int | float | str | Estimate | None
 Row = dict[str, Cell]
 
+_DIGITS = 6
+"""Significant digits that are kept: more than any measurement of a time has."""
 _DEEPEST = 3
 """How deep a file is one value a line: results, their tables, a table, its rows."""
 
@@ -58,6 +60,11 @@ class Table(_Strict):
     notes: list[str] = Field(default_factory=list)
     origin: str | None = None
     """Where the figures come from, if not from the command itself."""
+
+    @field_validator("rows")
+    @classmethod
+    def _rounded(cls, rows: list[Row]) -> list[Row]:
+        return [{name: _round(cell) for name, cell in row.items()} for row in rows]
 
     def row(self, key: str) -> Row:
         return next(row for row in self.rows if row[self.key] == key)
@@ -141,6 +148,15 @@ def versions(*distributions: str) -> dict[str, str]:
     """Of Python and of these distributions here."""
     found = {name: importlib.metadata.version(name) for name in sorted(distributions)}
     return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+
+
+def _round(cell: Cell) -> Cell:
+    match cell:
+        case float():
+            return float(f"{cell:.{_DIGITS}g}")
+        case Estimate():
+            return Estimate(*(float(f"{one:.{_DIGITS}g}") for one in (cell.value, cell.low, cell.high)))
+    return cell
 
 
 def _lines(value: Any, depth: int) -> Iterator[str]:

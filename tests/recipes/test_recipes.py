@@ -53,7 +53,7 @@ def test_a_real_encoder_is_lossless(exported: Callable[[Path], Path], minilm: Pa
 def test_a_real_encoder_at_8_bits_points_the_same_way(
     exported: Callable[[Path], Path], minilm: Path, tmp_path: Path
 ) -> None:
-    """docs/performance.md states the lowest cosines of the closing check and of sentences."""
+    """benchmarks/results/encoder.json has the lowest cosines of the closing check and of sentences."""
     package = graphopt.optimize(exported(minilm), tmp_path / "out", recipe="int8", verify="structure")
     lowest: dict[str, float] = {}
     for c in package.report().closing.metrics:
