@@ -1,0 +1,107 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("charts").textContent);
+
+  const common = (width) => ({
+    width,
+    style: {fontFamily: "inherit", fontSize: "12px", background: "transparent", color: "var(--soft)"},
+  });
+  const tip = {fill: "var(--card)", stroke: "var(--line)", fontSize: 12, textPadding: 8};
+  const left = (rows, width) => Math.min(12 + 6.3 * Math.max(0, ...rows.map((row) => row.name.length)), width * 0.45);
+  const names = (width, margin) => Charts.axisY({
+    label: null, tickSize: 0, fill: "var(--ink)", lineWidth: (margin - 12) / 12, textOverflow: "ellipsis-middle",
+  });
+
+  const kinds = {
+    shares({rows}, width) {
+      const margin = left(rows, width);
+      const most = Math.max(100, ...rows.map((row) => row.share ?? 100));
+      return Charts.plot({
+        ...common(width), marginLeft: margin, marginRight: 56, marginTop: 22, marginBottom: 38, height: 68 + 26 * rows.length,
+        x: {domain: [0, most], label: "% of the bound", labelOffset: 36, ticks: 5, labelArrow: "none"},
+        y: {domain: rows.map((row) => row.name), label: null, padding: 0.35},
+        marks: [
+          Charts.gridX({stroke: "var(--grid)", strokeOpacity: 1}),
+          names(width, margin),
+          Charts.barX(rows, {x: (row) => row.share ?? most, y: "name", fill: (row) => row.holds ? "var(--down)" : "var(--up)", rx: 2}),
+          Charts.text(rows, {x: (row) => row.share ?? most, y: "name", text: "text", textAnchor: "start", dx: 6, fill: "var(--ink)"}),
+          Charts.ruleX([100], {stroke: "var(--bad)", strokeWidth: 1.5}),
+          Charts.text(["bound"], {x: () => 100, text: (one) => one, frameAnchor: "top", dy: -14, fill: "var(--bad)"}),
+          Charts.tip(rows, Charts.pointerY({x: "share", y: "name", title: (row) => `${row.name}\n${row.tip}`, ...tip})),
+        ],
+      });
+    },
+
+    waterfall({rows, ends, unit}, width) {
+      const margin = left(rows, width);
+      const [before, after] = ends;
+      const domain = [before.name, ...rows.map((row) => row.name), after.name];
+      const most = Math.max(...ends.map((end) => end.value), ...rows.flatMap((row) => [row.from, row.to]));
+      const joints = [before.value, ...rows.map((row) => row.to)].map((x, i) => ({x, y1: domain[i], y2: domain[i + 1]}));
+      return Charts.plot({
+        ...common(width), marginLeft: margin, marginRight: 64, marginBottom: 38, height: 58 + 24 * domain.length,
+        x: {domain: [0, most], label: unit, labelOffset: 36, ticks: 4, labelArrow: "none"},
+        y: {domain, label: null, padding: 0.3},
+        marks: [
+          Charts.gridX({stroke: "var(--grid)", strokeOpacity: 1}),
+          names(width, margin),
+          Charts.link(joints, {x1: "x", x2: "x", y1: "y1", y2: "y2", stroke: "var(--total)", strokeDasharray: "2,2"}),
+          Charts.barX(ends, {x1: 0, x2: "value", y: "name", fill: "var(--total)", rx: 2}),
+          Charts.barX(rows, {
+            x1: (row) => Math.min(row.from, row.to), x2: (row) => Math.max(row.from, row.to), y: "name",
+            fill: (row) => row.to < row.from ? "var(--down)" : "var(--up)", rx: 2,
+          }),
+          Charts.text([...ends.map((end) => ({...end, to: end.value, from: end.value})), ...rows], {
+            x: (row) => Math.max(row.from, row.to), y: "name", text: "text", textAnchor: "start", dx: 6, fill: "var(--ink)",
+          }),
+          Charts.ruleX([0], {stroke: "var(--line)"}),
+        ],
+      });
+    },
+
+    damage({rows, bound, label, unit}, width) {
+      const kept = rows.filter((row) => row.value !== null);
+      return Charts.plot({
+        ...common(width), height: 220, marginLeft: 44, marginRight: 56, marginBottom: 38,
+        x: {label: "edit", labelOffset: 36, ticks: 8, tickFormat: "d", labelArrow: "none", domain: [rows[0].number - 0.5, rows.at(-1).number + 0.5]},
+        y: {label: unit ? `${label}, ${unit}` : label, labelArrow: "none", zero: true, nice: true, ticks: 5},
+        marks: [
+          Charts.gridY({stroke: "var(--grid)", strokeOpacity: 1}),
+          Charts.ruleY([bound], {stroke: "var(--bad)", strokeWidth: 1.5}),
+          Charts.text(["bound"], {y: () => bound, text: (one) => one, frameAnchor: "right", dx: 52, textAnchor: "end", fill: "var(--bad)"}),
+          Charts.dot(kept, {x: "number", y: "value", r: 3.5, fill: "var(--down)"}),
+          Charts.tip(kept, Charts.pointer({x: "number", y: "value", title: (row) => `${row.tip}\n${row.value.toPrecision(3)} ${unit}`, ...tip})),
+        ],
+      });
+    },
+  };
+
+  const drawn = new WeakMap();
+  const draw = (place) => {
+    const width = Math.floor(place.clientWidth);
+    const chart = data[place.dataset.chart];
+    if (!width || drawn.get(place) === width) return;
+    drawn.set(place, width);
+    place.replaceChildren(kinds[chart.kind](chart.data, width));
+  };
+  const watch = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    draw(place);
+    watch.observe(place);
+  }
+
+  const root = document.documentElement;
+  const theme = document.getElementById("theme");
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : system.matches;
+  const told = () => {
+    theme.querySelector("span").textContent = isDark() ? "Light" : "Dark";
+    theme.setAttribute("aria-label", `Switch to ${isDark() ? "light" : "dark"} colours`);
+  };
+  theme.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    told();
+  });
+  system.addEventListener("change", told);
+  told();
+})();

@@ -1,0 +1,3 @@
+export {axisX, axisY, barX, barY, dot, gridX, gridY, link, plot, pointer, pointerX, pointerY, rectX, ruleX, ruleY, text, tickX, tip} from "@observablehq/plot";
+export {select} from "d3-selection";
+export {zoom, zoomIdentity} from "d3-zoom";
