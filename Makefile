@@ -43,7 +43,7 @@ $(VENV)/.installed: constraints.txt pyproject.toml setup.py $(wildcard targets/c
 
 demo: venv
 	$(BIN)/graphopt optimize tiny-coder -o build/demo --recipe int4 --force
-	@echo "report: build/demo/report.json"
+	@echo "report: build/demo/report.html"
 	@printf '\n%s' 'def fibonacci(n):'
 	@$(BIN)/graphopt run build/demo "def fibonacci(n):" --max-new-tokens 64 --temperature 0.6 --top-p 0.9 --seed 1
 

@@ -22,7 +22,7 @@ def write_documents(job: Job) -> tuple[Report, Lock]:
         _manifest(job).write(folder)
         lock = _lock(job)
         lock.write(folder)
-    report = _report(job)
+    report = _report(job, lock)
     report.write(folder / REPORT)
     return report, lock
 
@@ -72,7 +72,7 @@ def _lock(job: Job) -> Lock:
     )
 
 
-def _report(job: Job) -> Report:
+def _report(job: Job, lock: Lock) -> Report:
     folder, records = job.staging.package, [graph.result.records for graph in job.graphs]
     return Report(
         graphopt=importlib.metadata.version("graphopt"),
@@ -104,6 +104,8 @@ def _report(job: Job) -> Report:
             *job.notes,
         ],
         assumptions={a.key: a.text for a in job.assumptions()},
+        versions=lock.versions,
+        machine=lock.fingerprint,
     )
 
 

@@ -18,7 +18,7 @@ from graphopt.evaluate import Bindings
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.package import check_destination, staged
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
-from graphopt.report import Report
+from graphopt.report import PAGE, Report, write_page
 from graphopt.targets import Target
 from graphopt.verify import KernelWorker
 
@@ -119,6 +119,11 @@ def _run(job: Job, replay: Replay | None) -> None:
     if job.options.validate:
         job.compare()
     report, lock = write_documents(job)
+    write_page(
+        job.staging.package / PAGE,
+        title=f"{report.source}, {report.recipe} on {report.target}",
+        reports=[report],
+    )
     if job.closing.verdict == "failed":
         raise Rejected(job.closing.difference(), report)
     if replay is not None:

@@ -1,4 +1,4 @@
-"""The report of a run: report.json, and the summary for people."""
+"""The report of a run: report.json, report.html, and the summary on a terminal."""
 
 from graphopt.report._gate import (
     GateOutcome,
@@ -19,6 +19,7 @@ from graphopt.report._graph_view import (
 )
 from graphopt.report._idle import idle_stages
 from graphopt.report._model import (
+    PAGE,
     REPORT,
     ClosingReport,
     EditReport,
@@ -28,10 +29,12 @@ from graphopt.report._model import (
     Report,
     Sizes,
 )
+from graphopt.report._page import write_page
 from graphopt.report._terminal import print_explanation, print_report
 from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
 
 __all__ = [
+    "PAGE",
     "REPORT",
     "ClosingReport",
     "EditReport",
@@ -61,4 +64,5 @@ __all__ = [
     "print_explanation",
     "print_report",
     "seconds_text",
+    "write_page",
 ]

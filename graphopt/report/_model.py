@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import PassRecord
 
 __all__ = [
+    "PAGE",
     "REPORT",
     "ClosingReport",
     "EditReport",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 REPORT = "report.json"
+PAGE = "report.html"
 
 
 class EditReport(BaseModel):
@@ -175,6 +177,8 @@ class Report(BaseModel):
     """The whole of report.json. `seconds` are by phase; `peak_memory` is this process's, in bytes.
 
     `export_cached`: an earlier run exported the model. `views` show each graph before and after, by role.
+    `export_cached`: an earlier run exported the model. `versions` are those of the libraries, `machine` what
+    the target found.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
@@ -198,6 +202,8 @@ class Report(BaseModel):
     notes: list[str] = Field(default_factory=list)
     assumptions: dict[str, str] = Field(default_factory=dict)
     views: dict[str, GraphView] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    machine: dict[str, str] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it as JSON."""

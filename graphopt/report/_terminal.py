@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from graphopt.metrics import METRICS
-from graphopt.report._model import ClosingReport, MetricReport, PassReport, Report
+from graphopt.report._closing import worst
+from graphopt.report._model import PAGE, ClosingReport, MetricReport, PassReport, Report
 from graphopt.report._text import bytes_change, bytes_text, plural, seconds_text
 
 __all__ = ["print_explanation", "print_report"]
@@ -133,7 +134,7 @@ def _facts(report: Report, installed: bool) -> Table:
         table.add_row("notes", Text("\n".join(report.notes)))
     if installed:
         table.add_row("package", Text(report.out, overflow="fold"))
-        table.add_row("report", Text(f"{report.out}/report.json", overflow="fold"))
+        table.add_row("report", Text(f"{report.out}/{PAGE}", overflow="fold"))
     else:
         table.add_row("package", Text(f"not installed: nothing was written to {report.out}", style="red"))
     return table
@@ -150,29 +151,11 @@ def _closing(closing: ClosingReport) -> RenderableType:
     lines: list[RenderableType] = [Text.assemble((label, style), (against, "dim"))]
     if closing.reason:
         lines.append(Text(closing.reason))
-    lines += [_metric(one) for one in _worst(closing.metrics)]
+    lines += [_metric(one) for one in worst(closing.metrics)]
     cases = list(dict.fromkeys(one.case for one in closing.metrics))
     if len(cases) > 1:
         lines.append(Text(f"in the cases {', '.join(cases)}", style="dim"))
     return Group(*lines)
-
-
-def _worst(metrics: Sequence[MetricReport]) -> list[MetricReport]:
-    """For each output and metric the one nearest to its bound or furthest beyond; caches are one output."""
-    worst: dict[tuple[str, str], MetricReport] = {}
-    for one in metrics:
-        key = (_kind(one.output), one.metric)
-        if key not in worst or _strain(one) > _strain(worst[key]):
-            worst[key] = one
-    return list(worst.values())
-
-
-def _kind(output: str) -> str:
-    return "present" if output.startswith("present") else output
-
-
-def _strain(one: MetricReport) -> float:
-    return METRICS[one.metric].strain(one.value, one.bound)
 
 
 def _metric(one: MetricReport) -> Text:

@@ -22,7 +22,7 @@ from graphopt.io import digest_of
 from graphopt.package import LOCK, MANIFEST
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, Pass
 from graphopt.plugins import registry
-from graphopt.report import REPORT
+from graphopt.report import PAGE, REPORT
 
 FLOATS = """
 <ir_version: 10, opset_import: ["" : 23]>
@@ -124,7 +124,7 @@ def test_a_package_holds_the_graph_and_its_papers(
 ) -> None:
     package = optimize(write(FLOATS), tmp_path / "out", recipe=recipe, dims=["batch=1,3"])
 
-    assert listing(package.path) == [MANIFEST, LOCK, "model.onnx", REPORT]
+    assert listing(package.path) == [MANIFEST, LOCK, "model.onnx", PAGE, REPORT]
     assert package.manifest.closing_check == "passed"
     assert [p.name for p in package.manifest.graphs["model"].inputs] == ["x"]
     assert package.manifest.graphs["model"].inputs[0].dims == ("batch", 4)

@@ -135,7 +135,7 @@ def test_then_the_check_the_sizes_and_where_things_are() -> None:
     assert "mean KL divergence 0.011 ≤ 0.02" in text
     assert "11.4 → 3.51 MB  (3.2x smaller)" in line(text, "size")
     assert line(text, "package").endswith("build/demo")
-    assert line(text, "report").endswith("build/demo/report.json")
+    assert line(text, "report").endswith("build/demo/report.html")
 
 
 def test_a_failure_names_the_output_the_case_and_by_how_much() -> None:
@@ -149,7 +149,7 @@ def test_a_failure_names_the_output_the_case_and_by_how_much() -> None:
     told = " ".join(text.split())
     assert "logits mean KL divergence 0.51 > 0.02 nats a token in left-padded batch" in told
     assert "not installed: nothing was written to build/demo" in text
-    assert "report.json" not in text
+    assert "report.html" not in text
 
 
 def test_a_cosine_has_to_be_at_least_its_bound() -> None:

@@ -1,0 +1,99 @@
+"""report.html: one file for the person who decides, made of `Report`s and of a `GateReport`."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from graphopt.report._gate import GateReport
+from graphopt.report._model import Report
+from graphopt.report._page_parts import Chart, Fact, Verdict
+from graphopt.report._page_run import Run, run_view
+
+__all__ = ["write_page"]
+
+_FOLDER = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True)
+class _Page:
+    """All that the template shows."""
+
+    title: str
+    verdict: Verdict
+    facts: Sequence[Fact]
+    runs: Sequence[Run] = ()
+    comparison: Any = None
+    gate: Any = None
+    version: str = field(default_factory=lambda: importlib.metadata.version("graphopt"))
+
+    @property
+    def sections(self) -> Iterator[tuple[str, str]]:
+        """Links to the parts of the page: id and label."""
+        yield "verdict", "Verdict"
+        if len(self.runs) == 1:
+            yield from _run_sections(self.runs[0])
+        else:
+            yield from ((run.key, run.name) for run in self.runs)
+
+    @property
+    def data(self) -> dict[str, Mapping[str, Any]]:
+        """What page.js draws, by the chart's id."""
+        charts: list[Chart] = [chart for run in self.runs for chart in run.charts]
+        return {chart.id: {"kind": chart.kind, "data": chart.data} for chart in charts}
+
+
+def _run_sections(run: Run) -> Iterator[tuple[str, str]]:
+    if run.closing:
+        yield f"{run.key}-accuracy", "Accuracy"
+    if run.passes:
+        yield f"{run.key}-passes", "Passes"
+    if run.damage:
+        yield f"{run.key}-damage", "Damage"
+    yield f"{run.key}-again", "Environment"
+
+
+def write_page(
+    path: Path, *, title: str, reports: Sequence[Report] = (), gate: GateReport | None = None
+) -> None:
+    """Write a page of its own, with `title` and everything it needs in one file, to `path`.
+
+    One report is shown whole, several side by side. The same arguments give the same bytes. `ValueError`
+    where there is neither a report nor a gate.
+    """
+    if not reports and gate is None:
+        raise ValueError("a page is about a report or a gate")
+    runs = [run_view(report, f"run-{number}", report.out) for number, report in enumerate(reports, 1)]
+    page = _Page(title, runs[0].verdict, runs[0].facts, runs)
+    path.write_text(_rendered(page), encoding="utf-8")
+
+
+def _rendered(page: _Page) -> str:
+    text = (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            page=page,
+            css=_asset("page.css"),
+            charts_js=_asset("charts.js"),
+            page_js=_asset("page.js"),
+        )
+    )
+    return text + "\n"
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined)
+
+
+def _asset(name: str) -> Markup:
+    """A file of our own, which is no text of a model's and is put in as it is."""
+    return Markup((_FOLDER / name).read_text(encoding="utf-8"))

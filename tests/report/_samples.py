@@ -1,0 +1,129 @@
+"""Reports for tests of the page, small, large and hostile; none of them was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphopt.report import ClosingReport, EditReport, MetricReport, MissReport, PassReport, Report, Sizes
+
+__all__ = ["HOSTILE", "comparison", "edit", "large_report", "report", "step"]
+
+HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7*7 }}<!--'
+"""What a node may be called by somebody who wants a page to do something."""
+
+
+def edit(number: int, name: str = "fuse", **changes: Any) -> EditReport:
+    values: dict[str, Any] = {
+        "number": number,
+        "identity": f"{name}:{number:08x}",
+        "summary": "Gelu",
+        "outcome": "applied",
+        "verdict": "proven",
+        "how": "numeric",
+    }
+    return EditReport(**(values | changes))
+
+
+def lossy(number: int, value: float) -> EditReport:
+    said = {"summary": "4-bit weight", "verdict": "within budget", "value": value, "bound": 12.0}
+    return edit(number, "quantize", **said)
+
+
+def step(name: str, nodes: tuple[int, int], sizes: tuple[int, int], **changes: Any) -> PassReport:
+    values: dict[str, Any] = {
+        "step": name,
+        "level": "improve",
+        "contract": "exact",
+        "edits": [edit(n, name) for n in range(1, 4)],
+        "nodes_before": nodes[0],
+        "nodes_after": nodes[1],
+        "bytes_before": sizes[0],
+        "bytes_after": sizes[1],
+        "seconds": 0.4,
+        "check_seconds": 0.1,
+        "modified": nodes[0] != nodes[1] or sizes[0] != sizes[1],
+        "proved": "structure, 3 proven",
+    }
+    return PassReport(**(values | changes))
+
+
+def comparison(case: str, value: float, **changes: Any) -> MetricReport:
+    values: dict[str, Any] = {
+        "case": case,
+        "output": "logits",
+        "metric": "kl_mean",
+        "value": value,
+        "bound": 0.08,
+    }
+    return MetricReport(**(values | {"holds": value <= 0.08} | changes))
+
+
+def report(**changes: Any) -> Report:
+    values: dict[str, Any] = {
+        "graphopt": "0.1.0",
+        "source": "a-model",
+        "out": "a-model-int4",
+        "task": "text-generation",
+        "family": "decoder",
+        "target": "here",
+        "recipe": "int4",
+        "lossless": False,
+        "verify": "numeric",
+        "passes": [
+            step("upgrade", (100, 100), (4_000_000, 4_000_000), edits=[]),
+            step("fold", (100, 60), (4_000_000, 4_000_100)),
+            step(
+                "grow",
+                (60, 66),
+                (4_000_100, 4_000_100),
+                near_misses=[MissReport(where="n", reason="two uses")],
+            ),
+            step(
+                "quantize",
+                (66, 66),
+                (4_000_100, 900_000),
+                contract="lossy(sqnr 12.0)",
+                edits=[lossy(n, 20.0 - n / 10) for n in range(1, 9)],
+            ),
+        ],
+        "closing": ClosingReport(
+            verdict="passed",
+            reference="the source in PyTorch, fp32",
+            metrics=[
+                comparison("held-out text", 0.056),
+                comparison("prefill", 0.03),
+                comparison("decode", 0.01),
+            ],
+            seconds=2.0,
+        ),
+        "sizes": Sizes(source_weight_bytes=4_000_000, package_weight_bytes=900_000, package_bytes=1_200_000),
+        "seconds": {"export": 3.0, "passes": 1.2, "check": 2.0},
+        "peak_memory": 500_000_000,
+        "assumptions": {"last": "logits are those of the last token"},
+        "versions": {"onnx": "1.0"},
+        "machine": {"cores": "2"},
+    }
+    return Report(**(values | changes))
+
+
+def large_report() -> Report:
+    """As of a model of a billion weights: 60 steps with hundreds of edits each, none alike another."""
+    passes = [
+        step(
+            f"step-{number}",
+            (60_000 - 900 * number, 60_000 - 900 * (number + 1)),
+            (4_000_000_000, 4_000_000_000),
+            edits=[
+                edit(n, f"step-{number}", summary=f"Gelu of model.layers.{n}.mlp.activation")
+                for n in range(500)
+            ],
+            near_misses=[
+                MissReport(where=f"node_{n}", reason=f"{n} uses of an inner value") for n in range(200)
+            ],
+        )
+        for number in range(60)
+    ]
+    weights = [lossy(n, 20.0 - n / 1000) for n in range(1, 3000)]
+    sizes = (4_000_000_000, 700_000_000)
+    passes.append(step("quantize", (6000, 6000), sizes, contract="lossy(sqnr 12.0)", edits=weights))
+    return report(passes=passes)

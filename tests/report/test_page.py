@@ -1,0 +1,240 @@
+"""The page: what it says, that it holds all it needs, and that no text of a model's becomes its code."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphopt.report import ClosingReport, Report, write_page
+from tests.report._samples import HOSTILE, comparison, edit, large_report, report, step
+
+SMALL_LIMIT, LARGE_LIMIT = (
+    3_000_000,
+    8_000_000,
+)  # bytes of the page of a small model, and of one of 1 B weights
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the page's text, and of its scripts the data."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.data: Any = None
+        self._within = [""]
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._within.append("data" if dict(attrs).get("id") == "charts" else tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._within.pop() if len(self._within) > 1 else None
+
+    def handle_data(self, data: str) -> None:
+        if self._within[-1] == "data":
+            self.data = json.loads(data)
+        elif not self._within[-1]:
+            self.words.append(data)
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Any:
+    def make(*reports: Report, title: str = "a title", **options: Any) -> Page:
+        write_page(tmp_path / "page.html", title=title, reports=reports, **options)
+        return Page(tmp_path / "page.html")
+
+    return make
+
+
+def test_the_verdict_comes_first_with_its_reason(page: Any) -> None:
+    text = page(report()).text
+    text = text[text.rindex("a title") :]  # after the links to sections
+
+    assert text.index("Passed") < text.index("Accuracy") < text.index("What each pass did")
+    assert "It keeps the budget of int4 in all 3 comparisons with the source in PyTorch, fp32" in text
+    assert "mean KL divergence of logits in “held-out text”, 0.056 nats a token where at most 0.08" in text
+
+
+@pytest.mark.parametrize(
+    ("closing", "said"),
+    [
+        (
+            ClosingReport(verdict="failed", metrics=[comparison("decode", 0.2)]),
+            "Failed It differs from its source by more than int4 allows: mean KL divergence of logits in",
+        ),
+        (
+            ClosingReport(verdict="inconclusive", reason="no input is known"),
+            "Inconclusive no input is known.",
+        ),
+        (ClosingReport(verdict="not run"), "Not compared Nothing says that it behaves like its source"),
+    ],
+)
+def test_a_verdict_that_is_no_pass_says_why(page: Any, closing: ClosingReport, said: str) -> None:
+    text = page(report(closing=closing)).text
+
+    assert said in text
+    assert "Passed" not in text
+
+
+def test_edits_that_could_not_be_checked_are_in_the_verdict(page: Any) -> None:
+    fold = step("fold", (9, 8), (4, 4), edits=[edit(1, verdict="unproven", reason="no kernel")])
+
+    assert "1 edit could not be checked." in page(report(passes=[fold])).text
+
+
+def test_every_pass_is_in_the_table_and_its_edits_too(page: Any) -> None:
+    text = page(report()).text
+
+    assert "fold exact 3 100 → 60 4 MB 0.4 s 0.1 s structure, 3 proven" in text
+    assert "almost matched: two uses" in text
+    assert "Found nothing to do: upgrade." in text
+    assert "Gelu 3 applied proven numeric" in text
+    assert "4-bit weight 8 applied within budget numeric 19.2 12" in text
+
+
+def test_a_waterfall_goes_from_the_first_graph_to_the_last(page: Any) -> None:
+    nodes = page(report()).data["run-1-model-nodes"]["data"]
+    weights = page(report()).data["run-1-model-bytes"]["data"]
+
+    assert [end["value"] for end in nodes["ends"]] == [100, 66]
+    assert [(row["from"], row["to"], row["text"]) for row in nodes["rows"]] == [
+        (100, 60, "\N{MINUS SIGN}40"),
+        (60, 66, "+6"),
+    ]
+    assert weights["unit"] == "MB"
+    assert [row["name"] for row in weights["rows"]] == ["quantize"]
+
+
+def test_graphs_of_one_package_have_waterfalls_of_their_own(page: Any) -> None:
+    passes = [step("fold", (9, 8), (4, 4), role="encoder"), step("fold", (7, 5), (4, 4), role="decoder")]
+    data = page(report(passes=passes)).data
+
+    assert data["run-1-encoder-nodes"]["data"]["ends"][0]["value"] == 9
+    assert data["run-1-decoder-nodes"]["data"]["ends"][1]["value"] == 5
+
+
+def test_damage_is_by_edit_with_its_bound(page: Any) -> None:
+    damage = page(report()).data["run-1-damage-3"]["data"]
+
+    assert (damage["bound"], damage["unit"], len(damage["rows"])) == (12.0, "dB", 8)
+    assert damage["rows"][0]["value"] == pytest.approx(19.9)
+
+
+def test_the_command_makes_it_again(page: Any) -> None:
+    made = report(out="out; rm -rf x")
+
+    assert (
+        "graphopt optimize a-model -o 'out; rm -rf x' --locked 'out; rm -rf x/graphopt.lock'"
+        in page(made).text
+    )
+
+
+def test_values_that_are_not_finite_are_shown_and_break_no_chart(page: Any) -> None:
+    nan, inf = (
+        comparison("decode", float("nan"), holds=False),
+        comparison("prefill", float("inf"), holds=False),
+    )
+    shown = page(report(closing=ClosingReport(verdict="failed", metrics=[nan, inf])))
+
+    assert "nan nats a token" in shown.text
+    assert [row["share"] for row in shown.data["run-1-closing"]["data"]["rows"]] == [None, None]
+
+
+def hostile_report() -> Report:
+    bad = edit(
+        1, summary=HOSTILE, reason=HOSTILE, identity=HOSTILE, verdict="within budget", value=1.0, bound=0.5
+    )
+    return report(
+        source=HOSTILE,
+        out=HOSTILE,
+        passes=[step(HOSTILE, (9, 8), (9, 4), edits=[bad], skipped=HOSTILE, role=HOSTILE)],
+        closing=ClosingReport(
+            verdict="passed", reference=HOSTILE, metrics=[comparison(HOSTILE, 1.0, output=HOSTILE)]
+        ),
+        notes=[HOSTILE],
+        assumptions={HOSTILE: HOSTILE},
+        machine={HOSTILE: HOSTILE},
+    )
+
+
+def test_no_text_of_a_model_becomes_markup(page: Any) -> None:
+    tame, wild = page(report()), page(hostile_report(), title=HOSTILE)
+
+    assert {tag for tag, _ in wild.tags} - {tag for tag, _ in tame.tags} <= {"small"}
+    assert sum(tag == "script" for tag, _ in wild.tags) == 3
+    assert not any(name.startswith("on") for _, attributes in wild.tags for name in attributes)
+    assert wild.text.count(HOSTILE) > 5
+
+
+def test_a_planted_tag_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "x.html").write_text(f"<p>{HOSTILE}</p>")
+
+    assert ("img", {"src": "x", "onerror": "alert(1)"}) in Page(tmp_path / "x.html").tags
+
+
+def test_everything_it_needs_is_inside(page: Any) -> None:
+    shown = page(report())
+    links = [a.get(name) or "" for _, a in shown.tags for name in ("src", "href", "data") if name in a]
+
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in shown.tags}
+
+
+def test_links_and_labels_lead_to_elements_that_are_there_once(page: Any) -> None:
+    for shown in (page(report()), page(report(), report(recipe="int8"))):
+        ids = [a["id"] for _, a in shown.tags if "id" in a]
+        wanted = {a["href"][1:] for tag, a in shown.tags if tag == "a"} | {
+            a["aria-labelledby"] for _, a in shown.tags if "aria-labelledby" in a
+        }
+
+        assert len(ids) == len({*ids})
+        assert wanted <= {*ids}
+
+
+def test_every_chart_has_data_and_words(page: Any) -> None:
+    shown = page(report())
+    places = [a for _, a in shown.tags if "data-chart" in a]
+
+    assert {a["data-chart"] for a in places} == shown.data.keys()
+    assert all(a["role"] == "img" and len(a["aria-label"] or "") > 20 for a in places)
+
+
+def test_headings_leave_no_level_out(page: Any) -> None:
+    for shown in (page(report()), page(report(), report(recipe="int8"))):
+        levels = [int(tag[1]) for tag, _ in shown.tags if re.fullmatch(r"h[1-6]", tag)]
+
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_page(tmp_path / name, title="t", reports=[report()])
+
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_pages_are_of_a_size_that_can_be_mailed(tmp_path: Path) -> None:
+    write_page(tmp_path / "small", title="t", reports=[report()])
+    write_page(tmp_path / "large", title="t", reports=[large_report()])
+
+    assert (tmp_path / "small").stat().st_size <= SMALL_LIMIT
+    assert (tmp_path / "large").stat().st_size <= LARGE_LIMIT
+
+
+def test_a_page_is_about_something(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="about a report or a gate"):
+        write_page(tmp_path / "x", title="t")
