@@ -63,10 +63,10 @@ class Bindings:
         files = {name: digest_of(path) for name, path in self.files().items()}
         return {"dims": self.dims, "files": files}
 
-    def cases(self, interface: Interface, draw: str = RANDOM) -> Iterator[Case]:
-        """Calls of a model with `interface`; floats that no file gives are those of `DRAWS`, seeded."""
+    def cases(self, interface: Interface, draw: str = RANDOM, *, seed: int = SEED) -> Iterator[Case]:
+        """Calls of a model with `interface`; floats that no file gives are those of `DRAWS`, by `seed`."""
         self._check(interface)
-        rng = np.random.default_rng(SEED)
+        rng = np.random.default_rng(seed)
         for index in range(max(map(len, self.dims.values()), default=1)):
             sizes = {name: values[index % len(values)] for name, values in self.dims.items()}
             feeds = {spec.name: self._feed(spec, sizes, rng, DRAWS[draw]) for spec in interface.inputs}

@@ -1,6 +1,7 @@
 """What is measured of packages: one table of names, one implementation each, and how sure a number is."""
 
 from graphopt.metrics._average_precision import (
+    DETECTIONS,
     average_precisions,
     box_overlap,
     detection_rows,
@@ -25,6 +26,7 @@ from graphopt.metrics._needed import Needed, units_needed
 from graphopt.metrics._table import METRICS, Metric
 
 __all__ = [
+    "DETECTIONS",
     "METRICS",
     "Documents",
     "Estimate",

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["average_precisions", "box_overlap", "detection_rows", "mean_average_precision"]
+__all__ = ["DETECTIONS", "average_precisions", "box_overlap", "detection_rows", "mean_average_precision"]
 
 Floats = NDArray[np.float64]
 
 _OVERLAPS = np.linspace(0.5, 0.95, 10)
 """Intersections over unions from which on a box is found: COCO's ten."""
-_DETECTIONS = 100
+DETECTIONS = 100
 """Of a category in an image, the likeliest: COCO's maxDets."""
 _RECALLS = 100
 """Precision is read at recalls of 0, 0.01, ..., 1: COCO's 101 points."""
@@ -59,7 +59,7 @@ def detection_rows(
     rows = [np.asarray([1, label, *[0] * (_WIDTH - 2)], np.float64) for label in true_labels]
     for label in np.unique(labels):
         chosen = np.flatnonzero(labels == label)
-        chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:_DETECTIONS]
+        chosen = chosen[np.argsort(-scores[chosen], kind="stable")][:DETECTIONS]
         found = _found(box_overlap(boxes[chosen], true_boxes[true_labels == label]))
         rows += [np.asarray([0, label, scores[i], *hits]) for i, hits in zip(chosen, found, strict=True)]
     return np.concatenate(rows) if rows else np.zeros(0)
@@ -104,7 +104,8 @@ def average_precisions(images: Sequence[Floats], weights: Floats) -> Floats:
                 total[part] += np.where(
                     there[part], _precision(each, rows[detected, 3:], objects[part].clip(min=1)), 0
                 )
-    return np.divide(total, categories, out=np.full(len(weights), np.nan), where=categories > 0)
+    mean: Floats = np.divide(total, categories, out=np.full(len(weights), np.nan), where=categories > 0)
+    return mean
 
 
 def _parts(draws: int, detections: int) -> Iterator[slice]:

@@ -140,14 +140,16 @@ _ACCURACY = (
         "right tokens that became wrong",
         "",
         "smaller",
-        "Share of tokens that the reference predicts (its top-1 is the text's next), and the package not.",
+        "Share of tokens that the reference predicts (its top-1 is the text's next), and the package not; of "
+        "labelled data the share of labels.",
     ),
     Metric(
         "flips_won",
         "wrong tokens that became right",
         "",
         "larger",
-        "Share of tokens that the package predicts (its top-1 is the text's next), and the reference not.",
+        "Share of tokens that the package predicts (its top-1 is the text's next), and the reference not; of "
+        "labelled data the share of labels.",
     ),
     Metric(
         "greedy_agreement",
@@ -184,6 +186,14 @@ _ACCURACY = (
         "",
         "larger",
         "Share of inputs that a classification head gives the reference's label.",
+    ),
+    Metric(
+        "label_accuracy",
+        "accuracy against labels",
+        "",
+        "larger",
+        "Share of inputs, or of their tokens, that a head gives the label that the data has; of questions, "
+        "share answered with one of the data's answers.",
     ),
     Metric(
         "top5_agreement",

@@ -24,7 +24,7 @@ from graphopt.runtime._specs import session_specs
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._states import states_by_name
 from graphopt.runtime._threads import cgroup_quota, default_threads, physical_cores
-from graphopt.runtime._tokenizer import Tokenizer, context_length
+from graphopt.runtime._tokenizer import FramedText, Tokenizer, context_length
 
 __all__ = [
     "CPU",
@@ -34,6 +34,7 @@ __all__ = [
     "Completion",
     "Decoder",
     "EncoderDecoder",
+    "FramedText",
     "GenerationConfig",
     "LengthBucketing",
     "Message",

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from graphopt.errors import BadInput
 from graphopt.io import read_json
 from graphopt.runtime._pieces import Pieces
 
-__all__ = ["Tokenizer", "context_length"]
+__all__ = ["FramedText", "Tokenizer", "context_length"]
+
+
+@dataclass(frozen=True)
+class FramedText:
+    """The tokens of a text or of two, framed as the model expects, and where each comes from.
+
+    By token: its id, its segment (`token_type_ids`), which text it is of (None: the frame's own), which of the
+    words of that, and which characters (begin, end).
+    """
+
+    ids: tuple[int, ...]
+    segments: tuple[int, ...]
+    parts: tuple[int | None, ...]
+    words: tuple[int | None, ...]
+    characters: tuple[tuple[int, int], ...]
 
 
 class Tokenizer:
@@ -34,6 +51,31 @@ class Tokenizer:
     def framed(self, text: str) -> list[int]:
         """Token ids of `text` with what the model expects around a text: [CLS] and [SEP], say."""
         return list(self._library.encode(text).ids)
+
+    def frame(
+        self, first: str | Sequence[str], second: str | None = None, *, longest: int | None = None
+    ) -> FramedText:
+        """`first`, a text or a text in words, and `second`, in at most `longest` tokens.
+
+        What is cut off is the end of the last of the two. `BadInput` where `longest` leaves it nothing.
+        """
+        if longest is not None:
+            strategy = "longest_first" if second is None else "only_second"
+            self._library.enable_truncation(longest, strategy=strategy)
+        try:
+            words = not isinstance(first, str)
+            found = self._library.encode(first, second, is_pretokenized=words)
+        except Exception as error:  # the library raises no narrower one
+            raise BadInput(f"a text cannot be cut to {longest} tokens: {error}") from error
+        finally:
+            self._library.no_truncation()
+        return FramedText(
+            tuple(found.ids),
+            tuple(found.type_ids),
+            tuple(found.sequence_ids),
+            tuple(found.word_ids),
+            tuple(found.offsets),
+        )
 
     def word(self, token: int) -> str:
         """What `token` alone stands for, special or not."""
