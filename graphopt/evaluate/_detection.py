@@ -38,7 +38,7 @@ class Objects:
 
     def certain(self) -> NDArray[np.bool_]:
         """Which of them count as there: those as likely as not, of each label as many as can be found."""
-        sure = (self.scores >= CONFIDENT) & np.isfinite(self.boxes).all(-1)
+        sure: NDArray[np.bool_] = (self.scores >= CONFIDENT) & np.isfinite(self.boxes).all(-1)
         for label in np.unique(self.labels[sure]):
             mine = np.flatnonzero(sure & (self.labels == label))
             sure[mine[np.argsort(-self.scores[mine], kind="stable")][DETECTIONS:]] = False
@@ -92,7 +92,9 @@ class DetectionHead:
     def agreement(self, expected: Objects, got: Objects) -> dict[str, Floats]:
         sure = expected.certain()
         return {
-            _MAP: detection_rows(got.boxes, got.labels, got.scores, expected.boxes[sure], expected.labels[sure])
+            _MAP: detection_rows(
+                got.boxes, got.labels, got.scores, expected.boxes[sure], expected.labels[sure]
+            )
         }
 
     def right(self, answer: Objects, example: Example) -> dict[str, Floats]:

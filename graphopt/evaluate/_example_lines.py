@@ -68,7 +68,11 @@ class TextLabels:
             return label
         if label not in self._numbers:
             meant = nearest(label, self._numbers)
-            hint = f"Did you mean {meant!r}?" if meant else f"It has {', '.join(self._numbers) or 'none by name'}."
+            hint = (
+                f"Did you mean {meant!r}?"
+                if meant
+                else f"It has {', '.join(self._numbers) or 'none by name'}."
+            )
             raise BadInput(f"{where}: the model has no label {label!r}", hint=hint)
         return self._numbers[label]
 
@@ -108,7 +112,9 @@ def read_lines(
         calls.append(Call(_feeds(framed, interface), (_example(line, kind, framed, labels, digest, where),)))
     labelled = {call.examples[0].labels is None and call.examples[0].answers is None for call in calls}
     if len(labelled) != 1:
-        raise BadInput(f"{path}: some lines have labels and some have none", hint="Give all of them, or none.")
+        raise BadInput(
+            f"{path}: some lines have labels and some have none", hint="Give all of them, or none."
+        )
     notes = (f"{cut} texts of {path.name} have {longest} tokens or were cut to so many",) if cut else ()
     return Examples(path.name, digest_of(path), tuple(calls), notes)
 

@@ -144,12 +144,15 @@ def _cases(package: RunnablePackage, domain: InputDomain | None, seed: int) -> l
         found = [case for case in cases if case.padding == "none"]
     else:
         interface = package.interface()
-        first = {spec.dims[0]: (1,) for spec in interface.inputs if spec.dims and isinstance(spec.dims[0], str)}
+        first = {
+            spec.dims[0]: (1,) for spec in interface.inputs if spec.dims and isinstance(spec.dims[0], str)
+        }
         try:
             found = list(Bindings(dims=first).cases(interface, seed=seed))
         except Undecided as reason:
             raise BadInput(
-                f"legal inputs of {package.path} are unknown: {reason}", hint="Give some with --data FILE.npz."
+                f"legal inputs of {package.path} are unknown: {reason}",
+                hint="Give some with --data FILE.npz.",
             ) from reason
     if not found:
         raise BadInput(
@@ -163,7 +166,9 @@ def _row_names(interface: Interface, feeds: Arrays) -> list[str]:
     first = interface.inputs[0]
     if len(first.dims) == 3 and first.dtype.startswith("float") and first.dims[0] in _CHANNELS:
         return [digest_of_arrays(feeds)]
-    return [digest_of_arrays({name: a[row] for name, a in feeds.items()}) for row in range(len(feeds[first.name]))]
+    return [
+        digest_of_arrays({name: a[row] for name, a in feeds.items()}) for row in range(len(feeds[first.name]))
+    ]
 
 
 def digest_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:

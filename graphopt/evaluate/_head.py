@@ -31,10 +31,14 @@ class Head(Protocol):
     whatever the head makes of the outputs. `line` is the form of a line of text for it, if there is one.
     """
 
-    outputs: tuple[str, ...]
-    metrics: tuple[str, ...]
-    of_labels: tuple[str, ...]
-    line: Kind | None
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+    @property
+    def metrics(self) -> tuple[str, ...]: ...
+    @property
+    def of_labels(self) -> tuple[str, ...]: ...
+    @property
+    def line(self) -> Kind | None: ...
 
     def answer(self, results: Arrays, row: int, example: Example) -> Any:
         """What `results` say of `example`, which is their `row`."""
@@ -53,7 +57,7 @@ def row_of(results: Arrays, name: str, row: int, rank: int) -> NDArray[Any]:
 
 
 class LabelHead:
-    """Classes of whole inputs, from `output` [batch, classes]: the likeliest, or with `several` those above 0.
+    """Classes of whole inputs, from `output` [batch, classes]: the likeliest, or if `several` those above 0.
 
     Of `images` top-1 and top-5 are measured too; of five classes or fewer there is no top-5.
     """
@@ -61,11 +65,14 @@ class LabelHead:
     line: Kind | None = "text"
 
     def __init__(self, output: str, *, several: bool, images: bool, classes: int | None) -> None:
-        self.outputs = (output,)
+        self.outputs: tuple[str, ...] = (output,)
         self._several = several
-        tops = ("top1_agreement", "top5_agreement") if classes is None or classes > _FIVE else ("top1_agreement",)
-        self.metrics = ("label_agreement", *(tops if images and not several else ()))
-        self.of_labels = (LABEL_ACCURACY, *FLIPS)
+        tops = ("top1_agreement", "top5_agreement") if images and not several else ()
+        self.metrics: tuple[str, ...] = (
+            "label_agreement",
+            *(tops if classes is None or classes > _FIVE else tops[:1]),
+        )
+        self.of_labels: tuple[str, ...] = (LABEL_ACCURACY, *FLIPS)
         if images:
             self.line = None
 
@@ -76,12 +83,13 @@ class LabelHead:
         if expected.shape != got.shape:
             raise _other_labels(expected, got)
         if self._several:
-            return {"label_agreement": _share(_finite(expected, got) and bool(((expected > 0) == (got > 0)).all()))}
+            both = _finite(expected, got) and bool(((expected > 0) == (got > 0)).all())
+            return {"label_agreement": _share(both)}
         same = _share(_finite(expected, got) and expected.argmax() == got.argmax())
         found = {"label_agreement": same, "top1_agreement": same}
         if "top5_agreement" in self.metrics:
-            tops = [np.argsort(-logits, kind="stable")[:_FIVE] for logits in (expected, got)]
-            found["top5_agreement"] = _share(_finite(expected, got) * np.isin(*tops).mean())
+            five, others = (np.argsort(-logits, kind="stable")[:_FIVE] for logits in (expected, got))
+            found["top5_agreement"] = _share(_finite(expected, got) * np.isin(five, others).mean())
         return {metric: found[metric] for metric in self.metrics}
 
     def right(self, answer: NDArray[Any], example: Example) -> dict[str, Floats]:
@@ -94,7 +102,7 @@ class LabelHead:
                 )
             same = bool(((answer > 0) == (example.labels != 0)).all())
         else:
-            same = answer.argmax() == example.labels.item() if example.labels.size == 1 else _one_label(example)
+            same = bool(answer.argmax() == _only_label(example.labels))
         return {LABEL_ACCURACY: _share(bool(np.isfinite(answer).all()) and same)}
 
 
@@ -106,14 +114,15 @@ class TokenHead:
     of_labels: tuple[str, ...] = (LABEL_ACCURACY, *FLIPS)
 
     def __init__(self, output: str) -> None:
-        self.outputs = (output,)
+        self.outputs: tuple[str, ...] = (output,)
 
     def answer(self, results: Arrays, row: int, example: Example) -> NDArray[np.int64]:
         logits = row_of(results, self.outputs[0], row, 2)
-        labels = np.where(np.isfinite(logits).all(-1), logits.argmax(-1), _NOTHING)
+        labels: NDArray[np.int64] = np.where(np.isfinite(logits).all(-1), logits.argmax(-1), _NOTHING)
         if example.labels is not None:
-            return labels[_places(example, len(labels)) & (example.labels != NO_LABEL)]
-        return labels[_places(example, len(labels))]
+            labels[example.labels == NO_LABEL] = NO_LABEL
+        kept: NDArray[np.int64] = labels[_places(example, len(labels)) & (labels != NO_LABEL)]
+        return kept
 
     def agreement(self, expected: NDArray[Any], got: NDArray[Any]) -> dict[str, Floats]:
         if expected.shape != got.shape:
@@ -138,12 +147,13 @@ def _finite(*arrays: NDArray[Any]) -> bool:
     return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
-def _one_label(example: Example) -> bool:
-    assert example.labels is not None
-    raise BadInput(
-        f"labels of an input are {list(example.labels.shape)}, and the model gives it one",
-        hint="`labels` has one number for each example.",
-    )
+def _only_label(labels: NDArray[np.int64]) -> int:
+    if labels.size != 1:
+        raise BadInput(
+            f"labels of an input are {list(labels.shape)}, and the model gives it one",
+            hint="`labels` has one number for each example.",
+        )
+    return int(labels.item())
 
 
 def _other_labels(expected: NDArray[Any], got: NDArray[Any]) -> BadInput:

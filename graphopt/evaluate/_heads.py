@@ -14,10 +14,10 @@ from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate._detection import detection_head
 from graphopt.evaluate._example_lines import TextLabels, read_lines
 from graphopt.evaluate._examples import Example, Examples, random_examples, read_examples
-from graphopt.evaluate._head import FLIPS, LABEL_ACCURACY, Head, LabelHead, TokenHead
+from graphopt.evaluate._head import LABEL_ACCURACY, Head, LabelHead, TokenHead
 from graphopt.evaluate._samples import AccuracySamples
-from graphopt.evaluate._spans import SpanHead
 from graphopt.evaluate._sides import side_of
+from graphopt.evaluate._spans import SpanHead
 from graphopt.evaluate._validation import domain_of
 from graphopt.interface import Arrays, Interface, Model, TensorSpec
 from graphopt.io import read_json
@@ -52,7 +52,7 @@ def measure_heads(
     trust_remote_code: bool,
     say: Callable[[str], None],
 ) -> AccuracySamples:
-    """Measure `metrics` of the head of `package`, and of `baseline`, against `reference` and the data's labels.
+    """Measure `metrics` of the heads of `package` and `baseline` against `reference` and the data's labels.
 
     `reference` is a source or the folder of a package. `data` is an .npz file (inputs by name, `labels`,
     and of objects `boxes` by corners in the outputs' unit, both filled up with label -1), or of text a .jsonl
@@ -197,7 +197,7 @@ def _values(
     row: int,
     example: Example,
     labelled: bool,
-) -> Iterator[tuple[Key, Floats]] | dict[Key, Floats]:
+) -> dict[Key, Floats]:
     """What one example says of package and baseline."""
     head = sides.head
     expected = head.answer(results[0], row, example)
@@ -248,7 +248,7 @@ class _Found:
         if statistic == "average_precision" and np.isnan(mean_average_precision(of(False))):
             raise BadInput(
                 f"no image has an object{f' ({title})' if title else ''}: there is nothing to be found",
-                hint="Give images with objects that the reference is sure of, or labels, with --data FILE.npz.",
+                hint="Give images in which the reference is sure of objects with --data FILE.npz.",
             )
         documents = Documents(
             of(False),

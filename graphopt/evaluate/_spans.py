@@ -25,7 +25,7 @@ each may be off by what a lossless package may."""
 
 @dataclass(frozen=True)
 class Span:
-    """First and last token of the likeliest span, None where nothing is finite, and what it was chosen from."""
+    """First and last token of the likeliest span (None: not all is finite), and what it was chosen from."""
 
     at: tuple[int, int] | None
     start: NDArray[Any]
@@ -44,9 +44,7 @@ class Span:
         return bool(lost <= _TIE * spread)
 
 
-def best_span(
-    start: NDArray[Any], end: NDArray[Any], places: NDArray[np.bool_]
-) -> tuple[int, int] | None:
+def best_span(start: NDArray[Any], end: NDArray[Any], places: NDArray[np.bool_]) -> tuple[int, int] | None:
     """The i <= j among `places` bool[S] with the largest start[i] + end[j]; None where a logit is not finite.
 
     Of several the one that ends first, and of these the one that begins first.

@@ -119,9 +119,10 @@ def _precision(weights: Floats, found: Floats, objects: Floats) -> Floats:
     `weights` [draws, D] is how often each is there, `found` [D, 10] whether it finds an object, of which
     there are `objects` [draws]. At each recall the precision is the best at that recall or a higher one.
     """
-    count = weights.cumsum(1)
+    right_ones = found.any(1)  # precision is highest, and recall grows, at these alone
+    count, weights = weights.cumsum(1)[:, right_ones], weights[:, right_ones]
     total: Floats = np.zeros(len(weights))
-    for hits in found.T:
+    for hits in found[right_ones].T:
         right = (weights * hits).cumsum(1)
         precision = np.divide(right, count, out=np.zeros_like(right), where=count > 0)
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

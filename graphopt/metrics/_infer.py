@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from graphopt.metrics._average_precision import average_precisions
 from graphopt.metrics._estimate import Estimate
 from graphopt.metrics._evidence import Evidence, Exact, Turns
 from graphopt.metrics._inference import Drawn, Inference, Known, Studentized, Unknown
@@ -49,7 +50,8 @@ def infer(evidence: Evidence, *, relative: bool = False) -> Inference:
 
     *Documents* are resampled whole and both sides together, 9,999 times (paired block bootstrap; Künsch
     1989). Means are ratios of sums, with studentized intervals (bootstrap-t; Efron and Tibshirani 1993,
-    chapter 12; Hall 1988); percentiles have expanded percentile intervals (Hesterberg 2015).
+    chapter 12; Hall 1988); percentiles and mean average precision, which no sum is, have expanded percentile
+    intervals (Hesterberg 2015).
 
     *Turns*: the mean over the turns of a block of the logarithm is the block's, that over the other side's
     where relative. Blocks are the units: turns of one block share its drift. Their trimmed mean, a tenth cut
@@ -68,6 +70,8 @@ def infer(evidence: Evidence, *, relative: bool = False) -> Inference:
     other = evidence.baseline if relative else None
     if evidence.statistic == "p99":
         return _percentile(evidence.values, other)
+    if evidence.statistic == "average_precision":
+        return _objects(evidence.values, other)
     if evidence.statistic == "exp_mean":
         return _perplexity(evidence.values, other)
     return _mean(evidence.values, other)
@@ -203,6 +207,28 @@ def _percentiles(values: tuple[Floats, ...], baseline: tuple[Floats, ...] | None
     below = _p99(baseline, weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((above == 0) & (below == 0), 1.0, above / below)
+
+
+def _objects(values: tuple[Floats, ...], baseline: tuple[Floats, ...] | None) -> Inference:
+    """Mean average precision of images; known where every image alone has what all have together."""
+
+    def of(weights: Floats) -> Floats:
+        above = average_precisions(values, weights)
+        if baseline is None:
+            return above
+        below = average_precisions(baseline, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where((above == 0) & (below == 0), 1.0, above / below)
+
+    units = len(values)
+    value = float(of(np.ones((1, units)))[0])
+    alone = of(np.eye(units))
+    if math.isnan(value) or (alone[~np.isnan(alone)] == value).all():
+        return Known(value, units)
+    if units == 1:
+        return Unknown(value)
+    draws = of(_weights(units))
+    return Drawn(value, np.sort(draws[~np.isnan(draws)]), units)
 
 
 def _p99(values: tuple[Floats, ...], weights: Floats) -> Floats:

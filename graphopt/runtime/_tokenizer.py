@@ -17,8 +17,8 @@ __all__ = ["FramedText", "Tokenizer", "context_length"]
 class FramedText:
     """The tokens of a text or of two, framed as the model expects, and where each comes from.
 
-    By token: its id, its segment (`token_type_ids`), which text it is of (None: the frame's own), which of the
-    words of that, and which characters (begin, end).
+    By token: its id, its segment (`token_type_ids`), which text it is of (None: the frame's own), which of
+    the words of that, and which characters (begin, end).
     """
 
     ids: tuple[int, ...]

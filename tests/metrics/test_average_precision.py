@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphopt.metrics import average_precisions, box_overlap, detection_rows, mean_average_precision
+from graphopt.metrics import (
+    Documents,
+    average_precisions,
+    box_overlap,
+    detection_rows,
+    estimate,
+    infer,
+    mean_average_precision,
+)
 
 Array = np.ndarray[Any, Any]
 BOX = np.asarray([0.0, 0.0, 10.0, 10.0])
@@ -120,3 +128,24 @@ def test_parts_of_the_draws_are_worked_through_one_after_the_other(monkeypatch: 
     whole = average_precisions(images, weights)
     monkeypatch.setattr(_average_precision, "_AT_ONCE", 1)
     assert (average_precisions(images, weights) == whole).all()
+
+
+def test_evidence_of_images_is_resampled_by_image() -> None:
+    rng = np.random.default_rng(2)
+    images = tuple(image(*drawn(rng)) for _ in range(12))
+    found = estimate(Documents(images, statistic="average_precision"))
+    assert found.value == mean_average_precision(images)
+    assert 0 < found.low < found.value < found.high < 1
+
+    moved = [drawn(np.random.default_rng(seed)) for seed in range(12)]
+    perfect = [image([(box, label, 0.9) for box, label in there], there) for _, there in moved]
+    worse = tuple(image(*pair) for pair in moved)
+    ratio = infer(Documents(worse, tuple(perfect), "average_precision"), relative=True)
+    assert ratio.value == pytest.approx(mean_average_precision(worse))
+    assert ratio.p_below(0.95) < 0.01
+
+
+def test_equal_images_are_known_to_be_equal() -> None:
+    images = tuple(image(*drawn(np.random.default_rng(seed))) for seed in range(5))
+    found = estimate(Documents(images, images, "average_precision"), relative=True)
+    assert (found.value, found.low, found.high) == (1, 1, 1)
