@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from graphopt.report import ClosingReport, EditReport, MetricReport, MissReport, PassReport, Report, Sizes
 
-__all__ = ["HOSTILE", "comparison", "edit", "large_report", "report", "step"]
+__all__ = ["HOSTILE", "PAGES", "comparison", "edit", "hostile_report", "large_report", "report", "step"]
 
 HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7*7 }}<!--'
 """What a node may be called by somebody who wants a page to do something."""
@@ -127,3 +128,28 @@ def large_report() -> Report:
     sizes = (4_000_000_000, 700_000_000)
     passes.append(step("quantize", (6000, 6000), sizes, contract="lossy(sqnr 12.0)", edits=weights))
     return report(passes=passes)
+
+
+def hostile_report() -> Report:
+    """Every text of which is `HOSTILE`."""
+    bad = edit(
+        1, summary=HOSTILE, reason=HOSTILE, identity=HOSTILE, verdict="within budget", value=1.0, bound=0.5
+    )
+    return report(
+        source=HOSTILE,
+        out=HOSTILE,
+        passes=[step(HOSTILE, (9, 8), (9, 4), edits=[bad], skipped=HOSTILE, role=HOSTILE)],
+        closing=ClosingReport(
+            verdict="passed", reference=HOSTILE, metrics=[comparison(HOSTILE, 1.0, output=HOSTILE)]
+        ),
+        notes=[HOSTILE],
+        assumptions={HOSTILE: HOSTILE},
+        machine={HOSTILE: HOSTILE},
+    )
+
+
+PAGES: dict[str, Callable[[], dict[str, Any]]] = {
+    "run": lambda: {"reports": [report()]},
+    "hostile": lambda: {"reports": [hostile_report()]},
+}
+"""What `write_page` is asked for in a browser, by name."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from graphopt.report import ClosingReport, Report, write_page
-from tests.report._samples import HOSTILE, comparison, edit, large_report, report, step
+from tests.report._samples import HOSTILE, comparison, edit, hostile_report, large_report, report, step
 
 SMALL_LIMIT, LARGE_LIMIT = (
     3_000_000,
@@ -149,23 +149,6 @@ def test_values_that_are_not_finite_are_shown_and_break_no_chart(page: Any) -> N
 
     assert "nan nats a token" in shown.text
     assert [row["share"] for row in shown.data["run-1-closing"]["data"]["rows"]] == [None, None]
-
-
-def hostile_report() -> Report:
-    bad = edit(
-        1, summary=HOSTILE, reason=HOSTILE, identity=HOSTILE, verdict="within budget", value=1.0, bound=0.5
-    )
-    return report(
-        source=HOSTILE,
-        out=HOSTILE,
-        passes=[step(HOSTILE, (9, 8), (9, 4), edits=[bad], skipped=HOSTILE, role=HOSTILE)],
-        closing=ClosingReport(
-            verdict="passed", reference=HOSTILE, metrics=[comparison(HOSTILE, 1.0, output=HOSTILE)]
-        ),
-        notes=[HOSTILE],
-        assumptions={HOSTILE: HOSTILE},
-        machine={HOSTILE: HOSTILE},
-    )
 
 
 def test_no_text_of_a_model_becomes_markup(page: Any) -> None:

@@ -82,7 +82,9 @@
     const chart = data[place.dataset.chart];
     if (!width || drawn.get(place) === width) return;
     drawn.set(place, width);
-    place.replaceChildren(kinds[chart.kind](chart.data, width));
+    const picture = kinds[chart.kind](chart.data, width);
+    for (const part of picture.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label"); // the place has the words
+    place.replaceChildren(picture);
   };
   const watch = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
   for (const place of document.querySelectorAll("[data-chart]")) {
