@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from graphopt.report._gate import GateReport
 from graphopt.report._model import Report
+from graphopt.report._page_gate import GateView, gate_view
 from graphopt.report._page_parts import Chart, Fact, Verdict
 from graphopt.report._page_run import Run, run_view
 
@@ -31,13 +32,15 @@ class _Page:
     facts: Sequence[Fact]
     runs: Sequence[Run] = ()
     comparison: Any = None
-    gate: Any = None
+    gate: GateView | None = None
     version: str = field(default_factory=lambda: importlib.metadata.version("graphopt"))
 
     @property
     def sections(self) -> Iterator[tuple[str, str]]:
         """Links to the parts of the page: id and label."""
         yield "verdict", "Verdict"
+        if self.gate:
+            yield from _gate_sections(self.gate)
         if len(self.runs) == 1:
             yield from _run_sections(self.runs[0])
         else:
@@ -47,6 +50,7 @@ class _Page:
     def data(self) -> dict[str, Mapping[str, Any]]:
         """What page.js draws, by the chart's id."""
         charts: list[Chart] = [chart for run in self.runs for chart in run.charts]
+        charts += self.gate.charts if self.gate else ()
         return {chart.id: {"kind": chart.kind, "data": chart.data} for chart in charts}
 
 
@@ -60,6 +64,13 @@ def _run_sections(run: Run) -> Iterator[tuple[str, str]]:
     yield f"{run.key}-again", "Environment"
 
 
+def _gate_sections(gate: GateView) -> Iterator[tuple[str, str]]:
+    yield "gates", "Gates"
+    if gate.generations:
+        yield "generations", "Texts"
+    yield "gate-again", "Measurement"
+
+
 def write_page(
     path: Path, *, title: str, reports: Sequence[Report] = (), gate: GateReport | None = None
 ) -> None:
@@ -71,7 +82,9 @@ def write_page(
     if not reports and gate is None:
         raise ValueError("a page is about a report or a gate")
     runs = [run_view(report, f"run-{number}", report.out) for number, report in enumerate(reports, 1)]
-    page = _Page(title, runs[0].verdict, runs[0].facts, runs)
+    view = gate_view(gate) if gate else None
+    first = view or runs[0]
+    page = _Page(title, first.verdict, first.facts, runs, gate=view)
     path.write_text(_rendered(page), encoding="utf-8")
 
 

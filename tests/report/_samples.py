@@ -5,9 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphopt.report import ClosingReport, EditReport, MetricReport, MissReport, PassReport, Report, Sizes
+from graphopt.report import (
+    ClosingReport,
+    EditReport,
+    GateOutcome,
+    GateReport,
+    Generation,
+    MetricReport,
+    MissReport,
+    PassReport,
+    Provenance,
+    Report,
+    Sizes,
+)
 
-__all__ = ["HOSTILE", "PAGES", "comparison", "edit", "hostile_report", "large_report", "report", "step"]
+__all__ = [
+    "HOSTILE",
+    "PAGES",
+    "comparison",
+    "edit",
+    "gate_report",
+    "hostile_gate",
+    "hostile_report",
+    "large_report",
+    "outcome",
+    "report",
+    "step",
+]
 
 HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7*7 }}<!--'
 """What a node may be called by somebody who wants a page to do something."""
@@ -148,8 +172,100 @@ def hostile_report() -> Report:
     )
 
 
+def outcome(metric: str, bound: float, value: float, spread: float, **changes: Any) -> GateOutcome:
+    values: dict[str, Any] = {
+        "text": f"{metric} <= {bound}",
+        "where": "graphopt.toml:3",
+        "metric": metric,
+        "operator": "<=",
+        "bound": bound,
+        "value": value,
+        "low": value - spread,
+        "high": value + spread,
+        "own": value,
+        "units": 40,
+        "p": 0.01,
+        "adjusted_p": 0.02,
+        "verdict": "pass"
+        if value + spread <= bound
+        else "fail"
+        if value - spread > bound
+        else "inconclusive",
+    }
+    return GateOutcome(**(values | changes))
+
+
+def gate_report(**changes: Any) -> GateReport:
+    """With each verdict, relative and absolute bounds, and what is exact."""
+    relative = {"relative": True, "own": 0.0121, "baseline": 0.0118}
+    values: dict[str, Any] = {
+        "verdict": "fail",
+        "outcomes": [
+            outcome("kl_mean", 0.02, 0.014, 0.002),
+            outcome(
+                "top1_agreement", 0.9, 0.95, 0.01, operator=">=", text="top1_agreement >= 90%", verdict="pass"
+            ),
+            outcome("perplexity_ratio", 1.02, 1.018, 0.006, needed="12,000 more tokens"),
+            outcome("tpot", 1.05, 1.22, 0.03, **relative, reason="slower by more than is allowed"),
+            outcome("ttft", 1.05, 1.01, 0.02, **relative),
+            outcome("package_bytes", 4e6, 3.4e6, 0.0, exact=True, units=0, p=None, adjusted_p=None),
+        ],
+        "control": {"tpot": (1.001, 0.985, 1.018), "ttft": (0.998, 0.98, 1.012)},
+        "generations": [
+            Generation(
+                prompt="def fibonacci(n):",
+                reference="\n    if n < 2:\n        return n\n",
+                answer="\n    if n < 1:\n        return 0\n    return",
+                reference_tokens=12,
+                answer_tokens=15,
+                agreed=6,
+                agreed_text=12,
+            ),
+            Generation(
+                prompt="import os",
+                reference="\nimport sys",
+                answer="\nimport sys",
+                reference_tokens=4,
+                answer_tokens=4,
+                agreed=4,
+                agreed_text=11,
+            ),
+        ],
+        "notes": ["the data name no domains"],
+        "seconds": {"accuracy": 8.0, "speed": 60.0},
+        "provenance": Provenance(
+            graphopt="0.1.0",
+            package="a-model-int4",
+            package_digest="sha256:" + "a" * 64,
+            baseline="a-model",
+            data="held-out text",
+            tokens=16_384,
+            cpu="a processor",
+            threads=2,
+            seeds={"bootstrap": 0},
+            command=["graphopt", "gate", "a-model-int4", "--baseline", "a-model"],
+        ),
+    }
+    return GateReport(**(values | changes))
+
+
+def hostile_gate() -> GateReport:
+    """Every text of which is `HOSTILE`."""
+    said = {"text": HOSTILE, "where": HOSTILE, "scope": HOSTILE, "reason": HOSTILE, "needed": HOSTILE}
+    texts = {"prompt": HOSTILE, "reference": HOSTILE, "answer": HOSTILE + HOSTILE}
+    counts = {"reference_tokens": 1, "answer_tokens": 2, "agreed": 1, "agreed_text": len(HOSTILE)}
+    provenance = {"graphopt": "0", "package": HOSTILE, "package_digest": HOSTILE, "baseline": HOSTILE}
+    return gate_report(
+        outcomes=[outcome("kl_mean", 0.02, 0.3, 0.1, **said)],
+        generations=[Generation(**texts, **counts)],
+        notes=[HOSTILE],
+        provenance=Provenance(**provenance, command=[HOSTILE], versions={HOSTILE: HOSTILE}),
+    )
+
+
 PAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "run": lambda: {"reports": [report()]},
-    "hostile": lambda: {"reports": [hostile_report()]},
+    "gate": lambda: {"reports": [report()], "gate": gate_report()},
+    "hostile": lambda: {"reports": [hostile_report()], "gate": hostile_gate()},
 }
 """What `write_page` is asked for in a browser, by name."""

@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from graphopt.report import ClosingReport, Report, write_page
-from tests.report._samples import HOSTILE, comparison, edit, hostile_report, large_report, report, step
+from tests.report._samples import (
+    HOSTILE,
+    comparison,
+    edit,
+    gate_report,
+    hostile_gate,
+    hostile_report,
+    large_report,
+    outcome,
+    report,
+    step,
+)
 
 SMALL_LIMIT, LARGE_LIMIT = (
     3_000_000,
@@ -152,7 +163,8 @@ def test_values_that_are_not_finite_are_shown_and_break_no_chart(page: Any) -> N
 
 
 def test_no_text_of_a_model_becomes_markup(page: Any) -> None:
-    tame, wild = page(report()), page(hostile_report(), title=HOSTILE)
+    tame = page(report(), gate=gate_report())
+    wild = page(hostile_report(), title=HOSTILE, gate=hostile_gate())
 
     assert {tag for tag, _ in wild.tags} - {tag for tag, _ in tame.tags} <= {"small"}
     assert sum(tag == "script" for tag, _ in wild.tags) == 3
@@ -221,3 +233,59 @@ def test_pages_are_of_a_size_that_can_be_mailed(tmp_path: Path) -> None:
 def test_a_page_is_about_something(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="about a report or a gate"):
         write_page(tmp_path / "x", title="t")
+
+
+def test_a_gate_says_what_is_broken_first(page: Any) -> None:
+    text = page(gate=gate_report()).text
+    text = text[text.rindex("a title") :]
+
+    assert (
+        "Fail 1 of 6 gates broken. tpot <= 1.05: 1.22x [1.19x, 1.25x]; slower by more than is allowed."
+        in text
+    )
+    assert text.index("slower by more") < text.index("12,000 more tokens") < text.index("kl_mean <= 0.02")
+    assert "corrected for 6 gates by Holm" in text
+    assert "graphopt gate a-model-int4 --baseline a-model" in text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("pass", "Pass All 6 gates hold."),
+        ("inconclusive", "Inconclusive 1 of 6 gates undecided. perplexity_ratio"),
+    ],
+)
+def test_a_gate_that_is_not_broken_says_so(page: Any, verdict: str, said: str) -> None:
+    assert said in page(gate=gate_report(verdict=verdict)).text
+
+
+def test_intervals_are_drawn_with_bound_and_control(page: Any) -> None:
+    data = page(gate=gate_report()).data
+    slow, size = data["gate-1"]["data"], data["gate-6"]["data"]
+
+    assert (slow["fails"], slow["bound"], slow["same"], slow["control"]) == (
+        "above",
+        1.05,
+        1.0,
+        [0.985, 1.018],
+    )
+    assert slow["domain"][0] < 0.985
+    assert slow["domain"][1] > 1.25
+    assert (size["bound"], size["low"], size["high"]) == (4.0, 3.4, 3.4)
+
+
+def test_an_interval_without_end_is_told_and_not_drawn(page: Any) -> None:
+    shown = page(gate=gate_report(outcomes=[outcome("kl_mean", 0.02, float("inf"), 1.0)]))
+
+    assert "not drawn: not finite" in shown.text
+    assert shown.data == {}
+
+
+def test_generations_are_marked_from_where_they_part(tmp_path: Path) -> None:
+    write_page(tmp_path / "x.html", title="t", gate=gate_report())
+    text = (tmp_path / "x.html").read_text()
+
+    assert "\n    if n &lt; <mark>2:\n        return n\n</mark>" in text
+    assert "\n    if n &lt; <mark>1:\n        return 0\n    return</mark>" in text
+    assert "all 4 tokens the same" in text
+    assert text.count("<mark>") == 2

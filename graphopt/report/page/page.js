@@ -7,7 +7,7 @@
     style: {fontFamily: "inherit", fontSize: "12px", background: "transparent", color: "var(--soft)"},
   });
   const tip = {fill: "var(--card)", stroke: "var(--line)", fontSize: 12, textPadding: 8};
-  const left = (rows, width) => Math.min(12 + 6.3 * Math.max(0, ...rows.map((row) => row.name.length)), width * 0.45);
+  const left = (rows, width) => Math.min(26 + 6.6 * Math.max(0, ...rows.map((row) => row.name.length)), width * 0.45);
   const names = (width, margin) => Charts.axisY({
     label: null, tickSize: 0, fill: "var(--ink)", lineWidth: (margin - 12) / 12, textOverflow: "ellipsis-middle",
   });
@@ -74,6 +74,24 @@
         ],
       });
     },
+  };
+
+  kinds.interval = ({value, low, high, bound, domain, fails, same, control, tone, suffix}, width) => {
+    const side = {above: [[bound, domain[1]]], below: [[domain[0], bound]]}[fails] ?? [];
+    return Charts.plot({
+      ...common(width), height: 48, marginLeft: 16, marginRight: 16, marginTop: 6, marginBottom: 20,
+      x: {domain, ticks: 3, label: null, tickFormat: (value) => `${+value.toPrecision(6)}${suffix}`},
+      y: {domain: [0, 1], axis: null},
+      marks: [
+        Charts.rect(side, {x1: "0", x2: "1", y1: 0, y2: 1, fill: "var(--bad-soft)"}),
+        Charts.rect(control ? [control] : [], {x1: "0", x2: "1", y1: 0, y2: 1, fill: "var(--band)"}),
+        Charts.ruleX(same === null ? [] : [same], {stroke: "var(--total)", strokeDasharray: "3,2"}),
+        Charts.ruleX([bound], {stroke: "var(--bad)", strokeWidth: 2}),
+        Charts.ruleY(low < high ? [0.5] : [], {x1: low, x2: high, stroke: `var(--${tone})`, strokeWidth: 2.5}),
+        Charts.ruleX(low < high ? [low, high] : [], {y1: 0.3, y2: 0.7, stroke: `var(--${tone})`, strokeWidth: 2.5}),
+        Charts.dot([value], {x: (one) => one, y: 0.5, r: 5, fill: `var(--${tone})`, stroke: "var(--card)"}),
+      ],
+    });
   };
 
   const drawn = new WeakMap();
