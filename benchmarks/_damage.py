@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _provenance import here
 from _recipes import HERE, ROOT, Recipe
+from _results import Row, Table
 from _rounds import interval, stamp, table
 
 from graphopt import Package
@@ -35,7 +37,6 @@ def damages(
         return known
     texts = list(sequences(built_in_text(), Tokenizer(SOURCE), tokens=tokens, context=None))
     reference = torch_logits(SOURCE, "float32")
-    rows = []
     for recipe in recipes:
         whole = replace(recipe, make=recipe.whole or recipe.make)
         model = whole.made(SOURCE, work / "tiny-coder")
@@ -46,10 +47,24 @@ def damages(
                 found = compare_language_models(logits, reference, texts).to_json()
             known[recipe.name] = {"made": state, **found}
             file.write_text(json.dumps(known, indent=1))
-        kl, far, top = (known[recipe.name][key] for key in ("kl_mean", "kl_p99", "top1_agreement"))
-        rows.append([recipe.name, interval(Estimate(**kl), 5), f"{far['value']:.4f}", f"{top['value']:.2%}"])
-    print(table(["tiny-coder", "mean KL, nats a token", "99th percentile", "top-1 agreement"], rows))
     return known
+
+
+def damage_table(recipes: Sequence[Recipe], known: dict[str, dict[str, Any]], tokens: int) -> Table:
+    """What results keep of it; printed, too."""
+    rows: list[Row] = []
+    for name in (recipe.name for recipe in recipes):
+        kl, far, top = (known[name][key] for key in ("kl_mean", "kl_p99", "top1_agreement"))
+        top1 = 100 * top["value"]
+        rows.append({"peer": name, "kl_mean": Estimate(**kl), "kl_p99": far["value"], "top1_percent": top1})
+    texts = [
+        [row["peer"], interval(row["kl_mean"], 5), f"{row['kl_p99']:.4f}", f"{row['top1_percent']:.2f} %"]
+        for row in rows
+    ]
+    print(table(["tiny-coder", "mean KL, nats a token", "99th percentile", "top-1 agreement"], texts))
+    whose = "95 % bootstrap interval, over pieces of the held-out text, of the mean KL divergence from fp32"
+    cell = {"model": "tiny-coder", "tokens": tokens}
+    return Table(name="damage", cell=cell, key="peer", interval=whose, rows=rows, **here("torch"))
 
 
 def logits_of(recipe: Recipe, model: Path, texts: list[Tokens], scratch: Path) -> Logits:

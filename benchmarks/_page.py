@@ -14,6 +14,11 @@ from graphopt.metrics import Estimate
 Place = Sequence[Any]
 """File, table, cell (or a part of it), row, column."""
 MARK = " †"
+FILES = (
+    *("blocks", "decode", "encoder", "encoder_limits", "loop", "rates", "roofline"),
+    *("speculate", "verify_cost"),
+)
+"""Of what documents other than this page show there may be files, too."""
 PROMPTS = (32, 256, 2048)
 SHAPES = {
     "qwen2.5-0.5b": "Qwen2.5-0.5B's shape",
@@ -26,7 +31,8 @@ class Figures:
     """All results in a folder."""
 
     def __init__(self, folder: Path, goals: Path) -> None:
-        self.files: dict[str, Results] = {path.stem: load(path) for path in sorted(folder.glob("*.json"))}
+        paths = [folder / f"{name}.json" for name in FILES]
+        self.files: dict[str, Results] = {path.stem: load(path) for path in paths if path.is_file()}
         self.goals = json.loads(goals.read_text(encoding="utf-8"))
 
     def table(self, file: str, name: str, row: str | None = None, **cell: Any) -> Table:
@@ -107,6 +113,9 @@ def generation(figures: Figures, peers: Sequence[str], shape: str, batch: int, p
     for peer in peers:
         table = figures.table("decode", "speed", peer, **cell)
         row = table.row(peer)
+        if "failed" in row:
+            rows.append([peer, str(row["failed"]), *[""] * 5])
+            continue
         ratios = [said(row.get(key)) or "1" for key in ("prefill_ratio", "decode_ratio")]
         words = [said(row["prefill"], 0), said(row["decode"], 1), *ratios, said(row["load_s"], 1)]
         rows.append([peer + ("" if table is first else MARK), *words, said(row["peak_mb"], 0)])

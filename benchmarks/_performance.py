@@ -20,6 +20,8 @@ PEERS = (
     CONTROL,
 )
 LARGE = "llama-3.2-1b"
+PACKAGE = "llama-1b-int4"
+"""The package of that shape, as the commands that measure it call it."""
 ENCODERS = (
     "graphopt int8",
     "graphopt int8 again",
@@ -154,11 +156,11 @@ def rows(figures: Figures) -> Chart:
     """Several tokens a call."""
 
     def series(name: str, column: str, kernels: str) -> Series:
-        table = figures.table("loop", "rows", shape=LARGE, kernels=kernels)
+        table = figures.table("loop", "rows", package=PACKAGE, kernels=kernels)
         found: Any = {str(row["tokens"]): row[column] for row in table.rows if column in row}
         return Series(name, found)
 
-    counts = [str(row["tokens"]) for row in figures.table("loop", "rows", shape=LARGE).rows]
+    counts = [str(row["tokens"]) for row in figures.table("loop", "rows", package=PACKAGE).rows]
     panels = [
         Panel(
             "A call takes",
@@ -176,8 +178,8 @@ def rows(figures: Figures) -> Chart:
 
 def drafts(figures: Figures) -> Chart:
     cells = {
-        "held-out, 256 tokens before": {"package": "llama-1b-int4", "prompt": 256},
-        "held-out, 2048 before": {"package": "llama-1b-int4", "prompt": 2048},
+        "held-out, 256 tokens before": {"package": PACKAGE, "prompt": 256},
+        "held-out, 2048 before": {"package": PACKAGE, "prompt": 2048},
         "tiny-coder's own words": {"package": "tiny-int4", "own_words": True},
     }
 

@@ -143,6 +143,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
+def table_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of results as they are: columns by their names, numbers by four digits."""
+    header = list(dict.fromkeys(key for row in rows for key in row))
+
+    def said(value: Any) -> str:
+        if isinstance(value, Estimate | None):
+            return interval(value)
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return table(header, ([said(row.get(key)) for key in header] for row in rows))
+
+
 _MADE = {".pyc", ".so"}
 
 
@@ -187,12 +199,18 @@ def versions(rounds: Iterable[Round]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def others(rounds: Iterable[Round]) -> str:
+    """How much of the processors others took meanwhile."""
+    shares = [result["others"] for r in rounds for result in r.results.values() if "others" in result]
+    if not shares:
+        return "All processes failed."
+    typical, most = f"{np.median(shares):.0%}", f"{max(shares):.0%}"
+    return f"Other processes took {typical} of the processors meanwhile (at most {most})."
+
+
 def footer(rounds: Sequence[Round]) -> str:
     """When, on what and with which versions, and how much of the processors others took meanwhile."""
     days = sorted({r.when[:10] for r in rounds})
     libraries = ", ".join(f"{name} {version}" for name, version in versions(rounds).items())
-    others = [result["others"] for r in rounds for result in r.results.values() if "others" in result]
-    return (
-        f"Measured {' to '.join(dict.fromkeys([days[0], days[-1]]))} on {machine()}. {libraries}. Other "
-        f"processes took {np.median(others):.0%} of the processors meanwhile (at most {max(others):.0%})."
-    )
+    when = " to ".join(dict.fromkeys([days[0], days[-1]]))
+    return f"Measured {when} on {machine()}. {libraries}. {others(rounds)}"

@@ -5,7 +5,8 @@
 
 Speed: one node in a session of its own, every configuration in turn (so that weights come from memory, not
 from the cache), the fastest of many runs (so that other load on the machine counts little). Damage: each
-recipe on tiny-coder with only an option or two changed, beside the lossless one on the held-out text.
+recipe on tiny-coder with only an option or two changed, beside the lossless one on the held-out text. What
+was found is merged into benchmarks/results/blocks.json.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from _provenance import here
+from _results import Row, Table, option, record
 
 import graphopt
 from graphopt.ir import to_proto
@@ -81,15 +84,20 @@ def speed(args: argparse.Namespace) -> None:
     print(f"\nMatMulNBits at accuracy level 4, K = {args.k}, N = {args.n}, {args.threads} thread(s)\n")
     print("| weights | block | bits a weight | 1 row: Gweights/s | GB/s | 128 rows: GFLOP/s |")
     print("|---|---|---|---|---|---|")
-    count = args.k * args.n
+    count, rows = args.k * args.n, list[Row]()
     for bits, block, times in kernels(args.threads, args.seconds, args.k, args.n):
         stored = 32.0 if bits is None else bits + 32 / block
         rate = count / times[1] / 1e9
         flops = 2 * 128 * count / times[128] / 1e9
         name = "fp32" if bits is None else f"{bits}-bit"
+        row: Row = {"weights": f"{name}, {block}" if bits else name, "bits_a_weight": stored}
+        rows.append(row | {"gweights_s": rate, "gbs": rate * stored / 8, "gflops_128_rows": flops})
         print(
             f"| {name} | {block or '-'} | {stored:g} | {rate:.1f} | {rate * stored / 8:.1f} | {flops:.0f} |"
         )
+
+    cell = {"k": args.k, "n": args.n, "threads": args.threads}
+    record(args.json, [Table(name="speed", cell=cell, key="weights", rows=rows, **here())])
 
 
 def variants() -> Iterator[tuple[str, str, list[str]]]:
@@ -112,6 +120,7 @@ def damage(args: argparse.Namespace) -> None:
     print(f"\ntiny-coder beside its lossless package, {args.tokens} tokens of held-out text\n")
     print("| weights, block | size MB | mean KL, nats a token | 99th percentile | top-1 agreement |")
     print("|---|---|---|---|---|")
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         reference = graphopt.optimize("tiny-coder", Path(folder) / "reference", recipe="lossless")
         for number, (label, recipe, settings) in enumerate(variants()):
@@ -121,11 +130,17 @@ def damage(args: argparse.Namespace) -> None:
             size = sum(f.stat().st_size for f in package.path.glob("model.onnx*")) / 1e6
             found = package.validate(reference.path, tokens=args.tokens).result
             kl, far, top1 = found.kl_mean, found.kl_p99, found.top1_agreement
+            row: Row = {"weights": label, "size_mb": size, "kl_mean": kl, "kl_p99": far.value}
+            rows.append(row | {"top1_percent": 100 * top1.value})
             print(
                 f"| {label} | {size:.2f} | {kl.value:.5f} [{kl.low:.5f}, {kl.high:.5f}] | {far.value:.4f} "
                 f"| {top1.value:.2%} |",
                 flush=True,
             )
+
+    whose = "95 % bootstrap interval, over pieces of the held-out text, of the mean KL divergence"
+    cell = {"model": "tiny-coder", "tokens": args.tokens}
+    record(args.json, [Table(name="damage", cell=cell, key="weights", interval=whose, rows=rows, **here())])
 
 
 def main() -> None:
@@ -136,6 +151,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=2048)
     parser.add_argument("--n", type=int, default=8192)
     parser.add_argument("--tokens", type=int, default=16384)
+    option(parser, "blocks")
     args = parser.parse_args()
     if args.only != "damage":
         speed(args)

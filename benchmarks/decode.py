@@ -9,15 +9,14 @@ Shapes are published ones with random weights, because speed does not depend on 
 in accuracy is measured on the embedded model, on held-out text. Everyone reads the same prompt and then
 chooses 64 tokens greedily, with as many threads as graphopt takes, but for those at their own defaults.
 Everyone is measured in fresh processes, in turn, graphopt twice a round (the control). Rounds are kept in
-WORK/decode.jsonl: a run that was killed goes on, one that has --minutes stops in time. Writes decode.json and
-decode.md in WORK.
+WORK/decode.jsonl: a run that was killed goes on, one that has --minutes stops in time. Writes decode.md in
+WORK, and merges what it found into benchmarks/results/decode.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import re
 import shutil
 import sys
@@ -25,8 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _damage import damages
+from _damage import damage_table, damages
+from _provenance import OVER_ROUNDS, of_rounds
 from _recipes import GRAPHOPT, RECIPES, Recipe
+from _results import Row, Table, option, record
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, table
 from make_model import SHAPES, write
 
@@ -37,6 +38,7 @@ SHAPE_ORDER = ("llama-3.2-1b", "qwen2.5-0.5b", "llama-3.2-3b")
 PROMPTS = (256, 32, 2048)
 BATCHES = (1, 4)
 NEW = 64
+MEASURED = ("prefill", "decode", "load_s", "peak_rss_mb")
 
 
 def rounds_of(shape: str, batch: int) -> int:
@@ -60,24 +62,33 @@ def cell_peers(recipes: Sequence[Recipe], cell: dict[str, Any], args: argparse.N
     return [*found, *(peer.again() for peer in found if peer.name == GRAPHOPT.name)]
 
 
-def cell_table(cell: dict[str, Any], rounds: Sequence[Round], damage: dict[str, Any]) -> str:
+def cell_rows(rounds: Sequence[Round]) -> list[Row]:
     """One cell's peers, with how many times as fast graphopt is."""
-    rows = []
+    rows: list[Row] = []
     for name in rounds[0].results:
         results = [r.results[name] for r in rounds]
         failed = next((one["error"] for one in results if "error" in one), None)
         if failed is not None:
-            rows.append([name, f"failed: {failed[:80]}", *["-"] * 6])
+            rows.append({"peer": name, "failed": f"failed: {failed[:80]}"})
             continue
-        row = [name]
-        row += [f"{median([one[key] for one in results]).value:.1f}" for key in ("prefill", "decode")]
-        row += [
-            "1" if name == GRAPHOPT.name else interval(ratio(rounds, GRAPHOPT.name, name, key))
-            for key in ("prefill", "decode")
-        ]
-        row += [f"{median([one['load_s'] for one in results]).value:.1f}"]
-        row += [f"{median([one['peak_rss_mb'] for one in results]).value:.0f}"]
-        kl = damage.get(name.removesuffix(AGAIN), {}).get("kl_mean")
+        middle = {key: median([one[key] for one in results]).value for key in MEASURED}
+        row: Row = {"peer": name, "prefill": middle["prefill"], "decode": middle["decode"]}
+        if name != GRAPHOPT.name:
+            row |= {f"{key}_ratio": ratio(rounds, GRAPHOPT.name, name, key) for key in ("prefill", "decode")}
+        rows.append(row | {"load_s": middle["load_s"], "peak_mb": middle["peak_rss_mb"]})
+    return rows
+
+
+def cell_table(cell: dict[str, Any], rounds: Sequence[Round], damage: dict[str, Any]) -> str:
+    rows = []
+    for one in cell_rows(rounds):
+        if "failed" in one:
+            rows.append([one["peer"], one["failed"], *["-"] * 6])
+            continue
+        row = [one["peer"], f"{one['prefill']:.1f}", f"{one['decode']:.1f}"]
+        row += [interval(one[key]) if key in one else "1" for key in ("prefill_ratio", "decode_ratio")]
+        row += [f"{one['load_s']:.1f}", f"{one['peak_mb']:.0f}"]
+        kl = damage.get(one["peer"].removesuffix(AGAIN), {}).get("kl_mean")
         rows.append([*row, interval(Estimate(**kl), 4) if kl else "-"])
     header = ["", "prefill tok/s", "decode tok/s", "prefill: graphopt is", "decode: graphopt is"]
     header += ["load s", "peak MB", "KL on tiny-coder"]
@@ -88,10 +99,14 @@ def title(cell: dict[str, Any]) -> str:
     return f"{cell['shape']}, prompt {cell['prompt']}, batch {cell['batch']}"
 
 
-def long_and_short(found: list[tuple[dict[str, Any], list[Round]]]) -> str:
+Found = list[tuple[dict[str, Any], list[Round]]]
+
+
+def long_and_short(found: Found) -> list[Table]:
     """Decode after the longest prompt over decode after the shortest, batch 1, of rounds that took turns."""
-    lines = []
+    tables = []
     for shape in SHAPES:
+        rows: list[Row] = []
         cells = {c["prompt"]: r for c, r in found if c["shape"] == shape and c["batch"] == 1}
         if len(cells) < 2:
             continue
@@ -104,8 +119,26 @@ def long_and_short(found: list[tuple[dict[str, Any], list[Round]]]) -> str:
             ]
             if pairs and not any("error" in one for pair in pairs for one in pair):
                 kept = median([b["decode"] / a["decode"] for b, a in pairs])
-                lines.append([shape, name, f"{long} / {short}", interval(kept)])
-    return table(["shape", "", "prompts", "decode speed that is left"], lines) + "\n" if lines else ""
+                rows.append({"peer": name, "left": kept})
+        cell = {"shape": shape, "batch": 1, "short": short, "long": long}
+        about = of_rounds([*cells[short], *cells[long]]) | {"rounds": len(cells[long])}
+        whose = f"{OVER_ROUNDS}: decoding speed after the long prompt over that after the short one"
+        tables.append(Table(name="left", cell=cell, key="peer", interval=whose, rows=rows, **about))
+    return tables
+
+
+def tables_of(found: Found) -> list[Table]:
+    """What results keep of speeds."""
+    whose = f"{OVER_ROUNDS}: how many times as fast {GRAPHOPT.name} is"
+    base = (GRAPHOPT.name, GRAPHOPT.name + AGAIN)
+    speeds = [
+        Table(
+            name="speed", cell=cell, key="peer", base=base, interval=whose, rows=cell_rows(rounds),
+            **of_rounds(rounds),
+        )
+        for cell, rounds in found
+    ]  # fmt: skip
+    return speeds + long_and_short(found)
 
 
 def speed(recipes: Sequence[Recipe], args: argparse.Namespace, damage: dict[str, Any]) -> bool:
@@ -123,7 +156,7 @@ def speed(recipes: Sequence[Recipe], args: argparse.Namespace, damage: dict[str,
             whole &= kept.measure(cell, them, min(number + 1, count), in_time)
     found = [(cell, rounds) for cell, them in everyone if (rounds := kept.of(cell, them))]
     if found:
-        report(args.work, found, damage, args.threads)
+        report(args, found, damage)
     return whole
 
 
@@ -136,28 +169,39 @@ def making(recipes: Sequence[Recipe], args: argparse.Namespace) -> None:
         makers = [maker for recipe in recipes if (maker := recipe.maker(source, folder))]
         kept.measure(cell, makers, args.rounds or 3, in_time)
         rounds = kept.of(cell, makers)
-        rows = []
-        for name in rounds[0].results if rounds else ():
-            found = [[one.results[name][key] for one in rounds] for key in ("seconds", "peak_rss_mb")]
-            rows.append([name, *(f"{median(v).value:.0f} [{min(v):.0f}, {max(v):.0f}]" for v in found)])
-        print(f"{shape}, made {len(rounds)} times\n\n{table(['', 'seconds', 'peak MB'], rows)}\n")
+        if not rounds:
+            continue
+        rows: list[Row] = []
+        for name in rounds[0].results:
+            seconds, peak = ([r.results[name][key] for r in rounds] for key in ("seconds", "peak_rss_mb"))
+            span = Estimate(median(seconds).value, min(seconds), max(seconds))
+            rows.append({"peer": name, "seconds": span, "peak_gb": median(peak).value / 1000})
+        texts = [[row["peer"], interval(row["seconds"], 0), f"{row['peak_gb']:.1f}"] for row in rows]
+        print(f"{shape}, made {len(rounds)} times\n\n{table(['', 'seconds', 'peak GB'], texts)}\n")
+        least = "least and most of the rounds"
+        about = of_rounds(rounds)
+        record(args.json, [Table(name="making", cell=cell, key="peer", interval=least, rows=rows, **about)])
     shutil.rmtree(args.work / "making", ignore_errors=True)
 
 
-def report(
-    work: Path, found: list[tuple[dict[str, Any], list[Round]]], damage: dict[str, Any], threads: int
-) -> None:
+def report(args: argparse.Namespace, found: Found, damage: dict[str, Any]) -> None:
+    tables = tables_of(found)
+    record(args.json, tables)
     every = [one for _, rounds in found for one in rounds]
     text = "\n".join(cell_table(cell, rounds, damage) for cell, rounds in found)
-    text += f"\n{long_and_short(found)}\n"
+    left = [
+        [one.cell["shape"], row["peer"], f"{one.cell['long']} / {one.cell['short']}", interval(row["left"])]
+        for one in tables
+        if one.name == "left"
+        for row in one.rows
+    ]
+    text += f"\n{table(['shape', '', 'prompts', 'decode speed that is left'], left)}\n" if left else ""
     text += (
         "Medians over rounds that took turns; ratios paired, with a 95 % bootstrap interval; "
-        f"{NEW} new tokens, greedy, {threads} threads (defaults: the engine's own). KL: nats a token from "
-        f"the fp32 model, the same recipe on tiny-coder's held-out text. {footer(every)}\n"
+        f"{NEW} new tokens, greedy, {args.threads} threads (defaults: the engine's own). KL: nats a token "
+        f"from the fp32 model, the same recipe on tiny-coder's held-out text. {footer(every)}\n"
     )
-    (work / "decode.md").write_text(text)
-    facts = {"damage": damage, "rounds": [one.__dict__ for one in every]}
-    (work / "decode.json").write_text(json.dumps(facts, indent=1))
+    (args.work / "decode.md").write_text(text)
     print(text)
 
 
@@ -174,6 +218,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16384, help="of held-out text")
     parser.add_argument("--models", type=Path, default=Path("build/models"))
     parser.add_argument("--work", type=Path, default=Path("build/decode"))
+    option(parser, "decode")
     args = parser.parse_args()
     recipes = [r for r in RECIPES if not args.peer or any(re.search(p, r.name) for p in args.peer)]
     args.work.mkdir(parents=True, exist_ok=True)
@@ -181,6 +226,8 @@ def main() -> None:
         making(recipes, args)
         return
     damage = damages(recipes, args.work, args.tokens, measure=args.only != "speed")
+    if args.only != "speed":
+        record(args.json, [damage_table(recipes, damage, args.tokens)])
     if args.only != "damage" and not speed(recipes, args, damage):
         sys.exit("not all rounds are there yet: give the same command again")
 

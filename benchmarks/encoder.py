@@ -7,7 +7,8 @@
 all-MiniLM-L6-v2 and, with random weights, BERT-base's shape. *Even* texts have all tokens; *ragged* ones have
 from a quarter of them up, and are padded unless an engine knows better. Packages run as `Package.run` runs
 them. Everyone is measured in fresh processes, in turn, graphopt's int8 package twice a round (the control).
-Rounds are kept in WORK/encoder.jsonl, as in decode.py.
+Rounds are kept in WORK/encoder.jsonl, as in decode.py; what was found is merged into
+benchmarks/results/encoder.json.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from typing import Any
 
 import numpy as np
 import peers
+from _provenance import OVER_ROUNDS, here, of_rounds
 from _recipes import HERE, OURS, Recipe, graphopt
+from _results import Row, Table, option, record
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, stamp, table
 
 from graphopt.evaluate._texts import built_in_text
@@ -35,6 +38,8 @@ from graphopt.runtime import Tokenizer, default_threads
 WORKER = "_encoder_worker.py"
 MAKE = str(HERE / "_encoder_make.py")
 TEXTS = Path("build/encoder/texts.npz")
+SENTENCES = 128
+Found = list[tuple[dict[str, Any], list[Round]]]
 
 
 def exported(source: Path, folder: Path) -> list[str]:
@@ -87,7 +92,7 @@ def bert(folder: Path) -> Path:
 MODELS = {"minilm": minilm, "bert-base": bert}
 
 
-def texts(count: int = 128, tokens: int = 64) -> None:
+def texts(count: int = SENTENCES, tokens: int = 64) -> None:
     """Sentences to compare on, and others to calibrate on: lines of the built-in text, right-padded."""
     tokenizer = Tokenizer(minilm(Path()))
     lines = [line.strip() for line in built_in_text().content.splitlines() if len(line.split()) > 4]
@@ -126,20 +131,57 @@ def peer(recipe: Recipe, model: Path, cell: dict[str, Any], threads: int) -> Pee
     return Peer(recipe.name, command(recipe, model, *options), f"{made} {threads}")
 
 
-def cell_table(cell: dict[str, Any], rounds: Sequence[Round], cosine: dict[str, float]) -> str:
-    rows = []
+def cell_rows(rounds: Sequence[Round]) -> list[Row]:
+    """One cell's peers: how many times as fast graphopt's int8 is, and they are as what was exported."""
+    rows: list[Row] = []
     for name in rounds[0].results:
         results = [r.results[name] for r in rounds]
         failed = next((one["error"] for one in results if "error" in one), None)
         if failed is not None:
-            rows.append([name, f"failed: {failed[:80]}", "-", "-", "-"])
+            rows.append({"peer": name, "failed": f"failed: {failed[:80]}"})
             continue
-        row = [name, f"{median([one['ms'] for one in results]).value:.1f}"]
-        for against in (name, EXPORTED.name):
-            pair = (INT8.name, name) if against == name else (name, EXPORTED.name)
-            known = all(one in rounds[0].results for one in pair)
-            row.append(interval(ratio(rounds, *pair, "calls") if known else None))
-        least = cosine.get(name.removesuffix(AGAIN))
+        row: Row = {"peer": name, "ms": median([one["ms"] for one in results]).value}
+        pairs = {"int8_is": (INT8.name, name), "over_exported": (name, EXPORTED.name)}
+        for column, pair in pairs.items():
+            if pair[0] != pair[1] and set(pair) <= rounds[0].results.keys():
+                row[column] = ratio(rounds, *pair, "calls")
+        rows.append(row)
+    return rows
+
+
+def tables_of(found: Found, cosine: dict[str, dict[str, float]]) -> list[Table]:
+    """What results keep."""
+    base = (INT8.name, INT8.name + AGAIN, EXPORTED.name)
+    whose = f"{OVER_ROUNDS} of calls a second: {INT8.name} over the row, the row over {EXPORTED.name}"
+    speeds = [
+        Table(
+            name="speed", cell=cell, key="peer", base=base, interval=whose, rows=cell_rows(rounds),
+            **of_rounds(rounds),
+        )
+        for cell, rounds in found
+    ]  # fmt: skip
+    cosines = [
+        Table(
+            name="cosine",
+            cell={"model": model, "sentences": SENTENCES},
+            key="peer",
+            rows=[{"peer": name, "cosine": value} for name, value in values.items()],
+            **here("torch"),
+        )
+        for model, values in cosine.items()
+    ]
+    return speeds + cosines
+
+
+def cell_table(cell: dict[str, Any], rounds: Sequence[Round], cosine: dict[str, float]) -> str:
+    rows = []
+    for one in cell_rows(rounds):
+        if "failed" in one:
+            rows.append([one["peer"], one["failed"], "-", "-", "-"])
+            continue
+        row = [one["peer"], f"{one['ms']:.1f}"]
+        row += [interval(one.get(key)) for key in ("int8_is", "over_exported")]
+        least = cosine.get(one["peer"].removesuffix(AGAIN))
         rows.append([*row, f"{least:.4f}" if least is not None else "-"])
     header = ["", "ms a call", "graphopt int8 is", "over as exported", "least sentence cosine"]
     kind = "ragged" if cell["ragged"] else "even"
@@ -159,18 +201,20 @@ def main() -> None:
     parser.add_argument("--only", choices=["make", "damage", "speed"])
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--work", type=Path, default=Path("build/encoder"))
+    option(parser, "encoder")
     args = parser.parse_args()
     texts()
     recipes = [r for r in RECIPES if not args.peer or any(re.search(p, r.name) for p in args.peer)]
     kept, in_time, whole = Rounds(args.work / "encoder.jsonl"), deadline(args.minutes), True
     known = args.work / "cosine.json"
     cosine: dict[str, dict[str, float]] = json.loads(known.read_text()) if known.is_file() else {}
-    found: list[tuple[dict[str, Any], list[Round]]] = []
+    found: Found = []
+    new: dict[str, dict[str, float]] = {}
     for name in args.model:
         source = MODELS[name](args.work)
         made = {r.name: r.made(source, args.work / name) for r in recipes} | {"reference": source}
         if args.only in ("damage", None):
-            cosine[name] = damage(made, recipes, args.work)
+            cosine[name] = new[name] = damage(made, recipes, args.work)
             known.write_text(json.dumps(cosine, indent=1))
         if args.only in ("damage", "make"):
             print(name, cosine.get(name))
@@ -182,15 +226,15 @@ def main() -> None:
             whole &= kept.measure(cell, them, args.rounds, in_time)
             if rounds := kept.of(cell, them):
                 found.append((cell, rounds))
+    if found or new:
+        record(args.json, tables_of(found, new))
     if found:
         report(args.work, found, cosine, args.threads)
     if not whole:
         sys.exit("not all rounds are there yet: give the same command again")
 
 
-def report(
-    work: Path, found: list[tuple[dict[str, Any], list[Round]]], cosine: dict[str, Any], threads: int
-) -> None:
+def report(work: Path, found: Found, cosine: dict[str, Any], threads: int) -> None:
     every = [one for _, rounds in found for one in rounds]
     text = "\n".join(cell_table(cell, rounds, cosine.get(cell["model"], {})) for cell, rounds in found)
     text += (
@@ -198,8 +242,6 @@ def report(
         f"interval; {threads} threads. {footer(every)}\n"
     )
     (work / "encoder.md").write_text(text)
-    facts = {"cosine": cosine, "rounds": [one.__dict__ for one in every]}
-    (work / "encoder.json").write_text(json.dumps(facts, indent=1))
     print(text)
 
 

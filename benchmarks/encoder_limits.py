@@ -5,7 +5,8 @@
 How many of its 25 products are computed once and twice, how many tokens a call has (measured here), the
 lowest cosine of a token's and of the pooled vector in the closing check (PyTorch in fp32, random legal
 calls), and of sentences: the mean of the tokens' vectors of 128 lines of the built-in Python text, in one
-batch and in four, and of the 512 lines after them, in one.
+batch and in four, and of the 512 lines after them, in one. What was found is merged into
+benchmarks/results/encoder_limits.json.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+from _provenance import here
+from _results import Row, Table, option, record
 from encoder import minilm
 
 import graphopt
@@ -26,6 +29,7 @@ from graphopt.plugins import registry
 from graphopt.runtime import Tokenizer
 
 LINES, TOKENS = 128, 64
+COSINES = ("token", "pooled", "one_batch", "four_batches", "other_lines")
 
 
 def texts(model: Path, first: int = 0, count: int = LINES) -> dict[str, np.ndarray]:
@@ -49,6 +53,7 @@ def sentences(run: Any, feeds: dict[str, np.ndarray]) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("limits", nargs="+", type=float)
+    option(parser, "encoder_limits")
     args = parser.parse_args()
     model = minilm(Path())
     feeds = texts(model)
@@ -56,6 +61,7 @@ def main() -> None:
     others = texts(model, LINES, 512)
     header = "| limit | once | twice | tokens a call | token | pooled | one batch | in four | other lines |"
     print(header + "\n" + "|---" * 9 + "|")
+    rows: list[Row] = []
     for limit in args.limits:
         with tempfile.TemporaryDirectory() as folder:
             package = graphopt.optimize(
@@ -77,8 +83,14 @@ def main() -> None:
             ]
             cells = (*lowest.values(), *least)
             twice = sum(node.op_type == "DequantizeLinear" for node in graph.node)
+            row: Row = {"limit": limit, "once": count - 2 * twice, "twice": twice}
+            row["tokens_a_call"] = package.manifest.max_batch_tokens
+            rows.append(row | dict(zip(COSINES, cells, strict=True)))
             counts = f"{limit:g} | {count - 2 * twice} | {twice} | {package.manifest.max_batch_tokens}"
             print(f"| {counts} | " + " | ".join(f"{x:.4f}" for x in cells) + " |", flush=True)
+
+    cell = {"model": "minilm", "recipe": "int8"}
+    record(args.json, [Table(name="limits", cell=cell, key="limit", rows=rows, **here("torch"))])
 
 
 if __name__ == "__main__":

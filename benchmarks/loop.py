@@ -5,7 +5,8 @@
 
 Variants take turns in one process, a few tokens each, so that what slows the machine slows all; a table gives
 the median and the best of the rounds, and the ratio of neighbours. Load time and memory are those of a fresh
-process, beside the time to read the package's data file into memory (warm) and its size.
+process, beside the time to read the package's data file into memory (warm) and its size. What was found is
+merged into benchmarks/results/loop.json.
 """
 
 from __future__ import annotations
@@ -17,18 +18,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _provenance import OVER_ROUNDS, here
+from _results import Row, Table, option, record
+from _rounds import table_of
 from graphopt_targets.cpu.kernels import open_session
 
-from graphopt.metrics import median
+from graphopt.metrics import Estimate, median
 from graphopt.runtime import Decoder, default_threads, session_options
 from graphopt.runtime import open_session as stock_session
 
 PIECE = 512
+PROCESSES = 3
+"""Of each session, whose load time and memory are those of the median process."""
 Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A table of results to be: the column that tells its rows apart, and what its intervals are of."""
+
+    key: str
+    rows: list[Row]
+    interval: str | None
+    cell: dict[str, bool | int | float | str] = field(default_factory=dict)
 
 
 def opened(folder: Path, *settings: str) -> Any:
@@ -107,12 +124,15 @@ def in_turns(steps: Mapping[str, Step], rounds: int, count: int) -> dict[str, np
     return {name: np.asarray(values[1:]) for name, values in found.items()}  # the first round warms up
 
 
-def ratio(above: np.ndarray, below: np.ndarray) -> str:
-    found = median(list(above / below))
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def ratio(above: np.ndarray, below: np.ndarray) -> Estimate:
+    return median(list(above / below))
 
 
-def by_options(args: argparse.Namespace, tokens: np.ndarray) -> None:
+def rates(seconds: np.ndarray) -> Row:
+    return {"best_tok_s": float(1 / seconds.min()), "median_tok_s": float(1 / np.median(seconds))}
+
+
+def by_options(args: argparse.Namespace, tokens: np.ndarray) -> Measured:
     room = (args.rounds + 1) * args.count + 2
     variants = ["", "", "onnxruntime's kernels", "pattern", "no spinning", "no arena", "denormals as zero"]
     steps: dict[str, Step] = {}
@@ -121,26 +141,27 @@ def by_options(args: argparse.Namespace, tokens: np.ndarray) -> None:
         steps[name] = greedy(filled(opened(args.package, setting), tokens, 256, room))
     steps["onnxruntime-genai"] = through_genai(args.package, tokens[:256], room)
     found = in_turns(steps, args.rounds, args.count)
-    print("\n| session | best, tok/s | median, tok/s | ours is so many times as fast |\n|---|---|---|---|")
-    for name, seconds in found.items():
-        times = ratio(seconds, found["ours"])
-        print(f"| {name} | {1 / seconds.min():.1f} | {1 / np.median(seconds):.1f} | {times} |", flush=True)
+    rows = [
+        {"session": name} | rates(seconds) | {"ours_is": ratio(seconds, found["ours"])}
+        for name, seconds in found.items()
+    ]
+    return Measured("session", rows, f"{OVER_ROUNDS}: how many times as fast ours is", {"past": 256})
 
 
-def by_past(args: argparse.Namespace, _: np.ndarray) -> None:
-    print("\n| cache | past | best, tok/s | median, tok/s | speed beside that at 32 |\n|---|---|---|---|---|")
+def by_past(args: argparse.Namespace, _: np.ndarray) -> Measured:
     steps: dict[str, Step] = {}
     for name, folder in {"float32": args.package, "int8": args.int8}.items():
         if folder is None:
             continue
         decoder = pretending(opened(folder), 2056)
         for past in (32, 256, 2048):
-            steps[f"{name} | {past}"] = at(decoder, past)
+            steps[f"{name}, {past}"] = at(decoder, past)
     found = in_turns(steps, args.rounds, args.count)
-    for name, seconds in found.items():
-        first = found[f"{name.partition(' |')[0]} | 32"]
-        rates = f"{1 / seconds.min():.1f} | {1 / np.median(seconds):.1f}"
-        print(f"| {name} | {rates} | {ratio(first, seconds)} |", flush=True)
+    rows = [
+        {"cache": name} | rates(seconds) | {"left": ratio(found[f"{name.partition(',')[0]}, 32"], seconds)}
+        for name, seconds in found.items()
+    ]
+    return Measured("cache", rows, f"{OVER_ROUNDS}: speed beside that after 32 tokens")
 
 
 def at(decoder: Decoder, past: int, rows: int = 1) -> Step:
@@ -154,26 +175,30 @@ def at(decoder: Decoder, past: int, rows: int = 1) -> Step:
     return step
 
 
-def by_rows(args: argparse.Namespace, _: np.ndarray) -> None:
+def by_rows(args: argparse.Namespace, _: np.ndarray) -> Measured:
     decoder = pretending(opened(args.package), 272)
     found = in_turns({str(m): at(decoder, 256, m) for m in (1, 2, 3, 4, 5, 6, 8, 12, 16)}, args.rounds, 3)
-    print("\n| tokens a call | best, ms | times one token's |\n|---|---|---|")
-    for name, seconds in found.items():
-        print(f"| {name} | {seconds.min() * 1e3:.1f} | {ratio(seconds, found['1'])} |", flush=True)
+    rows: list[Row] = [{"tokens": int(m), "ms": float(found[m].min() * 1e3)} for m in found]
+    for row in rows[1:]:
+        row["times"] = ratio(found[str(row["tokens"])], found["1"])
+    kernels = os.environ.get("GRAPHOPT_KERNELS", "graphopt")
+    return Measured("tokens", rows, f"{OVER_ROUNDS} to one token's time", {"past": 256, "kernels": kernels})
 
 
-def by_session(args: argparse.Namespace) -> None:
-    print(
-        "\n| session | load, times a read | memory, times package + cache | at its peak |\n|---|---|---|---|"
-    )
+def by_session(args: argparse.Namespace, _: np.ndarray) -> Measured:
     variants = [(args.package, setting) for setting in ("", "onnxruntime's kernels", "no arena")]
     if args.prepacked is not None:
         variants.append((args.prepacked, "prepacked"))
+    rows: list[Row] = []
     for folder, setting in variants:
         command = [sys.executable, __file__, str(args.package), "--child", setting, "--of", str(folder)]
-        runs = [json.loads(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(3)]
-        cells = " | ".join(f"{np.median([run[key] for run in runs]):.2f}" for key in ("load", "rss", "peak"))
-        print(f"| {setting or 'ours'} | {cells} |", flush=True)
+        runs = [
+            json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+            for _ in range(PROCESSES)
+        ]
+        middle = {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+        rows.append({"session": setting or "ours"} | middle)
+    return Measured("session", rows, None)
 
 
 def child(plain: Path, folder: Path, setting: str) -> dict[str, float]:
@@ -199,8 +224,8 @@ def child(plain: Path, folder: Path, setting: str) -> dict[str, float]:
     memory = _memory()
     size = os.path.getsize(data) + sum(array.nbytes for array in decoder.cache().values())
     return {
-        "load": load / min(reads),
-        "rss": (memory["rss"] - empty) / size,
+        "load_reads": load / min(reads),
+        "memory": (memory["rss"] - empty) / size,
         "peak": (memory["peak_rss"] - empty) / size,
     }
 
@@ -209,10 +234,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=Path)
     parser.add_argument("--int8", type=Path, help="the same model with an int8 cache")
-    parser.add_argument("--only", choices=["options", "past", "rows", "session"])
+    parser.add_argument("--only", choices=list(MEASURES))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--prepacked", type=Path, help="its copy by `graphopt prepack`")
+    option(parser, "loop")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -220,11 +246,23 @@ def main() -> None:
         print(json.dumps(child(args.package, args.of, args.child)))
         return
     tokens = np.random.default_rng(0).integers(1, 4000, 2048)
-    for name, measure in {"options": by_options, "past": by_past, "rows": by_rows}.items():
+    for name, measure in MEASURES.items():
         if args.only in (None, name):
-            measure(args, tokens)
-    if args.only in (None, "session"):
-        by_session(args)
+            found = measure(args, tokens)
+            print(f"\n{table_of(found.rows)}", flush=True)
+            cell = {"package": args.package.name} | found.cell
+            about = here(rounds=PROCESSES if name == "session" else args.rounds)
+            whose, key = found.interval, found.key
+            one = Table(name=name, cell=cell, key=key, interval=whose, rows=found.rows, **about)
+            record(args.json, [one])
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace, np.ndarray], Measured]] = {
+    "options": by_options,
+    "past": by_past,
+    "rows": by_rows,
+    "session": by_session,
+}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 `quantize-weights.block_size=auto` decides by the same measurement, or by what is in that file for one of
 the same processor, instructions, threads and onnxruntime. Weights are larger than caches, and the blocks take
-turns. By default: Llama-3.2-1B's shapes.
+turns. By default: Llama-3.2-1B's shapes. What was found is merged into benchmarks/results/rates.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ import importlib
 import json
 from dataclasses import asdict
 
+from _provenance import here
+from _results import Row, Table, option, record
+
 from graphopt.plugins import registry
+from graphopt.runtime import default_threads
 from graphopt.targets import BlockProduct
 
 LLAMA = ["2048x3072", "2048x2048", "2048x8192", "8192x2048", "2048x128256"]
@@ -28,6 +32,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--times", type=int, default=3, help="how often, the least of which counts")
     parser.add_argument("--keep", action="store_true")
+    option(parser, "rates")
     args = parser.parse_args()
     rates = importlib.import_module("graphopt_targets.cpu._rates")
     choice = importlib.import_module("graphopt_passes._rates")
@@ -35,7 +40,7 @@ def main() -> None:
     machine = rates.relevant(target.fingerprint())
     print(f"{machine}\n\n| K x N | " + " | ".join(f"block {b}, ms" for b in choice.BLOCKS) + " | chosen |")
     print("|---" * (2 + len(choice.BLOCKS)) + "|")
-    found = []
+    found, rows = [], list[Row]()
     for shape in args.shape or LLAMA:
         k, n = map(int, shape.split("x"))
         product = BlockProduct(bits=args.bits, k=k, n=n, level=4)
@@ -43,8 +48,12 @@ def main() -> None:
         least = {str(block): min(run[block] for run in runs) for block in choice.BLOCKS}
         cells = " | ".join(f"{least[str(b)] * 1e3:.3f}" for b in choice.BLOCKS)
         print(f"| {k} x {n} | {cells} | {choice.chosen_block(least)} |", flush=True)
+        times: Row = {f"block_{b}_ms": least[str(b)] * 1e3 for b in choice.BLOCKS}
+        rows.append({"shape": f"{k} x {n}"} | times | {"chosen": choice.chosen_block(least)})
         entry = {"machine": machine, "product": asdict(product), "seconds": least}
         found.append(entry | {"date": f"{datetime.date.today()}"})
+    cell, about = {"bits": args.bits, "threads": default_threads()}, here(rounds=args.times)
+    record(args.json, [Table(name="seconds", cell=cell, key="shape", rows=rows, **about)])
     if args.keep:
         old = json.loads(rates.KNOWLEDGE.read_text(encoding="utf-8"))
         kept = [

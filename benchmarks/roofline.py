@@ -6,13 +6,13 @@ Decoding is held against streaming reads of memory, over a buffer of at least ei
 cache, that take turns with it in the same process: the best token of a turn against the best read of that
 turn; more than 100 % would be a measuring error. Also the median of all tokens against that of the best way
 of reading, and against the fastest read of all. A prompt is held against the best product seen, fp32 or
-8-bit integers. Writes roofline.json and roofline.md in WORK.
+8-bit integers. Writes roofline.md in WORK, and
+merges what it found into benchmarks/results/roofline.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from _provenance import of_rounds
 from _recipes import GRAPHOPT, HERE
+from _results import Row, Table, option, record
 from _rounds import Estimate, Peer, Round, Rounds, deadline, footer, interval, median, stamp, table
 from decode import checkpoint
 from make_model import SHAPES
@@ -38,11 +40,8 @@ def library(work: Path) -> Path:
     return out
 
 
-def cell_text(cell: dict[str, Any], rounds: Sequence[Round]) -> str:
-    results = [one.results[GRAPHOPT.name] for one in rounds]
-    failed = next((one["error"] for one in results if "error" in one), None)
-    if failed is not None:
-        return f"{cell['shape']}: failed: {failed}\n"
+def bounds(cell: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[Row]:
+    """What bounds a package, and how much of it is reached."""
     work, prompt = results[0]["work"], cell["prompt"]
     read, flops, prompt_flops = (
         sum(one[key] for one in work.values()) for key in ("bytes", "flops", "prompt_flops")
@@ -51,46 +50,89 @@ def cell_text(cell: dict[str, Any], rounds: Sequence[Round]) -> str:
     typical = median([100 * read / r["read_median"] / 1e6 / r["token_ms"] for r in results])
     strictest = median([100 * read / r["read_fastest"] / 1e6 / r["token_ms"] for r in results])
     reads = median([statistics.median(turn["read"] for turn in r["turns"]) for r in results])
-    fast = median([max(r["peaks"].values()) for r in results])
     reached = median([100 * prompt_flops / max(r["peaks"].values()) / 1e6 / r["prompt_ms"] for r in results])
-    whole = [
-        ["a token reads", f"{read / 1e6:.0f} MB, {prompt} to {prompt + cell['new']} tokens before it"],
-        ["a token computes", f"{flops / 1e9:.2f} GFLOP"],
-        ["best streaming read of a turn", f"{interval(reads, 1)} GB/s"],
-        ["the fastest of a process", f"{interval(median([r['read_fastest'] for r in results]), 1)} GB/s"],
-        ["a token takes", f"{interval(median([r['token_ms'] for r in results]), 1)} ms"],
-        ["**share of the reading bound**: best token of a turn, best read of it", f"{interval(best, 1)} %"],
-        ["median token, median read", f"{interval(typical, 1)} %"],
-        ["median token, fastest read of the process", f"{interval(strictest, 1)} %"],
-        ["best fp32 product", f"{interval(median([r['peaks']['fp32'] for r in results]), 0)} GFLOP/s"],
-        ["best int8 product", f"{interval(median([r['peaks']['int8'] for r in results]), 0)} GOP/s"],
-        [f"a prompt of {prompt} takes", f"{interval(median([r['prompt_ms'] for r in results]), 0)} ms"],
-        ["**share of the computing bound**", f"{interval(reached, 1)} %"],
+
+    def row(quantity: str, what: str, value: float | Estimate, unit: str) -> Row:
+        return {"quantity": quantity, "what": what, "value": value, "unit": unit}
+
+    def middle(key: str) -> Estimate:
+        return median([r[key] for r in results])
+
+    fp32, int8 = (median([r["peaks"][kind] for r in results]) for kind in ("fp32", "int8"))
+    of_turns = "share of the reading bound: best token of a turn, best read of it"
+    return [
+        row("token_mb", "a token reads", read / 1e6, "MB"),
+        row("token_gflop", "a token computes", flops / 1e9, "GFLOP"),
+        row("read", "best streaming read of a turn", reads, "GB/s"),
+        row("read_fastest", "the fastest of a process", middle("read_fastest"), "GB/s"),
+        row("token", "a token takes", middle("token_ms"), "ms"),
+        row("reading_share", of_turns, best, "%"),
+        row("reading_share_typical", "median token, median read", typical, "%"),
+        row("reading_share_strictest", "median token, fastest read of the process", strictest, "%"),
+        row("fp32_product", "best fp32 product", fp32, "GFLOP/s"),
+        row("int8_product", "best int8 product", int8, "GOP/s"),
+        row("prompt", f"a prompt of {prompt} takes", middle("prompt_ms"), "ms"),
+        row("computing_share", "share of the computing bound", reached, "%"),
     ]
-    rows = []
+
+
+def operators(results: Sequence[dict[str, Any]]) -> list[Row]:
+    """Medians by kind of node, the slowest first; of bounds where it reads or computes."""
+    work = results[0]["work"]
+    reads = median([statistics.median(turn["read"] for turn in r["turns"]) for r in results]).value
+    fast = median([max(r["peaks"].values()) for r in results]).value
     tokens = median_by_kind(results, "token_ms_by_kind")
     prompts = median_by_kind(results, "prompt_ms_by_kind")
+    rows: list[Row] = []
     for name in sorted(tokens, key=lambda name: -tokens[name]):
         about = work.get(name, dict.fromkeys(("nodes", "bytes", "flops", "prompt_flops"), 0))
         ms, prompt_ms = tokens[name], prompts.get(name, 0.0)
-        rate, speed = about["bytes"] / ms / 1e6, about["prompt_flops"] / max(prompt_ms, 1e-6) / 1e6
-        rows.append(
-            [
-                name,
-                f"{about['nodes']:.0f}",
-                f"{about['bytes'] / 1e6:.1f}",
-                f"{ms:.2f}",
-                f"{rate:.1f}" if about["bytes"] else "-",
-                f"{100 * rate / reads.value:.0f} %" if about["bytes"] else "-",
-                f"{prompt_ms:.1f}",
-                f"{speed:.0f}" if about["flops"] else "-",
-                f"{100 * speed / fast.value:.0f} %" if about["flops"] else "-",
-            ]
-        )
-    header = ["operator", "nodes", "MB a token", "ms a token", "GB/s", "of the bound"]
-    header += ["ms a prompt", "GFLOP/s", "of the bound"]
+        row: Row = {"operator": name, "nodes": int(about["nodes"]), "token_mb": about["bytes"] / 1e6}
+        row |= {"token_ms": ms, "prompt_ms": prompt_ms}
+        if about["bytes"]:
+            rate = about["bytes"] / ms / 1e6
+            row |= {"gbs": rate, "reading_percent": 100 * rate / reads}
+        if about["flops"]:
+            speed = about["prompt_flops"] / max(prompt_ms, 1e-6) / 1e6
+            row |= {"gflops": speed, "computing_percent": 100 * speed / fast}
+        rows.append(row)
+    return rows
+
+
+DIGITS = {"nodes": 0, "token_mb": 1, "token_ms": 2, "gbs": 1, "reading_percent": 0}
+DIGITS |= {"prompt_ms": 1, "gflops": 0, "computing_percent": 0}
+
+
+def cell_tables(cell: dict[str, Any], rounds: Sequence[Round]) -> list[Table]:
+    """What results keep; nothing where a process failed."""
+    results = [one.results[GRAPHOPT.name] for one in rounds]
+    if any("error" in one for one in results):
+        return []
+    whose = "95 % bootstrap interval, over fresh processes, of the median"
+    about = of_rounds(rounds)
+    return [
+        Table(name="bounds", cell=cell, key="quantity", interval=whose, rows=bounds(cell, results), **about),
+        Table(name="operators", cell=cell, key="operator", rows=operators(results), **about),
+    ]
+
+
+def cell_text(cell: dict[str, Any], rounds: Sequence[Round]) -> str:
+    if not (tables := cell_tables(cell, rounds)):
+        failed = next(one["error"] for r in rounds for one in r.results.values() if "error" in one)
+        return f"{cell['shape']}: failed: {failed}\n"
+
+    def said(value: Any, unit: str) -> str:
+        digits = 1 if unit in ("%", "GB/s", "ms") else 0
+        text = interval(value, digits) if isinstance(value, Estimate) else f"{value:.{max(digits, 2)}f}"
+        return f"{text} {unit}"
+
+    whole = [[row["what"], said(row["value"], row["unit"])] for row in tables[0].rows]
+    rows = [
+        [row["operator"], *(f"{row[key]:.{n}f}" if key in row else "-" for key, n in DIGITS.items())]
+        for row in tables[1].rows
+    ]
     parts = [f"{cell['shape']}, {GRAPHOPT.name}, {len(rounds)} rounds", table(["", ""], whole)]
-    parts += ["By operator, from onnxruntime's profile:", table(header, rows)]
+    parts += ["By operator, from onnxruntime's profile:", table(["operator", *DIGITS], rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -114,16 +156,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--models", type=Path, default=Path("build/models"))
     parser.add_argument("--decode", type=Path, default=Path("build/decode"), help="packages of decode.py")
+    parser.add_argument("--label", help="tells this run apart from others: the state of the machine, say")
     parser.add_argument("--work", type=Path, default=Path("build/roofline"))
+    option(parser, "roofline")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     stream, worker = library(args.work), HERE / "_roofline_worker.py"
     kept, in_time, whole = Rounds(args.work / "roofline.jsonl"), deadline(args.minutes), True
-    texts, every = [], []
+    texts, every, tables = [], [], list[Table]()
     for shape in args.shape:
         package = GRAPHOPT.made(checkpoint(shape, args.models), args.decode / shape)
         for prompt in args.prompt:
             cell = {"shape": shape, "prompt": prompt, "new": args.new}
+            cell |= {"label": args.label} if args.label else {}
             options = ["--prompt", prompt, "--new", args.new, "--threads", args.threads]
             command = [sys.executable, worker, package, stream, *options]
             made = stamp(worker, stream, package, *GRAPHOPT.uses)
@@ -131,6 +176,7 @@ def main() -> None:
             whole &= kept.measure(cell, [peer], args.rounds, in_time)
             if rounds := kept.of(cell, [peer]):
                 texts.append(cell_text(cell, rounds))
+                tables += cell_tables(cell, rounds)
                 every += rounds
     if every:
         text = "\n".join(texts) + (
@@ -138,9 +184,8 @@ def main() -> None:
             f"profile slows what it watches: its times by operator add up to more. {footer(every)}\n"
         )
         (args.work / "roofline.md").write_text(text)
-        rounds_json = json.dumps({"rounds": [one.__dict__ for one in every]}, indent=1)
-        (args.work / "roofline.json").write_text(rounds_json)
         print(text)
+        record(args.json, tables)
     if not whole:
         sys.exit("not all rounds are there yet: give the same command again")
 

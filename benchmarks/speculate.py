@@ -12,26 +12,29 @@ of 1, 2, ... tokens take what is given (`benchmarks/loop.py --only rows` measure
 
 Each excerpt is decoded plainly, with drafts, and plainly again (the control), in turn, in a process. Code is
 the embedded model's held-out text, prose the language reference that comes with Python; tokens are those of
-the package's tokenizer. Prints a table of ratios of total times, with 95 % intervals over excerpts.
+the package's tokenizer. Ratios are of total times, with 95 % intervals over excerpts; they are printed, and
+merged into benchmarks/results/speculate.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data import topics
 from typing import Any
 
 import numpy as np
+from _provenance import here
+from _results import Row, Table, option, record
+from _rounds import table_of
 
 from graphopt import Package
 from graphopt.evaluate._texts import built_in_text
-from graphopt.metrics import bootstrap
+from graphopt.metrics import Estimate, bootstrap
 from graphopt.runtime import Decoder, Speculation, Tokenizer
 from graphopt.runtime._speculate import Costs
 
@@ -128,12 +131,29 @@ def pretended(text: Sequence[int], args: argparse.Namespace) -> tuple[float, flo
     return made, costs.spent, speculation.calls
 
 
-def at_costs(texts: Mapping[str, str], tokenizer: Tokenizer, args: argparse.Namespace) -> None:
-    print("| text | tokens a call | drafts: times as fast as plain |\n|---|---|---|")
+def at_costs(texts: Mapping[str, str], tokenizer: Tokenizer, args: argparse.Namespace) -> list[Row]:
+    rows: list[Row] = []
     for name, content in texts.items():
         found = [pretended(text, args) for text in excerpts(tokenizer.plain(content), args)]
         calls = sum(m for m, _, _ in found) / sum(c for _, _, c in found)
-        print(f"| {name} | {calls:.2f} | {ratio([(m, spent) for m, spent, _ in found])} |")
+        times = ratio([(m, spent) for m, spent, _ in found])
+        rows.append({"text": name, "tokens_a_call": calls, "times": times})
+    return rows
+
+
+def measured(texts: Mapping[str, str], tokenizer: Tokenizer, args: argparse.Namespace) -> Iterator[Row]:
+    decoder = Decoder(Package.load(args.package).session(), capacity=args.prompt + args.new)
+    for name, content in texts.items():
+        found = [measure(decoder, text, args) for text in excerpts(tokenizer.plain(content), args)]
+        made = (args.new - 1) * len(found)
+        yield {
+            "text": name,
+            "tokens_a_call": made / sum(one.calls for one in found),
+            "times": ratio([((m.plain + m.again) / 2, m.drafted) for m in found]),
+            "control": ratio([(m.plain, m.again) for m in found]),
+            "plain_tok_s": made / sum(one.plain for one in found),
+            "same": sum(one.same for one in found),
+        }
 
 
 def excerpts(tokens: Sequence[int], args: argparse.Namespace) -> list[list[int]]:
@@ -143,10 +163,9 @@ def excerpts(tokens: Sequence[int], args: argparse.Namespace) -> list[list[int]]
     return [list(tokens[start : start + length]) for start in starts]
 
 
-def ratio(times: Sequence[tuple[float, float]]) -> str:
+def ratio(times: Sequence[tuple[float, float]]) -> Estimate:
     """Of the total of the first times to the total of the second."""
-    found = bootstrap([np.asarray([pair]) for pair in times], lambda x: float(x[:, 0].sum() / x[:, 1].sum()))
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    return bootstrap([np.asarray([pair]) for pair in times], lambda x: float(x[:, 0].sum() / x[:, 1].sum()))
 
 
 def main() -> None:
@@ -157,33 +176,23 @@ def main() -> None:
     parser.add_argument("--excerpts", type=int, default=6)
     parser.add_argument("--own-words", action="store_true")
     parser.add_argument("--costs", type=lambda text: [float(part) for part in text.split(",")])
-    parser.add_argument("--json", type=Path)
+    option(parser, "speculate")
     args = parser.parse_args()
     tokenizer = Tokenizer(args.package)
     texts = {"code": built_in_text().content, "prose": "\n".join(topics.topics.values())}
+    cell = {"package": args.package.name, "prompt": args.prompt, "new": args.new}
+    cell |= {"own_words": args.own_words, "excerpts": args.excerpts}
     if args.costs:
-        at_costs(texts, tokenizer, args)
-        return
-    session = Package.load(args.package).session()
-    decoder = Decoder(session, capacity=args.prompt + args.new)
-    print("| text | tokens a call | drafts: times as fast as plain | plain again | plain tok/s | same text |")
-    print("|---|---|---|---|---|---|")
-    results = {}
-    for name, content in texts.items():
-        tokens = tokenizer.plain(content)
-        found = [measure(decoder, text, args) for text in excerpts(tokens, args)]
-        results[name] = [asdict(one) for one in found]
-        made = (args.new - 1) * len(found)
-        calls = made / sum(one.calls for one in found)
-        rate = made / sum(one.plain for one in found)
-        print(
-            f"| {name} | {calls:.2f} | {ratio([((m.plain + m.again) / 2, m.drafted) for m in found])} "
-            f"| {ratio([(m.plain, m.again) for m in found])} | {rate:.1f} "
-            f"| {sum(m.same for m in found)} of {len(found)} |",
-            flush=True,
-        )
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+        name, rows = "at_costs", at_costs(texts, tokenizer, args)
+        cell |= {"costs": ", ".join(f"{cost:g}" for cost in args.costs)}
+    else:
+        name, rows = "drafts", list(measured(texts, tokenizer, args))
+    print(table_of(rows))
+    whose, about = (
+        "95 % bootstrap interval, over excerpts, of the ratio of total times",
+        here(rounds=args.excerpts),
+    )
+    record(args.json, [Table(name=name, cell=cell, key="text", interval=whose, rows=rows, **about)])
 
 
 if __name__ == "__main__":

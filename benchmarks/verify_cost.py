@@ -5,8 +5,8 @@
 Each round makes the package with `--verify off` and with `--verify numeric` (and off again: the A/A control),
 without the closing check. With `--before PYTHON`, the interpreter of an environment with another version of
 graphopt, that version makes it with `off` and `numeric` in the same rounds. Memory is the largest sum of
-the resident sizes of the process and its worker, sampled ten times a second. Writes verify_cost.json in the
-work folder.
+the resident sizes of the process and its worker, sampled ten times a second. What was found is merged into
+benchmarks/results/verify_cost.json.
 """
 
 from __future__ import annotations
@@ -20,6 +20,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from _provenance import here
+from _results import Row, Table, option, record
+from _rounds import interval, table
+
+from graphopt.metrics import Estimate
 
 
 def resident(pid: int) -> int:
@@ -59,6 +64,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="int4")
     parser.add_argument("--work", type=Path, default=Path("build/verify-cost"))
     parser.add_argument("--rounds", type=int, default=3)
+    option(parser, "verify_cost")
     parser.add_argument("--before", metavar="PYTHON", help="an interpreter that has another graphopt")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
@@ -74,17 +80,37 @@ def main() -> None:
             if name == "numeric":
                 report = json.loads((out / "report.json").read_text())
     edits = [e for step in report["passes"] for e in step["edits"] if e["outcome"] == "applied"]
-    verdicts = Counter(e["verdict"] for e in edits)
-    print("| | seconds | peak MB | seconds above off |")
-    print("|---|---|---|---|")
-    for name, rows in found.items():
-        off = found["off before" if "before" in name else "off"]
-        more = [a["seconds"] - b["seconds"] for a, b in zip(rows, off, strict=True)]
-        seconds, peak = (np.median([r[key] for r in rows]) for key in ("seconds", "peak_mb"))
-        span = f"{np.median(more):.1f} [{min(more):.1f}, {max(more):.1f}]"
-        print(f"| {name} | {seconds:.1f} | {peak:.0f} | {span} |")
-    print(f"\n{len(edits)} edits: " + ", ".join(f"{n} {verdict}" for verdict, n in verdicts.items()))
-    (args.work / "verify_cost.json").write_text(json.dumps({"found": found, "verdicts": verdicts}, indent=1))
+    tables = tables_of(args, found, Counter(e["verdict"] for e in edits))
+    texts = [
+        [str(row["way"]), f"{row['seconds']:.1f}", f"{row['peak_gb']:.1f}", interval(row.get("above_off"), 1)]
+        for row in tables[0].rows
+    ]
+    print(table(["", "seconds", "peak GB", "seconds above off"], texts))
+    print(f"\n{len(edits)} edits: " + ", ".join(f"{row['edits']} {row['verdict']}" for row in tables[1].rows))
+    record(args.json, tables)
+
+
+def tables_of(
+    args: argparse.Namespace, found: dict[str, list[dict[str, float]]], verdicts: Counter[str]
+) -> list[Table]:
+    """What results keep; `off` is what others are compared with."""
+    rows: list[Row] = []
+    for name, runs in found.items():
+        seconds, peak = (float(np.median([run[key] for run in runs])) for key in ("seconds", "peak_mb"))
+        row: Row = {"way": name, "seconds": seconds, "peak_gb": peak / 1000}
+        off = "off before" if "before" in name else "off"
+        if name != off:
+            more = [a["seconds"] - b["seconds"] for a, b in zip(runs, found[off], strict=True)]
+            row["above_off"] = Estimate(float(np.median(more)), min(more), max(more))
+        rows.append(row)
+    cell, about = {"source": args.source.name, "recipe": args.recipe}, here(rounds=args.rounds)
+    least = "least and most of the rounds' differences, which says little of how far others would be off"
+    base = ("off", "off again", "off before")
+    counts: list[Row] = [{"verdict": verdict, "edits": n} for verdict, n in sorted(verdicts.items())]
+    return [
+        Table(name="seconds", cell=cell, key="way", base=base, interval=least, rows=rows, **about),
+        Table(name="edits", cell=cell, key="verdict", rows=counts, **about | {"rounds": None}),
+    ]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,13 +22,8 @@ TEN_POINT = {"10px"}
 
 
 @pytest.fixture(scope="module")
-def render() -> Any:
-    """benchmarks/render.py, whose folder is on the path as it is when it runs as a script."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        import render
-
-        yield render
+def render(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("render")
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +113,13 @@ def test_no_figure_is_typed() -> None:
     assert typed("It is 1.93 times as fast, {{ say(1) }}, `--x 3`, Llama-3.2-1B, 8-bit") == ["1.93", "8"]
 
 
-def test_ticks_are_around_all_that_is_drawn(render: Any) -> None:
-    import _charts
+def test_ticks_are_around_all_that_is_drawn(script: Callable[[str], ModuleType]) -> None:
+    ticks = script("_charts").ticks
 
-    assert _charts.ticks([1.9, 11.0]) == [1, 2, 4, 8, 16]
-    assert _charts.ticks([0.84, 2.9]) == [0.75, 1, 1.5, 2, 3]
-    assert _charts.ticks([0.3, 0.9])[0] <= 0.3
-    assert _charts.ticks([]) == []
+    assert ticks([1.9, 11.0]) == [1, 2, 4, 8, 16]
+    assert ticks([0.84, 2.9]) == [0.75, 1, 1.5, 2, 3]
+    assert ticks([0.3, 0.9])[0] <= 0.3
+    assert ticks([]) == []
 
 
 LARGE: dict[str, Any] = {"shape": "llama-3.2-1b", "batch": 1, "prompt": 256}
