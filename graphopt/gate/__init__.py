@@ -1,9 +1,16 @@
 """Whether a package may ship: gates, what was measured for them, and a verdict that can be no."""
 
+from graphopt.gate._annotations import code_quality, github_annotations
+from graphopt.gate._badge import badge
 from graphopt.gate._bounds import Gate, parse_gate
 from graphopt.gate._config import CONFIG, Gates, GateSettings, read_gates
 from graphopt.gate._decision import Answer, Decision, Question, decide
+from graphopt.gate._junit import junit
 from graphopt.gate._looks import MINIMUM_BLOCKS, MOST_BLOCKS
+from graphopt.gate._markdown import comment, comment_marker, step_summary
+from graphopt.gate._raw import samples_jsonl
+from graphopt.gate._result import read_result, result_schema
+from graphopt.gate._sarif import sarif
 from graphopt.gate._schema import config_schema
 
 __all__ = [
@@ -16,8 +23,19 @@ __all__ = [
     "GateSettings",
     "Gates",
     "Question",
+    "badge",
+    "code_quality",
+    "comment",
+    "comment_marker",
     "config_schema",
     "decide",
+    "github_annotations",
+    "junit",
     "parse_gate",
     "read_gates",
+    "read_result",
+    "result_schema",
+    "samples_jsonl",
+    "sarif",
+    "step_summary",
 ]
