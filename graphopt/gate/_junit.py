@@ -89,7 +89,7 @@ def _facts(report: GateReport) -> dict[str, str]:
         "package": made.package,
         "package_digest": made.package_digest,
         "baseline": made.baseline,
-        "cpu": made.cpu,
+        "processor": made.cpu,
         "threads": str(made.threads) if made.threads else "",
         "commit": made.commit,
     }
