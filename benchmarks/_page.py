@@ -85,6 +85,10 @@ def said(value: Any, digits: int = 2) -> str:
     return str(value)
 
 
+def middle_of(value: Any) -> Any:
+    return value.value if isinstance(value, Estimate) else value
+
+
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
@@ -96,12 +100,15 @@ def goals(figures: Figures) -> str:
         found = []
         for one in goal["measured"]:
             value = figures.at(one["at"])
-            middle = value.value if isinstance(value, Estimate) else value
+            middle = middle_of(value)
             met = middle <= goal["goal"] if goal.get("most") else middle >= goal["goal"]
             text = said(value, goal.get("digits", 2))
             text = text if met else f"**{text}**"
             found.append(f"{text} {one['when']}" if "when" in one else text)
-        rows.append([goal["what"], f"{goal['goal']:g}", f"{goal.get('aim', ''):}", "; ".join(found)])
+        aim = goal.get("aim", "")
+        if isinstance(aim, Mapping):
+            aim = f"{aim['whose']}: {middle_of(figures.at(aim['at'])):g}"
+        rows.append([goal["what"], f"{goal['goal']:g}", str(aim), "; ".join(found)])
     return markdown(["", "goal", "aim", "measured"], rows)
 
 

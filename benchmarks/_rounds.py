@@ -132,6 +132,19 @@ def ratio(rounds: Iterable[Round], ours: str, theirs: str, key: str) -> Estimate
     return median([a[key] / b[key] for a, b in pairs])
 
 
+def rows_of(
+    rounds: Sequence[Round], measured: Callable[[str, list[dict[str, Any]]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """A row of results for each peer: what `measured` makes of its name and results, or why it failed."""
+    rows = []
+    for name in rounds[0].results:
+        results = [one.results[name] for one in rounds]
+        failed = next((one["error"] for one in results if "error" in one), None)
+        found = measured(name, results) if failed is None else {"failed": f"failed: {failed[:80]}"}
+        rows.append({"peer": name} | found)
+    return rows
+
+
 def interval(estimate: Estimate | None, digits: int = 2) -> str:
     if estimate is None:
         return "-"

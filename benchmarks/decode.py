@@ -28,7 +28,7 @@ from _damage import damage_table, damages
 from _provenance import OVER_ROUNDS, of_rounds
 from _recipes import GRAPHOPT, RECIPES, Recipe
 from _results import Row, Table, option, record
-from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, table
+from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, rows_of, table
 from make_model import SHAPES, write
 
 from graphopt.metrics import Estimate
@@ -64,19 +64,15 @@ def cell_peers(recipes: Sequence[Recipe], cell: dict[str, Any], args: argparse.N
 
 def cell_rows(rounds: Sequence[Round]) -> list[Row]:
     """One cell's peers, with how many times as fast graphopt is."""
-    rows: list[Row] = []
-    for name in rounds[0].results:
-        results = [r.results[name] for r in rounds]
-        failed = next((one["error"] for one in results if "error" in one), None)
-        if failed is not None:
-            rows.append({"peer": name, "failed": f"failed: {failed[:80]}"})
-            continue
+
+    def measured(name: str, results: list[dict[str, Any]]) -> Row:
         middle = {key: median([one[key] for one in results]).value for key in MEASURED}
-        row: Row = {"peer": name, "prefill": middle["prefill"], "decode": middle["decode"]}
+        row: Row = {key: middle[key] for key in ("prefill", "decode")}
         if name != GRAPHOPT.name:
             row |= {f"{key}_ratio": ratio(rounds, GRAPHOPT.name, name, key) for key in ("prefill", "decode")}
-        rows.append(row | {"load_s": middle["load_s"], "peak_mb": middle["peak_rss_mb"]})
-    return rows
+        return row | {"load_s": middle["load_s"], "peak_mb": middle["peak_rss_mb"]}
+
+    return rows_of(rounds, measured)
 
 
 def cell_table(cell: dict[str, Any], rounds: Sequence[Round], damage: dict[str, Any]) -> str:

@@ -29,7 +29,20 @@ import peers
 from _provenance import OVER_ROUNDS, here, of_rounds
 from _recipes import HERE, OURS, Recipe, graphopt
 from _results import Row, Table, option, record
-from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, stamp, table
+from _rounds import (
+    AGAIN,
+    Peer,
+    Round,
+    Rounds,
+    deadline,
+    footer,
+    interval,
+    median,
+    ratio,
+    rows_of,
+    stamp,
+    table,
+)
 
 from graphopt.evaluate._texts import built_in_text
 from graphopt.metrics import cosine_similarity
@@ -133,20 +146,16 @@ def peer(recipe: Recipe, model: Path, cell: dict[str, Any], threads: int) -> Pee
 
 def cell_rows(rounds: Sequence[Round]) -> list[Row]:
     """One cell's peers: how many times as fast graphopt's int8 is, and they are as what was exported."""
-    rows: list[Row] = []
-    for name in rounds[0].results:
-        results = [r.results[name] for r in rounds]
-        failed = next((one["error"] for one in results if "error" in one), None)
-        if failed is not None:
-            rows.append({"peer": name, "failed": f"failed: {failed[:80]}"})
-            continue
-        row: Row = {"peer": name, "ms": median([one["ms"] for one in results]).value}
+
+    def measured(name: str, results: list[dict[str, Any]]) -> Row:
+        row: Row = {"ms": median([one["ms"] for one in results]).value}
         pairs = {"int8_is": (INT8.name, name), "over_exported": (name, EXPORTED.name)}
         for column, pair in pairs.items():
             if pair[0] != pair[1] and set(pair) <= rounds[0].results.keys():
                 row[column] = ratio(rounds, *pair, "calls")
-        rows.append(row)
-    return rows
+        return row
+
+    return rows_of(rounds, measured)
 
 
 def tables_of(found: Found, cosine: dict[str, dict[str, float]]) -> list[Table]:
