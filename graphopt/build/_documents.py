@@ -106,6 +106,7 @@ def _report(job: Job, lock: Lock) -> Report:
         assumptions={a.key: a.text for a in job.assumptions()},
         versions=lock.versions,
         machine=lock.fingerprint,
+        views={graph.exported.role: graph.view() for graph in job.graphs},
     )
 
 

@@ -19,6 +19,7 @@ from graphopt.package import GraphFile
 from graphopt.pipeline import Context, EditRecord, RunHooks, RunResult, whole_steps
 from graphopt.plugins import adapter_to_json, build_steps, run_recipe
 from graphopt.recipes import OptimizeOptions, Recipe
+from graphopt.report import GraphView, SourceGraph
 from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier, KernelWorker
 
@@ -50,6 +51,7 @@ class GraphJob:
 
     def __post_init__(self) -> None:
         exported = self.exported
+        self.source = SourceGraph.of(exported.model)
         self.context = Context(
             exported.model,
             target=self.target,
@@ -132,6 +134,10 @@ class GraphJob:
         self.result.adapters += found.adapters
         if verifier is not None:
             verifier.remember(found.verdicts)
+
+    def view(self) -> GraphView:
+        """The graph as it was exported, and as it is."""
+        return self.source.view(self.exported.model, self.result.records)
 
     def edits(self) -> list[tuple[str, EditRecord]]:
         """The edits that passes proposed, in order, with the names of their steps."""

@@ -13,6 +13,7 @@ __all__ = [
     "consumers",
     "initializer",
     "is_output",
+    "node_name",
     "only_user",
     "producer",
     "same_dim",
@@ -78,6 +79,11 @@ def consumers(value: ir.Value) -> tuple[ir.Node, ...]:
 def is_output(value: ir.Value) -> bool:
     """Whether `value` is an output of its graph or subgraph."""
     return value.is_graph_output()
+
+
+def node_name(node: ir.Node) -> str:
+    """What a node is called; where it has no name, what the first value that it makes is."""
+    return node.name or next((value.name for value in node.outputs if value.name), "") or ""
 
 
 def only_user(value: ir.Value) -> ir.Node | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from graphopt.errors import CheckFailed
+from graphopt.ir import node_name
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome
 from graphopt.pipeline._verifier import EditVerdict
 
@@ -17,7 +19,8 @@ class EditRecord:
     """One edit as the report tells it: display number, stable identity, what it did and what became of it.
 
     `verdict` is proven, within budget, unproven or failed, None where nothing was checked; `reason` says why,
-    `how` it was found (see `EditVerdict`) and `value` how far apart the two sides were.
+    `how` it was found (see `EditVerdict`) and `value` how far apart the two sides were. An edit in force has
+    `removed` nodes, and `made` others in their place, both by name.
     """
 
     number: int
@@ -30,16 +33,34 @@ class EditRecord:
     reason: str = ""
     value: float = 0.0
     bound: float = 0.0
+    removed: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, number: int, identity: str, edit: Edit, outcome: Outcome, verdict: EditVerdict | None
+        cls,
+        number: int,
+        identity: str,
+        edit: Edit,
+        outcome: Outcome,
+        verdict: EditVerdict | None,
+        removed: Sequence[str],
     ) -> EditRecord:
+        """`removed` are the names that nodes had before the edit gave their values to others."""
         proof = edit.proof.value if edit.proof else None
+        record = cls(number, identity, edit.summary, outcome.value, proof)
+        if outcome is Outcome.APPLIED:
+            record = replace(record, removed=tuple(removed), made=tuple(map(node_name, edit.insert)))
         if verdict is None:
-            return cls(number, identity, edit.summary, outcome.value, proof)
-        found = (verdict.status, proof or verdict.how, verdict.reason, verdict.value, verdict.bound)
-        return cls(number, identity, edit.summary, outcome.value, proof, *found)
+            return record
+        return replace(
+            record,
+            verdict=verdict.status,
+            how=proof or verdict.how,
+            reason=verdict.reason,
+            value=verdict.value,
+            bound=verdict.bound,
+        )
 
 
 class UndeclaredChange(CheckFailed):

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from graphopt.errors import BadInput, CheckFailed, GraphoptError
 from graphopt.interface import Adapter
 from graphopt.io import is_count, nearest
-from graphopt.ir import check_structure, graph_hash, infer_types, read_clock, stored_bytes
+from graphopt.ir import check_structure, graph_hash, infer_types, node_name, read_clock, stored_bytes
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof, place_of
@@ -201,6 +201,7 @@ class _PassRun:
         step, number = self.record.step, len(self.record.edits) + 1
         identity = edit.identity(step)
         sources = ",".join(edit.touches()[:8])
+        removed = [node_name(node) for node in edit.remove]
         outcome, verdict = Outcome.REFUSED, None
         if self._is_allowed(identity) and proof_holds(edit, self.model):
             verdict = self._verified(edit, identity)
@@ -221,7 +222,7 @@ class _PassRun:
             self.context.assumptions |= {assumption.key: assumption for assumption in edit.assumes}
             if edit.adapter is not None:
                 self.adapters.append(edit.adapter)
-        self.record.edits.append(EditRecord.of(number, identity, edit, outcome, verdict))
+        self.record.edits.append(EditRecord.of(number, identity, edit, outcome, verdict, removed))
         return outcome
 
     def _require_untouched(self, look: Callable[[Untouched], None]) -> None:

@@ -8,6 +8,7 @@ from graphopt.report._gate import (
     Provenance,
     RawSample,
 )
+from graphopt.report._graph_build import SourceGraph, graph_side
 from graphopt.report._graph_view import (
     GraphEdge,
     GraphGroup,
@@ -56,8 +57,10 @@ __all__ = [
     "RawSample",
     "Report",
     "Sizes",
+    "SourceGraph",
     "bytes_change",
     "bytes_text",
+    "graph_side",
     "idle_stages",
     "number",
     "plural",

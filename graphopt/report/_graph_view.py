@@ -44,8 +44,8 @@ class GraphGroup(_Model):
     of a call where every size that varies is 1 (`graphopt.evaluate.step_cost`). `seconds` is what it took,
     where that was measured. `fused`: some of its nodes stand for several of the source's. `passes` are the
     steps that made nodes of it or what these were made from, in the order they ran, `edits` the same as
-    STEP:NUMBER. `x` and `y` are where it is drawn: y counts steps from the inputs on, x is from 0 to the
-    number of groups that are side by side, less 1. `nodes_left_out` more nodes are not listed.
+    STEP:NUMBER. `x` and `y` are where it is drawn, in places: y counts from the inputs on, x to both sides of
+    0. `nodes_left_out` more nodes are not listed.
     """
 
     id: str

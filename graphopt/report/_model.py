@@ -206,5 +206,7 @@ class Report(BaseModel):
     machine: dict[str, str] = Field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Write it as JSON, the views without the space that makes the rest readable."""
+        rest = self.model_dump_json(indent=2, exclude={"views"}).removesuffix("\n}")
+        views = self.model_dump_json(include={"views"})[1:-1]
+        path.write_text(f"{rest},\n  {views}\n}}\n", encoding="utf-8")
