@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FEW = 5
-"""Fewer rounds all fall on one side of their median by chance more often than one time in ten."""
 _ROWS = (
     *("load_time", "ttft", "prefill_tokens_per_second", "decode_tokens_per_second", "tpot", "tpot_p90"),
     *("first_call_time", "calls_per_second", "call_time", "call_time_p90", "peak_memory"),
@@ -34,7 +33,7 @@ _ROWS = (
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="Length of the prompt.",
+    help="Length of the prompt, or text.",
 )
 @click.option(
     "--new-tokens",
@@ -44,7 +43,11 @@ _ROWS = (
     help="Tokens, or calls, to time.",
 )
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Fresh processes for each."
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Blocks, with two fresh processes for each.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="[default: what this process may use]")
 @click.option(
@@ -71,8 +74,8 @@ def command(
 ) -> None:
     """Measure load time, time to first token, tokens a second and memory of PACKAGE.
 
-    Every measurement is a fresh process. With --against the two packages take turns, and the ratio is of
-    neighbouring measurements.
+    Every measurement is a fresh process. With --against the two packages take turns there and back, and so
+    does PACKAGE once more, as a control: what that differs from itself is chance.
     """
     from graphopt.evaluate import measure_speed
 
@@ -99,10 +102,12 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
     out = console()
     text = found.speed.generates
     what = f"prompt of {prompt_tokens} tokens, {new_tokens} generated" if text else f"{new_tokens} calls"
+    what += f"; {found.speed.rounds} blocks of fresh processes"
     out.print()
     out.print(
         Text.assemble(
-            (f" {found.package}", "bold"), (f"  {what}; medians of {found.speed.rounds} processes", "dim")
+            (f" {found.package}", "bold"),
+            (f"  {what}", "dim"),
         )
     )
     out.print()
@@ -113,7 +118,9 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
             ("decode" if text else "calls", found.throughput_speedup),
             ("first token" if text else "first call", found.first_speedup),
         ):
-            out.print(_speedup(what, speedup, found.speed.rounds))
+            out.print(_speedup(what, speedup))
+    if found.control is not None:
+        out.print(f" control: {_span(found.control)} times as fast as itself")
     if found.price is not None:
         out.print()
         out.print(
@@ -147,12 +154,17 @@ def _shown(estimate: Estimate, unit: str) -> str:
     if unit == "bytes":
         return bytes_text(round(estimate.value))
     scale, unit = (1e3, "ms") if unit == "s" and estimate.value < 1 else (1, unit)
-    value, low, high = (x * scale for x in (estimate.value, estimate.low, estimate.high))
-    return f"{number(value)} {unit} ({number(low)} to {number(high)})"
+    value, low, high = (number(x * scale) for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} {unit} ({low} to {high})" if math.isfinite(estimate.high) else f"{value} {unit}"
 
 
-def _speedup(what: str, speedup: Estimate, rounds: int) -> str:
+def _speedup(what: str, speedup: Estimate) -> str:
     sure = "" if speedup.low > 1 or speedup.high < 1 else "; no difference is shown"
-    if rounds < _FEW:
-        sure = "; too few rounds to tell"
-    return f" {what}: {speedup.value:.3g} times as fast ({speedup.low:.3g} to {speedup.high:.3g}{sure})"
+    if not math.isfinite(speedup.high):
+        sure = "; one round does not tell"
+    return f" {what}: {_span(speedup)} times as fast{sure}"
+
+
+def _span(ratio: Estimate) -> str:
+    known = f" ({ratio.low:.3g} to {ratio.high:.3g})" if math.isfinite(ratio.high) else ""
+    return f"{ratio.value:.3g}{known}"

@@ -25,9 +25,12 @@ from graphopt.evaluate._interface_changes import interface_differences
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
+from graphopt.evaluate._measurable import Measurable
+from graphopt.evaluate._measurement import Measurement
 from graphopt.evaluate._package_speed import measure_speed
 from graphopt.evaluate._samples import AccuracySamples, Generated
-from graphopt.evaluate._speed import BenchReport, Measurement, Price, Speed, bench
+from graphopt.evaluate._speed import BenchReport, Price, Speed, bench
+from graphopt.evaluate._turns import SpeedTurns
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
@@ -48,9 +51,11 @@ __all__ = [
     "Generated",
     "GraphCheck",
     "LanguageAccuracy",
+    "Measurable",
     "Measurement",
     "Price",
     "Speed",
+    "SpeedTurns",
     "Validation",
     "bench",
     "census",

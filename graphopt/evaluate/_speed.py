@@ -1,43 +1,22 @@
-"""Speed and memory of packages, each measurement in a process of its own."""
+"""Speed and memory of a package, alone or beside another's."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from graphopt.evaluate._blocks import BASELINE, CONTROL, PACKAGE, Blocks
+from graphopt.evaluate._measurable import BENCHED, words
+from graphopt.metrics import Estimate, Turns, control, estimate
 
-from graphopt.errors import BadInput, EnvironmentProblem
-from graphopt.metrics import Estimate, median
-
-__all__ = ["BenchReport", "Measurement", "Price", "Speed", "bench"]
-
-_WORKER = "graphopt.evaluate._worker"
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One process: seconds to load, to the first token (or of a first call), of each step; memory in bytes.
-
-    For a model that does not generate text a step is one call, and `prompt_tokens` is 0.
-    """
-
-    load_seconds: float
-    first_seconds: float
-    step_seconds: tuple[float, ...]
-    prompt_tokens: int
-    peak_rss: int
-    rss: int
+__all__ = ["BenchReport", "Price", "Speed", "bench", "bench_on"]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """A package's measurements, put together: medians over processes with their interval.
+    """A package's measurements in `rounds` blocks of two processes, put together with their interval.
 
     `metrics` are by key of `graphopt.metrics.METRICS`: load_time, memory, peak_memory, and of a model that
     generates text ttft, tpot, tpot_p90, prefill_tokens_per_second, decode_tokens_per_second, of others
@@ -72,6 +51,7 @@ class BenchReport:
 
     `throughput_speedup` is of decoding (or of calls), `first_speedup` of the first token (or call); `control`
     is what the former comes to where both are the package itself: how far from 1 chance goes (an A/A test).
+    Intervals are those of `graphopt.metrics.estimate`: of a single round nothing is known; they are infinite.
     """
 
     package: str
@@ -91,91 +71,78 @@ def bench(
     package: str | Path,
     *,
     against: str | Path | None = None,
-    control: bool = False,
+    inputs: str | Path | None = None,
+    **options: Any,
+) -> BenchReport:
+    """Measure `package` in `rounds` blocks of fresh processes, two in each; with `against`, that in turns
+    with it, and the package once more as a control.
+
+    Options are `prompt_tokens` 256, `new_tokens` 64 (or calls), `rounds` 5, `price` in dollars an hour and
+    `threads` (default: what this process may use). `inputs` is an .npz file of feeds for a model that does
+    not generate text. Raises `BadInput` for inputs that do not fit, `EnvironmentProblem` with the worker's
+    last words where a process dies.
+    """
+    given = None if inputs is None else Path(inputs)
+    return bench_on(package, against, lambda _: given, lambda: None, **options)
+
+
+def bench_on(
+    package: str | Path,
+    against: str | Path | None,
+    inputs: Callable[[str | Path], Path | None],
+    look: Callable[[], None],
+    *,
     prompt_tokens: int = 256,
     new_tokens: int = 64,
     rounds: int = 5,
     price: float | None = None,
-    inputs: str | Path | None = None,
     threads: int | None = None,
 ) -> BenchReport:
-    """Measure `package` in `rounds` fresh processes; with `against`, interleaved with it in ABBA order.
-
-    `control` measures the package a second time in every round, for the ratio of equals. `inputs` is an .npz
-    file of feeds for a model that does not generate text. `price` is dollars an hour. Raises `BadInput` for
-    inputs that do not fit, `EnvironmentProblem` with the worker's last words where a process dies.
-    """
-    arguments = ["--prompt", str(prompt_tokens), "--new", str(new_tokens)]
-    arguments += ["--inputs", str(inputs)] if inputs else []
-    arguments += ["--threads", str(threads)] if threads else []
-    sides = {"package": str(package)}
-    if control:
-        sides["control"] = str(package)
+    """`bench` with `inputs` by folder; `look` is called between processes."""
+    folders = {PACKAGE: package}
     if against is not None:
-        sides["against"] = str(against)
-    found: dict[str, list[Measurement]] = {side: [] for side in sides}
-    for number in range(rounds):
-        for side in sides if number % 2 == 0 else reversed(sides):
-            found[side].append(_measure(sides[side], arguments))
-    speed = _summary(found["package"])
-    report = BenchReport(str(package), speed)
-    if price is not None and speed.generates:
-        report = replace(report, price=_price(speed, price))
-    if control:
-        report = replace(report, control=median(_ratios(_rate, found["package"], found["control"])))
-    if against is not None:
-        ours, theirs = found["package"], found["against"]
-        report = replace(
-            report,
-            against=str(against),
-            other=_summary(theirs),
-            throughput_speedup=median(_ratios(_rate, ours, theirs)),
-            first_speedup=median(_ratios(lambda m: 1 / m.first_seconds, ours, theirs)),
+        folders |= {BASELINE: against, CONTROL: package}
+    sides = {
+        side: words(
+            folder,
+            BENCHED,
+            prompt_tokens=prompt_tokens,
+            new_tokens=new_tokens,
+            batch=1,
+            inputs=inputs(folder),
+            threads=threads,
         )
-    return report
-
-
-def _measure(folder: str, arguments: Sequence[str]) -> Measurement:
-    command = [sys.executable, "-m", _WORKER, folder, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == BadInput.exit_code:
-        raise BadInput(done.stderr.strip())
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise EnvironmentProblem(f"measuring {folder} failed: {last}")
-    data = json.loads(done.stdout.splitlines()[-1])
-    return Measurement(**{**data, "step_seconds": tuple(data["step_seconds"])})
-
-
-def _ratios(
-    speed: Callable[[Measurement], float], ours: Sequence[Measurement], theirs: Sequence[Measurement]
-) -> list[float]:
-    """Of neighbours in time, so that what slows the machine for a while slows both."""
-    return [speed(a) / speed(b) for a, b in zip(ours, theirs, strict=True)]
-
-
-def _rate(one: Measurement) -> float:
-    return len(one.step_seconds) / sum(one.step_seconds)
-
-
-def _summary(found: Sequence[Measurement]) -> Speed:
-    def estimate(one: Callable[[Measurement], float]) -> Estimate:
-        return median([one(m) for m in found])
-
-    generates = found[0].prompt_tokens > 0
-    first, step = ("ttft", "tpot") if generates else ("first_call_time", "call_time")
-    metrics = {
-        "load_time": estimate(lambda m: m.load_seconds),
-        first: estimate(lambda m: m.first_seconds),
-        step: estimate(lambda m: float(np.percentile(m.step_seconds, 50))),
-        f"{step}_p90": estimate(lambda m: float(np.percentile(m.step_seconds, 90))),
-        "decode_tokens_per_second" if generates else "calls_per_second": estimate(_rate),
-        "memory": estimate(lambda m: m.rss),
-        "peak_memory": estimate(lambda m: m.peak_rss),
+        for side, folder in folders.items()
     }
-    if generates:
-        metrics["prefill_tokens_per_second"] = estimate(lambda m: m.prompt_tokens / m.first_seconds)
-    return Speed(len(found), metrics)
+    blocks = Blocks(sides, look)
+    for _ in range(rounds):
+        blocks.add()
+    report = BenchReport(str(package), _summary(blocks, PACKAGE))
+    if price is not None and report.speed.generates:
+        report = replace(report, price=_price(report.speed, price))
+    return report if against is None else _compared(report, str(against), blocks)
+
+
+def _summary(blocks: Blocks, side: str) -> Speed:
+    return Speed(
+        blocks.blocks,
+        {metric: estimate(Turns(values)) for metric, values in blocks.values(side).items()},
+    )
+
+
+def _compared(report: BenchReport, against: str, blocks: Blocks) -> BenchReport:
+    generates = report.speed.generates
+    rate = blocks.turns("decode_tokens_per_second" if generates else "calls_per_second")
+    first = blocks.turns("ttft" if generates else "first_call_time")
+    assert first.baseline is not None
+    return replace(
+        report,
+        against=against,
+        other=_summary(blocks, BASELINE),
+        throughput_speedup=estimate(rate, relative=True),
+        first_speedup=estimate(Turns(first.baseline, first.values), relative=True),
+        control=control(rate),
+    )
 
 
 def _price(speed: Speed, per_hour: float) -> Price:

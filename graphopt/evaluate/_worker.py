@@ -1,19 +1,25 @@
-"""One measurement of one package in this process, printed as JSON.
+"""One measurement of one package in this process, which is started for it, printed as JSON.
 
-What is wrong with the input goes to stderr, with its exit code.
+It says "ready" once everything is imported, and measures when a line comes on stdin: several such processes
+can be started together and measured one after the other. It is run as a file, for what this module needs
+is imported in a third of the time that the whole of `graphopt.evaluate` takes. What is wrong with the input
+goes to stderr, with its exit code.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphopt.errors import BadInput, GraphoptError
 from graphopt.io import read_arrays, read_json
@@ -27,108 +33,312 @@ from graphopt.runtime import (
     states_by_name,
 )
 
+READY = "ready"
 _GENAI, _GRAPH = "genai_config.json", "model.onnx"
 _WARM_UP_STEPS = 1  # after the first call and the first step the runtime has made all its memory
+_ENOUGH = 0.2
+"""Seconds of each quantity that are measured at least: docs/decisions/speed-turns.md has what less gives."""
+_MOST = 100
+"""Runs of one quantity, for models that take no time: what a process prints stays small."""
+_FIRST = {"ttft", "prefill_tokens_per_second"}
+_STEPS = {"tpot", "tpot_p90", "decode_tokens_per_second", "call_time", "call_time_p90", "calls_per_second"}
+_BATCH, _LOAD = "batch_tokens_per_second", "load_time"
+
+T = TypeVar("T")
+Seconds = list[float]
+Run = tuple[float, Seconds]
+"""Seconds to the first token, and of each step after it."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to measure of the package in `folder`, by keys of `graphopt.metrics.METRICS`."""
+
+    folder: Path
+    metrics: Collection[str]
+    prompt: int = 256
+    new: int = 64
+    batch: int = 8
+    inputs: Path | None = None
+    threads: int | None = None
+
+    def wants(self, metrics: set[str]) -> bool:
+        return not metrics.isdisjoint(self.metrics)
+
+    @property
+    def wants_a_text(self) -> bool:
+        return bool(set(self.metrics) - {_LOAD, _BATCH})
+
+
+class Loaded(Protocol):
+    """A model that is ready to run. `prompt` is how many tokens it reads, 0 for one that writes none."""
+
+    prompt: int
+
+    def first(self) -> float:
+        """Seconds to the first token, or of a call."""
+
+    def run(self) -> Run:
+        """A text, or a number of calls; of these there is no first."""
+
+    def batched(self) -> tuple[int, float]:
+        """Tokens of a batch, and the seconds that they took."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--prompt", type=int, default=256)
-    parser.add_argument("--new", type=int, default=64)
+    parser.add_argument("--metrics", type=lambda text: text.split(","), required=True)
+    parser.add_argument("--prompt", type=int, required=True)
+    parser.add_argument("--new", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--inputs", type=Path)
     parser.add_argument("--threads", type=int)
-    args = parser.parse_args()
+    ask = Ask(**vars(parser.parse_args()))
     try:
-        print(json.dumps(measure(args.folder, args.prompt, args.new, args.inputs, args.threads)))
+        prepare(ask)
+        print(READY, flush=True)
+        sys.stdin.readline()
+        print(json.dumps(measure(ask)))
     except GraphoptError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
 
 
-def measure(
-    folder: Path, prompt: int, new: int, inputs: Path | None, threads: int | None
-) -> dict[str, float | int | list[float]]:
-    """Fields of a `Measurement`. A package generates text as `graphopt run` does it, and another folder by
-    onnxruntime-genai."""
-    if (folder / _GENAI).is_file() and not _is_package(folder):
-        found = _generated(folder, prompt, new, threads)
+def prepare(ask: Ask) -> None:
+    """Import what loading would import: that takes longer than a small model, and is the same for all."""
+    if _by_genai(ask):
+        check_installation("onnxruntime_genai")
+        import onnxruntime_genai  # noqa: F401
     else:
-        found = _run(folder, prompt, new, inputs, threads)
-    return found | _memory()
+        check_installation()
+        import onnxruntime  # noqa: F401
+
+        if _is_package(ask.folder):
+            RunnablePackage.load(ask.folder).target()
 
 
-def _generated(folder: Path, prompt: int, new: int, threads: int | None) -> dict[str, Any]:
-    check_installation("onnxruntime_genai")
-    import onnxruntime_genai as og
+def measure(ask: Ask) -> dict[str, Any]:
+    """Fields of a `Measurement`. A package generates text as `graphopt run` does it, and another folder by
+    onnxruntime-genai.
 
-    new = _room(folder, prompt, new)
-    tokens = _prompt(int(read_json(folder / _GENAI)["model"]["vocab_size"]), prompt).astype(np.int32)
+    Memory is that of one text, or of calls as they are given; batches come after it was looked at.
+    """
+    load, model = _loaded(ask)
+    found: dict[str, Any] = {"prompt_tokens": model.prompt, "first_seconds": [], "step_seconds": []}
+    if ask.wants_a_text:
+        found |= _texts(model, ask) if model.prompt else _calls(model, ask)
+    found |= _memory()
+    if ask.wants({_BATCH}):
+        found["batches"] = _enough(model.batched, lambda batch: batch[1])
+    loads = [load]
+    del model
+    while ask.wants({_LOAD}) and sum(loads) < _ENOUGH and len(loads) < _MOST:
+        gc.collect()
+        loads.append(_loaded(ask)[0])
+    return found | {"load_seconds": loads}
+
+
+def _loaded(ask: Ask) -> tuple[float, Loaded]:
+    make = _Served if _by_genai(ask) else _Called if ask.inputs is not None else _Decoded
     started = time.perf_counter()
-    config = og.Config(str(folder))
-    options = {"intra_op_num_threads": threads or default_threads()}
-    config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-    model = og.Model(config)
-    load = time.perf_counter() - started
+    model = make(ask)
+    return time.perf_counter() - started, model
 
-    def run(count: int) -> tuple[float, list[float]]:
-        parameters = og.GeneratorParams(model)
-        length = prompt + count + 1
-        parameters.set_search_options(do_sample=False, max_length=length, min_length=length)
-        generator = og.Generator(model, parameters)
+
+def _texts(model: Loaded, ask: Ask) -> dict[str, Any]:
+    wanted = ask.wants(_STEPS)
+    runs = _enough(model.run, lambda run: sum(run[1]) if wanted else _ENOUGH)
+    firsts = [first for first, _ in runs]
+    while ask.wants(_FIRST) and sum(firsts) < _ENOUGH and len(firsts) < _MOST:
+        firsts.append(model.first())
+    return {"first_seconds": firsts, "step_seconds": [steps for _, steps in runs]}
+
+
+def _calls(model: Loaded, ask: Ask) -> dict[str, Any]:
+    first = model.first()
+    runs = _enough(model.run, lambda run: sum(run[1])) if ask.wants(_STEPS) else []
+    return {"first_seconds": [first], "step_seconds": [steps for _, steps in runs]}
+
+
+def _enough(measured: Callable[[], T], seconds: Callable[[T], float]) -> list[T]:
+    """Results of `measured`, once at least, until they took `_ENOUGH` seconds."""
+    found = [measured()]
+    while sum(map(seconds, found)) < _ENOUGH and len(found) < _MOST:
+        found.append(measured())
+    return found
+
+
+class _Served:
+    """A folder that another tool made for onnxruntime-genai."""
+
+    def __init__(self, ask: Ask) -> None:
+        import onnxruntime_genai as og
+
+        self.prompt, self._og = ask.prompt, og
+        self._new = _room(ask)
+        self._batch = ask.batch
+        self._vocabulary = int(read_json(ask.folder / _GENAI)["model"]["vocab_size"])
+        config = og.Config(str(ask.folder))
+        options = {"intra_op_num_threads": ask.threads or default_threads()}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        self._model = og.Model(config)
+        self._warm = False
+
+    def first(self) -> float:
+        return self._text(0)[0]
+
+    def run(self) -> Run:
+        if not self._warm:
+            self._text(_WARM_UP_STEPS)
+            self._warm = True
+        return self._text(self._new)
+
+    def batched(self) -> tuple[int, float]:
+        _, steps = self._text(self._new, self._batch)
+        return self._batch * len(steps), sum(steps)
+
+    def _text(self, count: int, batch: int = 1) -> Run:
+        each = max(self.prompt // batch, 1)
+        tokens = _prompt(self._vocabulary, each, batch).astype(np.int32)
+        parameters = self._og.GeneratorParams(self._model)
+        length = each + count + 1
+        parameters.set_search_options(do_sample=False, max_length=length, min_length=length, batch_size=batch)
+        generator = self._og.Generator(self._model, parameters)
         first = _timed(lambda: (generator.append_tokens(tokens), generator.generate_next_token()))
         return first, [_timed(generator.generate_next_token) for _ in range(count)]
 
-    run(_WARM_UP_STEPS)
-    first, steps = run(new)
-    return _times(load, first, steps, prompt)
+
+class _Decoded:
+    """A package, or a folder with a graph, that is decoded on onnxruntime itself."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask, self.prompt = ask, ask.prompt
+        self._package = RunnablePackage.load(ask.folder) if _is_package(ask.folder) else None
+        self._session = _session(ask, self._package)
+        self._states = _states(self._package, self._session)
+        if not self._states:
+            raise BadInput(
+                f"{ask.folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz."
+            )
+        self._new = _room(ask)
+        self._one: Decoder | None = None
+        self._many: Decoder | None = None
+
+    def first(self) -> float:
+        return self._text(self._alone(), self.prompt, 0)[0]
+
+    def run(self) -> Run:
+        return self._text(self._alone(), self.prompt, self._new)
+
+    def batched(self) -> tuple[int, float]:
+        batch = self._ask.batch
+        each = max(self.prompt // batch, 1)
+        if self._many is None:
+            self._one = None
+            self._many = self._decoder(each + self._new, batch)
+            self._text(self._many, each, _WARM_UP_STEPS)
+        _, steps = self._text(self._many, each, self._new)
+        return batch * len(steps), sum(steps)
+
+    def _alone(self) -> Decoder:
+        if self._one is None:
+            self._one = self._decoder(self.prompt + self._new, 1)
+            self._text(self._one, self.prompt, _WARM_UP_STEPS)
+        return self._one
+
+    def _decoder(self, length: int, batch: int) -> Decoder:
+        make = Decoder.of if self._package is None else self._package.target().decoder
+        return make(self._ask.folder, self._session, length=length, batch=batch, states=self._states)
+
+    @staticmethod
+    def _text(decoder: Decoder, prompt: int, new: int) -> Run:
+        decoder.reset()
+        tokens = _prompt(decoder.vocabulary, prompt, decoder.batch)
+        first = _timed(lambda: decoder.append(tokens))
+        return first, [_timed(lambda: decoder.append(tokens[:, :1])) for _ in range(new)]
 
 
-def _room(folder: Path, prompt: int, new: int) -> int:
-    """How many of `new` tokens can follow a prompt, as far as the folder says how long a text can be."""
-    context = context_length(folder)
-    if context is None:
-        return new
-    if context < prompt + 2:
-        raise BadInput(f"a prompt of {prompt} tokens leaves no room in a context of {context}")
-    return min(new, context - prompt - 1)
+class _Called:
+    """A model that is called with the arrays of a file."""
+
+    prompt = 0
+
+    def __init__(self, ask: Ask) -> None:
+        assert ask.inputs is not None
+        self._ask, self._name = ask, ask.inputs.name
+        if _is_package(ask.folder):
+            self._model: Callable[[Any], object] = RunnablePackage.load(ask.folder).ready(threads=ask.threads)
+        else:
+            session = _session(ask, None)
+            self._model = lambda feeds: session.run(None, feeds)
+        self._feeds = read_arrays(ask.inputs)
+        self._batch: dict[str, NDArray[Any]] | None = None
+
+    def first(self) -> float:
+        return self._tried(self._feeds, self._name)
+
+    def run(self) -> Run:
+        return 0.0, [_timed(lambda: self._model(self._feeds)) for _ in range(self._ask.new)]
+
+    def batched(self) -> tuple[int, float]:
+        if self._batch is None:
+            self._batch = feeds = batch_of(self._feeds, self._ask.batch)
+            self._tried(feeds, f"{self._ask.batch} rows of {self._name}")
+        return tokens_of(self._batch), _timed(lambda: self._model(self._batch))
+
+    def _tried(self, feeds: Mapping[str, NDArray[Any]], name: str) -> float:
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        try:
+            return _timed(lambda: self._model(feeds))
+        except (state.InvalidArgument, state.RuntimeException, state.Fail, ValueError) as error:
+            raise BadInput(f"the model cannot run on {name}: {error}") from error
+
+
+def batch_of(feeds: Mapping[str, NDArray[Any]], batch: int) -> dict[str, NDArray[Any]]:
+    """A call with `batch` rows, those of `feeds` again and again."""
+    if "input_ids" not in feeds:
+        raise BadInput(f"{_BATCH} is of models that read input_ids", hint="Ask for calls_per_second.")
+    rows = len(feeds["input_ids"])
+    order = np.arange(batch) % rows
+    return {name: a[order] if a.ndim and len(a) == rows else a for name, a in feeds.items()}
+
+
+def tokens_of(feeds: Mapping[str, NDArray[Any]]) -> int:
+    """How many tokens a call reads; padding is none."""
+    ids, mask = feeds["input_ids"], feeds.get("attention_mask")
+    return ids.size if mask is None or mask.shape != ids.shape else int(np.count_nonzero(mask))
+
+
+def _by_genai(ask: Ask) -> bool:
+    return (ask.folder / _GENAI).is_file() and not _is_package(ask.folder)
 
 
 def _is_package(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def _run(folder: Path, prompt: int, new: int, inputs: Path | None, threads: int | None) -> dict[str, Any]:
-    started = time.perf_counter()
-    if inputs is not None:
-        model = _model(folder, threads)
-        load = time.perf_counter() - started
-        first, steps = _called(model, inputs, new)
-        return _times(load, first, steps, 0)
-    package = RunnablePackage.load(folder) if _is_package(folder) else None
-    session = _session(folder, package, threads)
-    load = time.perf_counter() - started
-    states = _states(package, session)
-    if not states:
-        raise BadInput(f"{folder} does not generate text", hint="Say what to feed it with --inputs FILE.npz.")
-    new = _room(folder, prompt, new)
-    decode = Decoder.of if package is None else package.target().decoder
-    decoder = decode(folder, session, length=prompt + new, states=states)
-    _decoded(decoder, prompt, _WARM_UP_STEPS)
-    first, steps = _decoded(decoder, prompt, new)
-    return _times(load, first, steps, prompt)
+def _room(ask: Ask) -> int:
+    """How many of the new tokens can follow a prompt, as far as the folder says how long a text can be."""
+    context = context_length(ask.folder)
+    if context is None:
+        return ask.new
+    if context < ask.prompt + 2:
+        raise BadInput(f"a prompt of {ask.prompt} tokens leaves no room in a context of {context}")
+    return min(ask.new, context - ask.prompt - 1)
 
 
-def _session(folder: Path, package: RunnablePackage | None, threads: int | None) -> Any:
+def _session(ask: Ask, package: RunnablePackage | None) -> Any:
     """That of a package's graph, or of a folder that another tool made."""
     if package is None:
-        return open_session(folder / _GRAPH, threads=threads)
+        return open_session(ask.folder / _GRAPH, threads=ask.threads)
     if "model" not in package.manifest.graphs:
         raise BadInput(
-            f"package {folder} has several graphs: {', '.join(package.manifest.graphs)}",
+            f"package {ask.folder} has several graphs: {', '.join(package.manifest.graphs)}",
             hint="Say what to feed it with --inputs FILE.npz.",
         )
-    return package.session(threads=threads)
+    return package.session(threads=ask.threads)
 
 
 def _states(package: RunnablePackage | None, session: Any) -> Mapping[str, str]:
@@ -137,37 +347,8 @@ def _states(package: RunnablePackage | None, session: Any) -> Mapping[str, str]:
     return states_by_name(spec.name for spec in session.get_inputs()) if said is None else said
 
 
-def _model(folder: Path, threads: int | None) -> Callable[[Any], object]:
-    if _is_package(folder):
-        return RunnablePackage.load(folder).ready(threads=threads)
-    session = _session(folder, None, threads)
-    return lambda feeds: session.run(None, feeds)
-
-
-def _called(model: Callable[[Any], object], inputs: Path, count: int) -> tuple[float, list[float]]:
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    feeds = read_arrays(inputs)
-    try:
-        first = _timed(lambda: model(feeds))
-    except (state.InvalidArgument, state.RuntimeException, state.Fail, ValueError) as error:
-        raise BadInput(f"the model cannot run on {inputs.name}: {error}") from error
-    return first, [_timed(lambda: model(feeds)) for _ in range(count)]
-
-
-def _decoded(decoder: Decoder, prompt: int, new: int) -> tuple[float, list[float]]:
-    decoder.reset()
-    tokens = _prompt(decoder.vocabulary, prompt)
-    first = _timed(lambda: decoder.append(tokens))
-    return first, [_timed(lambda: decoder.append(tokens[:1])) for _ in range(new)]
-
-
-def _prompt(vocabulary: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.random.default_rng(0).integers(1, vocabulary, count)
-
-
-def _times(load: float, first: float, steps: list[float], prompt: int) -> dict[str, Any]:
-    return {"load_seconds": load, "first_seconds": first, "step_seconds": steps, "prompt_tokens": prompt}
+def _prompt(vocabulary: int, count: int, rows: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).integers(1, vocabulary, (rows, count))
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -12,6 +12,7 @@ from graphopt.package._manifest import (
 from graphopt.package._package import RunnablePackage
 from graphopt.package._prepack import Prepacked, prepack
 from graphopt.package._staging import Staging, check_destination, staged
+from graphopt.package._unchanged import Unchanged
 
 __all__ = [
     "LOCK",
@@ -27,6 +28,7 @@ __all__ = [
     "RunnablePackage",
     "Staging",
     "TargetInfo",
+    "Unchanged",
     "check_destination",
     "packs",
     "prepack",

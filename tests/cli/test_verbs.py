@@ -323,7 +323,7 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
     text = said(
         "bench",
         int4,
-        *("--against", tmp_path / "same", "--rounds", "2", "--prompt-tokens", "8", "--new-tokens", "4"),
+        *("--against", tmp_path / "same", "--rounds", "1", "--prompt-tokens", "8", "--new-tokens", "4"),
         *("--price", "0.5", "--json", tmp_path / "b.json"),
     )
     found = json.loads((tmp_path / "b.json").read_text())
@@ -332,7 +332,7 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
         assert found["speed"]["metrics"][key]["value"] > 0
         assert found["other"]["metrics"][key]["value"] > 0
     speedup = found["throughput_speedup"]
-    assert speedup["low"] <= speedup["value"] <= speedup["high"]
+    assert (speedup["low"], speedup["high"]) == ("-Infinity", "Infinity")
     assert all(found["price"][way] > 0 for way in ("per_million_out", "per_million_in"))
     for label in (
         "load",
@@ -343,7 +343,8 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
         "p90",
         "peak memory",
         "times as fast",
-        "too few rounds to tell",
+        "one round does not tell",
+        "control",
         "$0.5",
     ):
         assert label in text

@@ -1,13 +1,14 @@
-"""Measuring: who is measured when, what the numbers are made of, and what a worker really says. No timing."""
+"""Measuring: what the numbers are made of, and what a worker really says. No timing."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ import pytest
 from onnx import parser
 
 from graphopt import BadInput, EnvironmentProblem
-from graphopt.evaluate import BenchReport, Measurement, Speed, _speed, _worker, bench
+from graphopt.evaluate import BenchReport, Measurement, Speed, _processes, _worker, bench
 from graphopt.ir import save_model
 from graphopt.metrics import METRICS
 from graphopt.package import GraphFile, Manifest, TargetInfo
@@ -26,20 +27,34 @@ RELU = """
     g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }
 """
 SPEEDS = {"fast": 0.01, "slow": 0.04}
+ALL = tuple(METRICS)
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Folders in the order they are measured; each round is half as fast as the one before."""
+    """Folders in the order they are measured; in each block all are half as fast as in the one before."""
     order: list[str] = []
+    blocks: list[int] = []
 
-    def measure(folder: str, arguments: object) -> Measurement:
-        step = SPEEDS[folder] * 2 ** order.count(folder)
-        order.append(folder)
-        return Measurement(1.0, 10 * step, (step, step, 3 * step, step), 100, 1000, 900)
+    def measure(jobs: Sequence[Sequence[str]], look: object = None) -> list[Measurement]:
+        blocks.append(len(jobs))
+        order.extend(job[0] for job in jobs)
+        return [measurement(SPEEDS[job[0]] * 2 ** (len(blocks) - 2)) for job in jobs]
 
-    monkeypatch.setattr(_speed, "_measure", measure)
+    monkeypatch.setattr(_processes, "measured", measure)
     return order
+
+
+def measurement(step: float, **more: Any) -> Measurement:
+    said: dict[str, Any] = {
+        "load_seconds": (1.0, 3.0, 2.0),
+        "first_seconds": (10 * step, 10 * step, 40 * step),
+        "step_seconds": ((step, step, 3 * step, step), (9 * step,) * 4, (step,) * 4),
+        "prompt_tokens": 100,
+        "peak_rss": 1000,
+        "rss": 900,
+    }
+    return Measurement(**said | more)
 
 
 @pytest.fixture
@@ -49,13 +64,48 @@ def relu(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_two_take_turns_and_who_goes_first(measured: list[str]) -> None:
-    bench("fast", against="slow", rounds=4)
+def test_metrics_of_a_text() -> None:
+    steps = np.asarray([0.01, 0.01, 0.03, 0.01, *[0.09] * 4, *[0.01] * 4])
 
-    assert measured == ["fast", "slow", "slow", "fast", "fast", "slow", "slow", "fast"]
+    assert measurement(0.01, batches=((8, 0.1), (8, 0.4), (8, 0.2))).metrics() == pytest.approx(
+        {
+            "load_time": 2.0,
+            "ttft": 0.1,
+            "tpot": np.percentile(steps, 50),
+            "tpot_p90": np.percentile(steps, 90),
+            "prefill_tokens_per_second": 100 / 0.1,
+            "decode_tokens_per_second": 4 / 0.06,
+            "batch_tokens_per_second": 8 / 0.2,
+            "memory": 900,
+            "peak_memory": 1000,
+        }
+    )
 
 
-def test_a_ratio_is_of_neighbours(measured: list[str]) -> None:
+def test_metrics_of_calls() -> None:
+    found = measurement(0.01, prompt_tokens=0, first_seconds=(0.5,)).metrics()
+
+    assert found == pytest.approx(
+        {
+            "load_time": 2.0,
+            "first_call_time": 0.5,
+            "call_time": 0.01,
+            "call_time_p90": 0.09,
+            "calls_per_second": 4 / 0.06,
+            "memory": 900,
+            "peak_memory": 1000,
+        },
+    )
+    assert set(found) <= set(METRICS)
+
+
+def test_what_was_not_measured_is_no_number() -> None:
+    found = measurement(0.01, first_seconds=(), step_seconds=()).metrics()
+
+    assert set(found) == {"load_time", "memory", "peak_memory"}
+
+
+def test_a_ratio_is_of_the_same_block(measured: list[str]) -> None:
     found = bench("fast", against="slow", rounds=4)
 
     assert found.throughput_speedup is not None
@@ -73,32 +123,23 @@ def test_above_one_is_faster(measured: list[str]) -> None:
     assert found.other.throughput.value > found.speed.throughput.value
 
 
-def test_a_control_is_the_package_again(measured: list[str]) -> None:
-    found = bench("fast", against="slow", control=True, rounds=2)
+def test_what_is_compared_is_compared_with_itself(measured: list[str]) -> None:
+    found = bench("fast", against="slow", rounds=2)
 
-    assert measured == ["fast", "fast", "slow", "slow", "fast", "fast"]
+    assert measured.count("fast") == 1 + 2 * (2 + 2)
     assert found.control is not None
-    assert found.control.low < 1.0 < found.control.high
+    assert found.control.value == pytest.approx(1.0)
 
 
-def test_medians_over_processes(measured: list[str]) -> None:
-    speed = bench("fast", rounds=3).speed
+def test_alone_there_is_no_control(measured: list[str]) -> None:
+    found = bench("fast", rounds=3)
 
-    assert speed.rounds == 3
-    values = {key: estimate.value for key, estimate in speed.metrics.items()}
-    assert values == pytest.approx(
-        {
-            "load_time": 1.0,
-            "ttft": 0.2,
-            "tpot": 0.02,
-            "tpot_p90": np.percentile([0.02, 0.02, 0.06, 0.02], 90),
-            "prefill_tokens_per_second": 100 / 0.2,
-            "decode_tokens_per_second": 4 / (0.02 + 0.02 + 0.06 + 0.02),
-            "memory": 900,
-            "peak_memory": 1000,
-        }
-    )
-    assert (speed.metrics["tpot"].low, speed.metrics["tpot"].high) == pytest.approx((0.01, 0.04))
+    assert measured == ["fast"] * (1 + 2 * 3)
+    assert found.control is None
+    assert found.speed.rounds == 3
+    tpot = found.speed.metrics["tpot"]
+    assert tpot.value == pytest.approx(0.02, rel=1e-6), "of 0.01, 0.02, 0.04"
+    assert tpot.low < tpot.value < tpot.high
 
 
 def test_price(measured: list[str]) -> None:
@@ -111,7 +152,7 @@ def test_price(measured: list[str]) -> None:
 
 
 def test_json(measured: list[str]) -> None:
-    data = json.loads(json.dumps(bench("fast", against="slow", control=True, rounds=2, price=1.0).to_json()))
+    data = json.loads(json.dumps(bench("fast", against="slow", rounds=2, price=1.0).to_json()))
 
     assert set(data) == {field.name for field in fields(BenchReport)}
     assert set(data["speed"]) == set(data["other"]) == {field.name for field in fields(Speed)}
@@ -121,7 +162,7 @@ def test_json(measured: list[str]) -> None:
     assert set(data["price"]) == {"per_hour", "per_million_in", "per_million_out"}
 
 
-def test_calls_of_a_model_in_a_process_of_its_own(relu: Path) -> None:
+def test_calls_of_a_model_in_processes_of_their_own(relu: Path) -> None:
     found = bench(relu, inputs=relu / "in.npz", new_tokens=3, rounds=1)
 
     metrics = found.speed.metrics
@@ -133,11 +174,43 @@ def test_calls_of_a_model_in_a_process_of_its_own(relu: Path) -> None:
 
 def test_decoding_where_genai_cannot(tmp_path: Path) -> None:
     save_model(canonical_decoder(Shape()), tmp_path / "model.onnx")
-    found = bench(tmp_path, prompt_tokens=9, new_tokens=4, rounds=1, price=1.0)
+    ask = _worker.Ask(tmp_path, ALL, prompt=9, new=4, batch=3)
+    found = Measurement.of(_worker.measure(ask))
 
-    assert set(found.speed.metrics) <= set(METRICS)
-    assert found.speed.generates
-    assert found.price is not None
+    assert set(found.metrics()) <= set(METRICS)
+    assert {len(text) for text in found.step_seconds} == {4}
+    assert {tokens for tokens, _ in found.batches} == {3 * 4}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "kept"),
+    [
+        (("load_time",), set()),
+        (("batch_tokens_per_second",), {"batches"}),
+        (("ttft",), {"first_seconds", "step_seconds"}),
+        (("peak_memory",), {"first_seconds", "step_seconds"}),
+    ],
+)
+def test_what_nobody_asked_for_is_not_measured(
+    tmp_path: Path, metrics: tuple[str, ...], kept: set[str]
+) -> None:
+    save_model(canonical_decoder(Shape()), tmp_path / "model.onnx")
+    found = _worker.measure(_worker.Ask(tmp_path, metrics, prompt=9, new=2, batch=2))
+
+    assert {key for key in ("batches", "first_seconds", "step_seconds") if found.get(key)} == kept
+    assert (len(found["load_seconds"]) > 1) == ("load_time" in metrics)
+
+
+def test_a_batch_is_the_rows_again_and_again() -> None:
+    ids = np.arange(6).reshape(3, 2)
+    mask = np.asarray([[1, 1], [1, 0], [1, 1]])
+    feeds = _worker.batch_of({"input_ids": ids, "attention_mask": mask, "scale": np.ones(1)}, 5)
+
+    assert feeds["input_ids"].tolist() == [[0, 1], [2, 3], [4, 5], [0, 1], [2, 3]]
+    assert feeds["scale"].shape == (1,)
+    assert _worker.tokens_of(feeds) == 8, "padding is no token"
+    with pytest.raises(BadInput, match="input_ids"):
+        _worker.batch_of({"pixels": ids}, 5)
 
 
 def test_a_cache_that_is_not_written_in_place_grows(
@@ -150,9 +223,9 @@ def test_a_cache_that_is_not_written_in_place_grows(
     said = {"graphopt": "1", "source": "x", "task": "text-generation", "family": None, "recipe": "lossless"}
     manifest = Manifest(**said, lossless=True, target=TargetInfo(name="cpu"), graphs={"model": graph})
     manifest.write(folder)
-    found = _worker.measure(folder, 20, 64, None, 1)
+    found = _worker.measure(_worker.Ask(folder, ("tpot",), prompt=20, new=64, threads=1))
 
-    assert len(found["step_seconds"]) == 40 - 20 - 1
+    assert {len(text) for text in found["step_seconds"]} == {40 - 20 - 1}
 
 
 def test_memory_is_the_workers_own(relu: Path) -> None:
@@ -184,15 +257,30 @@ def test_wrong_inputs(relu: Path, inputs: str | None, message: str) -> None:
         bench(relu, inputs=relu / inputs if inputs else None, rounds=1)
 
 
-def test_a_worker_that_dies_is_named_with_its_last_words(
-    relu: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "dying.py").write_text("raise MemoryError('too big')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(_speed, "_WORKER", "dying")
+READY = "print('ready', flush=True); input(); "
 
-    with pytest.raises(EnvironmentProblem, match="MemoryError: too big"):
-        bench(relu, rounds=1)
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise MemoryError('too big')", "failed: MemoryError: too big"),
+        (READY + "raise MemoryError('too big')", "failed: MemoryError: too big"),
+        (READY + "import os; os.kill(os.getpid(), 9)", "failed: exit status -9"),
+        (READY + "print('Segfault, sort of')", "printed no measurement: Segfault, sort of"),
+        (READY + "print('[1, 2]')", r"printed no measurement: \[1, 2\]"),
+        (READY, "printed no measurement: nothing"),
+        ("import time; time.sleep(60)", "took longer than 1 s"),
+        (READY + "import time; time.sleep(60)", "took longer than 1 s"),
+    ],
+)
+def test_a_worker_that_fails_is_named_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, message: str
+) -> None:
+    (tmp_path / "failing.py").write_text(code)
+    monkeypatch.setattr(_processes, "WORKER", tmp_path / "failing.py")
+
+    with pytest.raises(EnvironmentProblem, match=f"measuring folder {message}"):
+        _processes.measured([["folder"], ["folder"]], seconds=1.0)
 
 
 @pytest.fixture

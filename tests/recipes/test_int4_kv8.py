@@ -42,7 +42,7 @@ def test_it_says_what_genai_says(package: Package) -> None:
 
 
 def test_it_is_measured_in_the_native_loop(package: Package) -> None:
-    found = package.bench(prompt_tokens=8, new_tokens=3, rounds=1, control=False)
+    found = package.bench(prompt_tokens=8, new_tokens=3, rounds=1)
 
     assert found.speed.generates
     assert found.speed.throughput.value > 0

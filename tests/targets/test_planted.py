@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 
 from graphopt import Package, optimize
-from graphopt.evaluate import Measurement, _speed, _worker, bench
+from graphopt.evaluate import Measurement, _processes, _worker, bench
 from graphopt.ir import save_model
 from graphopt.plugins import registry
 from tests.ir._weighted import weighted
@@ -91,15 +91,15 @@ def test_validation(package: Package) -> None:
 
 @pytest.mark.usefixtures("beside")
 def test_speed(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(folder: str, arguments: list[str]) -> Measurement:
-        said = _worker.measure(Path(folder), 4, 2, None, 1)
-        return Measurement(**{**said, "step_seconds": tuple(said["step_seconds"])})
+    def here(jobs: Sequence[Sequence[str]], look: object = None) -> list[Measurement]:
+        asked = [_worker.Ask(Path(job[0]), ("tpot",), prompt=4, new=2, threads=1) for job in jobs]
+        return [Measurement.of(_worker.measure(ask)) for ask in asked]
 
-    monkeypatch.setattr(_speed, "_measure", here)
+    monkeypatch.setattr(_processes, "measured", here)
     bench(package.path, prompt_tokens=4, new_tokens=2, rounds=1)
 
-    assert Planted.sessions == [("model.onnx", 1)]
-    assert Planted.decoders == [6]
+    assert Planted.sessions == [("model.onnx", 1)] * 3, "once to warm up, twice in a block"
+    assert Planted.decoders == [6] * 3
 
 
 def test_a_package_is_made_and_run(tmp_path: Path, beside: list[str]) -> None:
