@@ -29,7 +29,7 @@ from graphopt.evaluate._measurable import Measurable
 from graphopt.evaluate._measurement import Measurement
 from graphopt.evaluate._package_speed import measure_speed
 from graphopt.evaluate._samples import AccuracySamples, Generated
-from graphopt.evaluate._speed import BenchReport, Measurement, Price, Speed, bench
+from graphopt.evaluate._speed import BenchReport, Price, Speed, bench
 from graphopt.evaluate._tasks import TASK_METRICS, measure_tasks
 from graphopt.evaluate._turns import SpeedTurns
 from graphopt.evaluate._validation import Validation, validate
