@@ -50,6 +50,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
         "diff": ("graphopt.cli._diff", "Show what changed between two graphs, by region."),
+        "compare": ("graphopt.cli._compare", "Show packages side by side, on a page too."),
         "prepack": (
             "graphopt.cli._prepack",
             "Copy a package to one that loads faster, twice as large.",

@@ -1,5 +1,6 @@
 """The report of a run: report.json, report.html, and the summary on a terminal."""
 
+from graphopt.report._compare import ComparedRow, ComparedStep, Comparison, compare_reports
 from graphopt.report._gate import (
     GateOutcome,
     GateReport,
@@ -7,6 +8,7 @@ from graphopt.report._gate import (
     Generation,
     Provenance,
     RawSample,
+    read_gate_report,
 )
 from graphopt.report._graph_build import SourceGraph, graph_side
 from graphopt.report._graph_view import (
@@ -38,6 +40,9 @@ __all__ = [
     "PAGE",
     "REPORT",
     "ClosingReport",
+    "ComparedRow",
+    "ComparedStep",
+    "Comparison",
     "EditReport",
     "GateOutcome",
     "GateReport",
@@ -60,12 +65,14 @@ __all__ = [
     "SourceGraph",
     "bytes_change",
     "bytes_text",
+    "compare_reports",
     "graph_side",
     "idle_stages",
     "number",
     "plural",
     "print_explanation",
     "print_report",
+    "read_gate_report",
     "seconds_text",
     "write_page",
 ]

@@ -5,9 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-__all__ = ["GateOutcome", "GateReport", "GateVerdict", "Generation", "Provenance", "RawSample"]
+from graphopt.errors import BadInput
+from graphopt.io import read_json
+
+__all__ = [
+    "GateOutcome",
+    "GateReport",
+    "GateVerdict",
+    "Generation",
+    "Provenance",
+    "RawSample",
+    "read_gate_report",
+]
+
+VERSION = 1  # of the file: rises where an older graphopt would misread it
 
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 
@@ -125,3 +138,20 @@ class GateReport(_Model):
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_gate_report(path: Path) -> GateReport:
+    """The result of a gate in the file at `path`. `BadInput` where that is none, is damaged, or of a newer
+    graphopt."""
+    data = read_json(path)
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise BadInput(
+            f"{path} has version {version}; this graphopt reads version {VERSION}", hint="Upgrade graphopt."
+        )
+    try:
+        return GateReport.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{path} is no result of a gate: {where}: {first['msg']}") from error

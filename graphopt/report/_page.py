@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from graphopt.report._gate import GateReport
 from graphopt.report._model import Report
+from graphopt.report._page_compare import ComparisonView, comparison_view
 from graphopt.report._page_gate import GateView, gate_view
 from graphopt.report._page_parts import Chart, Fact, Verdict
 from graphopt.report._page_run import Run, run_view
@@ -31,7 +32,7 @@ class _Page:
     verdict: Verdict
     facts: Sequence[Fact]
     runs: Sequence[Run] = ()
-    comparison: Any = None
+    comparison: ComparisonView | None = None
     gate: GateView | None = None
     version: str = field(default_factory=lambda: importlib.metadata.version("graphopt"))
 
@@ -43,7 +44,9 @@ class _Page:
             yield from _gate_sections(self.gate)
         if len(self.runs) == 1:
             yield from _run_sections(self.runs[0])
-        else:
+        elif self.comparison:
+            yield "compare", "Side by side"
+            yield "steps", "Passes"
             yield from ((run.key, run.name) for run in self.runs)
 
     @property
@@ -51,6 +54,7 @@ class _Page:
         """What page.js draws, by the chart's id."""
         charts: list[Chart] = [chart for run in self.runs for chart in run.charts]
         charts += self.gate.charts if self.gate else ()
+        charts += self.comparison.charts if self.comparison else ()
         return {chart.id: {"kind": chart.kind, "data": chart.data} for chart in charts}
 
 
@@ -72,19 +76,25 @@ def _gate_sections(gate: GateView) -> Iterator[tuple[str, str]]:
 
 
 def write_page(
-    path: Path, *, title: str, reports: Sequence[Report] = (), gate: GateReport | None = None
+    path: Path,
+    *,
+    title: str,
+    reports: Sequence[Report] = (),
+    gate: GateReport | None = None,
+    results: Sequence[GateReport | None] = (),
 ) -> None:
     """Write a page of its own, with `title` and everything it needs in one file, to `path`.
 
-    One report is shown whole, several side by side. The same arguments give the same bytes. `ValueError`
-    where there is neither a report nor a gate.
+    One report is shown whole; several are shown side by side first, with what gates measured of each in
+    `results`. The same arguments give the same bytes. `ValueError` where there is no report and no gate.
     """
     if not reports and gate is None:
         raise ValueError("a page is about a report or a gate")
     runs = [run_view(report, f"run-{number}", report.out) for number, report in enumerate(reports, 1)]
     view = gate_view(gate) if gate else None
-    first = view or runs[0]
-    page = _Page(title, first.verdict, first.facts, runs, gate=view)
+    compared = comparison_view(reports, results) if len(reports) > 1 else None
+    first = view or compared or runs[0]
+    page = _Page(title, first.verdict, first.facts, runs, compared, view)
     path.write_text(_rendered(page), encoding="utf-8")
 
 

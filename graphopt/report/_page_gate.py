@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from graphopt.metrics import METRICS
 from graphopt.report._gate import GateOutcome, GateReport, Generation
 from graphopt.report._page_parts import Chart, Fact, Tone, Verdict, plotted
+from graphopt.report._quantity import quantity_text, unit_of
 from graphopt.report._text import number, plural, seconds_text
 
 __all__ = ["GateView", "GenerationRow", "OutcomeRow", "gate_view"]
@@ -131,8 +132,8 @@ def _row(one: GateOutcome, report: GateReport, at: int) -> OutcomeRow:
         bound=f"{_OPERATORS[one.operator]} {_text(one, one.bound, short=True)}",
         value=_text(one, one.value, short=True),
         interval=_interval_text(one, exact),
-        own=_plain_text(one.metric, one.own),
-        baseline="" if one.baseline is None else _plain_text(one.metric, one.baseline),
+        own=quantity_text(one.metric, one.own),
+        baseline="" if one.baseline is None else quantity_text(one.metric, one.baseline),
         rests_on=f"{one.units:,}" if one.units else "",
         p="" if one.adjusted_p is None else f"{one.adjusted_p:.2g}",
         tone=_TONES[one.verdict],
@@ -163,37 +164,14 @@ def _interval_text(one: GateOutcome, exact: bool) -> str:
 
 def _text(one: GateOutcome, value: float, *, short: bool = False) -> str:
     """A value that is compared with the bound: a multiple of the baseline's, or in the metric's unit."""
-    return f"{value:.4g}x" if one.relative else _plain_text(one.metric, value, short=short)
-
-
-def _plain_text(metric: str, value: float, *, short: bool = False) -> str:
-    """`value` with its unit, which `short` leaves out where it is words."""
-    unit, factor = _scale(metric, [value])
-    if not unit:
-        return f"{value:.4g}"
-    return number(value * factor) if short and " " in unit else f"{number(value * factor)} {unit}"
-
-
-def _scale(metric: str, values: Sequence[float]) -> tuple[str, float]:
-    """The unit that suits the largest of `values` of a metric, and the factor into it."""
-    unit = METRICS[metric].unit
-    most = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
-    if unit == "s" and most < 1:
-        return "ms", 1e3
-    if unit in ("bytes", "FLOP"):
-        letter = "B" if unit == "bytes" else unit
-        scales = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-        return next(
-            ((prefix + letter, 1 / scale) for scale, prefix in scales if most >= scale), (letter, 1.0)
-        )
-    return unit, 1.0
+    return f"{value:.4g}x" if one.relative else quantity_text(one.metric, value, short=short)
 
 
 def _interval_chart(one: GateOutcome, report: GateReport, at: int) -> Chart | None:
     marks = [one.value, one.low, one.high, one.bound]
     if not all(map(math.isfinite, marks)):
         return None
-    _, factor = ("", 1.0) if one.relative else _scale(one.metric, marks)
+    _, factor = ("", 1.0) if one.relative else unit_of(one.metric, marks)
     control = report.control.get(one.metric) if one.relative else None
     ends = [*marks, *([1.0] if one.relative else []), *(control[1:] if control else [])]
     low, high = min(ends) * factor, max(ends) * factor

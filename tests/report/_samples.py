@@ -31,6 +31,7 @@ __all__ = [
     "outcome",
     "report",
     "step",
+    "three_reports",
 ]
 
 HOSTILE = '</script><img src=x onerror="alert(1)">{{ 7*7 }}<!--'
@@ -263,9 +264,31 @@ def hostile_gate() -> GateReport:
     )
 
 
+def three_reports() -> list[Report]:
+    """Of one source by three recipes."""
+    folds = [step("fold", (100, 60), (4_000_000, 4_000_100))]
+    sizes = Sizes(source_weight_bytes=4_000_000, package_weight_bytes=4_000_100, package_bytes=4_300_000)
+    closing = ClosingReport(
+        verdict="passed",
+        reference="the source in PyTorch, fp32",
+        metrics=[comparison("prefill", 2e-5, metric="scaled_difference", bound=1e-3, holds=True)],
+    )
+    lossless = {"recipe": "lossless", "lossless": True, "passes": folds, "sizes": sizes, "closing": closing}
+    eight = Sizes(source_weight_bytes=4_000_000, package_weight_bytes=1_700_000, package_bytes=2_000_000)
+    return [
+        report(out="a-int4"),
+        report(out="a-int8", recipe="int8", sizes=eight),
+        report(out="a-plain", **lossless),
+    ]
+
+
 PAGES: dict[str, Callable[[], dict[str, Any]]] = {
     "run": lambda: {"reports": [report()]},
     "gate": lambda: {"reports": [report()], "gate": gate_report()},
+    "compare": lambda: {
+        "reports": three_reports(),
+        "results": [gate_report(), None, gate_report(verdict="pass")],
+    },
     "hostile": lambda: {"reports": [hostile_report()], "gate": hostile_gate()},
 }
 """What `write_page` is asked for in a browser, by name."""

@@ -23,6 +23,7 @@ from tests.report._samples import (
     outcome,
     report,
     step,
+    three_reports,
 )
 
 SMALL_LIMIT, LARGE_LIMIT = (
@@ -289,3 +290,22 @@ def test_generations_are_marked_from_where_they_part(tmp_path: Path) -> None:
     assert "\n    if n &lt; <mark>1:\n        return 0\n    return</mark>" in text
     assert "all 4 tokens the same" in text
     assert text.count("<mark>") == 2
+
+
+def test_several_packages_stand_side_by_side_first(page: Any) -> None:
+    shown = page(*three_reports())
+    text = shown.text[shown.text.rindex("a title") :]
+
+    assert "3 packages side by side All 3 keep what their recipes promise." in text
+    assert "Smallest weights: a-int4, 900 kB. Furthest from a bound: a-plain, 2 %." in text
+    assert (
+        text.index("Side by side") < text.index("What each pass did in each package") < text.index("Accuracy")
+    )
+    weights = next(one for one in shown.data.values() if one["kind"] == "bars")["data"]
+    assert (weights["unit"], weights["best"]) == ("MB", 0)
+
+
+def test_a_package_that_did_not_pass_is_in_the_sentence(page: Any) -> None:
+    failed = report(out="b", closing=ClosingReport(verdict="failed", metrics=[comparison("decode", 0.2)]))
+
+    assert "1 of 2 did not pass the closing check (b: failed)." in page(report(), failed).text

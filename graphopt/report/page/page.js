@@ -94,6 +94,26 @@
     });
   };
 
+  kinds.bars = ({rows, unit, best}, width) => {
+    const margin = left(rows, width);
+    const known = rows.filter((row) => row.value !== null);
+    const ranged = known.filter((row) => row.low !== null && row.high !== null && row.low < row.high);
+    const end = (row) => Math.max(row.value, row.high ?? row.value);
+    return Charts.plot({
+      ...common(width), marginLeft: margin, marginRight: 84, marginBottom: 36, height: 48 + 28 * rows.length,
+      x: {label: unit || null, ticks: 4, labelArrow: "none", labelOffset: 34, zero: true, nice: true},
+      y: {domain: rows.map((row) => row.name), label: null, padding: 0.35},
+      marks: [
+        Charts.gridX({stroke: "var(--grid)", strokeOpacity: 1}),
+        names(width, margin),
+        Charts.barX(known, {x: "value", y: "name", fill: (row) => rows.indexOf(row) === best ? "var(--down)" : "var(--total)", rx: 2}),
+        Charts.link(ranged, {x1: "low", x2: "high", y1: "name", y2: "name", stroke: "var(--ink)", strokeWidth: 1.5}),
+        Charts.text(known, {x: end, y: "name", text: "text", textAnchor: "start", dx: 6, fill: "var(--ink)"}),
+        Charts.ruleX([0], {stroke: "var(--line)"}),
+      ],
+    });
+  };
+
   const drawn = new WeakMap();
   const draw = (place) => {
     const width = Math.floor(place.clientWidth);
