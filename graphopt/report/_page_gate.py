@@ -235,7 +235,7 @@ def _environment(report: GateReport) -> dict[str, str]:
         "tokens": f"{p.tokens:,}" if p.tokens else "",
         "task": p.task,
         "target": p.target,
-        "cpu": p.cpu,
+        "processor": p.cpu,
         "threads": str(p.threads) if p.threads else "",
         "system": p.system,
         "seeds": ", ".join(f"{name} {seed}" for name, seed in p.seeds.items()),
