@@ -28,6 +28,7 @@ from graphopt.evaluate._logits import reference_logits, session_logits, whole_se
 from graphopt.evaluate._measurable import Measurable
 from graphopt.evaluate._measurement import Measurement
 from graphopt.evaluate._package_speed import measure_speed
+from graphopt.evaluate._profile import profile
 from graphopt.evaluate._samples import AccuracySamples, Generated
 from graphopt.evaluate._speed import BenchReport, Price, Speed, bench
 from graphopt.evaluate._tasks import TASK_METRICS, measure_tasks
@@ -76,6 +77,7 @@ __all__ = [
     "measure_heads",
     "measure_speed",
     "measure_tasks",
+    "profile",
     "reference_logits",
     "rows_stand_alone",
     "session_logits",

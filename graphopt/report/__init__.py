@@ -1,6 +1,7 @@
 """The report of a run: report.json, report.html, and the summary on a terminal."""
 
 from graphopt.report._compare import ComparedRow, ComparedStep, Comparison, compare_reports
+from graphopt.report._damage import LayerDamage, damage_by_layer
 from graphopt.report._gate import (
     GateOutcome,
     GateReport,
@@ -52,6 +53,7 @@ __all__ = [
     "GraphGroup",
     "GraphSide",
     "GraphView",
+    "LayerDamage",
     "MetricReport",
     "MissReport",
     "NodeEntry",
@@ -66,6 +68,7 @@ __all__ = [
     "bytes_change",
     "bytes_text",
     "compare_reports",
+    "damage_by_layer",
     "graph_side",
     "idle_stages",
     "number",

@@ -136,3 +136,7 @@ class GraphView(_Model):
 
     before: GraphSide
     after: GraphSide
+
+    def timed(self, seconds: Mapping[str, float]) -> GraphView:
+        """The same with the seconds that nodes of the package took, by name: see `GraphSide.timed`."""
+        return self.model_copy(update={"after": self.after.timed(seconds)})

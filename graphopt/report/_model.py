@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -204,6 +205,11 @@ class Report(BaseModel):
     views: dict[str, GraphView] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)
+
+    def timed(self, seconds: Mapping[str, Mapping[str, float]]) -> Report:
+        """The same, its views with what `graphopt.evaluate.profile` measured of the package, by role."""
+        views = {role: view.timed(seconds.get(role, {})) for role, view in self.views.items()}
+        return self.model_copy(update={"views": views})
 
     def write(self, path: Path) -> None:
         """Write it as JSON, the views without the space that makes the rest readable."""
