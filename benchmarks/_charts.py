@@ -96,7 +96,9 @@ class Chart:
 
 def svg(chart: Chart, theme: Theme) -> str:
     """The chart in a theme."""
-    with mpl.rc_context(_style(theme)):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever settings whoever renders has
+        mpl.rcParams.update(_style(theme))
         most = max(len(panel.series) for panel in chart.panels)
         height = _AROUND + len(chart.rows) * (_ROW + _SERIES * most)
         figure = Figure(figsize=(WIDTH, height), layout="constrained")

@@ -99,6 +99,18 @@ def test_light_and_dark_differ_in_colors_only(found: dict[Path, str]) -> None:
             assert light == dark
 
 
+def test_settings_of_whoever_renders_change_nothing(
+    script: Callable[[str], ModuleType], found: dict[Path, str]
+) -> None:
+    import matplotlib as mpl
+
+    figures = script("_page").Figures(RESULTS, ROOT / "benchmarks" / "goals.json")
+    with mpl.rc_context({"lines.linewidth": 9.0, "axes.grid": True, "font.weight": "bold"}):
+        again = script("_charts").svg(script("_performance").drafts(figures), script("_charts").LIGHT)
+
+    assert again == charts(found)["drafts-light.svg"]
+
+
 def typed(template: str) -> list[str]:
     """Figures in a template that no result gives: not within expressions, code, links or words."""
     text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|```.*?```|`[^`]*`|\]\([^)]*\)", "", template, flags=re.DOTALL)
