@@ -12,11 +12,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -27,6 +29,8 @@ WIDTH = 8.4
 _ROW, _SERIES, _AROUND = 0.2, 0.13, 1.25
 """Inches of height: of a row, of each of its series, and of what is around the rows."""
 FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+_AIR = {"w_pad": 0.1, "h_pad": 0.1, "wspace": 0.04}
+"""Inches around a panel, and the share of the width between two: ticks at their ends do not touch."""
 _MARKERS = "osD^"
 _FEW = 2.5
 """Powers of two between the ends of an axis that are too few to read values by."""
@@ -101,7 +105,7 @@ def svg(chart: Chart, theme: Theme) -> str:
         mpl.rcParams.update(_style(theme))
         most = max(len(panel.series) for panel in chart.panels)
         height = _AROUND + len(chart.rows) * (_ROW + _SERIES * most)
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(**_AIR))
         axes = figure.subplots(1, len(chart.panels), sharey=True, squeeze=False)[0]
         axes[0].set_ylabel(chart.rows_are)
         ratios = ticks([end for panel in chart.panels if panel.ratio for end in panel.ends()])
@@ -109,11 +113,10 @@ def svg(chart: Chart, theme: Theme) -> str:
             _draw(one, chart, panel, theme)
             _scale(one, panel, ratios, theme)
         _legend(figure, chart, theme)
-        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1, wspace=0.04)
         return _written(figure, chart)
 
 
-def _style(theme: Theme) -> dict[str, object]:
+def _style(theme: Theme) -> dict[str, Any]:
     colors = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), theme.text
     )
