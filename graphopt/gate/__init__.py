@@ -6,7 +6,7 @@ from graphopt.gate._bounds import Gate, parse_gate
 from graphopt.gate._config import CONFIG, Gates, GateSettings, read_gates
 from graphopt.gate._decision import Answer, Decision, Question, decide
 from graphopt.gate._junit import junit
-from graphopt.gate._looks import MINIMUM_BLOCKS, MOST_BLOCKS
+from graphopt.gate._looks import MINIMUM_BLOCKS, MOST_BLOCKS, SPEED_BOUND
 from graphopt.gate._markdown import comment, comment_marker, step_summary
 from graphopt.gate._raw import samples_jsonl
 from graphopt.gate._result import read_result, result_schema
@@ -17,6 +17,7 @@ __all__ = [
     "CONFIG",
     "MINIMUM_BLOCKS",
     "MOST_BLOCKS",
+    "SPEED_BOUND",
     "Answer",
     "Decision",
     "Gate",

@@ -125,8 +125,8 @@ def _answer(question: Question, finding: Finding, adjusted: float | None, alpha:
         return answer
     if finding.broken <= alpha:
         why = f"{finding.why_broken}, but with so many gates that may be chance"
-        return replace(answer, reason=why, needed=finding.needed)
-    return replace(answer, reason=finding.why_open, needed=finding.needed)
+        return replace(answer, reason=why, needed=finding.needed())
+    return replace(answer, reason=finding.why_open, needed=finding.needed())
 
 
 def _baseline(evidence: Evidence) -> float | None:

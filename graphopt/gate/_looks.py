@@ -7,12 +7,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MINIMUM_BLOCKS", "MOST_BLOCKS", "level_at", "p_over_looks"]
+__all__ = ["MINIMUM_BLOCKS", "MOST_BLOCKS", "SPEED_BOUND", "level_at", "p_over_looks"]
 
 MINIMUM_BLOCKS = 5
 """Fewer have too few degrees of freedom to decide by (docs/gates.md: chosen by simulation)."""
 MOST_BLOCKS = 40
 """What looks are planned for (docs/gates.md: chosen by simulation)."""
+SPEED_BOUND = 1.06
+"""How many times as slow as its baseline a package may be, if nobody says (docs/gates.md: by simulation)."""
 _LEVELS = tuple(float(level) for level in np.geomspace(1e-7, 0.5, 16))
 """Where p values over looks are computed; between them they are read from a straight line of logarithms."""
 _GRID = 161

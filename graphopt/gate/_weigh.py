@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from graphopt.gate._bounds import Operator
 from graphopt.gate._looks import MINIMUM_BLOCKS, level_at, p_over_looks
@@ -36,7 +38,7 @@ class Finding:
     kept: float
     why_broken: str
     why_open: str = ""
-    needed: str = ""
+    needed: Callable[[], str] = str
 
 
 def weigh(
@@ -64,7 +66,7 @@ def weigh(
         kept,
         text,
         _open_text(estimate, bound, relative, found.units, "document"),
-        _more_text(evidence, bound, relative, alpha),
+        partial(_more_text, evidence, bound, relative, alpha),
     )
 
 
@@ -86,7 +88,7 @@ def _weigh_turns(
         return Finding(estimate, blocks, 0.0, 1.0, text)
     if blocks < MINIMUM_BLOCKS:
         why = f"{_count(blocks, 'block')} of turns are too few to decide by"
-        return Finding(estimate, blocks, 1.0, 1.0, text, why, f"at least {MINIMUM_BLOCKS} blocks")
+        return Finding(estimate, blocks, 1.0, 1.0, text, why, lambda: f"at least {MINIMUM_BLOCKS} blocks")
     finest = _finest(evidence, bound, operator, alpha) if relative else None
     judged = bound if finest is None else finest
     if isinstance(found, Known):
@@ -99,15 +101,13 @@ def _weigh_turns(
     if finest is None:
         why = _open_text(estimate, bound, relative, blocks, "block")
         return Finding(
-            estimate, blocks, broken, kept, text, why, _more_text(evidence, bound, relative, alpha)
+            estimate, blocks, broken, kept, text, why, partial(_more_text, evidence, bound, relative, alpha)
         )
     same = control(evidence, confidence=1 - 2 * alpha)
     why = (
         f"{bound:.4g}x is finer than this machine measures: the package over itself is {same} in the same run"
     )
-    return Finding(
-        estimate, blocks, broken, 1.0, text, why, f"a quieter machine, more time, or a bound of {finest:.3f}x"
-    )
+    return Finding(estimate, blocks, broken, 1.0, text, why, partial(_finer_text, finest))
 
 
 def _finest(evidence: Turns, bound: float, operator: Operator, alpha: float) -> float | None:
@@ -163,6 +163,10 @@ def _more_text(evidence: Evidence, bound: float, relative: bool, alpha: float) -
         return f"more {unit}s"
     tokens = f" ({needed.tokens:,} tokens)" if needed.tokens else ""
     return f"about {_count(needed.units, unit)}{tokens}, if the value is what was found"
+
+
+def _finer_text(finest: float) -> str:
+    return f"more time, a quieter machine, or a bound of {finest:.3f}x"
 
 
 def _count(number: int, unit: str) -> str:

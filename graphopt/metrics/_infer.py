@@ -24,8 +24,6 @@ _LEAST_ERROR = 0.25
 be infinitely many of its own errors away. A quarter is a draw of documents that agree uncommonly well."""
 _AGREED = 1e-12
 """Units that differ by less than this share of the value differ by rounding of float64 sums."""
-_AT_ONCE = 200
-"""Draws of a percentile that are in memory together: 200 of 1,000 tokens each are 1.6 MB."""
 _TRIMMED = 0.1
 """Share of blocks cut off at either end of the sorted ratios: one of ten. `benchmarks/gates.py` compares."""
 
@@ -234,22 +232,27 @@ def _objects(values: tuple[Floats, ...], baseline: tuple[Floats, ...] | None) ->
 def _p99(values: tuple[Floats, ...], weights: Floats) -> Floats:
     """The least value that 99 % of tokens do not exceed, each as often as `weights` has its document."""
     tokens = np.concatenate(values)
-    owner = np.repeat(np.arange(len(values)), [len(v) for v in values])
+    lengths = np.asarray([len(v) for v in values])
     order = np.argsort(-tokens, kind="stable")
-    may_exceed = 0.01 * (weights @ np.asarray([len(v) for v in values], np.float64))
-    found = np.empty(len(weights))
-    for begin in range(0, len(weights), _AT_ONCE):
-        part = slice(begin, begin + _AT_ONCE)
-        found[part] = _descend(tokens[order], owner[order], weights[part], may_exceed[part])
-    return found
+    owners = np.repeat(np.arange(len(values)), lengths)[order]
+    may_exceed = 0.01 * (weights @ lengths)
+    return np.asarray(tokens[order][_first_beyond(owners, weights, may_exceed)], np.float64)
 
 
-def _descend(tokens: Floats, owner: NDArray[np.intp], weights: Floats, may_exceed: Floats) -> Floats:
-    """For each draw the first of descending `tokens` at which more than `may_exceed` have been seen."""
-    count = -(-len(tokens) // 16)
+def _first_beyond(owners: NDArray[np.intp], weights: Floats, may_exceed: Floats) -> NDArray[np.intp]:
+    """For each draw the first place at which more than `may_exceed` have been counted, by bisection.
+
+    `owners` is the document of each token, in the order of counting.
+    """
+    units, count = weights.shape[1], 1
     while True:
-        seen = np.cumsum(weights[:, owner[:count]], axis=1)
-        if count >= len(tokens) or (seen[:, -1] > may_exceed).all():
-            first: NDArray[np.intp] = (seen > may_exceed[:, None]).argmax(1)
-            return np.asarray(tokens[first], np.float64)
-        count *= 4
+        count = min(4 * count + len(owners) // 64, len(owners))
+        counted = np.cumsum(owners[:count, None] == np.arange(units), axis=0, dtype=np.float64)
+        if count == len(owners) or (weights @ counted[-1] > may_exceed).all():
+            break
+    low, high = np.zeros(len(weights), np.intp), np.full(len(weights), count - 1)
+    while (low < high).any():
+        middle = (low + high) // 2
+        beyond = np.einsum("ij,ij->i", weights, counted[middle]) > may_exceed
+        low, high = np.where(beyond, low, middle + 1), np.where(beyond, middle, high)
+    return low

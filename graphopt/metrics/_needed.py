@@ -25,13 +25,14 @@ class Needed:
 def units_needed(
     evidence: Evidence, bound: float, *, relative: bool = False, power: float = 0.9, confidence: float = 0.95
 ) -> Needed:
-    """How many units it takes to tell the true value from `bound` with probability `power`, if the true value
-    is what this pilot found.
+    """How many units it takes to tell the true value from `bound` with a probability of about `power`, if the
+    true value is what this pilot found.
 
     n = pilot's n · ((t + t') · error / distance)², t and t' the quantiles of Student's t at the pilot's
     degrees of freedom for the confidence (one side) and the power: the first of the two stages of Stein 1945,
     "A two-sample test for a linear hypothesis whose power is independent of the variance", Annals of
-    Mathematical Statistics 16. A pilot of one unit, or on the bound, says nothing.
+    Mathematical Statistics 16. The test that follows takes its own variance instead of the pilot's, which
+    costs power, the more the smaller the pilot. A pilot of one unit, or on the bound, says nothing.
     """
     from scipy import special
 
