@@ -47,6 +47,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "run": ("graphopt.cli._run", "Generate text, or run a package on arrays."),
         "validate": ("graphopt.cli._validate", "Measure a package's accuracy against its source."),
         "bench": ("graphopt.cli._bench", "Measure a package's speed, alone or against another."),
+        "gate": ("graphopt.cli._gate", "Decide whether a package may ship: exit code 0, 1 or 3."),
         "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
         "diff": ("graphopt.cli._diff", "Show what changed between two graphs, by region."),

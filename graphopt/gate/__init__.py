@@ -2,9 +2,10 @@
 
 from graphopt.gate._annotations import code_quality, github_annotations
 from graphopt.gate._badge import badge
-from graphopt.gate._bounds import Gate, parse_gate
+from graphopt.gate._bounds import Gate, parse_gate, seconds
 from graphopt.gate._config import CONFIG, Gates, GateSettings, read_gates
 from graphopt.gate._decision import Answer, Decision, Question, decide
+from graphopt.gate._gate import GateOptions, gate
 from graphopt.gate._junit import junit
 from graphopt.gate._looks import MINIMUM_BLOCKS, MOST_BLOCKS, SPEED_BOUND
 from graphopt.gate._markdown import comment, comment_marker, step_summary
@@ -21,6 +22,7 @@ __all__ = [
     "Answer",
     "Decision",
     "Gate",
+    "GateOptions",
     "GateSettings",
     "Gates",
     "Question",
@@ -30,6 +32,7 @@ __all__ = [
     "comment_marker",
     "config_schema",
     "decide",
+    "gate",
     "github_annotations",
     "junit",
     "parse_gate",
@@ -38,5 +41,6 @@ __all__ = [
     "result_schema",
     "samples_jsonl",
     "sarif",
+    "seconds",
     "step_summary",
 ]
