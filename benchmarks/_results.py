@@ -136,8 +136,11 @@ def option(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def command() -> str:
-    """The command line of this process, as one would give it in the repository."""
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """The command line of this process, as given in the repository, less where results go."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    option(parser, "")
+    _, words = parser.parse_known_args(sys.argv[1:])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def today() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from benchmarks._results import RESULTS, Results, Table, load, merged, record
+from benchmarks._results import RESULTS, Results, Table, command, load, merged, record
 from graphopt.metrics import Estimate
 
 
@@ -96,6 +96,15 @@ def test_a_table_is_found_by_its_cell_and_by_who_is_in_it() -> None:
     assert found.find("speed", "b") is found.tables[1]
     with pytest.raises(KeyError, match=r"no table .speed. of \{.batch.: 1\} with .b."):
         found.find("speed", "b", batch=1)
+
+
+@pytest.mark.parametrize("where", [["--json", "/tmp/x/loop.json"], ["--json=x.json"], []])
+def test_the_command_says_what_was_measured_and_not_where_it_went(
+    where: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/benchmarks/loop.py", "build/p", *where, "--only", "a b"])
+
+    assert command() == "python benchmarks/loop.py build/p --only 'a b'"
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
