@@ -20,7 +20,7 @@ from graphopt.evaluate._costs import Cost, step_cost, step_flops, stored_by_node
 from graphopt.evaluate._facts import FACTS, interface_changes, measure_facts
 from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
-from graphopt.evaluate._heads import head_metrics, measure_heads
+from graphopt.evaluate._heads import HEAD_METRICS, head_metrics, measure_heads
 from graphopt.evaluate._interface_changes import interface_differences
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS
@@ -37,6 +37,7 @@ from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
     "FACTS",
+    "HEAD_METRICS",
     "LANGUAGE_METRICS",
     "LOSSLESS",
     "SEED",

@@ -81,7 +81,7 @@ def read_examples(path: Path, interface: Interface) -> Examples:
     arrays = read_arrays(path)
     inputs = {name: array for name, array in arrays.items() if name not in _TRUTHS}
     known = [spec.name for spec in interface.inputs]
-    for name in {*known, *inputs}:
+    for name in dict.fromkeys([*known, *inputs]):
         if name not in inputs or name not in known:
             wrong = "no array" if name in known else "no input"
             raise BadInput(f"{path}: the model has {', '.join(known)}, and there is {wrong} {name!r}")

@@ -25,10 +25,17 @@ from graphopt.metrics import Documents, Sample, Statistic, mean_average_precisio
 from graphopt.package import RunnablePackage
 from graphopt.runtime import Tokenizer
 
-__all__ = ["head_metrics", "measure_heads"]
+__all__ = ["HEAD_METRICS", "head_metrics", "measure_heads"]
 
 Floats = NDArray[np.float64]
 
+HEAD_METRICS = frozenset(
+    {
+        *("label_agreement", "top1_agreement", "top5_agreement", "span_agreement", "mean_average_precision"),
+        *("label_accuracy", "flips_lost", "flips_won"),
+    }
+)
+"""What `measure_heads` measures; flips and top-1 are those of tokens where text is generated."""
 LABELS = "labels"
 """The scope of what was measured against the data's labels, not against the reference."""
 _STATISTICS: dict[str, Statistic] = {"mean_average_precision": "average_precision"}
@@ -59,6 +66,8 @@ def measure_heads(
     or .txt file; without it inputs are drawn at random. An example is a document of the evidence. Its values
     are 0 or 1 for itself or each of its tokens, in `mean_average_precision` the rows of `detection_rows`,
     which any resampling of images can be made of. Domains of the data have samples of their own besides.
+    What is counted against labels has the scope "labels", and the reference's own count as its baseline where
+    no other is given; with labels, mean average precision is of them and not of what the reference finds.
 
     Raises `BadInput` for a metric that this head does not have or that needs labels which are not there, and
     `CheckFailed` where the package lacks an output of the head.
@@ -94,7 +103,7 @@ def measure_heads(
             for key, values in _values(sides, results, row, example, examples.labelled).items():
                 found.values.setdefault(key, []).append(values)
     notes = (*examples.notes, *((f"{twice} examples are there twice and count once",) if twice else ()))
-    samples = tuple(found.samples(asked, baseline is not None))
+    samples = tuple(found.samples(asked))
     return AccuracySamples(samples, examples.name, examples.digest, notes=notes)
 
 
@@ -202,13 +211,14 @@ def _values(
     head = sides.head
     expected = head.answer(results[0], row, example)
     right = head.right(expected, example) if labelled else {}
-    found: dict[Key, Floats] = {}
+    found: dict[Key, Floats] = {(metric, LABELS, True): values for metric, values in right.items()}
     for side, is_baseline in ((results[1], False), (results[2], True)):
         if side is None:
             continue
         got = head.answer(side, row, example)
         for metric, values in head.agreement(expected, got).items():
-            found[metric, "", is_baseline] = values
+            if metric not in right:
+                found[metric, "", is_baseline] = values
         own = head.right(got, example) if labelled else {}
         for metric, values in own.items():
             found[metric, LABELS, is_baseline] = values
@@ -225,21 +235,19 @@ class _Found:
     domains: list[str] = field(default_factory=list)
     values: dict[Key, list[Floats]] = field(default_factory=dict)
 
-    def samples(self, asked: Collection[str], with_baseline: bool) -> Iterator[Sample]:
+    def samples(self, asked: Collection[str]) -> Iterator[Sample]:
         """Of each metric that is asked for: of everything, and of each domain if there are several."""
         domains = sorted(set(self.domains))
         for metric, scope, is_baseline in self.values:
             if is_baseline or metric not in asked:
                 continue
-            yield self._sample(metric, scope, with_baseline, scope, range(len(self.names)))
+            yield self._sample(metric, scope, scope, range(len(self.names)))
             if scope == "" and len(domains) > 1:
                 for domain in domains:
                     own = [i for i, name in enumerate(self.domains) if name == domain]
-                    yield self._sample(metric, scope, with_baseline, f"domain {domain}", own)
+                    yield self._sample(metric, scope, f"domain {domain}", own)
 
-    def _sample(
-        self, metric: str, scope: str, with_baseline: bool, title: str, chosen: Collection[int]
-    ) -> Sample:
+    def _sample(self, metric: str, scope: str, title: str, chosen: Collection[int]) -> Sample:
         def of(is_baseline: bool) -> tuple[Floats, ...]:
             values = self.values[metric, scope, is_baseline]
             return tuple(values[i] for i in chosen)
@@ -247,12 +255,12 @@ class _Found:
         statistic = _STATISTICS.get(metric, "mean")
         if statistic == "average_precision" and np.isnan(mean_average_precision(of(False))):
             raise BadInput(
-                f"no image has an object{f' ({title})' if title else ''}: there is nothing to be found",
+                "no image has an object: there is nothing to be found",
                 hint="Give images in which the reference is sure of objects with --data FILE.npz.",
             )
         documents = Documents(
             of(False),
-            of(True) if with_baseline else None,
+            of(True) if (metric, scope, True) in self.values else None,
             statistic,
             tuple(self.names[i] for i in chosen),
         )

@@ -143,6 +143,12 @@ def test_flips_are_counted_apart(tmp_path: Path) -> None:
     assert accuracy.baseline is not None
     assert np.concatenate(accuracy.baseline).tolist() == [1, 1, 1, 0, 0]
     assert found.data_digest.startswith("sha256:")
+    alone = measured(bad, whole, "label_accuracy", "flips_lost", data=tmp_path / "data.npz")
+    reference, lost = (sample.evidence for sample in alone.samples)
+    assert isinstance(reference, Documents)
+    assert reference.baseline == accuracy.baseline  # the reference's own, where there is no other
+    assert isinstance(lost, Documents)
+    assert lost.baseline is None
 
 
 def test_labels_of_texts_by_name_and_by_domain(made: Made, tmp_path: Path) -> None:
