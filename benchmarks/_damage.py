@@ -18,7 +18,7 @@ from _rounds import interval, stamp, table
 
 from graphopt import Package
 from graphopt.evaluate import compare_language_models, session_logits
-from graphopt.evaluate._texts import built_in_text, sequences
+from graphopt.evaluate._corpus import built_in_corpus, sequences
 from graphopt.metrics import Estimate
 from graphopt.runtime import Tokenizer, open_session
 
@@ -35,7 +35,7 @@ def damages(
     known = json.loads(file.read_text()) if file.is_file() else {}
     if not measure:
         return known
-    texts = list(sequences(built_in_text(), Tokenizer(SOURCE), tokens=tokens, context=None))
+    texts = list(sequences(built_in_corpus(), Tokenizer(SOURCE), tokens=tokens, context=None))
     reference = torch_logits(SOURCE, "float32")
     for recipe in recipes:
         whole = replace(recipe, make=recipe.whole or recipe.make)

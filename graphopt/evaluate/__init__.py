@@ -17,6 +17,7 @@ from graphopt.evaluate._closing import (
     closing_check,
 )
 from graphopt.evaluate._costs import Cost, step_cost, step_flops, stored_by_node
+from graphopt.evaluate._encoder_run import ENCODER_METRICS
 from graphopt.evaluate._facts import FACTS, interface_changes, measure_facts
 from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
@@ -36,6 +37,7 @@ from graphopt.evaluate._turns import SpeedTurns
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
+    "ENCODER_METRICS",
     "FACTS",
     "HEAD_METRICS",
     "LANGUAGE_METRICS",

@@ -13,11 +13,25 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from graphopt.errors import BadInput
-from graphopt.evaluate._texts import WINDOW, built_in_text, read_text
+from graphopt.evaluate._texts import Text, built_in_text, read_text
 from graphopt.runtime import Tokenizer
 
-__all__ = ["Corpus", "Document", "Window", "built_in_corpus", "read_corpus", "windows"]
+__all__ = [
+    "Corpus",
+    "Document",
+    "Window",
+    "built_in_corpus",
+    "digest_of_tokens",
+    "in_turns",
+    "one_text",
+    "read_corpus",
+    "sequences",
+    "windows",
+]
 
+WINDOW = 256
+"""Tokens of a sequence: short, so that there are many to resample and their logits fit in memory.
+Perplexities are higher than in long ones, of package and reference alike."""
 _CHUNK = 1 << 20
 """Characters of a document that are tokenized at a time, up to the end of a line: a second's work."""
 
@@ -67,10 +81,14 @@ class Window:
     tokens: NDArray[np.int64]
 
 
+def one_text(text: Text) -> Corpus:
+    """A text whose windows or lines are the documents."""
+    return Corpus(text.name, _digest(text.content.encode()), (Document(text.content),), is_one_text=True)
+
+
 def built_in_corpus() -> Corpus:
     """The held-out text that ships with an embedded model: Python source."""
-    text = built_in_text()
-    return Corpus(text.name, _digest(text.content.encode()), (Document(text.content),), is_one_text=True)
+    return one_text(built_in_text())
 
 
 def read_corpus(path: Path) -> Corpus:
@@ -85,8 +103,7 @@ def read_corpus(path: Path) -> Corpus:
     elif path.suffix == ".jsonl":
         found = list(_in_lines(path))
     else:
-        text = read_text(path)
-        return Corpus(text.name, _digest(text.content.encode()), (Document(text.content),), is_one_text=True)
+        return one_text(read_text(path))
     documents = tuple(dict.fromkeys(found))
     if not documents:
         raise BadInput(f"{path} holds no text", hint="A folder of data has .txt files, one a document.")
@@ -132,7 +149,7 @@ def windows(corpus: Corpus, tokenizer: Tokenizer, context: int | None) -> Iterat
     opening = tokenizer.opening()
     length = min(WINDOW, context or WINDOW) - len(opening)
     ids = _Ids(tokenizer)
-    waiting = [(i, document) for i, document in enumerate(_in_turns(corpus))]
+    waiting = [(i, document) for i, document in enumerate(in_turns(corpus))]
     start = 0
     while waiting:
         left = []
@@ -140,14 +157,29 @@ def windows(corpus: Corpus, tokenizer: Tokenizer, context: int | None) -> Iterat
             piece, more = ids.piece(index, document, start, length)
             if len(piece) > 1:
                 tokens = np.asarray([*opening, *piece], np.int64)
-                name = _digest(tokens.tobytes()) if corpus.is_one_text else document.name
+                name = digest_of_tokens(tokens) if corpus.is_one_text else document.name
                 yield Window(name, document.domain, tokens)
             if more:
                 left.append((index, document))
         waiting, start = left, start + length
 
 
-def _in_turns(corpus: Corpus) -> list[Document]:
+def sequences(
+    corpus: Corpus, tokenizer: Tokenizer, *, tokens: int, context: int | None
+) -> Iterator[NDArray[np.int64]]:
+    """The tokens int64[S] of `windows`, `tokens` of them in all, what each begins with not counted."""
+    opening = len(tokenizer.opening())
+    for window in windows(corpus, tokenizer, context):
+        piece = window.tokens[: opening + tokens]
+        tokens -= len(piece) - opening
+        if len(piece) - opening > 1:
+            yield piece
+        if tokens < 1:
+            return
+
+
+def in_turns(corpus: Corpus) -> list[Document]:
+    """The documents, domains taking turns."""
     by_domain: Mapping[str, list[Document]] = {domain: [] for domain in corpus.domains or ("",)}
     for document in corpus.documents:
         by_domain[document.domain if corpus.domains else ""].append(document)
@@ -173,6 +205,11 @@ class _Ids:
             ids += self._tokenizer.plain(text[at:end])
             self._read[index] = end
         return ids[start : start + length], start + length < len(ids)
+
+
+def digest_of_tokens(tokens: NDArray[np.int64]) -> str:
+    """What names a document that is known by its tokens."""
+    return _digest(tokens.astype("<i8").tobytes())
 
 
 def _digest(data: bytes) -> str:

@@ -17,11 +17,11 @@ from graphopt.runtime import Answer, Completion, GenerationConfig, Tokenizer, To
 
 __all__ = ["PROMPT_TOKENS", "agreement", "answers", "generated", "length_shares"]
 
-PROMPT_TOKENS = 32
-"""Two or three lines: enough for a model to go on with, few for what reads them again at every step."""
-NEW_TOKENS = 48
-"""At most, of an answer: a difference that greedy decoding turns up at all, it mostly turns up by then, and a
-reference in PyTorch makes them in a second."""
+PROMPT_TOKENS = 24
+"""Two lines: enough for a model to go on with, few for what reads them again at every step."""
+NEW_TOKENS = 32
+"""At most, of an answer: many short answers say more than a few long ones, which after the first token that
+differs say nothing."""
 END = -1
 """What stands for the end of an answer: to stop is a choice like that of a token."""
 
@@ -32,7 +32,7 @@ Steps = Iterator[tuple[int, NDArray[Any]]]
 def answers(
     side: Side, prompts: Sequence[str], drafts: Sequence[Completion], folder: Path
 ) -> list[Completion]:
-    """The likeliest answer to each prompt, of at most 48 tokens, ended as the model's settings say.
+    """The likeliest answer to each prompt, of at most 32 tokens, ended as the model's settings say.
 
     `drafts`, one for each prompt, are another model's answers: a source says in one call how far it agrees.
     `folder` has a tokenizer and settings for a source that brings none.

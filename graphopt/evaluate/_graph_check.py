@@ -12,10 +12,10 @@ import numpy as np
 from graphopt.evaluate._accuracy import LanguageAccuracy
 from graphopt.evaluate._bindings import SEED, Bindings
 from graphopt.evaluate._closing import CheckedMetric, ClosingCheck, closing_check
+from graphopt.evaluate._corpus import Corpus, built_in_corpus
 from graphopt.evaluate._language import TEXT_GENERATION, as_logits, measure_language
 from graphopt.evaluate._source_graph import check_against_source_graph
 from graphopt.evaluate._text_cases import on_text
-from graphopt.evaluate._texts import Text, built_in_text
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, Case, InputDomain, meeting
 from graphopt.interface import Adapter, Interface, Model
@@ -89,12 +89,12 @@ def check_graph(
         if not (folder / "tokenizer.json").is_file():
             reason = "the model has no tokenizer: there is no text to measure on"
             return GraphCheck(ClosingCheck("inconclusive", reason=reason), package, exported.interface)
-        text = built_in_text()
+        text = built_in_corpus()
         states = part.states(exported.interface)
         logits = as_logits(reference, exported.interface, states)
         own = part.states(Interface.of(exported.model))
         measured = _within(budget, text, measure_language(session, logits, folder, text, TOKENS, own))
-        tokens = Tokenizer(folder).plain(text.content[:CHARACTERS])
+        tokens = Tokenizer(folder).plain(text.text[:CHARACTERS])
         cases = on_text(cases, tokens, reference, exported.interface, states)
     check = closing_check(
         reference,
@@ -151,7 +151,7 @@ def check_whole(
     )
 
 
-def _within(budget: Budget, text: Text, found: LanguageAccuracy) -> list[CheckedMetric]:
+def _within(budget: Budget, text: Corpus, found: LanguageAccuracy) -> list[CheckedMetric]:
     bounds = ((budget.kl_mean, "kl_mean", found.kl_mean), (budget.kl_p99, "kl_p99", found.kl_p99))
     return [
         CheckedMetric(text.name, "logits", metric, estimate.value, bound)

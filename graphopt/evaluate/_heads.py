@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput, CheckFailed
+from graphopt.evaluate._calls import domain_of
 from graphopt.evaluate._detection import detection_head
 from graphopt.evaluate._example_lines import TextLabels, read_lines
 from graphopt.evaluate._examples import Example, Examples, random_examples, read_examples
@@ -18,7 +19,6 @@ from graphopt.evaluate._head import LABEL_ACCURACY, Head, LabelHead, TokenHead
 from graphopt.evaluate._samples import AccuracySamples
 from graphopt.evaluate._sides import side_of
 from graphopt.evaluate._spans import SpanHead
-from graphopt.evaluate._validation import domain_of
 from graphopt.interface import Arrays, Interface, Model, TensorSpec
 from graphopt.io import read_json
 from graphopt.metrics import Documents, Sample, Statistic, mean_average_precision

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.evaluate._accuracy import LanguageAccuracy, compare_language_models
+from graphopt.evaluate._corpus import Corpus, sequences
 from graphopt.evaluate._logits import Logits, reference_logits, session_logits
-from graphopt.evaluate._texts import Text, sequences
 from graphopt.interface import Interface, Model
 from graphopt.runtime import Tokenizer, context_length
 
@@ -30,7 +30,7 @@ def measure_language(
     session: Any,
     reference: Logits,
     folder: Path,
-    text: Text,
+    text: Corpus,
     tokens: int,
     states: Container[str] | None = None,
 ) -> LanguageAccuracy:

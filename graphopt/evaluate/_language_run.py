@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.evaluate._corpus import Corpus, Window, windows
+from graphopt.evaluate._found import Found, scope_of
 from graphopt.evaluate._generations import (
     PROMPT_TOKENS,
     agreement,
@@ -17,7 +18,8 @@ from graphopt.evaluate._generations import (
     generated,
     length_shares,
 )
-from graphopt.evaluate._padding import ROWS, cut, padded, sides_of_padding
+from graphopt.evaluate._measured import TIE
+from graphopt.evaluate._padding import BATCHES, ROWS, cut, padded, sides_of_padding
 from graphopt.evaluate._samples import Generated
 from graphopt.evaluate._sides import PackageSide, Side
 from graphopt.evaluate._tokens import TokenValues, compare_tokens
@@ -43,37 +45,12 @@ _PADDED = "padded_kl_mean"
 LANGUAGE_METRICS = frozenset((*_OF_TOKENS, *_EXACT, *_GENERATED, _PADDED))
 """What can be measured of a causal language model beside a reference."""
 
-TIE = 2e-3
-"""Standard deviations of the logits by which a lossless package may swap two tokens: docs/architecture.md
-allows each to be off by half of it."""
+PROMPTS = 24
+"""At least: an answer that is cut short is then told from chance, whatever little text is measured."""
 TOKENS_A_PROMPT = 1024
-"""A prompt takes a hundred times what a token of text takes: so many of 16,384 tokens are seconds."""
-TOKENS_A_BATCH = 4096
-"""A padded batch is run twice, and the reference on each of its rows: a tenth of what is measured."""
-
-
-@dataclass
-class _Found:
-    """Values of both sides, or of one, by what they are of."""
-
-    documents: list[Window] = field(default_factory=list)
-    values: list[list[Floats]] = field(default_factory=list)
-
-    def add(self, window: Window, values: Sequence[Floats]) -> None:
-        self.documents.append(window)
-        self.values.append(list(values))
-
-    def of(self, domain: str | None, statistic: Statistic) -> Documents | None:
-        """By document, those of `domain` alone if one is given; None where there are none."""
-        groups: dict[str, list[list[Floats]]] = {}
-        for window, values in zip(self.documents, self.values, strict=True):
-            if domain is None or window.domain == domain:
-                groups.setdefault(window.document, []).append(values)
-        if not groups:
-            return None
-        joined = [[np.concatenate(parts) for parts in zip(*group, strict=True)] for group in groups.values()]
-        own, *baseline = map(tuple, zip(*joined, strict=True))
-        return Documents(own, baseline[0] if baseline else None, statistic, tuple(groups))
+"""A prompt takes as long as hundreds of tokens of text: beyond the first 24 there is one for so many."""
+TOKENS_A_BATCH = 2048
+"""A padded batch has 192 tokens on either side: a fifth of what is measured, beyond the first 11."""
 
 
 class LanguageRun:
@@ -93,26 +70,25 @@ class LanguageRun:
         self._tokenizer = Tokenizer(self._folder)
         contexts = [length for side in sides if (length := context_length(side.package.path)) is not None]
         self._windows = windows(corpus, self._tokenizer, min(contexts, default=None))
-        self._used: list[Window] = []
-        self._tokens: dict[str, _Found] = {key: _Found() for key in _OF_TOKENS if key in metrics}
+        self._ahead = windows(corpus, self._tokenizer, min(contexts, default=None))
+        self._texts: list[Window] = []
+        self._tokens: dict[str, Found] = {key: Found() for key in _OF_TOKENS if key in metrics}
         self._largest: dict[str, list[float]] = {key: [0.0] * len(sides) for key in _EXACT if key in metrics}
-        self._padded, self._batches = _Found(), 0
-        self._generated: dict[str, _Found] = {key: _Found() for key in _GENERATED if key in metrics}
+        self._padded, self._batches = Found(), 0
+        self._generated: dict[str, Found] = {key: Found() for key in _GENERATED if key in metrics}
         self.generations: list[Generated] = []
         self.tokens = 0
         self.exhausted = False
         """Whether there is no more text."""
 
     def extend(self, tokens: int) -> None:
-        """Measure on so many more tokens, as far as there are any."""
+        """Measure on at least so many more tokens, as far as there are any, in whole windows."""
         end = self.tokens + tokens
         while self.tokens < end:
             window = next(self._windows, None)
             if window is None:
                 self.exhausted = True
                 break
-            window = Window(window.document, window.domain, window.tokens[: end - self.tokens + 1])
-            self._used.append(window)
             self.tokens += len(window.tokens)
             if self._tokens or self._largest:
                 self._say(f"text: {self.tokens:,} of {end:,} tokens")
@@ -127,7 +103,7 @@ class LanguageRun:
     def samples(self) -> Iterator[Sample]:
         """What was found so far, by metric, and again for each domain."""
         for domain in (None, *self._domains):
-            scope = "" if domain is None else f"domain {domain or 'none'}"
+            scope = scope_of("", domain)
             for key, found in self._tokens.items():
                 yield from _sample(key, found.of(domain, _OF_TOKENS[key][1]), scope)
             for key, found in self._generated.items():
@@ -152,30 +128,34 @@ class LanguageRun:
             for key, found in self._tokens.items():
                 found.add(window, [_OF_TOKENS[key][0](one) for one in compared])
 
+    def _first(self, count: int) -> list[Window]:
+        """The first `count` windows of the data, measured or not, as far as there are any."""
+        self._texts += itertools.islice(self._ahead, max(0, count - len(self._texts)))
+        return self._texts[:count]
+
     def _pad(self) -> None:
-        """Batches of beginnings of the windows, as many as the tokens so far ask for."""
+        """Batches of beginnings of the windows: 11, and more where the tokens so far ask for them."""
         specs = [spec for side in self._sides for spec in side.package.manifest.graphs["model"].past()]
         allowed = [assumption for side in self._sides for assumption in side.package.assumptions()]
         paddings = sides_of_padding(allowed, specs)
-        wanted = min(max(1, self.tokens // TOKENS_A_BATCH), len(self._used) // ROWS)
+        texts = self._first(ROWS * max(BATCHES, self.tokens // TOKENS_A_BATCH))
+        wanted = len(texts) // ROWS
         for number in range(self._batches, wanted):
-            group = self._used[number * ROWS : (number + 1) * ROWS]
+            group = texts[number * ROWS : (number + 1) * ROWS]
             rows = cut([window.tokens for window in group])
-            expected = [self._reference.logits(row) for row in rows]
             for padding in paddings:
                 tokens, mask = padded(rows, padding)
-                results = [side.batched(tokens, mask) for side in self._sides]
+                expected, *results = (side.batched(tokens, mask) for side in (self._reference, *self._sides))
                 for i, (window, row) in enumerate(zip(group, rows, strict=True)):
                     if len(row) < tokens.shape[1]:
-                        real = [result[i][mask[i] != 0] for result in results]
-                        compared = compare_tokens(real, expected[i], row)
+                        real = mask[i] != 0
+                        compared = compare_tokens([got[i][real] for got in results], expected[i][real], row)
                         self._padded.add(window, [one.divergence for one in compared])
         self._batches = max(self._batches, wanted)
 
     def _generate(self) -> None:
-        """Answers to beginnings of the windows, as many as the tokens so far ask for."""
-        wanted = max(1, self.tokens // TOKENS_A_PROMPT)
-        chosen = self._used[len(self.generations) : wanted]
+        """Answers to beginnings of the windows: 24, and more where the tokens so far ask for them."""
+        chosen = self._first(max(PROMPTS, self.tokens // TOKENS_A_PROMPT))[len(self.generations) :]
         opening = len(self._tokenizer.opening())
         prompts = [self._text(window.tokens[opening : opening + PROMPT_TOKENS]) for window in chosen]
         own, *baseline = [answers(side, prompts, (), self._folder) for side in self._sides]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.evaluate._bindings import SEED
-from graphopt.evaluate._validation import domain_of
+from graphopt.evaluate._calls import domain_of
 from graphopt.families import meeting
 from graphopt.interface import adapt_feeds
 from graphopt.io import nearest, read_arrays

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from graphopt.families import Assumption, Padding
 from graphopt.interface import TensorSpec
 
-__all__ = ["ROWS", "cut", "padded", "sides_of_padding"]
+__all__ = ["BATCHES", "ROWS", "cut", "padded", "sides_of_padding"]
 
-ROWS = 4
-"""Texts of a batch: three that are padded, by a little, by half and by most of their places."""
+LENGTHS = (6, 12, 24, 48)
+"""Tokens of the texts of a batch: three that are padded, by half and more, and one that is as long as it."""
+ROWS = len(LENGTHS)
+BATCHES = 11
+"""At least: of their texts 33 are padded, about as few as an interval from resampling can be made of."""
 
 Tokens = NDArray[np.int64]
 
@@ -31,10 +34,8 @@ def sides_of_padding(
 
 
 def cut(rows: Sequence[Tokens]) -> list[Tokens]:
-    """Sequences as beginnings of unequal length: the first a share of `1 / len(rows)`, the last whole."""
-    longest = max(map(len, rows))
-    kept = [max(2, longest * (i + 1) // len(rows)) for i in range(len(rows))]
-    return [row[:count] for row, count in zip(rows, kept, strict=True)]
+    """The beginnings of sequences, with 6, 12, 24 and 48 tokens where they have as many."""
+    return [row[:count] for row, count in zip(rows, LENGTHS, strict=True)]
 
 
 def padded(rows: Sequence[Tokens], side: Padding) -> tuple[Tokens, Tokens]:

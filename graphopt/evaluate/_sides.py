@@ -116,7 +116,9 @@ class SourceSide:
     def model(self) -> Model:
         """As a function. `BadInput` for feeds that it cannot run on."""
         if self.source.kind == ONNX:
-            return session_model(self.session, self.source.name, BadInput)
+            run = session_model(self.session, self.source.name, BadInput)
+            names = {spec.name for spec in self.interface.inputs}
+            return lambda feeds: run({name: array for name, array in feeds.items() if name in names})
         package = self._package
         return package.family().reference(
             self.source.path,

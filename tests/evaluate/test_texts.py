@@ -11,8 +11,9 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, processors
 
 from graphopt import BadInput
+from graphopt.evaluate._corpus import one_text, sequences
 from graphopt.evaluate._text_cases import REPEATS, on_text
-from graphopt.evaluate._texts import Text, built_in_text, read_text, sequences
+from graphopt.evaluate._texts import Text, built_in_text, read_text
 from graphopt.families import Case
 from graphopt.interface import Interface, TensorSpec
 from graphopt.runtime import Tokenizer, context_length
@@ -31,14 +32,16 @@ def words(tmp_path: Path) -> Path:
 
 
 def test_every_sequence_begins_as_the_model_expects(words: Path) -> None:
-    found = list(sequences(Text("t", "a b c d e f g"), Tokenizer(words), tokens=7, context=4))
+    found = list(sequences(one_text(Text("t", "a b c d e f g")), Tokenizer(words), tokens=7, context=4))
 
     assert [s.tolist() for s in found] == [[0, 2, 3, 4], [0, 5, 6, 7]]
     assert Tokenizer(words).opening() == [0]
 
 
 def test_no_more_tokens_than_asked_for(words: Path) -> None:
-    found = list(sequences(Text("t", "a b c d e f g " * 100), Tokenizer(words), tokens=10, context=6))
+    found = list(
+        sequences(one_text(Text("t", "a b c d e f g " * 100)), Tokenizer(words), tokens=10, context=6)
+    )
 
     assert [len(s) - 1 for s in found] == [5, 5]
 
