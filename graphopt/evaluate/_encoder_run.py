@@ -24,6 +24,8 @@ __all__ = ["ENCODER_METRICS", "EncoderRun"]
 
 Array = NDArray[Any]
 
+LINES = 256
+"""At most, each time: cosines hardly differ between lines, and each is a call of every model."""
 LINES_A_BATCH = 32
 """A padded batch has four: an eighth of what is measured is measured again, beyond the first 11 batches."""
 LOGITS = "logits"
@@ -66,9 +68,9 @@ class EncoderRun:
         """Whether there are no more calls."""
 
     def extend(self, tokens: int) -> None:
-        """Measure calls of so many more tokens, as far as there are any; all where they are no text."""
-        end = self.tokens + tokens
-        while self.tokens < end:
+        """Measure calls of so many more tokens, 256 at most; all where they are no text."""
+        end, last = self.tokens + tokens, len(self._texts) + LINES
+        while self.tokens < end and len(self._texts) < last:
             call = next(self._calls, None)
             if call is None:
                 self.exhausted = True

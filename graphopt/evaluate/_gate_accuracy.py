@@ -88,7 +88,7 @@ class AccuracyRun:
         if not found:
             raise BadInput(f"{self._name} is too short to measure on", hint="Give more text with --data.")
         notes = [*self._notes]
-        if 0 < run.tokens < self._asked:
+        if run.exhausted and 0 < run.tokens < self._asked:
             notes.append(f"{self._name} has {run.tokens} tokens, and {self._asked} were asked for")
         return AccuracySamples(
             found,
