@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.evaluate._bindings import SEED
-from graphopt.evaluate._validation import domain_of
+from graphopt.evaluate._calls import domain_of
 from graphopt.families import meeting
 from graphopt.package import RunnablePackage
 from graphopt.runtime import context_length, with_options
