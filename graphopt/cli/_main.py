@@ -52,6 +52,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
         "diff": ("graphopt.cli._diff", "Show what changed between two graphs, by region."),
         "compare": ("graphopt.cli._compare", "Show packages side by side, on a page too."),
+        "history": ("graphopt.cli._history", "Draw results of gates over time, and mark changes."),
         "prepack": (
             "graphopt.cli._prepack",
             "Copy a package to one that loads faster, twice as large.",

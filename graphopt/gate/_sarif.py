@@ -95,17 +95,17 @@ def _rule(rule: Rule) -> dict[str, Any]:
 def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
     location: dict[str, Any] = {
         "physicalLocation": {
-            "artifactLocation": {"uri": quote(_text(finding.path), safe="/"), "uriBaseId": "%SRCROOT%"},
+            "artifactLocation": {"uri": quote(finding.path, safe="/"), "uriBaseId": "%SRCROOT%"},
             "region": {"startLine": finding.line, "startColumn": 1},
         }
     }
     if finding.logical:
-        location["logicalLocations"] = [{"fullyQualifiedName": _text(finding.logical)}]
+        location["logicalLocations"] = [{"fullyQualifiedName": finding.logical}]
     return {
         "ruleId": finding.rule.id,
         "ruleIndex": index[finding.rule.id],
         "level": finding.level,
-        "message": {"text": _text(finding.message)},
+        "message": {"text": finding.message},
         "locations": [location],
         # The name that code scanning looks for; it would hash the file's line itself, values and all.
         "partialFingerprints": {"primaryLocationLineHash": fingerprint((finding.rule.id, *finding.same_as))},
@@ -189,8 +189,3 @@ def _edit_rule(step: PassReport, edit: EditReport) -> Rule:
         "The package is as right as without the edit, and may be slower. "
         "`graphopt optimize --explain PASS` says more.",
     )
-
-
-def _text(text: str) -> str:
-    """`text` without halves of surrogate pairs, which no reader of JSON agrees on."""
-    return text.encode("utf-8", "backslashreplace").decode()

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _LINE = re.compile(r"(?P<path>.+\.toml):(?P<line>\d+)")
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _COUNTED_AS = {"pass": "counted as pass", "fail": "counted as fail", "report": "exit code 3"}
 
 
@@ -128,7 +128,7 @@ def reported(report: GateReport) -> Iterator[tuple[GateOutcome, str]]:
 
 def fingerprint(parts: Iterable[str]) -> str:
     """What stays the same for a finding as long as it is the same finding: no values, no lines."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def cut(text: str, most: int) -> str:

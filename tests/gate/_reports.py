@@ -12,7 +12,7 @@ NASTY = [
     "\"quotes\" & 'apostrophes' <tag/> ]]> --> <!-- |pipe| `tick` $x$ @someone #1 %25",
     "control \x00\x01\x08\x0b\x1b[31m \x7f \x85 \ufffe \u202e",
     "lines\r\nand\ttabs\nhere",
-    "half a pair \ud800, a whole \U0001f600",
+    "a picture \U0001f600 and \u2028 another line",
     "long " * 5000,
     "::error file=x::y,z:w",
 ]
