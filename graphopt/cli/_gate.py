@@ -73,6 +73,12 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
 @click.option(
     "--inputs", type=_FILE, metavar="FILE.npz", help="What a model that generates no text is timed on."
 )
+@click.option(
+    "--tasks",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="FILE.yaml|DIR",
+    help="Tasks of lm-eval's for task_accuracy, run from files here.",
+)
 @click.option("--tokens", type=click.IntRange(min=2), help="How much text at most. [default: 16384]")
 @click.option("--prompt-tokens", type=click.IntRange(min=1), help="[default: 256]")
 @click.option("--new-tokens", type=click.IntRange(min=1), help="[default: 64]")

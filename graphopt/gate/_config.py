@@ -26,7 +26,8 @@ OPTIONS = "options"
 class GateSettings(BaseModel):
     """`[gates.options]`: what is measured on, and how a verdict is reached.
 
-    `data` (text, .jsonl, a folder or .npz) and `calibration` are relative to the file that names them.
+    `data` (text, .jsonl, a folder or .npz), `calibration` and `tasks` (task files of lm-eval's) are relative
+    to the file that names them.
     `tokens` is how much text at most. Speed is measured with prompts of `prompt_tokens`, `new_tokens` after
     each, and batches of `batch`, for at most `max_time` seconds (a number, or "2min").
     """
@@ -35,6 +36,7 @@ class GateSettings(BaseModel):
     data: Path | None = None
     calibration: Path | None = None
     inputs: Path | None = None
+    tasks: Path | None = None
     tokens: int = Field(default=16384, ge=2)
     prompt_tokens: int = Field(default=256, ge=1)
     new_tokens: int = Field(default=64, ge=1)
@@ -144,7 +146,7 @@ def _settings(path: Path, table: Mapping[str, Any]) -> GateSettings:
         raise BadInput(f"{path}: gates.options.{where}: {first['msg']}") from error
     files = {
         name: path.parent / value
-        for name in ("data", "calibration", "inputs")
+        for name in ("data", "calibration", "inputs", "tasks")
         if (value := getattr(settings, name)) is not None
     }
     return settings.model_copy(update=files)

@@ -17,6 +17,7 @@ from graphopt.evaluate import (
     interface_changes,
     measure_facts,
     measure_heads,
+    measure_tasks,
 )
 from graphopt.gate._asked import Asked
 from graphopt.gate._baseline import Baseline
@@ -37,6 +38,8 @@ baseline is a source."""
 PILOT = 4096
 """Tokens from which is told how many are needed: 16 windows of 256, what intervals of documents hold for
 (docs/gates.md)."""
+_COUNTED = frozenset({"label_accuracy", "task_accuracy"})
+"""Metrics of accuracy that are no distance from the reference, so that it may be the baseline as well."""
 _COMPARED = ("census_changes", "interface_changes")
 
 
@@ -71,6 +74,8 @@ class Measuring:
     def __post_init__(self) -> None:
         self.wanted = Wanted.of((gate.metric for gate in self.gates), self.package.manifest.task)
         self._require_baselines()
+        if self.wanted.tasks and self.settings.tasks is None:
+            raise BadInput("task_accuracy needs tasks", hint="Give task files of lm-eval's with --tasks.")
 
     def _require_baselines(self) -> None:
         """Raise `BadInput` for a relative gate of what this baseline cannot be measured for."""
@@ -81,7 +86,8 @@ class Measuring:
                 f"{timed[0].text}: speed is measured in turns, and {self.baseline.text} holds only results",
                 hint="Give the package itself, or its source, as --baseline.",
             )
-        accurate = [gate for gate in relative if gate.metric in self.wanted.accuracy | self.wanted.heads]
+        distances = (self.wanted.accuracy | self.wanted.heads) - _COUNTED
+        accurate = [gate for gate in relative if gate.metric in distances]
         if accurate and self.reference == self.baseline.text:
             raise BadInput(
                 f"{accurate[0].text} compares with the baseline, which accuracy is measured against itself",
@@ -98,6 +104,8 @@ class Measuring:
             self._timed("accuracy", self._accuracy)
         if self.wanted.heads:
             self._timed("heads", self._heads)
+        if self.wanted.tasks:
+            self._timed("tasks", self._tasks)
         self.samples = list(self._paired(self.samples))
         if self.wanted.speed:
             self._timed("speed", self._speed)
@@ -176,6 +184,20 @@ class Measuring:
             self._accuracy_baseline(),
             metrics=self.wanted.heads,
             data=self.settings.data,
+            trust_remote_code=self.trust_remote_code,
+            say=self.say,
+        )
+        self.samples += found.samples
+        self.notes += found.notes
+        self.data, self.data_digest = found.data, found.data_digest
+
+    def _tasks(self) -> None:
+        assert self.settings.tasks is not None
+        found = measure_tasks(
+            self.package,
+            self.reference,
+            self._accuracy_baseline(),
+            tasks=self.settings.tasks,
             trust_remote_code=self.trust_remote_code,
             say=self.say,
         )

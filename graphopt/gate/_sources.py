@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from graphopt.evaluate import FACTS, TEXT_GENERATION
+from graphopt.evaluate import FACTS, HEAD_METRICS, TASK_METRICS, TEXT_GENERATION
 
 __all__ = ["Wanted"]
 
@@ -16,10 +16,8 @@ _SPEED = frozenset(
         *("memory", "peak_memory"),
     }
 )
-_HEADS = frozenset({"label_agreement", "top5_agreement", "span_agreement", "mean_average_precision"})
-_HEADS_ELSE = frozenset({"top1_agreement", "flips_lost", "flips_won"})
-"""Of tokens where text is generated, of labels elsewhere."""
-_TASKS = frozenset({"task_accuracy"})
+_OF_TOKENS = frozenset({"top1_agreement", "flips_lost", "flips_won"})
+"""Of heads' metrics those that are of tokens where text is generated."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,6 @@ class Wanted:
     def of(cls, metrics: Iterable[str], task: str) -> Wanted:
         """`metrics` of a package for `task`."""
         keys, facts = frozenset(metrics), frozenset(FACTS)
-        heads = keys & (_HEADS if task == TEXT_GENERATION else _HEADS | _HEADS_ELSE)
-        elsewhere = heads | facts | _SPEED | _TASKS
-        return cls(keys & facts, keys - elsewhere, heads, keys & _TASKS, keys & _SPEED)
+        heads = keys & (HEAD_METRICS - _OF_TOKENS if task == TEXT_GENERATION else HEAD_METRICS)
+        elsewhere = heads | facts | _SPEED | TASK_METRICS
+        return cls(keys & facts, keys - elsewhere, heads, keys & TASK_METRICS, keys & _SPEED)
