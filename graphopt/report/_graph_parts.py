@@ -37,6 +37,8 @@ class Part:
         return "/".join(word for word in words if word)
 
 
+_FEWEST = 3
+"""Parts without layers that names have to tell: one name before all others ("gpu_0/") tells nothing."""
 SHARED = Part("shared")
 """What more than one layer uses and none makes: masks, positions, sizes."""
 
@@ -99,11 +101,8 @@ class Wiring:
 
     def heavy(self, node: ir.Node) -> bool:
         """Whether `node` uses a matrix or a vector of numbers that are no sizes."""
-        return any(
-            weight.shape is not None
-            and (len(weight.shape) > 1 or (prod(weight.shape.numpy()) > 1 and _is_float(weight)))
-            for weight, _ in self.weights(node)
-        )
+        used = [value for value in node.inputs if value is not None and self._is_constant(value)]
+        return any(map(_is_matrix, used)) or any(_is_matrix(weight) for weight, _ in self.weights(node))
 
     def _behind(self, value: ir.Value) -> Iterator[ir.Value]:
         maker = self.maker(value)
@@ -118,19 +117,23 @@ class Wiring:
         return value.is_initializer() if maker is None else maker in self.constant
 
 
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype is not None and value.dtype.is_floating_point()
+def _is_matrix(value: ir.Value) -> bool:
+    if value.shape is None or value.dtype is None:
+        return False
+    sizes = [dim if isinstance(dim, int) else 1 for dim in value.shape]
+    return len(sizes) > 1 or (prod(sizes) > 1 and value.dtype.is_floating_point())
 
 
 def parts_of(wiring: Wiring) -> tuple[dict[ir.Node, Part], Clues]:
     """The part of each node of the top level of a graph, and what was known by name alone.
 
     Names of weights ("model.layers.3.mlp.up_proj.weight"), of nodes ("/layers.3/mlp/MatMul") and of caches
-    tell layers; what has none belongs where its results are used. A graph that has no such names is cut where
-    one value alone goes through (`regions`).
+    tell layers; what has none belongs where its results are used. A graph whose names tell nearly nothing is
+    cut where one value alone goes through (`regions`).
     """
     clues = _clues(wiring)
-    if not clues.parts:
+    told = set(clues.parts.values())
+    if len(told) < _FEWEST and all(part.layer is None for part in told):
         blocks = regions(wiring)
         clues = Clues({node: Part(f"block {number}", is_block=True) for node, number in blocks.items()})
     return _spread(wiring, clues), clues

@@ -78,7 +78,8 @@ def side_of(
         group = _group(part, members[part], costs, wiring, provenance)
         x, y = places[part.id]
         more = stored.get(None, 0) if part == SHARED else 0
-        title = _title(part, group.operators, several=len(stacks) > 1)
+        busy = [node for node in members[part] if node not in wiring.constant]
+        title = _title(part, _kinds(busy, costs), several=len(stacks) > 1)
         update = {"x": x, "y": y, "title": title, "weight_bytes": group.weight_bytes + more}
         groups.append(group.model_copy(update=update))
     return GraphSide(groups=groups, edges=edges, operators=_operators(costs))
@@ -98,11 +99,19 @@ def _place(nodes: Sequence[ir.Node], wiring: Wiring) -> int:
     return median_low(places or [wiring.at[node] for node in nodes] or [0])
 
 
-def _title(part: Part, operators: Mapping[str, int], *, several: bool) -> str:
+def _kinds(nodes: Sequence[ir.Node], costs: Mapping[ir.Node, _Cost]) -> list[str]:
+    """Their operators, first those that compute most, then those that there are most of."""
+    flops: Counter[str] = Counter()
+    for node in nodes:
+        flops[node.op_type] += costs[node].flops
+    counts = Counter(node.op_type for node in nodes)
+    return sorted(counts, key=lambda kind: (-flops[kind], -counts[kind], kind))
+
+
+def _title(part: Part, kinds: Sequence[str], *, several: bool) -> str:
     if part == SHARED:
-        return "shared: masks, positions, sizes"
+        return "shared: masks, positions, sizes" if kinds else "weights that no node uses"
     if part.is_block:
-        kinds = [operator.rpartition("::")[2] for operator in operators if operator != "Constant"]
         return f"{part.stack}: {', '.join(kinds[:_MOST_KINDS])}"
     if part.layer is None:
         return f"{part.name} of {part.stack}" if part.name else part.stack

@@ -20,6 +20,7 @@ from graphopt.report import GraphSide, GraphView, Report, SourceGraph, graph_sid
 from graphopt.report._graph_history import history
 from graphopt.report._graph_layout import layout
 
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 Node = tuple[str, str, str, str]
 """Operator, name, inputs and outputs apart by spaces."""
 
@@ -189,6 +190,28 @@ def test_without_names_blocks_end_where_one_value_goes_through(tmp_path: Path) -
     ]
     titles = [group.title for group in side.groups]
     assert titles == ["block 1: MatMul, Relu", "block 2: MatMul, Relu", "block 3: MatMul"]
+
+
+def test_a_name_before_all_others_tells_nothing(tmp_path: Path) -> None:
+    nodes = [
+        ("MatMul", "", "x gpu_0/a", "p"),
+        ("Relu", "", "p", "q"),
+        ("MatMul", "", "q gpu_0/b", "r"),
+        ("Relu", "", "r", "s"),
+        ("MatMul", "", "s gpu_0/c", "y"),
+    ]
+    weights = dict.fromkeys(("gpu_0/a", "gpu_0/b", "gpu_0/c"), square())
+    side = graph_side(graph(tmp_path / "m.onnx", nodes, weights))
+    assert [group.id for group in side.groups] == ["block 1", "block 2", "block 3"]
+    assert [group.nodes for group in side.groups] == [2, 2, 1]
+
+
+def test_a_published_network_is_its_blocks() -> None:
+    side = graph_side(load_model(LIGHT / "light_resnet50.onnx"))
+    titles = [group.title for group in side.groups if group.nodes > 10]
+    assert len(titles) == 16  # bottlenecks
+    assert all(title.endswith(": Conv, BatchNormalization") for title in titles)
+    assert side.groups[-1].title == "block 19: Gemm, Softmax"
 
 
 def test_a_fused_group_says_what_it_stands_for_and_what_made_it(layers: Any, tmp_path: Path) -> None:
