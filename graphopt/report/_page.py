@@ -57,12 +57,19 @@ class _Page:
         charts += self.comparison.charts if self.comparison else ()
         return {chart.id: {"kind": chart.kind, "data": chart.data} for chart in charts}
 
+    @property
+    def graphs(self) -> dict[str, Mapping[str, Any]]:
+        """What graph.js lays out, by the panel's id."""
+        return {panel.id: panel.drawn for run in self.runs for panel in run.graphs}
+
 
 def _run_sections(run: Run) -> Iterator[tuple[str, str]]:
     if run.closing:
         yield f"{run.key}-accuracy", "Accuracy"
     if run.passes:
         yield f"{run.key}-passes", "Passes"
+    if run.graphs:
+        yield run.graphs[0].id, "Graph"
     if run.damage:
         yield f"{run.key}-damage", "Damage"
     yield f"{run.key}-again", "Environment"
@@ -107,6 +114,7 @@ def _rendered(page: _Page) -> str:
             css=_asset("page.css"),
             charts_js=_asset("charts.js"),
             page_js=_asset("page.js"),
+            graph_js=_asset("graph.js"),
         )
     )
     return text + "\n"

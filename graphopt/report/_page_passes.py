@@ -13,6 +13,8 @@ from graphopt.report._text import bytes_change, bytes_text, plural, seconds_text
 
 __all__ = ["EditRow", "PassRow", "by_role", "damage_charts", "pass_row", "totals", "waterfalls"]
 
+_LISTED = 100
+"""Rows of edits, and reasons, of one pass: more are not read on a page, and report.json has them."""
 _VISIBLE = 0.002
 """Share of the largest value below which a bar of a waterfall is no pixel wide."""
 
@@ -48,12 +50,16 @@ class PassRow:
     modified: bool
     skipped: str
     edits: Sequence[EditRow]
+    edits_left_out: int
     misses: Sequence[tuple[str, int]]
+    misses_left_out: int
 
 
 def pass_row(step: PassReport) -> PassRow:
     """`step` as text."""
     before, after = step.nodes_before, step.nodes_after
+    edits = sorted(_edit_rows(step.edits), key=lambda row: row.verdict == "proven")
+    misses = Counter(miss.reason for miss in step.near_misses).most_common()
     return PassRow(
         title=step.title,
         level=step.level,
@@ -67,8 +73,10 @@ def pass_row(step: PassReport) -> PassRow:
         proved=step.proved,
         modified=step.modified,
         skipped=step.skipped or "",
-        edits=list(_edit_rows(step.edits)),
-        misses=Counter(miss.reason for miss in step.near_misses).most_common(),
+        edits=edits[:_LISTED],
+        edits_left_out=len(edits[_LISTED:]),
+        misses=misses[:_LISTED],
+        misses_left_out=len(misses[_LISTED:]),
     )
 
 

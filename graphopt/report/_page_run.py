@@ -11,6 +11,7 @@ from graphopt.metrics import METRICS
 from graphopt.report._closing import strain
 from graphopt.report._model import Report
 from graphopt.report._page_closing import ClosingRow, closing_chart, closing_rows, closing_verdict
+from graphopt.report._page_graph import GraphPanel, graph_panels
 from graphopt.report._page_parts import Chart, Fact, Verdict, share_text
 from graphopt.report._page_passes import PassRow, by_role, damage_charts, pass_row, totals, waterfalls
 from graphopt.report._text import bytes_text, seconds_text
@@ -33,6 +34,7 @@ class Run:
     idle: Sequence[str]
     waterfalls: Sequence[Chart]
     sizes: Sequence[tuple[str, str]]
+    graphs: Sequence[GraphPanel]
     damage: Sequence[Chart]
     environment: Mapping[str, str]
     command: str
@@ -43,6 +45,8 @@ class Run:
         if self.closing_chart:
             yield self.closing_chart
         yield from self.waterfalls
+        for panel in self.graphs:
+            yield from panel.charts
         yield from self.damage
 
 
@@ -61,6 +65,7 @@ def run_view(report: Report, key: str, name: str) -> Run:
         idle=[step.title for step in report.passes if not step.modified and not step.skipped],
         waterfalls=list(waterfalls(report, key)),
         sizes=_sizes(report),
+        graphs=list(graph_panels(report, key)),
         damage=list(damage_charts(report, key)),
         environment=_environment(report),
         command=shlex.join(

@@ -11,8 +11,14 @@ from graphopt.report import (
     GateOutcome,
     GateReport,
     Generation,
+    GraphEdge,
+    GraphGroup,
+    GraphSide,
+    GraphView,
     MetricReport,
     MissReport,
+    NodeEntry,
+    NodeOrigin,
     PassReport,
     Provenance,
     Report,
@@ -25,6 +31,7 @@ __all__ = [
     "comparison",
     "edit",
     "gate_report",
+    "graph_view",
     "hostile_gate",
     "hostile_report",
     "large_report",
@@ -152,7 +159,32 @@ def large_report() -> Report:
     weights = [lossy(n, 20.0 - n / 1000) for n in range(1, 3000)]
     sizes = (4_000_000_000, 700_000_000)
     passes.append(step("quantize", (6000, 6000), sizes, contract="lossy(sqnr 12.0)", edits=weights))
-    return report(passes=passes)
+    return report(passes=passes, views={"model": large_view()})
+
+
+def large_view() -> GraphView:
+    """As of 64 layers of four parts, with every node listed and where it comes from."""
+
+    def side(nodes: int) -> GraphSide:
+        groups = []
+        for number in range(256):
+            listed = [
+                NodeEntry(name=f"node_linear_{number}_{n}", operator="MatMul", edit=f"step-{n}:1")
+                for n in range(nodes)
+            ]
+            origins = {
+                f"step-{n}:1": NodeOrigin(
+                    sources=[f"node_{number}_{n}_{m}" for m in range(24)], through=["step-1:2"]
+                )
+                for n in range(nodes if nodes < 10 else 0)
+            }
+            part = GraphGroup(
+                id=f"{number}", title=f"layer {number // 4}: part {number % 4}", nodes=nodes, y=number
+            )
+            groups.append(part.model_copy(update={"nodes_listed": listed, "origins": origins}))
+        return GraphSide(groups=groups)
+
+    return GraphView(before=side(120), after=side(5))
 
 
 def hostile_report() -> Report:
@@ -170,6 +202,7 @@ def hostile_report() -> Report:
         notes=[HOSTILE],
         assumptions={HOSTILE: HOSTILE},
         machine={HOSTILE: HOSTILE},
+        views={HOSTILE: graph_view(HOSTILE)},
     )
 
 
@@ -282,8 +315,43 @@ def three_reports() -> list[Report]:
     ]
 
 
+def graph_view(name: str = "fused") -> GraphView:
+    """Two layers, the attention of each of which is fused into a node; a part is gone, another is new."""
+
+    def group(id: str, nodes: int, y: float, **changes: Any) -> GraphGroup:
+        listed = [NodeEntry(name=f"{id}/{n}", operator="Add") for n in range(nodes)]
+        values: dict[str, Any] = {"nodes": nodes, "y": y, "nodes_listed": listed, "operators": {"Add": nodes}}
+        return GraphGroup(**({"id": id, "title": id} | values | changes))
+
+    def fused(layer: int, y: float) -> GraphGroup:
+        made = NodeEntry(name=f"{name}_{layer}", operator="x::Attention", edit=f"fold:{layer + 1}")
+        origin = NodeOrigin(sources=[name, f"attn/{layer}/1"], left_out=3, through=["grow:1"])
+        told = {
+            "fused": True,
+            "passes": ["fold"],
+            "nodes_listed": [made],
+            "origins": {f"fold:{layer + 1}": origin},
+        }
+        return group(
+            f"attn/{layer}", 1, y, layer=layer, title=f"layer {layer}: attn", weight_bytes=90_000, **told
+        )
+
+    def whole(layer: int, y: float) -> GraphGroup:
+        said = {"layer": layer, "title": f"layer {layer}: attn", "weight_bytes": 400_000}
+        return group(f"attn/{layer}", 9, y, **said)
+
+    before = [group("masks", 4, 0, x=1), group("embed", 1, 0), whole(0, 1), whole(1, 2)]
+    after = [group("embed", 1, 0), fused(0, 1), fused(1, 2), group("head", 1, 3)]
+    chain = [GraphEdge(source="embed", target="attn/0"), GraphEdge(source="attn/0", target="attn/1")]
+    wired = [*chain, GraphEdge(source="masks", target="attn/0")]
+    return GraphView(
+        before=GraphSide(groups=before, edges=wired),
+        after=GraphSide(groups=after, edges=[*chain, GraphEdge(source="attn/1", target="head")]),
+    )
+
+
 PAGES: dict[str, Callable[[], dict[str, Any]]] = {
-    "run": lambda: {"reports": [report()]},
+    "run": lambda: {"reports": [report(views={"model": graph_view()})]},
     "gate": lambda: {"reports": [report()], "gate": gate_report()},
     "compare": lambda: {
         "reports": three_reports(),

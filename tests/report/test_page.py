@@ -17,6 +17,7 @@ from tests.report._samples import (
     comparison,
     edit,
     gate_report,
+    graph_view,
     hostile_gate,
     hostile_report,
     large_report,
@@ -40,6 +41,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.data: Any = None
+        self.graphs: Any = None
         self._within = [""]
         self.feed(path.read_text(encoding="utf-8"))
         self.text = " ".join(" ".join(self.words).split())
@@ -47,15 +49,17 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag in ("script", "style"):
-            self._within.append("data" if dict(attrs).get("id") == "charts" else tag)
+            self._within.append(dict(attrs).get("id") or tag)
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("script", "style"):
             self._within.pop() if len(self._within) > 1 else None
 
     def handle_data(self, data: str) -> None:
-        if self._within[-1] == "data":
+        if self._within[-1] == "charts":
             self.data = json.loads(data)
+        elif self._within[-1] == "graphs":
+            self.graphs = json.loads(data)
         elif not self._within[-1]:
             self.words.append(data)
 
@@ -164,11 +168,11 @@ def test_values_that_are_not_finite_are_shown_and_break_no_chart(page: Any) -> N
 
 
 def test_no_text_of_a_model_becomes_markup(page: Any) -> None:
-    tame = page(report(), gate=gate_report())
+    tame = page(report(views={"model": graph_view()}), gate=gate_report())
     wild = page(hostile_report(), title=HOSTILE, gate=hostile_gate())
 
     assert {tag for tag, _ in wild.tags} - {tag for tag, _ in tame.tags} <= {"small"}
-    assert sum(tag == "script" for tag, _ in wild.tags) == 3
+    assert sum(tag == "script" for tag, _ in wild.tags) == 5
     assert not any(name.startswith("on") for _, attributes in wild.tags for name in attributes)
     assert wild.text.count(HOSTILE) > 5
 
@@ -229,6 +233,13 @@ def test_pages_are_of_a_size_that_can_be_mailed(tmp_path: Path) -> None:
 
     assert (tmp_path / "small").stat().st_size <= SMALL_LIMIT
     assert (tmp_path / "large").stat().st_size <= LARGE_LIMIT
+
+
+def test_what_is_left_out_is_counted(page: Any) -> None:
+    text = page(large_report()).text
+
+    assert "report.json has 400 more kinds of edit." in text
+    assert "report.json has 100 more reasons." in text
 
 
 def test_a_page_is_about_something(tmp_path: Path) -> None:
@@ -309,3 +320,54 @@ def test_a_package_that_did_not_pass_is_in_the_sentence(page: Any) -> None:
     failed = report(out="b", closing=ClosingReport(verdict="failed", metrics=[comparison("decode", 0.2)]))
 
     assert "1 of 2 did not pass the closing check (b: failed)." in page(report(), failed).text
+
+
+def test_a_graph_is_drawn_before_and_after_with_fused_parts_marked(page: Any) -> None:
+    shown = page(report(views={"model": graph_view()}))
+    (drawn,) = shown.graphs.values()
+    before, after = ({one["id"]: one for one in drawn[side]["groups"]} for side in ("before", "after"))
+
+    assert [one["fused"] for one in (before["attn/0"], after["attn/0"], before["embed"])] == [
+        True,
+        True,
+        False,
+    ]
+    assert [one["alone"] for one in (before["masks"], after["head"], after["embed"])] == [True, True, False]
+    assert after["attn/0"]["sub"] == "1 node · 90 kB"
+    assert drawn["after"]["edges"][-1] == ["attn/1", "head"]
+
+
+def test_a_node_says_what_it_stands_for_and_what_made_it(page: Any) -> None:
+    (drawn,) = page(report(views={"model": graph_view()})).graphs.values()
+    attention = drawn["after"]["groups"][1]
+
+    assert attention["nodes"] == [["fused_0", "x::Attention", "fold:1"]]
+    assert attention["origins"]["fold:1"] == {
+        "did": "Gelu (proven)",
+        "from": ["fused", "attn/0/1"],
+        "more": 3,
+        "through": ["grow:1 Gelu (proven)"],
+    }
+
+
+def test_parts_are_in_a_table_and_their_bytes_in_a_chart(page: Any) -> None:
+    shown = page(report(views={"model": graph_view()}))
+    bars = shown.data["run-1-model-parts-bytes"]["data"]
+
+    assert "layer 0: attn fused 9 1 400 kB 90 kB 1 Add fold" in shown.text
+    assert "masks 4 taken out" in shown.text
+    assert [(bar["name"], bar["side"], bar["text"]) for bar in bars["rows"][:2]] == [
+        ("attn", "before", "800 kB"),
+        ("attn", "after", "180 kB"),
+    ]
+
+
+def test_time_is_shown_where_it_was_measured(page: Any) -> None:
+    view = graph_view()
+    for side, seconds in ((view.before, 0.004), (view.after, 0.001)):
+        side.groups[1].seconds = seconds
+    shown = page(report(views={"model": view}))
+
+    assert shown.data["run-1-model-parts-time"]["data"]["unit"] == "ms"
+    assert "time before" in shown.text
+    assert "time before" not in page(report(views={"model": graph_view()})).text

@@ -114,6 +114,24 @@
     });
   };
 
+  kinds.pairs = ({rows, unit}, width) => {
+    const margin = left(rows, width);
+    const names = [...new Set(rows.map((row) => row.name))];
+    return Charts.plot({
+      ...common(width), marginLeft: margin, marginRight: 78, marginTop: 4, marginBottom: 38, height: 44 + 40 * names.length,
+      x: {label: unit, labelOffset: 36, ticks: 4, labelArrow: "none"},
+      fy: {domain: names, label: null, padding: 0.25, axis: null},
+      y: {domain: ["before", "after"], axis: null, padding: 0.1},
+      marks: [
+        Charts.axisFy({anchor: "left", label: null, dx: -4, fill: "var(--ink)", lineWidth: (margin - 12) / 12, textOverflow: "ellipsis-middle"}),
+        Charts.gridX({stroke: "var(--grid)", strokeOpacity: 1}),
+        Charts.barX(rows, {x: "value", y: "side", fy: "name", fill: (row) => row.side === "after" ? "var(--down)" : "var(--total)", rx: 2}),
+        Charts.text(rows, {x: "value", y: "side", fy: "name", text: "text", textAnchor: "start", dx: 6, fill: "var(--ink)", fontSize: 11}),
+        Charts.ruleX([0], {stroke: "var(--line)"}),
+      ],
+    });
+  };
+
   const drawn = new WeakMap();
   const draw = (place) => {
     const width = Math.floor(place.clientWidth);
@@ -129,6 +147,10 @@
     draw(place);
     watch.observe(place);
   }
+
+  addEventListener("beforeprint", () => {
+    for (const one of document.querySelectorAll("details[data-print]")) one.open = true;
+  });
 
   const root = document.documentElement;
   const theme = document.getElementById("theme");
