@@ -54,14 +54,7 @@ class PackageSide:
     @cached_property
     def batched(self) -> Batched:
         """The same for several sequences."""
-        specs = [*self.session.get_inputs(), *self.session.get_overridable_initializers()]
-        inputs, states = session_specs(specs), self.states
-
-        def logits(tokens: Tokens, mask: Tokens) -> NDArray[np.floating[Any]]:
-            (result,) = self.session.run(["logits"], whole_batch(inputs, tokens, mask, states))
-            return result  # type: ignore[no-any-return]
-
-        return logits
+        return _batched(self.session, self.states)
 
     @cached_property
     def model(self) -> Model:
@@ -103,14 +96,21 @@ class SourceSide:
     @cached_property
     def logits(self) -> Logits:
         """As a causal language model."""
+        if self.source.kind == ONNX:
+            return session_logits(self.session, self.states)
         return as_logits(self.model, self.interface, self.states)
 
     @cached_property
     def batched(self) -> Batched:
         """The same for several sequences."""
-        return lambda tokens, mask: self.model(whole_batch(self.interface.inputs, tokens, mask, self.states))[
-            "logits"
-        ]
+        if self.source.kind == ONNX:
+            return _batched(self.session, self.states)
+
+        def logits(tokens: Tokens, mask: Tokens) -> NDArray[np.floating[Any]]:
+            feeds = whole_batch(self.interface.inputs, tokens, mask, self.states)
+            return self.model(feeds)["logits"]
+
+        return logits
 
     @cached_property
     def model(self) -> Model:
@@ -126,6 +126,17 @@ class SourceSide:
             package.interface(),
             trust_remote_code=self._trusted,
         )
+
+
+def _batched(session: Any, states: Mapping[str, str] | None) -> Batched:
+    """As `session_logits`, for several sequences."""
+    inputs = session_specs([*session.get_inputs(), *session.get_overridable_initializers()])
+
+    def logits(tokens: Tokens, mask: Tokens) -> NDArray[np.floating[Any]]:
+        (result,) = session.run(["logits"], whole_batch(inputs, tokens, mask, states))
+        return result  # type: ignore[no-any-return]
+
+    return logits
 
 
 Side = PackageSide | SourceSide

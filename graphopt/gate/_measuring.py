@@ -150,6 +150,7 @@ class Measuring:
             data=self.settings.data,
             trust_remote_code=self.trust_remote_code,
             say=self.say,
+            calibration=self.settings.calibration,
         )
         pilot = min(PILOT, self.settings.tokens)
         run.extend(pilot)
