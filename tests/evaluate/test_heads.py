@@ -13,6 +13,7 @@ import pytest
 
 from graphopt import BadInput, export_package
 from graphopt.evaluate import head_metrics
+from graphopt.evaluate._spans import best_span
 from graphopt.metrics import Documents
 from graphopt.package import RunnablePackage
 from tests.evaluate._head_models import damaged, measured, onnx_package, sample_of, values
@@ -312,3 +313,69 @@ def test_an_output_that_is_not_there_fails(made: Made, tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "renamed" / "model.onnx")
     with pytest.raises(CheckFailed, match="gives no logits"):
         measured(RunnablePackage.load(tmp_path / "renamed"), package, "label_agreement")
+
+
+def test_floats_of_a_source_graph_are_drawn(tmp_path: Path) -> None:
+    whole = onnx_package(CLASSIFIER, tmp_path / "whole")
+    found = measured(whole, tmp_path / "whole" / "model.onnx", "label_agreement")
+    assert values(found) == {"label_agreement": 1.0}
+    assert len(sample_of(found.samples, "label_agreement").evidence.values) == 64  # type: ignore[union-attr, arg-type]
+    assert "random" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "metric"),
+    [
+        ("bert-qa", "qa_outputs.weight", "span_agreement"),
+        ("bert-token", "classifier.weight", "label_agreement"),
+    ],
+)
+def test_a_source_graph_that_takes_tokens(
+    made: Made, tmp_path: Path, kind: str, weight: str, metric: str
+) -> None:
+    source = made(kind).path / "model.onnx"
+    package = export_package(source, tmp_path / "package")
+    with pytest.raises(BadInput, match=r"legal inputs of .* are unknown"):
+        measured(package, source, metric)
+    ids = np.random.default_rng(0).integers(5, 4000, (20, 12))
+    mask = np.ones_like(ids)
+    mask[:, 9:] = 0
+    data = tmp_path / "tokens.npz"
+    np.savez(data, input_ids=ids, attention_mask=mask, token_type_ids=np.zeros_like(ids))
+    assert values(measured(package, source, metric, data=data)) == {metric: 1.0}
+    bad = damaged(package.path, tmp_path / "bad", weight, lambda w: w[::-1].copy())
+    found = measured(bad, source, metric, data=data)
+    assert values(found)[metric] < 0.7
+    (sample,) = found.samples
+    assert isinstance(sample.evidence, Documents)
+    assert {len(v) for v in sample.evidence.values} == {1 if kind == "bert-qa" else 9}  # padding is no token
+
+
+def test_labels_of_answers_and_of_tokens_as_numbers(made: Made, tmp_path: Path) -> None:
+    """What the model answers is right, and all else is wrong; a token without a label is left out."""
+    ids = np.random.default_rng(1).integers(5, 4000, (6, 8))
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+    package = made("bert-token")
+    tags = package.run(feeds)["logits"].argmax(-1)
+    tags[:, 4:] = -100
+    tags[:, 3] = 1 - tags[:, 3]
+    np.savez(tmp_path / "tags.npz", labels=tags, **feeds)
+    found = measured(package, package, "label_accuracy", data=tmp_path / "tags.npz")
+    (sample,) = found.samples
+    assert isinstance(sample.evidence, Documents)
+    assert [v.tolist() for v in sample.evidence.values] == [[1, 1, 1, 0]] * 6
+
+    package = made("bert-qa")
+    results = package.run(feeds)
+    spans = [
+        best_span(start, end, np.ones(8, np.bool_))
+        for start, end in zip(results["start_logits"], results["end_logits"], strict=True)
+    ]
+    labels = np.asarray(spans)
+    labels[3:] = (0, 0) if spans[3] != (0, 0) else (1, 1)
+    np.savez(tmp_path / "spans.npz", labels=labels, **feeds)
+    found = measured(package, package, "label_accuracy", data=tmp_path / "spans.npz")
+    (sample,) = found.samples
+    assert isinstance(sample.evidence, Documents)
+    assert [float(v[0]) for v in sample.evidence.values][:4] == [1, 1, 1, 0]

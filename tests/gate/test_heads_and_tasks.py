@@ -87,3 +87,18 @@ def test_tasks_need_task_files_and_lm_eval(
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     assert run([*command, "--tasks", str(tmp_path)]) == 4
     assert "pip install 'graphopt[tasks]'" in capsys.readouterr().err
+
+
+def test_a_stored_result_is_a_baseline_of_objects(tmp_path: Path) -> None:
+    from tests.evaluate.test_detection import images
+
+    whole = onnx_package(DETR, tmp_path / "whole")
+    pixels, boxes, labels = images(20)
+    np.savez(tmp_path / "images.npz", pixel_values=pixels, boxes=boxes, labels=labels)
+    data = ["--data", str(tmp_path / "images.npz")]
+    assert verdicts(whole.path, whole.path, *gates("mean_average_precision >= 0.9"), *data)[0] == 0
+    stored = (whole.path.parent / "result.json").rename(tmp_path / "stored.json")
+    bad = damaged(whole.path, tmp_path / "bad" / "package", "moved", lambda m: m + np.float32(0.03))
+    asked = [*gates("mean_average_precision >= 0.95x"), *data, "--reference", str(whole.path)]
+    assert verdicts(whole.path, stored, *asked) == (0, {"mean_average_precision labels": "pass"})
+    assert verdicts(bad.path, stored, *asked) == (1, {"mean_average_precision labels": "fail"})
