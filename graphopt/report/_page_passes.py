@@ -1,4 +1,4 @@
-"""Passes on the page: what each did as a row, all of them as a waterfall, and the damage of their edits."""
+"""Passes on the page: what each did as a row, and all of them as a waterfall."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from graphopt.metrics import METRICS
 from graphopt.report._model import EditReport, PassReport, Report
-from graphopt.report._page_parts import Chart, plotted, scaled_bytes
-from graphopt.report._text import bytes_change, bytes_text, plural, seconds_text
+from graphopt.report._page_parts import Chart, scaled_bytes
+from graphopt.report._text import bytes_change, bytes_text, seconds_text
 
-__all__ = ["EditRow", "PassRow", "by_role", "damage_charts", "pass_row", "totals", "waterfalls"]
+__all__ = ["EditRow", "PassRow", "by_role", "pass_row", "totals", "waterfalls"]
 
 _LISTED = 100
 """Rows of edits, and reasons, of one pass: more are not read on a page, and report.json has them."""
@@ -153,24 +152,3 @@ def _total(what: str, size: int) -> str:
 def _change(what: str, before: int, after: int) -> str:
     sign = "+" if after > before else "\N{MINUS SIGN}"
     return f"{sign}{_total(what, abs(after - before))}"
-
-
-def damage_charts(report: Report, key: str) -> Iterator[Chart]:
-    """For each step that gives up accuracy, the damage of its edits in the graph's order."""
-    for number, step in enumerate(report.passes):
-        measured = [
-            e for e in step.edits if e.outcome == "applied" and e.verdict == "within budget" and e.bound
-        ]
-        if not measured:
-            continue
-        metric = METRICS.get(step.contract.removeprefix("lossy(").partition(" ")[0])
-        label, unit = (metric.label, metric.unit) if metric else ("difference", "")
-        larger = metric is not None and metric.better == "larger"
-        least = (min if larger else max)(e.value for e in measured)
-        rows = [
-            {"number": e.number, "value": plotted(e.value), "tip": f"{e.identity}: {e.summary}"}
-            for e in measured
-        ]
-        text = f"The {label} of {plural(len(measured), 'edit')}; the worst is {least:.3g} {unit}."
-        data = {"rows": rows, "bound": measured[0].bound, "label": label, "unit": unit, "larger": larger}
-        yield Chart(f"{key}-damage-{number}", "damage", f"{step.title}: {label} of each weight", text, data)

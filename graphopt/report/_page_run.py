@@ -11,9 +11,10 @@ from graphopt.metrics import METRICS
 from graphopt.report._closing import strain
 from graphopt.report._model import Report
 from graphopt.report._page_closing import ClosingRow, closing_chart, closing_rows, closing_verdict
+from graphopt.report._page_damage import Damage, damage_of
 from graphopt.report._page_graph import GraphPanel, graph_panels
 from graphopt.report._page_parts import Chart, Fact, Verdict, share_text
-from graphopt.report._page_passes import PassRow, by_role, damage_charts, pass_row, totals, waterfalls
+from graphopt.report._page_passes import PassRow, by_role, pass_row, totals, waterfalls
 from graphopt.report._text import bytes_text, seconds_text
 
 __all__ = ["Run", "run_view"]
@@ -35,7 +36,7 @@ class Run:
     waterfalls: Sequence[Chart]
     sizes: Sequence[tuple[str, str]]
     graphs: Sequence[GraphPanel]
-    damage: Sequence[Chart]
+    damage: Sequence[Damage]
     environment: Mapping[str, str]
     command: str
 
@@ -47,7 +48,7 @@ class Run:
         yield from self.waterfalls
         for panel in self.graphs:
             yield from panel.charts
-        yield from self.damage
+        yield from (one.chart for one in self.damage)
 
 
 def run_view(report: Report, key: str, name: str) -> Run:
@@ -66,7 +67,7 @@ def run_view(report: Report, key: str, name: str) -> Run:
         waterfalls=list(waterfalls(report, key)),
         sizes=_sizes(report),
         graphs=list(graph_panels(report, key)),
-        damage=list(damage_charts(report, key)),
+        damage=list(damage_of(report, key)),
         environment=_environment(report),
         command=shlex.join(
             [

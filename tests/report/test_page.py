@@ -140,11 +140,24 @@ def test_graphs_of_one_package_have_waterfalls_of_their_own(page: Any) -> None:
     assert data["run-1-decoder-nodes"]["data"]["ends"][1]["value"] == 5
 
 
-def test_damage_is_by_edit_with_its_bound(page: Any) -> None:
-    damage = page(report()).data["run-1-damage-3"]["data"]
+def test_damage_is_by_layer_with_its_bound(page: Any) -> None:
+    view = graph_view()
+    view.after.groups[1].edits = ["quantize:1", "quantize:2"]
+    view.after.groups[3].edits = ["quantize:3"]
+    shown = page(report(views={"model": view}))
+    damage = shown.data["run-1-damage-3"]["data"]
 
-    assert (damage["bound"], damage["unit"], len(damage["rows"])) == (12.0, "dB", 8)
-    assert damage["rows"][0]["value"] == pytest.approx(19.9)
+    assert (damage["bound"], damage["unit"], damage["layers"]) == (12.0, "dB", ["0", "other"])
+    assert [(one["layer"], one["value"]) for one in damage["rows"][:3]] == [
+        ("0", pytest.approx(19.9)),
+        ("0", pytest.approx(19.8)),
+        ("other", pytest.approx(19.7)),
+    ]
+    assert "0 2 19.8 dB layer 0: attn: 4-bit weight" in shown.text
+
+
+def test_damage_without_a_view_is_of_no_layer(page: Any) -> None:
+    assert page(report()).data["run-1-damage-3"]["data"]["layers"] == ["other"]
 
 
 def test_the_command_makes_it_again(page: Any) -> None:

@@ -46,7 +46,7 @@
     const put = (scale, top = 12) => chosen.call(behaviour.transform,
       Charts.zoomIdentity.translate((view.clientWidth - scale * size[0]) / 2, top).scale(scale));
     const all = (height = view.clientHeight) => Math.min(view.clientWidth / (size[0] + 24), height / (size[1] + 24));
-    behaviour.scaleExtent([Math.min(all(), 1), far]);
+    behaviour.scaleExtent([Math.min(all(), 1), far]).translateExtent([[-24, -24], [size[0] + 24, size[1] + 24]]);
     const start = () => put(Math.min(1, view.clientWidth / (size[0] + 24)));
     start();
     tools.in.addEventListener("click", () => chosen.call(behaviour.scaleBy, 1.4));

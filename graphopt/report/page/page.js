@@ -59,18 +59,18 @@
       });
     },
 
-    damage({rows, bound, label, unit}, width) {
+    damage({rows, layers, bound, label, unit}, width) {
       const kept = rows.filter((row) => row.value !== null);
       return Charts.plot({
-        ...common(width), height: 220, marginLeft: 44, marginRight: 56, marginBottom: 38,
-        x: {label: "edit", labelOffset: 36, ticks: 8, tickFormat: "d", labelArrow: "none", domain: [rows[0].number - 0.5, rows.at(-1).number + 0.5]},
+        ...common(width), height: 240, marginLeft: 44, marginRight: 56, marginBottom: 38, marginTop: 26,
+        x: {domain: layers, label: "layer", labelOffset: 36, labelArrow: "none", tickSize: 0},
         y: {label: unit ? `${label}, ${unit}` : label, labelArrow: "none", zero: true, nice: true, ticks: 5},
         marks: [
           Charts.gridY({stroke: "var(--grid)", strokeOpacity: 1}),
           Charts.ruleY([bound], {stroke: "var(--bad)", strokeWidth: 1.5}),
           Charts.text(["bound"], {y: () => bound, text: (one) => one, frameAnchor: "right", dx: 52, textAnchor: "end", fill: "var(--bad)"}),
-          Charts.dot(kept, {x: "number", y: "value", r: 3.5, fill: "var(--down)"}),
-          Charts.tip(kept, Charts.pointer({x: "number", y: "value", title: (row) => `${row.tip}\n${row.value.toPrecision(3)} ${unit}`, ...tip})),
+          Charts.dot(kept, {x: "layer", y: "value", r: 4, fill: "var(--down)", fillOpacity: 0.65}),
+          Charts.tip(kept, Charts.pointer({x: "layer", y: "value", title: (row) => `${row.tip}\n${row.value.toPrecision(3)} ${unit}`, ...tip})),
         ],
       });
     },
