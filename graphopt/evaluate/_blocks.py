@@ -22,13 +22,14 @@ class Blocks:
     """Measurements of each side, two in every block.
 
     `sides` are what a worker of each is told, by name. `blocks` counts those that are done, `seconds` what
-    they took, without the warming up before the first. `look` is called before and after each.
+    they took, without the warming up before the first; `found` has what each process said, by side and
+    block. `look` is called before the first process of a block and after every one.
     """
 
     def __init__(self, sides: Mapping[str, Sequence[str]], look: Callable[[], None] = lambda: None) -> None:
         self._sides = {side: tuple(words) for side, words in sides.items()}
         self._look = look
-        self._found: dict[str, list[list[Measurement]]] = {side: [] for side in sides}
+        self.found: dict[str, list[list[Measurement]]] = {side: [] for side in sides}
         self.blocks = 0
         self.seconds = 0.0
 
@@ -45,13 +46,13 @@ class Blocks:
         turns = turns_of(list(self._sides), self.blocks)
         found = _processes.measured([self._sides[side] for side in turns], self._look)
         for side in self._sides:
-            self._found[side].append([m for turn, m in zip(turns, found, strict=True) if turn == side])
+            self.found[side].append([m for turn, m in zip(turns, found, strict=True) if turn == side])
         self.blocks += 1
         self.seconds += time.perf_counter() - started
 
     def values(self, side: str) -> dict[str, NDArray[np.float64]]:
         """What was measured of a side, by metric, float64[blocks, 2]."""
-        found = [[m.metrics() for m in block] for block in self._found[side]]
+        found = [[m.metrics() for m in block] for block in self.found[side]]
         return {key: np.asarray([[turn[key] for turn in block] for block in found]) for key in found[0][0]}
 
     def turns(self, metric: str) -> Turns:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from graphopt.errors import BadInput
 from graphopt.evaluate._blocks import BASELINE, CONTROL, PACKAGE, Blocks
 from graphopt.evaluate._measurable import Measurable, words
+from graphopt.evaluate._measurement import Measurement
 from graphopt.metrics import Sample
 from graphopt.package import Unchanged
 
@@ -73,6 +74,11 @@ class SpeedTurns:
     @property
     def seconds(self) -> float:
         return self._blocks.seconds
+
+    @property
+    def measurements(self) -> Mapping[str, Sequence[Sequence[Measurement]]]:
+        """What each process said, by side ("package", "baseline", "control") and block."""
+        return self._blocks.found
 
     def add_block(self) -> None:
         """Measure each side twice more; before the first block, also once that does not count."""

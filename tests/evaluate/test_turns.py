@@ -211,6 +211,10 @@ def test_real_processes(tiny_coder_at: Callable[[str], Path], tmp_path: Path) ->
 
     assert said == ["speed: block 1"]
     assert turns.seconds > 0
+    assert {side: [len(b) for b in blocks] for side, blocks in turns.measurements.items()} == {
+        "package": [2],
+        "control": [2],
+    }
     for sample in turns.samples():
         assert isinstance(sample.evidence, Turns)
         assert sample.evidence.values.shape == (1, 2)
