@@ -36,8 +36,9 @@ from graphopt.runtime import (
 READY = "ready"
 _GENAI, _GRAPH = "genai_config.json", "model.onnx"
 _WARM_UP_STEPS = 1  # after the first call and the first step the runtime has made all its memory
-_ENOUGH = 0.2
-"""Seconds of each quantity that are measured at least: docs/decisions/speed-turns.md has what less gives."""
+_ENOUGH = 0.1
+"""Seconds of each quantity that are measured at least: hundreds of a small model's steps. Processes differ by
+more than a process knows of itself, so that further ones are worth more: `benchmarks/turns.py` shows it."""
 _MOST = 100
 """Runs of one quantity, for models that take no time: what a process prints stays small."""
 _FIRST = {"ttft", "prefill_tokens_per_second"}
