@@ -104,6 +104,13 @@ def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float
 @_output("--html", "a page for people")
 @_output("--badge", "JSON for a badge of shields.io")
 @_output("--samples", "what was measured as JSONL")
+@click.option(
+    "--record",
+    "record_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Add the result to a folder that `graphopt history` draws.",
+)
 @click.option("--annotations", type=click.Choice(["github"]), help="Print annotations for a workflow.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the reference.")
 @json_option
@@ -118,6 +125,7 @@ def command(
     reference: str | None,
     gates: tuple[str, ...],
     config: Path | None,
+    record_folder: Path | None,
     annotations: str | None,
     trust_remote_code: bool,
     json_file: str | None,
@@ -134,7 +142,7 @@ def command(
     from graphopt.build import export_package
     from graphopt.cli._gate_files import write_files
     from graphopt.cli._gate_table import print_gate
-    from graphopt.gate import GateOptions, gate, github_annotations, read_gates
+    from graphopt.gate import GateOptions, gate, github_annotations, read_gates, record
     from graphopt.package import RunnablePackage
 
     files = {name: asked.pop(name) for name in _OUTPUTS}
@@ -152,6 +160,8 @@ def command(
         report = gate(loaded, baseline, options=options, as_package=exported, say=say)
     write_files(report, loaded, files)
     write_json(json_file, report.model_dump())
+    if record_folder is not None:
+        record(report, record_folder)
     if annotations is not None:
         click.echo(github_annotations(report), nl=False)
     if not quiet and json_file != "-":
