@@ -18,6 +18,7 @@ from graphopt.evaluate._task_model import TaskModel
 __all__ = ["Asked", "answered", "require_lm_eval"]
 
 _HINT = "pip install 'graphopt[tasks]'"
+_FORM = "A task file is YAML with `task: NAME` and its data beside it, as lm-eval has them."
 _NEW_TOKENS = "max_gen_toks"
 
 
@@ -51,25 +52,28 @@ def answered(
     from lm_eval.tasks import TaskManager
 
     folder = (place if place.is_dir() else place.parent).resolve()
-    chosen = None if place.is_dir() else place.resolve()
-    tasks = []
     with contextlib.chdir(folder):
-        known = TaskManager(include_path=str(folder), include_defaults=False)
-        for name in known.all_subtasks:
-            if chosen is None or known.task_index[name].yaml_path == chosen:
-                found = [_run(model, name, known, limit) for model in models]
-                tasks.append((name, found[0][0], [questions for _, questions in found]))
-    if not tasks:
-        raise BadInput(f"{place} holds no task", hint="A task file is YAML with `task: NAME`, as lm-eval's.")
-    return tasks
+        several = [str(folder)] if place.is_dir() else []
+        known = TaskManager(include_path=several, include_defaults=False)
+        asked = known.all_subtasks if several else [place.name]
+        if not asked:
+            raise BadInput(f"{place} holds no task", hint=_FORM)
+        found = [_run(model, asked, known, limit, place) for model in models]
+    return [
+        (name, _counted(name, samples)[0], [_counted(name, one[name])[1] for one in found])
+        for name, samples in found[0].items()
+    ]
 
 
-def _run(model: TaskModel, name: str, known: Any, limit: int | None) -> tuple[str, list[Asked]]:
+def _run(
+    model: TaskModel, asked: Sequence[str], known: Any, limit: int | None, place: Path
+) -> dict[str, list[dict[str, Any]]]:
+    """What lm-eval keeps of each question, by task. `asked` are names that are `known`, or paths."""
     from lm_eval.evaluator import evaluate
 
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-            loaded = known.load([name])
+            loaded = known.load(list(asked))
             for task in loaded["tasks"].values():
                 task.set_config(key="num_fewshot", value=task.get_config("num_fewshot") or 0)
                 task.set_fewshot_seed(seed=SEED)
@@ -79,10 +83,14 @@ def _run(model: TaskModel, name: str, known: Any, limit: int | None) -> tuple[st
     except BadInput:
         raise
     except Exception as error:  # of task files lm-eval raises anything
-        raise BadInput(f"lm-eval cannot run {name}: {error}") from error
+        raise BadInput(f"lm-eval cannot run {place}: {error}", hint=_FORM) from error
     assert found is not None
-    samples = found["samples"][name]
-    metric, first = samples[0]["metrics"][0], samples[0]["filter"]
+    return dict(found["samples"])
+
+
+def _counted(name: str, samples: Sequence[dict[str, Any]]) -> tuple[str, list[Asked]]:
+    """The metric that counts in a task, and what each of its questions is worth by it."""
+    metric, first = str(samples[0]["metrics"][0]), samples[0]["filter"]
     questions = []
     for sample in samples:
         if sample["filter"] == first:
@@ -93,7 +101,7 @@ def _run(model: TaskModel, name: str, known: Any, limit: int | None) -> tuple[st
                     hint="Put a metric like acc or exact_match first in its metric_list.",
                 )
             questions.append(Asked(f"sha256:{sample['doc_hash']}", float(worth)))
-    return str(metric), questions
+    return metric, questions
 
 
 def _adapter(model: TaskModel) -> Any:

@@ -15,7 +15,6 @@ from graphopt.evaluate._lm_eval import Asked, answered, require_lm_eval
 from graphopt.evaluate._samples import AccuracySamples
 from graphopt.evaluate._sides import PackageSide, side_of
 from graphopt.evaluate._task_model import TaskModel
-from graphopt.io import digests_below
 from graphopt.metrics import Documents, Sample, mcnemar
 from graphopt.package import RunnablePackage
 
@@ -63,7 +62,7 @@ def measure_tasks(
         say(f"{name}: {len(own)} questions")
         samples += _samples(name, own, theirs)
         notes.append(_compared(name, metric, own, theirs))
-    return AccuracySamples(tuple(samples), tasks.name, _digest(tasks), notes=tuple(notes))
+    return AccuracySamples(tuple(samples), tasks.name, _digest(samples), notes=tuple(notes))
 
 
 def _samples(task: str, own: list[Asked], theirs: list[Asked]) -> Iterator[Sample]:
@@ -95,7 +94,7 @@ def _each(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     return tuple(values.reshape(-1, 1))
 
 
-def _digest(tasks: Path) -> str:
-    folder = tasks if tasks.is_dir() else tasks.parent
-    files = "".join(f"{name}\0{digest}\0" for name, digest in sorted(digests_below(folder).items()))
-    return f"sha256:{hashlib.sha256(files.encode()).hexdigest()}"
+def _digest(samples: list[Sample]) -> str:
+    """Of what was asked: the scopes and the digests of their questions."""
+    asked = [(s.scope, s.evidence.names) for s in samples if isinstance(s.evidence, Documents)]
+    return f"sha256:{hashlib.sha256(repr(asked).encode()).hexdigest()}"

@@ -203,7 +203,7 @@ class Measuring:
             say=self.say,
         )
         self.samples += found.samples
-        self.notes += found.notes
+        self.notes += [*found.notes, f"questions of {found.data}: {found.data_digest}"]
 
     def _accuracy_baseline(self) -> RunnablePackage | None:
         """The baseline where it is measured too, beside what both are compared with."""
