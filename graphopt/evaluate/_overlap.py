@@ -25,10 +25,11 @@ _WORD = re.compile(r"\w+")
 
 
 def calibration_texts(package: RunnablePackage, calibration: Path | None) -> list[Path]:
-    """Files with text that `package` was calibrated on: the one given, and that of an embedded source."""
-    folder = registry.embedded_models().get(package.manifest.source)
-    found = [] if folder is None else [folder / CALIBRATION]
-    return [path for path in found if path.is_file()] + ([] if calibration is None else [calibration])
+    """Files with text that `package` was calibrated on: the one given, and that beside its source, if it is
+    an embedded model or still where it was."""
+    source = package.manifest.source
+    beside = registry.embedded_models().get(source, Path(source)) / CALIBRATION
+    return ([beside] if beside.is_file() else []) + ([] if calibration is None else [calibration])
 
 
 def refuse_overlap(corpus: Corpus, files: Iterable[Path]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from graphopt.errors import BadInput
 from graphopt.export import FOLDER, resolve_source
 from graphopt.gate._result import read_result
+from graphopt.interface import Interface
 from graphopt.io import digest_of, read_json
 from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.report import GateReport
@@ -43,6 +44,7 @@ class Baseline:
             return
         if self.package is not None:
             _same(self.text, "task", self.package.manifest.task, package.manifest.task)
+            _same_interface(self.text, self.package.interface(), package.interface())
         if self.path.is_dir():
             _same_architecture(self.text, _architecture(self.path), _architecture(package.path))
             _same_tokenizer(self.text, self.path, package.path)
@@ -73,6 +75,19 @@ def _same_architecture(text: str, ours: Mapping[str, Any], theirs: Mapping[str, 
     for name in _ARCHITECTURE:
         if name in ours and name in theirs:
             _same(text, name, ours[name], theirs[name])
+
+
+def _same_interface(text: str, ours: Interface, theirs: Interface) -> None:
+    """That of the models the packages were made from: what became of it is a gate's to say."""
+    for side in ("inputs", "outputs"):
+        mine, other = ({spec.name for spec in getattr(one, side)} for one in (ours, theirs))
+        for name in sorted(mine ^ other):
+            owner, lacks = (text, "the package") if name in mine else ("the package", text)
+            raise BadInput(
+                f"{text} was made from a model with another interface: {owner} has an {side[:-1]} {name!r} "
+                f"that {lacks} has not",
+                hint="Compare packages of one model, exported for one task.",
+            )
 
 
 def _same_tokenizer(text: str, one: Path, other: Path) -> None:

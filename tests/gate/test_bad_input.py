@@ -75,6 +75,17 @@ def test_a_baseline_with_another_tokenizer(package: Path, gated: Gated, tmp_path
     assert "another tokenizer" in said
 
 
+def test_a_baseline_with_another_interface(package: Path, gated: Gated, tmp_path: Path) -> None:
+    said = json.loads((package / "graphopt.json").read_text())["source_interface"]
+    said["inputs"] = said["inputs"][1:]
+    other = edited(package, tmp_path / "other", "graphopt.json", source_interface=said)
+    code, message = gated(package, other, "--gate", "package_bytes <= 2x")
+
+    assert code == 2
+    assert "another interface" in message
+    assert "input_ids" in message
+
+
 def test_a_baseline_that_is_nothing(package: Path, gated: Gated) -> None:
     code, said = gated(package, "tiny-codr")
     assert code == 2

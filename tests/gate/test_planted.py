@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import graphopt
 from graphopt.cli._main import run
 from tests.gate import _planted
 
@@ -83,6 +84,48 @@ def test_of_tiny_coder(
 ) -> None:
     package = tiny_coder_at("int4")
     code, found = gated(plant(package, tmp_path / "planted"), package, LANGUAGE, "--tokens", TOKENS)
+
+    assert named <= {metric for metric, verdict in found.items() if verdict == "fail"}
+    assert code == (1 if named else 0), found
+
+
+ENCODER = {
+    "cosine_mean": ">= 0.9999",
+    "cosine_min": ">= 0.999",
+    "padded_cosine_min": ">= 0.999",
+    "interface_changes": "== 0",
+    "census_changes": "== 0",
+}
+
+
+@pytest.fixture(scope="session")
+def sentences(cached: Callable[[str, Callable[[Path], None]], Path], minilm: Path) -> Path:
+    """all-MiniLM-L6-v2's lossless package."""
+
+    def build(folder: Path) -> None:
+        graphopt.optimize(minilm, folder / "package", recipe="lossless", verify="off", validate=False)
+
+    return cached("minilm-lossless-unchecked", build) / "package"
+
+
+@pytest.mark.parametrize(
+    ("plant", "named"),
+    [
+        (_planted.another_scale, {"cosine_mean"}),
+        (_planted.mask_dropped, {"padded_cosine_min"}),
+        (_planted.renamed_output, {"interface_changes"}),
+        (_planted.copied, set()),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_of_minilm(
+    plant: Plant,
+    named: set[str],
+    sentences: Path,
+    gated: Callable[..., tuple[int, dict[str, str]]],
+    tmp_path: Path,
+) -> None:
+    code, found = gated(plant(sentences, tmp_path / "planted"), sentences, ENCODER, "--tokens", TOKENS)
 
     assert named <= {metric for metric, verdict in found.items() if verdict == "fail"}
     assert code == (1 if named else 0), found
