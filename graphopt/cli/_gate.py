@@ -150,15 +150,16 @@ def command(
     options = GateOptions(written, reference, trust_remote_code)
     loaded = RunnablePackage.load(package)
     with working(quiet) as say, tempfile.TemporaryDirectory(prefix="graphopt-gate-") as scratch:
+        as_exported = Path(scratch, "exported")
 
         def exported(source: str) -> Path:
-            out = Path(scratch, "exported")
-            if not out.exists():
-                export_package(source, out, trust_remote_code=trust_remote_code)
-            return out
+            if not as_exported.exists():
+                export_package(source, as_exported, trust_remote_code=trust_remote_code)
+            return as_exported
 
         report = gate(loaded, baseline, options=options, as_package=exported, say=say)
-    write_files(report, loaded, files)
+        source = RunnablePackage.load(as_exported) if as_exported.exists() else None
+        write_files(report, loaded, files, source)
     write_json(json_file, report.model_dump())
     if record_folder is not None:
         record(report, record_folder)

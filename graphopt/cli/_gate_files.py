@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from graphopt.cli._timed import timed
 from graphopt.gate import badge, code_quality, comment, junit, samples_jsonl, sarif, step_summary
 from graphopt.package import RunnablePackage
 from graphopt.report import REPORT, GateReport, Report, write_page
@@ -12,8 +13,16 @@ from graphopt.report import REPORT, GateReport, Report, write_page
 __all__ = ["write_files"]
 
 
-def write_files(report: GateReport, package: RunnablePackage, files: Mapping[str, Path | None]) -> None:
-    """Write `report` on `package` to each of the `files` that is a path, by the name of its option."""
+def write_files(
+    report: GateReport,
+    package: RunnablePackage,
+    files: Mapping[str, Path | None],
+    source: RunnablePackage | None = None,
+) -> None:
+    """Write `report` on `package` to each of the `files` that is a path, by the name of its option.
+
+    A page shows what parts of the package's graphs take here, and of `source`, as it is exported, if given.
+    """
     made = _made(package)
     texts: dict[str, Callable[[], str]] = {
         "junit": lambda: junit(report),
@@ -28,7 +37,8 @@ def write_files(report: GateReport, package: RunnablePackage, files: Mapping[str
         if path is not None and name in texts:
             path.write_text(texts[name](), encoding="utf-8")
     if (page := files.get("html")) is not None:
-        write_page(page, title=f"{package.path.name}: gate", reports=made, gate=report)
+        reports = [timed(one, package, source) for one in made]
+        write_page(page, title=f"{package.path.name}: gate", reports=reports, gate=report)
 
 
 def _made(package: RunnablePackage) -> list[Report]:

@@ -44,7 +44,7 @@ def profile(package: RunnablePackage, *, threads: int | None = None) -> dict[str
     goes, not how much it is: profiling itself takes some. Nodes are named as the runtime names them, after
     its own optimizations.
 
-    `BadInput` where no legal inputs are known.
+    `BadInput` where no legal inputs are known, or sessions of the target are not to be profiled.
     """
     with tempfile.TemporaryDirectory() as scratch:
         opened: list[Path] = []
@@ -57,6 +57,8 @@ def profile(package: RunnablePackage, *, threads: int | None = None) -> dict[str
         with with_options(profiled):
             calls = _decoded(package, threads) or _called(package, threads)
         gc.collect()  # a session writes its profile when nothing holds it any more
+        if len(opened) != len(package.manifest.graphs):
+            raise BadInput(f"sessions of target {package.manifest.target.name!r} cannot be profiled")
         found = {}
         for role, prefix in zip(package.manifest.graphs, opened, strict=True):
             (file,) = prefix.parent.glob(f"{prefix.name}*.json")

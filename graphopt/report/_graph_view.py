@@ -137,6 +137,10 @@ class GraphView(_Model):
     before: GraphSide
     after: GraphSide
 
-    def timed(self, seconds: Mapping[str, float]) -> GraphView:
-        """The same with the seconds that nodes of the package took, by name: see `GraphSide.timed`."""
-        return self.model_copy(update={"after": self.after.timed(seconds)})
+    def timed(self, seconds: Mapping[str, float], before: Mapping[str, float] | None = None) -> GraphView:
+        """The same with the seconds that nodes of the package took, and maybe of the source, by name: see
+        `GraphSide.timed`."""
+        sides = {"after": self.after.timed(seconds)}
+        if before is not None:
+            sides["before"] = self.before.timed(before)
+        return self.model_copy(update=sides)

@@ -31,6 +31,10 @@ REPORT = "report.json"
 PAGE = "report.html"
 
 
+_ByRole = Mapping[str, Mapping[str, float]]
+"""Seconds by the name of a node, by role of its graph."""
+
+
 class EditReport(BaseModel):
     """One edit: its number within the pass, its stable identity, and what became of it.
 
@@ -206,9 +210,13 @@ class Report(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)
 
-    def timed(self, seconds: Mapping[str, Mapping[str, float]]) -> Report:
-        """The same, its views with what `graphopt.evaluate.profile` measured of the package, by role."""
-        views = {role: view.timed(seconds.get(role, {})) for role, view in self.views.items()}
+    def timed(self, seconds: _ByRole, before: _ByRole | None = None) -> Report:
+        """The same, its views with what `graphopt.evaluate.profile` measured of the package, and of the
+        source as it is exported, by role."""
+        views = {
+            role: view.timed(seconds.get(role, {}), None if before is None else before.get(role, {}))
+            for role, view in self.views.items()
+        }
         return self.model_copy(update={"views": views})
 
     def write(self, path: Path) -> None:
