@@ -35,7 +35,10 @@ def damages(
     known = json.loads(file.read_text()) if file.is_file() else {}
     if not measure:
         return known
-    texts = list(sequences(built_in_corpus(), Tokenizer(SOURCE), tokens=tokens, context=None))
+    texts = [
+        window.tokens
+        for window in sequences(built_in_corpus(), Tokenizer(SOURCE), tokens=tokens, context=None)
+    ]
     reference = torch_logits(SOURCE, "float32")
     for recipe in recipes:
         whole = replace(recipe, make=recipe.whole or recipe.make)

@@ -24,9 +24,9 @@ __all__ = ["command"]
 @click.option("--reference", required=True, metavar="SOURCE", help="The source, or another package.")
 @click.option(
     "--data",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Text to measure on, or an .npz file of inputs. [default: built-in Python source]",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Text, .jsonl or folder of documents, or an .npz file of inputs. [default: built-in Python source]",
 )
 @click.option(
     "--tokens",
@@ -51,7 +51,7 @@ def command(
     """Measure how much of its source is left in PACKAGE.
 
     Perplexity of both, KL divergence and top-1 agreement for language models, cosine for others, with 95 %
-    intervals from resampling whole sequences.
+    intervals from resampling whole sequences, or the documents of the data.
     """
     from graphopt.build import Package
 

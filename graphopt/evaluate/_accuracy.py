@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.evaluate._logits import Logits
-from graphopt.evaluate._tokens import compare_tokens
+from graphopt.evaluate._tokens import TokenValues, compare_tokens
 from graphopt.interface import Arrays, Model
 from graphopt.metrics import Estimate, bootstrap, cosine_similarity
 
@@ -57,24 +57,36 @@ class EncoderAccuracy:
 
 
 def compare_language_models(
-    package: Logits, reference: Logits, sequences: Iterable[NDArray[np.int64]]
+    package: Logits,
+    reference: Logits,
+    sequences: Iterable[NDArray[np.int64]],
+    documents: Sequence[str] | None = None,
 ) -> LanguageAccuracy:
     """Run both over each sequence int64[S]; each gives logits[S, vocabulary], held one sequence at a time.
 
+    `documents` names for each sequence that of which it is a part; those are what is resampled whole.
     Sums are in float64. A package whose logits are not finite has infinite perplexity and divergence.
     Raises `BadInput` where the two differ in vocabulary, and where there is no sequence.
     """
     found = [compare_tokens([package(tokens)], reference(tokens), tokens)[0] for tokens in sequences]
     if not found:
         raise BadInput("the text is too short to measure on: it needs two tokens at least")
-    losses, reference_losses = [one.loss for one in found], [one.reference_loss for one in found]
-    divergences, agreements = [one.divergence for one in found], [one.agreement for one in found]
+    names = documents or [str(i) for i in range(len(found))]
+
+    def blocks(values: Callable[[TokenValues], NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        of: dict[str, list[NDArray[np.float64]]] = {}
+        for name, one in zip(names, found, strict=True):
+            of.setdefault(name, []).append(values(one))
+        return [np.concatenate(parts) for parts in of.values()]
+
+    agreements = blocks(lambda one: one.agreement)
+    divergences = blocks(lambda one: one.divergence)
     return LanguageAccuracy(
         sequences=len(found),
         tokens=sum(map(len, agreements)),
-        perplexity=bootstrap(losses, _perplexity),
-        reference_perplexity=bootstrap(reference_losses, _perplexity),
-        perplexity_ratio=bootstrap([one.excess for one in found], _perplexity),
+        perplexity=bootstrap(blocks(lambda one: one.loss), _perplexity),
+        reference_perplexity=bootstrap(blocks(lambda one: one.reference_loss), _perplexity),
+        perplexity_ratio=bootstrap(blocks(lambda one: one.excess), _perplexity),
         kl_mean=bootstrap(divergences, _mean),
         kl_p99=bootstrap(divergences, _p99),
         top1_agreement=bootstrap(agreements, _mean),

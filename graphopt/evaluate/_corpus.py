@@ -164,16 +164,14 @@ def windows(corpus: Corpus, tokenizer: Tokenizer, context: int | None) -> Iterat
         waiting, start = left, start + length
 
 
-def sequences(
-    corpus: Corpus, tokenizer: Tokenizer, *, tokens: int, context: int | None
-) -> Iterator[NDArray[np.int64]]:
-    """The tokens int64[S] of `windows`, `tokens` of them in all, what each begins with not counted."""
+def sequences(corpus: Corpus, tokenizer: Tokenizer, *, tokens: int, context: int | None) -> Iterator[Window]:
+    """`windows` with `tokens` in all, what each begins with not counted."""
     opening = len(tokenizer.opening())
     for window in windows(corpus, tokenizer, context):
         piece = window.tokens[: opening + tokens]
         tokens -= len(piece) - opening
         if len(piece) - opening > 1:
-            yield piece
+            yield Window(window.document, window.domain, piece)
         if tokens < 1:
             return
 

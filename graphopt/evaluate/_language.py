@@ -38,5 +38,10 @@ def measure_language(
 
     `states` are the session's, as for `whole_sequence`.
     """
-    found = sequences(text, Tokenizer(folder), tokens=tokens, context=context_length(folder))
-    return compare_language_models(session_logits(session, states), reference, found)
+    found = list(sequences(text, Tokenizer(folder), tokens=tokens, context=context_length(folder)))
+    return compare_language_models(
+        session_logits(session, states),
+        reference,
+        [window.tokens for window in found],
+        [window.document for window in found],
+    )

@@ -157,6 +157,16 @@ def test_a_large_vocabulary_is_worked_through_in_blocks(
     assert max(sizes) <= 500
 
 
+def test_documents_are_resampled_whole() -> None:
+    text = texts()
+    one = compare_language_models(table(0), table(1), text, ["a"] * len(text))
+    each = compare_language_models(table(0), table(1), text, list("abcde"))
+
+    assert one.kl_mean.low == one.kl_mean.value == one.kl_mean.high == pytest.approx(each.kl_mean.value)
+    assert each.kl_mean.low < each.kl_mean.high
+    assert each == compare_language_models(table(0), table(1), text)
+
+
 def test_models_of_different_vocabularies() -> None:
     with pytest.raises(BadInput, match="vocabular"):
         compare_language_models(table(0, 11), table(0, 12), texts())

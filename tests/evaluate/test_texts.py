@@ -34,7 +34,7 @@ def words(tmp_path: Path) -> Path:
 def test_every_sequence_begins_as_the_model_expects(words: Path) -> None:
     found = list(sequences(one_text(Text("t", "a b c d e f g")), Tokenizer(words), tokens=7, context=4))
 
-    assert [s.tolist() for s in found] == [[0, 2, 3, 4], [0, 5, 6, 7]]
+    assert [s.tokens.tolist() for s in found] == [[0, 2, 3, 4], [0, 5, 6, 7]]
     assert Tokenizer(words).opening() == [0]
 
 
@@ -43,7 +43,7 @@ def test_no_more_tokens_than_asked_for(words: Path) -> None:
         sequences(one_text(Text("t", "a b c d e f g " * 100)), Tokenizer(words), tokens=10, context=6)
     )
 
-    assert [len(s) - 1 for s in found] == [5, 5]
+    assert [len(s.tokens) - 1 for s in found] == [5, 5]
 
 
 def test_a_folder_without_tokenizer_is_bad_input(tmp_path: Path) -> None:
