@@ -40,7 +40,7 @@ _ROWS = (
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Tokens, or calls, to time.",
+    help="Tokens to time; of other models calls, or half a second of them.",
 )
 @click.option(
     "--rounds",
@@ -101,7 +101,9 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
 
     out = console()
     text = found.speed.generates
-    what = f"prompt of {prompt_tokens} tokens, {new_tokens} generated" if text else f"{new_tokens} calls"
+    what = (
+        f"prompt of {prompt_tokens} tokens, {new_tokens} generated" if text else f"{new_tokens} calls at most"
+    )
     what += f"; {found.speed.rounds} blocks of fresh processes"
     out.print()
     out.print(

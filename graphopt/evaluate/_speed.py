@@ -77,10 +77,10 @@ def bench(
     """Measure `package` in `rounds` blocks of fresh processes, two in each; with `against`, that in turns
     with it, and the package once more as a control.
 
-    Options are `prompt_tokens` 256, `new_tokens` 64 (or calls), `rounds` 5, `price` in dollars an hour and
-    `threads` (default: what this process may use). `inputs` is an .npz file of feeds for a model that does
-    not generate text. Raises `BadInput` for inputs that do not fit, `EnvironmentProblem` with the worker's
-    last words where a process dies.
+    Options are `prompt_tokens` 256, `new_tokens` 64 (or calls, at most), `rounds` 5, `price` in dollars an
+    hour and `threads` (default: what this process may use). `inputs` is an .npz file of feeds for a model
+    that does not generate text. Raises `BadInput` for inputs that do not fit, `EnvironmentProblem` with the
+    worker's last words where a process dies.
     """
     given = None if inputs is None else Path(inputs)
     return bench_on(package, against, lambda _: given, lambda: None, **options)

@@ -201,6 +201,15 @@ def test_what_nobody_asked_for_is_not_measured(
     assert (len(found["load_seconds"]) > 1) == ("load_time" in metrics)
 
 
+def test_long_calls_are_fewer(relu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = _worker.Ask(relu, ("call_time",), new=50, inputs=relu / "in.npz", threads=1)
+    monkeypatch.setattr(_worker, "_timed", lambda call: call() and 0.2)
+    assert [len(text) for text in _worker.measure(ask)["step_seconds"]] == [3]
+
+    monkeypatch.setattr(_worker, "_timed", lambda call: call() and 0.001)
+    assert {len(text) for text in _worker.measure(ask)["step_seconds"]} == {50}
+
+
 def test_a_batch_is_the_rows_again_and_again() -> None:
     ids = np.arange(6).reshape(3, 2)
     mask = np.asarray([[1, 1], [1, 0], [1, 1]])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from graphopt import BadInput
-from graphopt.evaluate import Measurable, Measurement, SpeedTurns, _processes
+from graphopt.evaluate import Measurable, Measurement, SpeedTurns, _processes, _worker
 from graphopt.evaluate._blocks import turns_of
 from graphopt.metrics import METRICS, Turns, control, estimate
 from tests.evaluate.test_speed import measurement
@@ -219,3 +219,35 @@ def test_real_processes(tiny_coder_at: Callable[[str], Path], tmp_path: Path) ->
         assert isinstance(sample.evidence, Turns)
         assert sample.evidence.values.shape == (1, 2)
         assert (sample.evidence.values > 0).all(), sample.metric
+
+
+def test_an_encoder_is_called_with_a_legal_text(encoder: tuple[Path, Path]) -> None:
+    measurable = Measurable(encoder[1], prompt_tokens=1000)
+    path = measurable.inputs(encoder[1])
+    assert path is not None
+    feeds = dict(np.load(path))
+    ask = _worker.Ask(encoder[1], measurable.metrics, prompt=1000, new=2, batch=3, inputs=path, threads=1)
+    found = Measurement.of(_worker.measure(ask))
+
+    rows, length = feeds["input_ids"].shape
+    assert (rows, length) == (1, 128), "as long as it may be"
+    assert set(found.metrics()) == measurable.metrics
+    assert {tokens for tokens, _ in found.batches} == {3 * length}
+
+
+def test_inputs_are_what_each_side_takes(encoder: tuple[Path, Path], tmp_path: Path) -> None:
+    """The baseline has the source's inputs, the package one less: each is called with its own."""
+    fewer = Path(shutil.copytree(encoder[1], tmp_path / "fewer"))
+    said = json.loads((fewer / "graphopt.json").read_text())
+    said["adapters"] = [{"kind": "dropped-input", "name": "token_type_ids"}]
+    (fewer / "graphopt.json").write_text(json.dumps(said))
+    measurable = Measurable(fewer)
+    files = [measurable.inputs(folder) for folder in (fewer, encoder[1])]
+
+    ours, theirs = (set(np.load(file)) for file in files if file is not None)
+    assert theirs - ours == {"token_type_ids"}
+
+
+def test_a_baseline_of_another_kind(encoder: tuple[Path, Path], folders: tuple[Path, Path]) -> None:
+    with pytest.raises(BadInput, match="generates no text"):
+        SpeedTurns(folders[0], encoder[1], metrics=("peak_memory",))
