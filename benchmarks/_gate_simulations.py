@@ -18,6 +18,7 @@ __all__ = [
     "covered_by_percentiles",
     "documents_covered",
     "families",
+    "lengths",
     "share",
     "speed_gates",
     "text_gates",
@@ -113,6 +114,22 @@ def turns_covered(kind: str, cv: float, blocks: int, runs: int, seed: int) -> Co
         again = package[which[..., None], of_package] - baseline[which[..., None], of_baseline]
         covered["percentile of blocks and turns"] += _percentiles(again.mean((1, 2)), 0.0)
     return covered
+
+
+def lengths(kind: str, cv: float, blocks: int, runs: int, seed: int) -> float:
+    """How long our intervals of the logarithm are on average, in those of Student's t of all blocks."""
+    from scipy import special
+
+    rng = np.random.default_rng(seed)
+    ours = plain = 0.0
+    for _ in range(runs):
+        run = turns(rng, kind, cv, blocks)
+        assert run.baseline is not None
+        found = estimate(run, relative=True)
+        ours += np.log(found.high) - np.log(found.low)
+        ratios = (np.log(run.values) - np.log(run.baseline)).mean(1)
+        plain += 2 * special.stdtrit(blocks - 1, 1 - ALPHA) * ratios.std(ddof=1) / np.sqrt(blocks)
+    return float(ours / plain)
 
 
 def documents_covered(

@@ -1,6 +1,7 @@
 """How often a gate is right: simulated with known truth, and on this machine with equals.
 
     python benchmarks/gates.py                       # simulate everything: about ten minutes
+    python benchmarks/gates.py --only texts          # one part of it
     python benchmarks/gates.py --quick               # a tenth of it, to see that it runs; nothing is kept
     python benchmarks/gates.py --render              # only write docs/gates.md from what was found before
     python benchmarks/gates.py --real PACKAGE --times 30   # the package against itself, by `graphopt gate`
@@ -12,11 +13,13 @@ benchmarks/results/gates.json, and the marked section of docs/gates.md is writte
 from __future__ import annotations
 
 import argparse
+import datetime
+import itertools
 import multiprocessing
 import os
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -29,6 +32,7 @@ from _gate_simulations import (
     Speed,
     documents_covered,
     families,
+    lengths,
     share,
     speed_gates,
     text_gates,
@@ -155,34 +159,26 @@ def divergences(population: Population, gates: int) -> list[Table]:
     return [table("divergence", "case", rows, note, bound=KL_BOUND, tokens=TOKENS)]
 
 
-def coverage(populations: dict[str, Population], runs: int) -> list[Table]:
-    """How often intervals hold the truth."""
-    sizes = (5, 8, 12, 20)
-    cases = [(kind, blocks) for kind in KINDS for blocks in sizes]
-    found = run_all([partial(_turns, kind, blocks, 4 * runs) for kind, blocks in cases])
-    turns: list[Row] = [
-        {"case": f"{kind}, {blocks} blocks", "kind": kind, "units": blocks} | _shares(counts, 4 * runs)
+def blocks_covered(runs: int) -> list[Table]:
+    """How often intervals of few blocks hold the truth."""
+    cases = [(kind, blocks) for kind in KINDS for blocks in (5, 8, 12, 20)]
+    found = run_all([partial(_turns, kind, blocks, runs) for kind, blocks in cases])
+    rows: list[Row] = [
+        {"case": f"{kind}, {blocks} blocks", "runs": runs} | _shares(counts, runs)
         for (kind, blocks), counts in zip(cases, found, strict=True)
     ]
-    values = [
-        (metric, rel) for metric in populations for rel in (False, True) if rel or metric != "flips_lost"
+    return [table("coverage of blocks", "case", rows, cv=0.05)]
+
+
+def texts_covered(populations: Mapping[str, Population], runs: int) -> list[Table]:
+    """How often intervals of documents hold the truth."""
+    cases = list(itertools.product(populations, (False, True), (16, 64)))
+    found = run_all([partial(_documents, populations[m], rel, count, runs) for m, rel, count in cases])
+    rows: list[Row] = [
+        {"case": f"{m}{' over the baseline' * rel}, {count} documents", "runs": runs} | _shares(counts, runs)
+        for (m, rel, count), counts in zip(cases, found, strict=True)
     ]
-    texts = [(metric, rel, count) for metric, rel in values for count in (16, 64)]
-    found = run_all([partial(_documents, populations[m], rel, count, runs) for m, rel, count in texts])
-    documents: list[Row] = [
-        {
-            "case": f"{m}{' over the baseline' * rel}, {count} documents",
-            "kind": m,
-            "relative": rel,
-            "units": count,
-        }
-        | _shares(counts, runs)
-        for (m, rel, count), counts in zip(texts, found, strict=True)
-    ]
-    return [
-        table("coverage of blocks", "case", turns, cv=0.05),
-        table("coverage of documents", "case", documents),
-    ]
+    return [table("coverage of documents", "case", rows)]
 
 
 def _shares(counts: Counter[str], runs: int) -> Row:
@@ -205,20 +201,29 @@ def _documents(population: Population, relative: bool, count: int, runs: int, se
     return documents_covered(population, relative, count, runs, seed)
 
 
-def simulate(work: Path, scale: float) -> list[Table]:
-    populations = dict(measured(work))
-    tables = []
-    for part in (
-        partial(false_alarms, int(60 * scale)),
-        partial(slowdowns, int(400 * scale)),
-        partial(choices, int(20 * scale)),
-        partial(several, int(2000 * scale)),
-        partial(divergences, populations["kl_mean"], int(500 * scale)),
-        partial(coverage, populations, int(500 * scale)),
-    ):
-        tables += part()
-        print(f"{tables[-1].name}: done", flush=True)
-    return tables
+def cut_off(runs: int) -> list[Table]:
+    """How long intervals are with a tenth cut off at either end, in those of Student's t of all blocks."""
+    found = run_all([partial(lengths, kind, 0.05, WITHIN, runs) for kind in KINDS])
+    rows: list[Row] = [{"machine": kind, "length": round(n, 3)} for kind, n in zip(KINDS, found, strict=True)]
+    return [table("a tenth cut off", "machine", rows, cv=0.05, blocks=WITHIN)]
+
+
+def parts(work: Path, scale: float) -> dict[str, Callable[[], list[Table]]]:
+    """What is simulated, by name. `scale` is how much of it."""
+
+    def texts() -> list[Table]:
+        return divergences(measured(work)["kl_mean"], int(500 * scale))
+
+    return {
+        "equal": partial(false_alarms, int(60 * scale)),
+        "slower": partial(slowdowns, int(400 * scale)),
+        "texts": texts,
+        "several": partial(several, int(2000 * scale)),
+        "choices": partial(choices, int(20 * scale)),
+        "cut": partial(cut_off, int(1000 * scale)),
+        "blocks": partial(blocks_covered, int(1000 * scale)),
+        "documents": lambda: texts_covered(measured(work), int(300 * scale)),
+    }
 
 
 def real(package: Path, times: int) -> list[Table]:
@@ -235,17 +240,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "gates", help="packages are made here")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", help="equal, slower, texts, several, choices, cut, blocks or documents")
     parser.add_argument("--render", action="store_true")
     parser.add_argument("--real", type=Path, metavar="PACKAGE")
     parser.add_argument("--times", type=int, default=30)
     option(parser, "gates")
     args = parser.parse_args()
     if args.quick:
-        for one in simulate(args.work, 0.1):
+        for one in (t for part in parts(args.work, 0.1).values() for t in part()):
             print(one.name, *one.rows, sep="\n  ")
         return
-    if not args.render:
-        record(args.json, real(args.real, args.times) if args.real else simulate(args.work, 1.0))
+    if args.real:
+        record(args.json, real(args.real, args.times))
+    elif not args.render:
+        for name, part in parts(args.work, 1.0).items():
+            if args.only in (None, name):
+                record(args.json, part())
+                print(f"{datetime.datetime.now():%H:%M:%S} {name}: done", flush=True)
     write_page(PAGE, args.json)
 
 

@@ -35,7 +35,8 @@ def level_at(look: int, most: int, alpha: float) -> float:
     with `most` = `look`. Levels are those of a Brownian motion, and hold for p values of Student's t as well
     as significance levels do (Jennison and Turnbull 2000, section 4.4).
     """
-    return _levels(most, alpha)[min(look, most) - min(MINIMUM_BLOCKS, most)]
+    first = min(MINIMUM_BLOCKS, most)
+    return _levels(most, alpha)[min(max(look, first), most) - first]
 
 
 def p_over_looks(p: float, look: int, most: int) -> float:

@@ -123,8 +123,12 @@ def test_chance_shows_no_equality_and_can_refute_one() -> None:
 
 
 def test_speed_is_not_decided_by_fewer_blocks_than_the_minimum() -> None:
-    found = answer(turns(1, MINIMUM_BLOCKS - 1, slowdown=2.0), "<=", 1.05, relative=True)
+    few, enough = MINIMUM_BLOCKS - 1, MINIMUM_BLOCKS
+    found = answer(turns(1, few, slowdown=2.0), "<=", 1.05, relative=True, look=(few, 40))
 
+    assert (
+        answer(turns(1, enough, slowdown=2.0), "<=", 1.05, relative=True, look=(enough, 40)).verdict == "fail"
+    )
     assert found.verdict == "inconclusive"
     assert str(MINIMUM_BLOCKS) in found.needed
 
