@@ -25,6 +25,7 @@ from graphopt.evaluate._heads import HEAD_METRICS, head_metrics, measure_heads
 from graphopt.evaluate._interface_changes import interface_differences
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS
+from graphopt.evaluate._lm_eval import require_lm_eval
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
 from graphopt.evaluate._measurable import Measurable
 from graphopt.evaluate._measurement import Measurement
@@ -82,6 +83,7 @@ __all__ = [
     "measure_tasks",
     "profile",
     "reference_logits",
+    "require_lm_eval",
     "rows_stand_alone",
     "session_logits",
     "step_cost",

@@ -18,6 +18,7 @@ from graphopt.evaluate import (
     measure_facts,
     measure_heads,
     measure_tasks,
+    require_lm_eval,
 )
 from graphopt.gate._asked import Asked
 from graphopt.gate._baseline import Baseline
@@ -74,8 +75,10 @@ class Measuring:
     def __post_init__(self) -> None:
         self.wanted = Wanted.of((gate.metric for gate in self.gates), self.package.manifest.task)
         self._require_baselines()
-        if self.wanted.tasks and self.settings.tasks is None:
-            raise BadInput("task_accuracy needs tasks", hint="Give task files of lm-eval's with --tasks.")
+        if self.wanted.tasks:
+            require_lm_eval()
+            if self.settings.tasks is None:
+                raise BadInput("task_accuracy needs tasks", hint="Give task files of lm-eval's with --tasks.")
 
     def _require_baselines(self) -> None:
         """Raise `BadInput` for a relative gate of what this baseline cannot be measured for."""
