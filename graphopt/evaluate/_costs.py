@@ -14,6 +14,7 @@ from graphopt.ir.operators import (
     EXPERTS,
     MATRIX_PRODUCTS,
     OUTPUT_SIZES,
+    PROJECTING_ATTENTION,
     TABLES,
     TURNING_PRODUCTS,
     WEIGHTED_PRODUCTS,
@@ -35,8 +36,9 @@ def step_cost(model: ir.Model, sizes: Mapping[str, int] | None = None) -> Cost:
 
     Weights are counted once each, however many nodes read them; of a table that rows are taken of, these; of
     experts, the chosen ones. Caches are no weights, and are left out. Operations are those of matrix
-    products, convolutions and attention. Of an If the dearest branch counts, of a Loop its body, once.
-    `sizes` are by weight what is read instead, where a runtime keeps it in another form. Nothing is read.
+    products, convolutions and attention, and none of recurrent layers (LSTM, scans of states). Of an If the
+    dearest branch counts, of a Loop its body, once. `sizes` are by weight what is read instead, where a
+    runtime keeps it in another form. Nothing is read.
     """
     reads = _Reads(dict(sizes or {}))
     flops = _graph_flops(model.graph)
@@ -160,9 +162,11 @@ def _attention(node: ir.Node, result: list[int] | None) -> int:
     keys = _sizes(_input(node, keys_input))
     if result is None or len(result) < 2:
         return 0
+    weight = PROJECTING_ATTENTION.get((node.domain, node.op_type))
+    projected = 0 if weight is None else prod(result[:-1]) * prod(_sizes(_input(node, weight)) or [0])
     queries = None if queries_input is None or keys is None else _sizes(_input(node, queries_input))
     queries, keys = queries or result, keys or result  # packed into one input they are of the result's size
-    return keys[-2] * (prod(queries) + prod(result))
+    return projected + keys[-2] * (prod(queries) + prod(result))
 
 
 def _of_experts(node: ir.Node) -> Iterator[int]:

@@ -28,6 +28,7 @@ __all__ = [
     "OTHER_ELEMENTWISE",
     "OUTPUT_SIZES",
     "PRODUCTS",
+    "PROJECTING_ATTENTION",
     "ROUNDING",
     "SIZE_INPUTS",
     "STORED_ROUNDED",
@@ -146,11 +147,15 @@ attribute that names the axis they are counted along (else the first)."""
 
 ATTENTION = {
     ("", "Attention"): (0, 1),
+    ("com.microsoft", "Attention"): (None, 0),
     ("com.microsoft", "GroupQueryAttention"): (None, 0),
     ("com.microsoft", "MultiHeadAttention"): (0, 1),
 }
 """Operators of two products, queries with keys and weights with values: the input that holds queries (None:
 they are of the first output's size), and the one along whose second to last axis the new keys are."""
+
+PROJECTING_ATTENTION = {("com.microsoft", "Attention"): 1}
+"""Attention that first multiplies its first input by a weight: the input that holds this."""
 
 WEIGHTED_PRODUCTS = {
     ("", "Conv"): 1, ("", "ConvInteger"): 1, ("", "QLinearConv"): 3, ("com.microsoft", "FusedConv"): 1,

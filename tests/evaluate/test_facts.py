@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +29,7 @@ from graphopt.evaluate import (
 from graphopt.interface import Interface, TensorSpec
 from graphopt.ir import infer_types, load_model
 from graphopt.metrics import METRICS, Exact
-from graphopt.package import RunnablePackage
+from graphopt.package import GraphFile, Manifest, RunnablePackage, TargetInfo
 from graphopt.pipeline import weight_bytes
 from graphopt.targets import Target
 
@@ -240,6 +241,52 @@ def test_of_a_table_the_rows_are_read_unless_all_of_it_is(tmp_path: Path) -> Non
     turn = helper.make_node("Transpose", ["w"], ["turned"])
     both = model_of([gather, turn, whole], {}, weights, tmp_path / "b.onnx")
     assert step_cost(both).bytes == 1200 + 16  # once
+
+
+def test_attention_that_projects_multiplies_by_its_weight(tmp_path: Path) -> None:
+    node = helper.make_node("Attention", ["x", "w", "b"], ["y"], domain=MS, num_heads=2)
+    model = model_of([node], {"x": ["b", 5, 8]}, {"w": floats(8, 24), "b": floats(24)}, tmp_path / "m.onnx")
+    made = model.graph.outputs[0]
+    made.shape = ir.Shape(["b", 5, 8])
+    assert step_cost(model).flops == 2 * (5 * 8 * 24 + 5 * (40 + 40))
+
+
+def test_of_several_graphs_sizes_are_sums_and_tokens_the_decoders(tmp_path: Path) -> None:
+    def package(folder: str, output: str) -> RunnablePackage:
+        place = tmp_path / folder
+        place.mkdir()
+        graphs = {}
+        for role, state, width in (("encoder", "", 5), ("decoder", "past", 7)):
+            names = f"{state or 'x'} w".split()
+            nodes = [helper.make_node("MatMul", names, ["y"])]
+            weights = {"w": floats(3, width)}
+            model = model_of(nodes, {names[0]: ["n", 3]}, weights, place / f"{role}.onnx")
+            if role == "decoder" and output != "y":
+                rename(place / "decoder.onnx", output)
+            interface = Interface.of(model)
+            states = {state: "y"} if state else {}
+            graphs[role] = GraphFile(
+                file=f"{role}.onnx", inputs=interface.inputs, outputs=interface.outputs, states=states
+            )
+        manifest = Manifest(
+            graphopt="0", source="", task="", family=None, recipe="", lossless=True, graphs=graphs,
+            target=TargetInfo(name="cpu"),
+        )  # fmt: skip
+        return RunnablePackage(place, manifest)
+
+    ours, theirs = package("a", "scores"), package("b", "y")
+    found = facts(ours, theirs)
+    assert found["nodes"] == Exact(2.0, 2.0)
+    assert found["weight_bytes"].value == (15 + 21) * 4
+    assert found["bytes_per_token"].value == 21 * 4
+    assert found["flops_per_token"].value == 2 * 21
+    assert interface_changes(ours, theirs) == ["decoder: output y is renamed scores"]
+
+
+def rename(path: Path, output: str) -> None:
+    model = onnx.load(path)
+    model.graph.output[0].name = model.graph.node[0].output[0] = output
+    onnx.save(model, path)
 
 
 def test_of_experts_the_chosen_ones_are_read(tmp_path: Path) -> None:
