@@ -17,7 +17,7 @@ _FENCE = re.compile(
 _NAME = re.compile(r"\bgraphopt(?:\.[A-Za-z_]\w*)+")
 _PATH = re.compile(r"(?<![\w./-])graphopt(?:/[\w.]*\w)+")
 _NO_NAMES = re.compile(
-    r"graphopt\.(toml|json|lock|passes|models|mismatch|restart_at)\b"
+    r"graphopt\.(toml|json|lock|passes|models|mismatch|restart_at|gates|gitlab|schema)\b"
 )  # files, groups, keys
 _LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]+)")
 
