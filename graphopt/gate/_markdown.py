@@ -30,7 +30,7 @@ class _Block:
 
     head: str
     rows: Sequence[str] = ()
-    foot: str = "\n"
+    foot: str = ""
 
 
 def step_summary(report: GateReport) -> str:
@@ -61,6 +61,7 @@ def _top(report: GateReport) -> Iterator[_Block]:
     yield _Block(
         f"| | gate | found [{percent}] | baseline | why |\n|---|---|---|---|---|\n",
         [_row(outcome, title) for outcome, title in named],
+        "\n",
     )
 
 
@@ -75,7 +76,7 @@ def _row(outcome: GateOutcome, title: str) -> str:
 
 def _more(report: GateReport) -> Iterator[_Block]:
     if report.notes:
-        yield _Block("### Notes\n\n", [f"- {_plain(note)}\n" for note in report.notes])
+        yield _Block("### Notes\n\n", [f"- {_plain(note)}\n" for note in report.notes], "\n")
     if report.control:
         yield _Block(
             "<details><summary>The package beside itself</summary>\n\n| metric | ratio |\n|---|---|\n",

@@ -133,6 +133,7 @@ class Job:
         self.github |= {"token": "secret", "job": "gate"}
         gh = place / "bin/gh"
         gh.parent.mkdir()
+        (place / "temp").mkdir()
         gh.write_text(
             f"#!{sys.executable}\nimport json, os, sys\n"
             f"print(json.dumps(sys.argv[1:]), file=open({str(self.asked)!r}, 'a'))\n"
@@ -224,6 +225,16 @@ def test_the_action_runs(place: Path, gates: str, code: int, verdict: str) -> No
         "samples.jsonl",
     }
     assert written <= {path.name for path in results.iterdir()}
+
+
+def test_two_gates_of_a_job_keep_their_results_apart(place: Path) -> None:
+    job = Job(place, package="gone", baseline="gone")
+    found = set()
+    for _ in range(2):
+        job.run("Gate")
+        found.add(job.outputs["gate"]["results"])
+
+    assert len(found) == 2
 
 
 def test_gates_are_words_and_not_code(place: Path) -> None:
