@@ -9,7 +9,7 @@ from typing import Literal
 from graphopt.metrics import METRICS
 from graphopt.report._closing import kind_of, strain, worst
 from graphopt.report._gate import GateReport
-from graphopt.report._model import PassReport, Report
+from graphopt.report._model import MetricReport, PassReport, Report
 from graphopt.report._quantity import quantity_text
 from graphopt.report._text import bytes_text, seconds_text
 
@@ -107,15 +107,20 @@ def _closing(reports: Sequence[Report]) -> Iterator[ComparedRow]:
             key=f"closing:{output}:{key}",
             label=f"{metric.label}{f' of {output}' if several else ''}, worst"
             + (f" ({metric.unit})" if metric.unit else ""),
-            cells=tuple(
-                "" if m is None else f"{metric.text(m.value)} of {metric.text(m.bound)}" for m in ours
-            ),
+            cells=tuple(_of_bound(m) for m in ours),
             values=tuple(None if m is None else m.value for m in ours),
             better=metric.better,
         )
     nearest = [max(map(strain, report.closing.metrics), default=None) for report in reports]
     cells = tuple("" if share is None else f"{100 * share:.2g} %" for share in nearest)
     yield ComparedRow("share", "largest share of a bound", cells, tuple(nearest), "smaller")
+
+
+def _of_bound(one: MetricReport | None) -> str:
+    if one is None:
+        return ""
+    metric = METRICS[one.metric]
+    return f"{metric.text(one.value)} of {metric.text(one.bound)}" if one.bound else metric.text(one.value)
 
 
 def _cost(reports: Sequence[Report]) -> Iterator[ComparedRow]:

@@ -85,7 +85,13 @@ def _chart(comparison: Comparison, row: ComparedRow, key: str) -> Chart:
     text = "; ".join(
         f"{name}: {cell or 'not known'}" for name, cell in zip(comparison.names, row.cells, strict=True)
     )
-    return Chart(key, "bars", row.label.capitalize(), text, {"rows": bars, "unit": unit, "best": row.best})
+    return Chart(
+        key,
+        "bars",
+        row.label[:1].upper() + row.label[1:],
+        text,
+        {"rows": bars, "unit": unit, "best": row.best},
+    )
 
 
 def _finite(value: float | None) -> float | None:

@@ -126,6 +126,7 @@ def test_a_package_holds_the_graph_and_its_papers(
 
     assert listing(package.path) == [MANIFEST, LOCK, "model.onnx", PAGE, REPORT]
     assert package.manifest.closing_check == "passed"
+    assert {PAGE, REPORT}.isdisjoint(json.loads((package.path / LOCK).read_text())["outputs"])
     assert [p.name for p in package.manifest.graphs["model"].inputs] == ["x"]
     assert package.manifest.graphs["model"].inputs[0].dims == ("batch", 4)
     x = np.ones((2, 4), np.float32)

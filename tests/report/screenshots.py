@@ -6,12 +6,13 @@ python -m tests.report.screenshots
 from __future__ import annotations
 
 import contextlib
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphopt import optimize
-from graphopt.report import write_page
+from graphopt import Package, optimize
+from graphopt.report import Report, write_page
 from tests._cache import ROOT
 from tests.report._browser import CHROMIUM, browser, opened
 
@@ -26,25 +27,30 @@ HEIGHT = 1500  # pixels of a page that a picture shows: its first screens
 PAPER = (794, 1123)  # A4 in CSS pixels (96 an inch)
 
 
-def main() -> None:
-    """Write all of them."""
+def main(folder: Path) -> None:
+    """Write all of them, of the packages in `folder`, where those that are not there are made."""
     assert CHROMIUM is not None, "chromium is not installed"
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), browser() as chromium:
-        packages = [optimize("tiny-coder", f"tiny-{name}", recipe=name) for name in RECIPES]
-        for package in packages:
-            print(package.path, (package.path / "report.html").stat().st_size, "bytes of report.html")
+    with contextlib.chdir(folder), browser() as chromium:
+        reports = [_report(name) for name in RECIPES]
+        first = reports[0]
         write_page(
-            Path("compare.html"),
-            title=" · ".join(str(package.path) for package in packages),
-            reports=[package.report().model_copy(update={"out": str(package.path)}) for package in packages],
+            Path("report.html"), title=f"{first.source}, {first.recipe} on {first.target}", reports=[first]
         )
-        report = packages[0].path / "report.html"
+        write_page(Path("compare.html"), title=" · ".join(one.out for one in reports), reports=reports)
         for scheme in ("light", "dark"):
-            _top(chromium, report, f"report-{scheme}.png", scheme)
+            _top(chromium, Path("report.html"), f"report-{scheme}.png", scheme)
         _top(chromium, Path("compare.html"), "compare.png", "light")
-        _graph(chromium, report)
-        _paper(chromium, report)
+        _graph(chromium, Path("report.html"))
+        _paper(chromium, Path("report.html"))
+        for page in ("report.html", "compare.html"):
+            print(page, Path(page).stat().st_size, "bytes")
+
+
+def _report(recipe: str) -> Report:
+    name = f"tiny-{recipe}"
+    package = Package.load(name) if Path(name).exists() else optimize("tiny-coder", name, recipe=recipe)
+    return package.report().model_copy(update={"out": name})
 
 
 def _top(chromium: Browser, page: Path, name: str, scheme: str) -> None:
@@ -72,4 +78,5 @@ def _paper(chromium: Browser, page: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with tempfile.TemporaryDirectory() as scratch:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else scratch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_pages_are_of_a_size_that_can_be_mailed(tmp_path: Path) -> None:
 
     assert (tmp_path / "small").stat().st_size <= SMALL_LIMIT
     assert (tmp_path / "large").stat().st_size <= LARGE_LIMIT
+
+
+@pytest.mark.slow
+def test_the_embedded_model_has_a_page(tiny_coder_at: Callable[[str], Path]) -> None:
+    path = tiny_coder_at("int4") / "report.html"
+    shown = Page(path)
+
+    assert path.stat().st_size <= SMALL_LIMIT
+    assert "It keeps the budget of int4" in shown.text
+    assert {chart["kind"] for chart in shown.data.values()} == {"shares", "waterfall", "pairs", "damage"}
+    (drawn,) = shown.graphs.values()
+    assert any(part["fused"] and part["origins"] for part in drawn["after"]["groups"])
 
 
 def test_what_is_left_out_is_counted(page: Any) -> None:
