@@ -31,6 +31,7 @@ def test_the_held_out_text_of_tiny_coder_passes_and_its_calibration_text_does_no
     files = calibration_texts(package("tiny-coder"), None)
 
     assert files == [tiny_coder / "calibration.txt"]
+    assert calibration_texts(package(str(tiny_coder)), None) == files
     assert refuse_overlap(built_in_corpus(), files) == []
     with pytest.raises(BadInput, match=r"calibration\.txt is not held out"):
         refuse_overlap(read_corpus(tiny_coder / "calibration.txt"), files)
