@@ -31,6 +31,7 @@ def rendered(page: str, results: Path) -> str:
     tables = {table["name"]: table for table in json.loads(results.read_text(encoding="utf-8"))["tables"]}
     parts = [
         _goals(tables),
+        _planted(tables),
         _speed(tables),
         _texts(tables),
         _coverage(tables),
@@ -88,6 +89,18 @@ def _seconds(tables: Tables) -> str:
         return MISSING
     seconds = [row["seconds"] for row in tables["seconds of an accuracy gate"]["rows"]]
     return f"{min(seconds):.1f} to {max(seconds):.1f}, {len(seconds)} times"
+
+
+def _planted(tables: Tables) -> str:
+    text = "\n### Regressions that were planted\n\n"
+    if "planted" not in tables:
+        return text + MISSING
+    text += "In copies of a package, gated beside it by the command line, speed too:\n\n"
+    rows = [
+        (row["package"], row["planted"], row["exit"], row["about"], row["failed"])
+        for row in tables["planted"]["rows"]
+    ]
+    return text + _table(("package", "planted", "exit code", "the gate about it", "gates that failed"), rows)
 
 
 def _covered(table: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@
     python benchmarks/gates.py --quick               # a tenth of it, to see that it runs; nothing is kept
     python benchmarks/gates.py --render              # only write docs/gates.md from what was found before
     python benchmarks/gates.py --real PACKAGE --times 30   # the package against itself, by `graphopt gate`
+    python benchmarks/gates.py --planted             # regressions planted in packages, by `graphopt gate`
 
 The code that decides is the one that `graphopt gate` decides with. Results are merged into
 benchmarks/results/gates.json, and the marked section of docs/gates.md is written from there.
@@ -27,6 +28,7 @@ from typing import Any
 
 from _gate_noise import KINDS
 from _gate_page import write_page
+from _gate_planted import planted
 from _gate_real import accuracy_seconds, equals
 from _gate_simulations import (
     Speed,
@@ -244,6 +246,7 @@ def main() -> None:
     parser.add_argument("--render", action="store_true")
     parser.add_argument("--real", type=Path, metavar="PACKAGE")
     parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--planted", action="store_true")
     option(parser, "gates")
     args = parser.parse_args()
     if args.quick:
@@ -252,6 +255,8 @@ def main() -> None:
         return
     if args.real:
         record(args.json, real(args.real, args.times))
+    elif args.planted:
+        record(args.json, [table("planted", "case", list(planted(args.work)))])
     elif not args.render:
         for name, part in parts(args.work, 1.0).items():
             if args.only in (None, name):
