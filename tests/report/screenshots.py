@@ -70,10 +70,11 @@ def _graph(chromium: Browser, page: Path) -> None:
 
 def _paper(chromium: Browser, page: Path) -> None:
     """The first page on paper."""
-    with opened(chromium, page, scheme="dark", width=PAPER[0] - 106) as one:  # margins of 14 mm
+    with opened(chromium, page, scheme="dark", width=PAPER[0]) as one:
+        one.page.set_viewport_size(dict(zip(("width", "height"), PAPER, strict=True)))
         one.page.emulate_media(media="print")
+        one.page.add_style_tag(content="body { padding: 14mm; }")  # the margins of page.css
         one.page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        one.page.set_viewport_size({"width": PAPER[0] - 106, "height": PAPER[1] - 106})
         one.page.screenshot(path=PICTURES / "report-print.png")
 
 

@@ -7,9 +7,9 @@
     style: {fontFamily: "inherit", fontSize: "12px", background: "transparent", color: "var(--soft)"},
   });
   const tip = {fill: "var(--card)", stroke: "var(--line)", fontSize: 12, textPadding: 8};
-  const left = (rows, width) => Math.min(26 + 6.6 * Math.max(0, ...rows.map((row) => row.name.length)), width * 0.45);
+  const left = (rows, width) => Math.min(34 + 6.6 * Math.max(0, ...rows.map((row) => row.name.length)), width * 0.45);
   const names = (width, margin) => Charts.axisY({
-    label: null, tickSize: 0, fill: "var(--ink)", lineWidth: (margin - 12) / 12, textOverflow: "ellipsis-middle",
+    label: null, tickSize: 0, fill: "var(--ink)", lineWidth: (margin - 22) / 12, textOverflow: "ellipsis-middle",
   });
 
   const kinds = {
@@ -123,7 +123,7 @@
       fy: {domain: names, label: null, padding: 0.25, axis: null},
       y: {domain: ["before", "after"], axis: null, padding: 0.1},
       marks: [
-        Charts.axisFy({anchor: "left", label: null, dx: -4, fill: "var(--ink)", lineWidth: (margin - 12) / 12, textOverflow: "ellipsis-middle"}),
+        Charts.axisFy({anchor: "left", label: null, dx: -4, fill: "var(--ink)", lineWidth: (margin - 22) / 12, textOverflow: "ellipsis-middle"}),
         Charts.gridX({stroke: "var(--grid)", strokeOpacity: 1}),
         Charts.barX(rows, {x: "value", y: "side", fy: "name", fill: (row) => row.side === "after" ? "var(--down)" : "var(--total)", rx: 2}),
         Charts.text(rows, {x: "value", y: "side", fy: "name", text: "text", textAnchor: "start", dx: 6, fill: "var(--ink)", fontSize: 11}),
