@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -113,22 +113,39 @@ class GraphSide(_Model):
         return next((group for group in self.groups if group.id == id), None)
 
     def timed(self, seconds: Mapping[str, float]) -> GraphSide:
-        """The same with the `seconds` of its nodes, by name, added up by group and by operator."""
-        groups, left = [], dict(seconds)
-        spent: dict[str, float] = {}
+        """The same with the `seconds` of its nodes, by name, added up by group and by operator.
+
+        What a runtime makes of a node is called after it: "node/Fusion" counts as "node".
+        """
+        known = {node.name for group in self.groups for node in group.nodes_listed}
+        took: dict[str, float] = {}
+        elsewhere = 0.0
+        for name, spent in seconds.items():
+            owner = next((one for one in _prefixes(name) if one in known), None)
+            if owner is None:
+                elsewhere += spent
+            else:
+                took[owner] = took.get(owner, 0.0) + spent
+        groups = []
+        by_operator: dict[str, float] = {}
         for group in self.groups:
-            total = 0.0
-            for node in group.nodes_listed:
-                took = left.pop(node.name, 0.0)
-                total += took
-                spent[node.operator] = spent.get(node.operator, 0.0) + took
-            groups.append(group.model_copy(update={"seconds": total}))
+            own = [(node.operator, took.pop(node.name, 0.0)) for node in group.nodes_listed]
+            for operator, spent in own:
+                by_operator[operator] = by_operator.get(operator, 0.0) + spent
+            groups.append(group.model_copy(update={"seconds": sum(spent for _, spent in own)}))
         operators = [
-            one.model_copy(update={"seconds": spent.get(one.operator, 0.0)}) for one in self.operators
+            one.model_copy(update={"seconds": by_operator.get(one.operator, 0.0)}) for one in self.operators
         ]
         return self.model_copy(
-            update={"groups": groups, "operators": operators, "seconds_elsewhere": sum(left.values())}
+            update={"groups": groups, "operators": operators, "seconds_elsewhere": elsewhere}
         )
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """`name`, and what stands before each slash in it, the longest first."""
+    while name:
+        yield name
+        name = name.rpartition("/")[0]
 
 
 class GraphView(_Model):

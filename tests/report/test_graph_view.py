@@ -256,7 +256,8 @@ def test_a_fused_group_says_what_it_stands_for_and_what_made_it(layers: Any, tmp
 
 
 def test_seconds_by_node_become_those_of_groups_and_operators(layers: Any) -> None:
-    side = graph_side(layers).timed({"up0": 2.0, "act0": 1.0, "norm0": 0.5, "of nobody": 0.25})
+    took = {"up0": 1.5, "up0/Fusion/": 0.5, "act0": 1.0, "norm0": 0.5, "of/nobody": 0.25}
+    side = graph_side(layers).timed(took)
     assert [g.seconds for g in side.groups if g.layer == 0] == [0.5, 3.0]
     assert {one.operator: one.seconds for one in side.operators}["MatMul"] == 2.0
     assert side.seconds_elsewhere == 0.25
