@@ -204,6 +204,10 @@ def test_everything_it_needs_is_inside(page: Any) -> None:
     assert links
     assert all(link.startswith("#") for link in links)
     assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in shown.tags}
+    (policy,) = [
+        a["content"] or "" for _, a in shown.tags if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none';")
 
 
 def test_links_and_labels_lead_to_elements_that_are_there_once(page: Any) -> None:
