@@ -34,7 +34,7 @@ STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
 BLOCKS = list(blocks((ROOT / "docs/ci.md").read_text()))
 FILES = {block.value: block.text for block in BLOCKS if block.mark == "file"}
 WORKFLOW, PIPELINE, PRE_COMMIT = ".github/workflows/gate.yml", ".gitlab-ci.yml", ".pre-commit-config.yaml"
-GATES = yaml.safe_load(FILES[WORKFLOW])["jobs"]["gate"]["steps"][1]["with"]["gates"]
+USED = yaml.safe_load(FILES[WORKFLOW])["jobs"]["gate"]["steps"][1]["with"]
 BROKEN = "package_bytes <= 1kB\n"
 
 
@@ -111,7 +111,8 @@ def package(cached: Callable[[str, Callable[[Path], None]], Path], tiny_model: C
 @pytest.fixture
 def place(package: Path, tmp_path: Path) -> Path:
     """A checked-out repository with the package in it."""
-    (tmp_path / "tiny-int4").symlink_to(package / "tiny-int4")
+    for name in ("tiny-int4", "released"):
+        (tmp_path / name).symlink_to(package / "tiny-int4")
     return tmp_path
 
 
@@ -190,10 +191,10 @@ def path_of(place: Path) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("gates", "code", "verdict"),
-    [(GATES, 0, "pass"), (BROKEN, 1, "fail"), ("package_byte <= 1kB", 2, "error")],
+    [(USED["gates"], 0, "pass"), (BROKEN, 1, "fail"), ("package_byte <= 1kB", 2, "error")],
 )
 def test_the_action_runs(place: Path, gates: str, code: int, verdict: str) -> None:
-    job = Job(place, package="tiny-int4", baseline="tiny-int4", gates=gates)
+    job = Job(place, package=USED["package"], baseline=USED["baseline"], gates=gates)
     done = job.run("Gate")
 
     assert done.returncode == 0, done.stderr  # the last step ends the job, after results are kept
@@ -238,9 +239,7 @@ def test_two_gates_of_a_job_keep_their_results_apart(place: Path) -> None:
 
 
 def test_gates_are_words_and_not_code(place: Path) -> None:
-    job = Job(
-        place, package="tiny-int4", baseline="tiny-int4", gates='$(touch planted) "; touch planted; #\n'
-    )
+    job = Job(place, package="tiny-int4", baseline="released", gates='$(touch planted) "; touch planted; #\n')
     job.run("Gate")
 
     assert job.outputs["gate"]["code"] == "2"
@@ -270,7 +269,7 @@ def test_a_comment_is_written_once_and_then_kept_up_to_date(
 @pytest.mark.slow
 @pytest.mark.parametrize(("shell", "gates", "code"), [("sh", None, 0), ("bash", None, 0), ("sh", BROKEN, 1)])
 def test_the_template_runs(shell: str, gates: str | None, code: int, place: Path) -> None:
-    example = yaml.safe_load(FILES[PIPELINE])["gate"]["variables"] | {"GRAPHOPT_BASELINE": "tiny-int4"}
+    example = yaml.safe_load(FILES[PIPELINE])["gate"]["variables"]
     variables = TEMPLATE["variables"] | example | ({"GRAPHOPT_GATES": gates} if gates else {})
     done = scripted(shell, TEMPLATE["script"], place, variables)
 
