@@ -235,3 +235,19 @@ def test_nothing_decides_what_is_on_the_bound() -> None:
     run = Turns(np.asarray([[1.0], [4.0]]), np.asarray([[2.0], [2.0]]))
 
     assert units_needed(run, 1.0, relative=True).units is None
+
+
+def test_percentiles_of_five_units_are_expanded() -> None:
+    """Draws of a normal mean of five: their interval is Student's, whose spread is not divided by five but
+    four."""
+    from scipy import stats
+
+    from graphopt.metrics._inference import Drawn
+
+    draws = stats.norm.ppf((np.arange(9999) + 0.5) / 9999)
+    found = Drawn(0.0, draws, 5)
+    end = math.sqrt(5 / 4) * stats.t.ppf(0.975, 4)
+
+    assert found.interval(0.95).low == pytest.approx(-end, abs=0.05)
+    assert found.interval(0.95).high == pytest.approx(end, abs=0.05)
+    assert found.p_below(end) == pytest.approx(0.025, rel=0.05)
