@@ -16,6 +16,9 @@ __all__ = ["BASELINE", "CONTROL", "PACKAGE", "Blocks"]
 
 PACKAGE, BASELINE, CONTROL = "package", "baseline", "control"
 """The sides: what is measured, what it is compared with, and the package once more."""
+_PATIENCE, _LEAST_LIMIT = 20, 60.0
+"""A process hangs that takes so many times as long as all that warmed up, and a minute: where others filled the
+processors, the same work took some ten times as long."""
 
 
 class Blocks:
@@ -32,6 +35,7 @@ class Blocks:
         self.found: dict[str, list[list[Measurement]]] = {side: [] for side in sides}
         self.blocks = 0
         self.seconds = 0.0
+        self._limit = _processes.LIMIT
 
     def add(self) -> None:
         """Measure one more block, and before the first one process of each folder that counts nothing.
@@ -40,11 +44,13 @@ class Blocks:
         would load from the disk, and the block's first side alone would pay for it.
         """
         self._look()
+        started = time.perf_counter()
         if not self.blocks:
             _processes.measured(list(dict.fromkeys(self._sides.values())))
-        started = time.perf_counter()
+            self._limit = max(_LEAST_LIMIT, _PATIENCE * (time.perf_counter() - started))
+            started = time.perf_counter()
         turns = turns_of(list(self._sides), self.blocks)
-        found = _processes.measured([self._sides[side] for side in turns], self._look)
+        found = _processes.measured([self._sides[side] for side in turns], self._look, seconds=self._limit)
         for side in self._sides:
             self.found[side].append([m for turn, m in zip(turns, found, strict=True) if turn == side])
         self.blocks += 1

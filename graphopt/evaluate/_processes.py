@@ -13,6 +13,7 @@ from typing import IO
 
 from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.evaluate._measurement import Measurement
+from graphopt.evaluate._worker import READY
 
 __all__ = ["LIMIT", "measured"]
 
@@ -66,7 +67,8 @@ class _Worker:
 
     def await_ready(self, seconds: float) -> None:
         assert self._process.stdout is not None
-        said = self._within(seconds, self._process.stdout.readline)
+        lines = iter(self._process.stdout.readline, "")
+        said = self._within(seconds, lambda: next((line for line in lines if line.strip() == READY), ""))
         if not said:
             self._process.wait()
             raise self._died()

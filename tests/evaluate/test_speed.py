@@ -36,7 +36,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     order: list[str] = []
     blocks: list[int] = []
 
-    def measure(jobs: Sequence[Sequence[str]], look: object = None) -> list[Measurement]:
+    def measure(
+        jobs: Sequence[Sequence[str]], look: object = None, *, seconds: float = 0
+    ) -> list[Measurement]:
         blocks.append(len(jobs))
         order.extend(job[0] for job in jobs)
         return [measurement(SPEEDS[job[0]] * 2 ** (len(blocks) - 2)) for job in jobs]
@@ -279,6 +281,7 @@ READY = "print('ready', flush=True); input(); "
         (READY + "print('[1, 2]')", r"printed no measurement: \[1, 2\]"),
         (READY, "printed no measurement: nothing"),
         ("import time; time.sleep(60)", "took longer than 1 s"),
+        ("print('hello from a plugin'); " + READY, "printed no measurement: nothing"),
         (READY + "import time; time.sleep(60)", "took longer than 1 s"),
     ],
 )

@@ -27,10 +27,16 @@ class Machine:
         self.seconds, self.drift = seconds, drift
         self.calls: list[list[str]] = []
         self.jobs: list[Sequence[str]] = []
+        self.limits: list[float] = []
 
     def __call__(
-        self, jobs: Sequence[Sequence[str]], look: Callable[[], None] = lambda: None
+        self,
+        jobs: Sequence[Sequence[str]],
+        look: Callable[[], None] = lambda: None,
+        *,
+        seconds: float = _processes.LIMIT,
     ) -> list[Measurement]:
+        self.limits.append(seconds)
         self.calls.append([Path(job[0]).name for job in jobs])
         found = []
         for job in jobs:
@@ -88,6 +94,7 @@ def test_blocks(machine: Callable[..., Machine], folders: tuple[Path, Path]) -> 
     assert first == ["new", "old", "new", "new", "old", "new"]
     assert second == ["old", "new", "new", "new", "new", "old"]
     assert turns.blocks == 2
+    assert found.limits == [1800, 60, 60], "who takes far longer than the first is not waited for"
     assert {tuple(job[1:]) for job in found.jobs} == {
         ("--metrics", "tpot,ttft", "--prompt", "256", "--new", "64", "--batch", "8", "--threads", "3")
     }, "all sides are measured alike"

@@ -91,7 +91,7 @@ def test_validation(package: Package) -> None:
 
 @pytest.mark.usefixtures("beside")
 def test_speed(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    def here(jobs: Sequence[Sequence[str]], look: object = None) -> list[Measurement]:
+    def here(jobs: Sequence[Sequence[str]], look: object = None, *, seconds: float = 0) -> list[Measurement]:
         asked = [_worker.Ask(Path(job[0]), ("tpot",), prompt=4, new=2, threads=1) for job in jobs]
         return [Measurement.of(_worker.measure(ask)) for ask in asked]
 
