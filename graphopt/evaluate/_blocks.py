@@ -17,8 +17,8 @@ __all__ = ["BASELINE", "CONTROL", "PACKAGE", "Blocks"]
 PACKAGE, BASELINE, CONTROL = "package", "baseline", "control"
 """The sides: what is measured, what it is compared with, and the package once more."""
 _PATIENCE, _LEAST_LIMIT = 20, 60.0
-"""A process hangs that takes so many times as long as all that warmed up, and a minute: where others filled the
-processors, the same work took some ten times as long."""
+"""A process hangs that takes so many times as long as all that warmed up, and a minute: where others
+filled the processors, the same work took some ten times as long."""
 
 
 class Blocks:
