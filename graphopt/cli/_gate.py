@@ -147,7 +147,7 @@ def command(
 
     files = {name: asked.pop(name) for name in _OUTPUTS}
     written = read_gates(config, gates, Path(), **asked)
-    options = GateOptions(written, reference, trust_remote_code)
+    options = GateOptions(written, reference, files["html"] is not None, trust_remote_code)
     loaded = RunnablePackage.load(package)
     with working(quiet) as say, tempfile.TemporaryDirectory(prefix="graphopt-gate-") as scratch:
         as_exported = Path(scratch, "exported")

@@ -25,10 +25,12 @@ __all__ = ["GateOptions", "gate"]
 @dataclass(frozen=True)
 class GateOptions:
     """`gates` are what to hold the package to, its recipe's budget where there are none. `reference` is what
-    accuracy is measured against: by default what the baseline is, or what a stored result was."""
+    accuracy is measured against: by default what the baseline is, or what a stored result was. `answers`:
+    where accuracy is measured, texts are generated for people to read, even if no gate is about them."""
 
     gates: Gates = field(default_factory=Gates)
     reference: str | None = None
+    answers: bool = False
     trust_remote_code: bool = False
 
 
@@ -52,7 +54,16 @@ def gate(
     gates = options.gates.gates or budget_gates(package, beside_package=beside.package is not None)
     with Unchanged(package.path, *([beside.path] if beside.package is not None else [])) as unchanged:
         run = Measuring(
-            package, beside, reference, gates, settings, as_package, unchanged, say, options.trust_remote_code
+            package,
+            beside,
+            reference,
+            gates,
+            settings,
+            as_package,
+            unchanged,
+            say,
+            options.answers,
+            options.trust_remote_code,
         )
         found = provenance(package, baseline, beside.path, reference, settings.threads)
         run.measure()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from graphopt.errors import BadInput
 from graphopt.evaluate import (
+    TEXT_GENERATION,
     AccuracyRun,
     Generated,
     SpeedTurns,
@@ -41,6 +42,8 @@ PILOT = 4096
 (docs/gates.md)."""
 _COUNTED = frozenset({"label_accuracy", "task_accuracy"})
 """Metrics of accuracy that are no distance from the reference, so that it may be the baseline as well."""
+_ANSWERED = "greedy_agreement"
+"""A metric that texts are generated for."""
 _COMPARED = ("census_changes", "interface_changes")
 
 
@@ -60,6 +63,7 @@ class Measuring:
     as_package: AsPackage
     unchanged: Unchanged
     say: Say
+    answers: bool = False
     trust_remote_code: bool = False
     samples: list[Sample] = field(default_factory=list)
     generated: Sequence[Generated] = ()
@@ -73,7 +77,10 @@ class Measuring:
     look: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        self.wanted = Wanted.of((gate.metric for gate in self.gates), self.package.manifest.task)
+        task = self.package.manifest.task
+        self.wanted = Wanted.of((gate.metric for gate in self.gates), task)
+        if self.answers and self.wanted.accuracy and task == TEXT_GENERATION:
+            self.wanted = replace(self.wanted, accuracy=self.wanted.accuracy | {_ANSWERED})
         self._require_baselines()
         if self.wanted.tasks:
             require_lm_eval()
