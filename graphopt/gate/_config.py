@@ -69,8 +69,9 @@ def read_gates(config: Path | None, given: Sequence[str], folder: Path, **settin
     the file's. Raises `BadInput` with the nearest name for what is unknown, and for gates that contradict
     each other.
     """
-    path = config or _found(folder)
-    written = _read(path, required=config is not None) if path else Gates()
+    written = _read(config) if config is not None else _found(folder)
+    if written is None:
+        raise BadInput(f"{config} has no [{_header(config or folder)}]")
     typed = [parse_gate(text) for text in given]
     named = {gate.metric for gate in typed}
     gates = (*(gate for gate in written.gates if gate.metric not in named), *typed)
@@ -80,22 +81,27 @@ def read_gates(config: Path | None, given: Sequence[str], folder: Path, **settin
     return Gates(gates, written.settings.model_copy(update=changed), written.where)
 
 
-def _found(folder: Path) -> Path | None:
-    return next((folder / name for name in (CONFIG, PYPROJECT) if (folder / name).is_file()), None)
+def _found(folder: Path) -> Gates:
+    """Those of the first file that has any: graphopt.toml may be there for plugins alone."""
+    files = (folder / name for name in (CONFIG, PYPROJECT) if (folder / name).is_file())
+    return next((gates for file in files if (gates := _read(file)) is not None), Gates())
 
 
-def _read(path: Path, *, required: bool) -> Gates:
+def _header(path: Path) -> str:
+    return "tool.graphopt.gates" if path.name == PYPROJECT else "gates"
+
+
+def _read(path: Path) -> Gates | None:
+    """The gates in the file at `path`; None where it has no table of them."""
     try:
         table: Any = read_toml(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-    header = "gates" if path.name != PYPROJECT else "tool.graphopt.gates"
+    header = _header(path)
     for key in header.split("."):
         table = table.get(key) if isinstance(table, Mapping) else None
     if table is None:
-        if required:
-            raise BadInput(f"{path} has no [{header}]")
-        return Gates()
+        return None
     if not isinstance(table, Mapping):
         raise BadInput(f"{path}: {header} is not a table")
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -97,6 +97,14 @@ def test_pyproject_is_read_where_there_is_no_graphopt_toml(tmp_path: Path) -> No
     assert gate.bound == 1.2
 
 
+def test_a_graphopt_toml_that_is_there_for_plugins_hides_no_gates(tmp_path: Path) -> None:
+    written(tmp_path, '[plugins]\nallow = ["mine"]\n')
+    assert read_gates(None, (), tmp_path).gates == ()
+
+    written(tmp_path, '[tool.graphopt.gates]\ntpot = "<= 1.05x"\n', "pyproject.toml")
+    assert len(read_gates(None, (), tmp_path).gates) == 1
+
+
 def test_a_gate_on_the_command_line_takes_the_place_of_the_files(tmp_path: Path) -> None:
     written(tmp_path, '[gates]\nkl_mean = "<= 0.02"\nkl_p99 = "<= 0.3"\n')
     found = read_gates(None, ["kl_mean <= 0.05"], tmp_path, tokens=99, batch=None)
