@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._console import console, in_a_folder, json_option, quiet_option, working, write_json
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = ["command"]
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default="compare.html",
+    callback=in_a_folder,
     show_default=True,
     help="The page to write.",
 )

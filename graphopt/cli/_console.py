@@ -17,13 +17,20 @@ from rich.text import Text
 
 from graphopt.cli._printable import printable
 
-__all__ = ["Say", "console", "json_option", "quiet_option", "working", "write_json"]
+__all__ = ["Say", "console", "in_a_folder", "json_option", "quiet_option", "working", "write_json"]
 
 Say = Callable[[str], None]
 
 
 def _writable(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     if value not in (None, "-") and not Path(value).absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {value} does not exist")
+    return value
+
+
+def in_a_folder(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
+    """`BadParameter` where the folder of a file to write is not there: said before anything is done."""
+    if value is not None and not value.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {value} does not exist")
     return value
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._console import console, in_a_folder, json_option, quiet_option, working, write_json
 from graphopt.cli._plugins import no_plugins_option
 from graphopt.errors import CheckFailed, Inconclusive
 
@@ -23,15 +23,8 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
 _OUTPUTS = ("junit", "sarif", "code_quality", "markdown", "comment", "html", "badge", "samples")
 
 
-def _in_a_folder(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
-    """Said before anything is measured."""
-    if value is not None and not value.absolute().parent.is_dir():
-        raise click.BadParameter(f"the folder of {value} does not exist")
-    return value
-
-
 def _output(name: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(name, type=_OUT, callback=_in_a_folder, metavar="FILE", help=f"Write {what}.")
+    return click.option(name, type=_OUT, callback=in_a_folder, metavar="FILE", help=f"Write {what}.")
 
 
 def _duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:

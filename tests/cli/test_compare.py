@@ -115,6 +115,7 @@ def test_bad_packages_are_refused(packages: list[str], capsys: pytest.CaptureFix
         (["a", "nowhere"], "package nowhere does not exist"),
         (["a", "net.onnx"], "is a file, not a package folder"),
         (["a", "b"], "report.json is missing or damaged"),
+        (["a", "c", "-o", "no/such/folder.html"], "the folder of no/such/folder.html does not exist"),
     ):
         assert run(["compare", *arguments]) == 2
         assert said in capsys.readouterr().err
