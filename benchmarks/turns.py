@@ -4,8 +4,9 @@
 
 By metric: the coefficient of variation of processes within a block (which a gate sees) and of all of them
 (which drift adds to), the standard deviation of a block's A/A log ratio, and after how many blocks the 95 %
-interval of a ratio would be as narrow as 2 and 5 % either side. Then the same of the decoding rate with the
-first text of each process alone, two of them, and so on. Figures are of the machine as it is: a busy one
+interval of a ratio would be as narrow as 2 and 5 % either side. Then the same of the rate of steps with the
+first text of each process alone, two of them, and so on; of the best text, the fastest prompt and the first
+time the model was loaded, in place of medians. Figures are of the machine as it is: a busy one
 says little.
 """
 
@@ -44,7 +45,10 @@ def main() -> None:
         _print(metric, turns, lambda m, key=metric: m.metrics()[key])
     texts = min(len(m.step_seconds) for side in turns.measurements.values() for b in side for m in b)
     for count in sorted({*(2**n for n in range(8) if 2**n <= texts), texts}):
-        _print(f"decoding, {count} texts a process", turns, lambda m, n=count: _rate(m, n))
+        _print(f"steps, {count} texts a process", turns, lambda m, n=count: _rate(m, n))
+    _print("steps, best text", turns, lambda m: max(len(text) / sum(text) for text in m.step_seconds))
+    _print("first token, fastest prompt", turns, lambda m: min(m.first_seconds))
+    _print("loading once", turns, lambda m: m.load_seconds[0])
 
 
 def _rate(found: Measurement, texts: int) -> float:
