@@ -59,7 +59,7 @@ def _table(outcomes: list[GateOutcome]) -> Table:
         label, style = _STYLES[one.verdict]
         scope = f" ({one.scope})" if one.scope else ""
         interval = "exact" if one.exact else f"{_shown(one, one.low)} to {_shown(one, one.high)}"
-        if math.isnan(one.low):
+        if not math.isfinite(one.low) and not math.isfinite(one.high):
             interval = ""
         table.add_row(f" {one.text}{scope}", _shown(one, one.value), interval, Text(label, style))
     return table

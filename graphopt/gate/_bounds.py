@@ -13,7 +13,17 @@ from graphopt.errors import BadInput
 from graphopt.io import nearest
 from graphopt.metrics import METRICS, Metric
 
-__all__ = ["OPERATORS", "UNITS", "Gate", "Operator", "contradictions", "parse_bound", "parse_gate", "seconds"]
+__all__ = [
+    "OPERATORS",
+    "SAID",
+    "UNITS",
+    "Gate",
+    "Operator",
+    "contradictions",
+    "parse_bound",
+    "parse_gate",
+    "seconds",
+]
 
 Operator = Literal["<=", ">=", "<", ">", "=="]
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
@@ -32,6 +42,8 @@ UNITS: dict[str, dict[str, float]] = {
     "": {"%": 0.01},
 }
 """By the unit of a metric, what its bounds may be written in, and how many of the metric's unit that is."""
+SAID = frozenset({"s", "bytes", "FLOP", "tokens/s", "calls/s"})
+"""Units that are never left out: who forgets the x of 1.05x would otherwise hold 1.05 s."""
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _WRITTEN = re.compile(rf"\s*(?P<operator>[<>=!]+)\s*(?P<number>{_NUMBER})\s*(?P<unit>[^\s\d][^\s]*)?\s*")
 _FUNCTIONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "==": operator.eq}
@@ -108,6 +120,13 @@ def _value(metric: Metric, found: re.Match[str], where: str) -> tuple[float, boo
     if unit == RELATIVE:
         return number, True
     known = UNITS.get(metric.unit, {metric.unit: 1.0})
+    if unit is None and metric.unit in SAID:
+        first = next(iter(known))
+        raise BadInput(
+            f"{where}: {metric.key} is held to {found['number']} of what?",
+            hint=f"Write {found['number']}{first} (or {', '.join(list(known)[1:])}), "
+            f"or {found['number']}x, so many times the baseline's.",
+        )
     if unit is not None and unit not in known:
         raise BadInput(f"{where}: {metric.key} is not in {unit!r}", hint=_meant(unit, [*known, RELATIVE]))
     return number * (known[unit] if unit else 1.0), False

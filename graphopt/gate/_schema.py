@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from graphopt.gate._bounds import UNITS
+from graphopt.gate._bounds import SAID, UNITS
 from graphopt.gate._config import OPTIONS, GateSettings
 from graphopt.metrics import METRICS, Metric
 
@@ -46,8 +46,9 @@ def config_schema() -> dict[str, Any]:
 
 def _bounds(metric: Metric) -> dict[str, Any]:
     units = [*UNITS.get(metric.unit, {metric.unit: 1.0}), "x"]
+    optional = "" if metric.unit in SAID else "?"
     way = ">=?" if metric.better == "larger" else "<=?"
-    pattern = rf"^\s*({way}|==)\s*{_NUMBER}\s*({'|'.join(map(re.escape, units))})?\s*$"
+    pattern = rf"^\s*({way}|==)\s*{_NUMBER}\s*({'|'.join(map(re.escape, units))}){optional}\s*$"
     bound = {"type": "string", "pattern": pattern}
     unit = f" In {metric.unit}." if metric.unit else ""
     return {

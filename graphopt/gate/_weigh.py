@@ -87,7 +87,7 @@ def _weigh_turns(
     if math.isnan(found.value):
         return Finding(estimate, blocks, 0.0, 1.0, text)
     if blocks < MINIMUM_BLOCKS:
-        why = f"{_count(blocks, 'block')} of turns are too few to decide by"
+        why = f"{_count(blocks, 'block')} of turns {'is' if blocks == 1 else 'are'} too few to decide by"
         return Finding(estimate, blocks, 1.0, 1.0, text, why, lambda: f"at least {MINIMUM_BLOCKS} blocks")
     finest = _finest(evidence, bound, operator, alpha) if relative else None
     judged = bound if finest is None else finest

@@ -19,7 +19,7 @@ from graphopt.metrics import METRICS
         ("kl_mean<=2e-2", 0.02, False),
         ("kl_mean <= 0.02nats", 0.02, False),
         ("ttft <= 800ms", 0.8, False),
-        ("ttft <= 0.8", 0.8, False),
+        ("ttft <= 0.8s", 0.8, False),
         ("load_time <= 1.5 min", 90, False),
         ("package_bytes <= 1.2GB", 1.2e9, False),
         ("peak_memory <= 2GiB", 2**31, False),
@@ -52,6 +52,8 @@ def test_a_bound_is_in_the_unit_of_its_metric(text: str, bound: float, relative:
         ("kl_mean >= 0.02", "smaller is better"),
         ("top1_agreement <= 0.9", "Did you mean '>='?"),
         ("tpot <= 0x", "more than 0"),
+        ("tpot <= 1.05", "or 1.05x"),
+        ("package_bytes <= 2", "Write 2B"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_nearest_name(text: str, message: str) -> None:
@@ -158,6 +160,7 @@ def test_the_schema_takes_what_is_read_and_nothing_else(tmp_path: Path) -> None:
         {"kl_mean": 0.02},
         {"kl_mean": ">= 0.02"},
         {"ttft": "<= 3MB"},
+        {"ttft": "<= 3"},
         {"options": {"token": 5}},
     ):
         assert not valid({"gates": gates}), gates
@@ -174,4 +177,4 @@ def _toml(gates: dict[str, object]) -> str:
 
 def test_every_metric_can_be_a_gate() -> None:
     for key, metric in METRICS.items():
-        assert parse_gate(f"{key} {'>=' if metric.better == 'larger' else '<='} 1").metric == key
+        assert parse_gate(f"{key} {'>=' if metric.better == 'larger' else '<='} 1x").metric == key
