@@ -224,7 +224,7 @@ def parts(work: Path, scale: float) -> dict[str, Callable[[], list[Table]]]:
         "choices": partial(choices, int(20 * scale)),
         "cut": partial(cut_off, int(1000 * scale)),
         "blocks": partial(blocks_covered, int(1000 * scale)),
-        "documents": lambda: texts_covered(measured(work), int(300 * scale)),
+        "documents": lambda: texts_covered(measured(work), int(1000 * scale)),
     }
 
 
