@@ -106,12 +106,20 @@ def _read(path: Path) -> Gates | None:
         raise BadInput(f"{path}: {header} is not a table")
     lines = path.read_text(encoding="utf-8").splitlines()
     gates = [
-        parse_bound(metric, bound, f"{path.name}:{_line(lines, header, metric)}")
+        parse_bound(metric, bound, f"{_shown(path)}:{_line(lines, header, metric)}")
         for metric, value in table.items()
         if metric != OPTIONS
         for bound in _bounds(path, metric, value)
     ]
     return Gates(tuple(gates), _settings(path, table.get(OPTIONS, {})), path)
+
+
+def _shown(path: Path) -> str:
+    """`path` from here, as annotations of a repository want it; its name, if it is elsewhere."""
+    try:
+        return path.absolute().relative_to(Path.cwd()).as_posix()
+    except ValueError:
+        return path.name
 
 
 def _bounds(path: Path, metric: str, value: object) -> list[str]:

@@ -39,10 +39,12 @@ def gate(
     baseline: str,
     *,
     options: GateOptions,
-    as_package: AsPackage,
+    as_package: AsPackage | None = None,
     say: Say = lambda _: None,
 ) -> GateReport:
     """Hold `package` to its gates beside `baseline`: a package, a source, or the result file of a gate.
+
+    `as_package` makes a package of a source, which gates of speed and size beside one need.
 
     Raises `BadInput` for gates that cannot be measured here, a baseline that is another model, and a package
     that changes meanwhile.

@@ -27,7 +27,7 @@ from graphopt.gate._bounds import Gate
 from graphopt.gate._config import GateSettings
 from graphopt.gate._looks import MINIMUM_BLOCKS, MOST_BLOCKS
 from graphopt.gate._sources import Wanted
-from graphopt.gate._stored import beside_stored
+from graphopt.gate._stored import beside_stored, changes_since
 from graphopt.metrics import Documents, Exact, Sample, units_needed
 from graphopt.package import RunnablePackage, Unchanged
 
@@ -44,7 +44,7 @@ _COUNTED = frozenset({"label_accuracy", "task_accuracy"})
 """Metrics of accuracy that are no distance from the reference, so that it may be the baseline as well."""
 _ANSWERED = "greedy_agreement"
 """A metric that texts are generated for."""
-_COMPARED = ("census_changes", "interface_changes")
+_COMPARED = frozenset({"census_changes", "interface_changes"})
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Measuring:
     reference: str
     gates: tuple[Gate, ...]
     settings: GateSettings
-    as_package: AsPackage
+    as_package: AsPackage | None
     unchanged: Unchanged
     say: Say
     answers: bool = False
@@ -128,6 +128,11 @@ class Measuring:
     def _beside(self) -> RunnablePackage | None:
         """The baseline as a package: a source as it is exported, None for a stored result."""
         if self.baseline.is_source:
+            if self.as_package is None:
+                raise BadInput(
+                    f"{self.baseline.text} is no package, whose speed and size could be compared",
+                    hint="`graphopt export SOURCE -o DIR` makes one: give DIR as the baseline.",
+                )
             self.say(f"exporting {self.baseline.text}")
             return RunnablePackage.load(self.as_package(self.baseline.text))
         return self.baseline.package
@@ -137,19 +142,27 @@ class Measuring:
         gates = [gate for gate in self.gates if gate.metric in self.wanted.facts]
         compared = any(gate.relative or gate.metric in _COMPARED for gate in gates)
         beside = self._beside() if compared else None
-        found = measure_facts(self.package, beside, metrics=self.wanted.facts)
-        self.samples += found
-        if beside is None:
+        counted = self.wanted.facts - (_COMPARED if beside is None else frozenset())
+        self.samples += measure_facts(self.package, beside, metrics=counted)
+        if not compared:
             return
-        self.details = {
-            "interface_changes": "; ".join(interface_changes(self.package, beside)),
-            "census_changes": "; ".join(census_differences(census(self.package), census(beside))),
-        }
-        changes = next((s.evidence for s in found if s.metric == "interface_changes"), None)
-        if isinstance(changes, Exact) and not all(
-            gate.holds(changes.value) for gate in gates if gate.metric == "interface_changes"
-        ):
+        changes = self._changes(beside)
+        self.details = {metric: "; ".join(said) for metric, said in changes.items()}
+        for metric in sorted(self.wanted.facts - counted):
+            self.samples.append(Sample(metric, Exact(float(len(changes[metric])))))
+        found = float(len(changes["interface_changes"]))
+        if not all(gate.holds(found) for gate in gates if gate.metric == "interface_changes"):
             self.not_run = "the interface is not the baseline's"
+
+    def _changes(self, beside: RunnablePackage | None) -> dict[str, list[str]]:
+        """By metric, how the package's graphs differ from the baseline's, in words."""
+        if beside is None:
+            assert self.baseline.result is not None
+            return changes_since(self.package, self.baseline.result)
+        return {
+            "interface_changes": interface_changes(self.package, beside),
+            "census_changes": census_differences(census(self.package), census(beside)),
+        }
 
     def _accuracy(self) -> None:
         run = AccuracyRun(

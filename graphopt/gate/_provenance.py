@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from graphopt.evaluate import SEED
-from graphopt.interface import Interface
+from graphopt.evaluate import SEED, census
+from graphopt.interface import TensorSpec
 from graphopt.io import digests_below
 from graphopt.package import RunnablePackage, versions
 from graphopt.report import Provenance
@@ -36,7 +36,8 @@ def provenance(
         reference=reference,
         task=package.manifest.task,
         target=target.name,
-        interface=interface_texts(package.interface()),
+        interface=interface_texts(package),
+        census=dict(census(package)),
         versions=known,
         cpu=machine.get("processor", platform.machine()),
         threads=threads or int(machine.get("threads", os.cpu_count() or 1)),
@@ -57,13 +58,19 @@ def folder_digest(path: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def interface_texts(interface: Interface) -> dict[str, str]:
-    """Every input and output as "input NAME": "int64[batch, 3]"."""
+def interface_texts(package: RunnablePackage) -> dict[str, str]:
+    """Every input and output of its graphs as "input NAME": "int64[batch, 3]", those of several after their
+    role."""
     return {
-        f"{side} {spec.name}": f"{spec.dtype}[{', '.join('?' if d is None else str(d) for d in spec.dims)}]"
-        for side, specs in (("input", interface.inputs), ("output", interface.outputs))
+        f"{'' if role == 'model' else f'{role}: '}{side} {spec.name}": f"{spec.dtype}[{_sizes(spec)}]"
+        for role, graph in package.manifest.graphs.items()
+        for side, specs in (("input", graph.inputs), ("output", graph.outputs))
         for spec in specs
     }
+
+
+def _sizes(spec: TensorSpec) -> str:
+    return ", ".join("?" if dim is None else str(dim) for dim in spec.dims)
 
 
 def _commit() -> str:

@@ -8,10 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from graphopt.errors import BadInput
+from graphopt.evaluate import census, census_differences
+from graphopt.gate._provenance import interface_texts
 from graphopt.metrics import Documents, Exact, Sample, Turns
+from graphopt.package import RunnablePackage
 from graphopt.report import GateReport, RawSample
 
-__all__ = ["beside_stored", "raw_samples"]
+__all__ = ["beside_stored", "changes_since", "raw_samples"]
 
 
 def raw_samples(samples: Iterable[Sample]) -> list[RawSample]:
@@ -29,6 +32,17 @@ def beside_stored(samples: Sequence[Sample], result: GateReport, text: str) -> t
         _paired(sample, one, text) if (one := stored.get((sample.metric, sample.scope))) else sample
         for sample in samples
     )
+
+
+def changes_since(package: RunnablePackage, result: GateReport) -> dict[str, list[str]]:
+    """By the key of the metric that counts them: how the graphs of `package` differ from those of `result`,
+    in words."""
+    now, then = interface_texts(package), result.provenance.interface
+    interface = [f"{name} is gone" for name in then if name not in now]
+    interface += [f"{name} is new" for name in now if name not in then]
+    interface += [f"{n} is {now[n]}, was {then[n]}" for n in now if n in then and now[n] != then[n]]
+    kinds = census_differences(census(package), result.provenance.census)
+    return {"interface_changes": interface, "census_changes": kinds}
 
 
 def _raw(sample: Sample) -> RawSample:

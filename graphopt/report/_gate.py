@@ -91,7 +91,8 @@ class Generation(_Model):
 
 class Provenance(_Model):
     """What makes the result again, or tells why another is not the same. Digests are `sha256:...` of a
-    package's files together; `command` is what was typed."""
+    package's files together; `command` is what was typed. `interface` and `census` are those of the package's
+    graphs: "input NAME" and "output NAME" with dtype and shape, and how many nodes of each kind there are."""
 
     graphopt: str
     package: str
@@ -105,6 +106,7 @@ class Provenance(_Model):
     task: str = ""
     target: str = ""
     interface: dict[str, str] = Field(default_factory=dict)
+    census: dict[str, int] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     cpu: str = ""
     threads: int = 0
