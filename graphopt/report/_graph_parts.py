@@ -69,6 +69,7 @@ class Wiring:
         self.constant: set[ir.Node] = set()
         self.computed: set[ir.Node] = set()
         self.inputs: dict[ir.Node, list[ir.Value]] = {}
+        self._weights_of: dict[ir.Value, tuple[ir.Value, ...]] = {}
         self.users: dict[ir.Node, list[ir.Node]] = {node: [] for node in self.nodes}
         for node in self.nodes:
             inner = set(self.inner[node])
@@ -104,13 +105,21 @@ class Wiring:
         used = [value for value in node.inputs if value is not None and self._is_constant(value)]
         return any(map(_is_matrix, used)) or any(_is_matrix(weight) for weight, _ in self.weights(node))
 
-    def _behind(self, value: ir.Value) -> Iterator[ir.Value]:
-        maker = self.maker(value)
-        if maker is None:
-            yield value
-        else:
-            for used in self.inputs[maker]:
-                yield from self._behind(used)
+    def _behind(self, value: ir.Value) -> tuple[ir.Value, ...]:
+        """The weights that `value`, a constant, is computed from; each once, however long the way."""
+        if value not in self._weights_of:
+            found, waiting, seen = [], [value], {value}
+            while waiting:
+                one = waiting.pop()
+                maker = self.maker(one)
+                if maker is None:
+                    found.append(one)
+                    continue
+                new = [used for used in self.inputs[maker] if used not in seen]
+                seen.update(new)
+                waiting += reversed(new)
+            self._weights_of[value] = tuple(found)
+        return self._weights_of[value]
 
     def _is_constant(self, value: ir.Value) -> bool:
         maker = self.maker(value)

@@ -118,7 +118,8 @@ def _charts(view: GraphView, key: str, of: str, timed: bool) -> Iterator[Chart]:
     sides = [_by_kind(side, "weight_bytes") for side in (view.before, view.after)]
     unit, _ = scaled_bytes([int(size) for side in sides for size in side.values()])
     factor = {"GB": 1e-9, "MB": 1e-6, "kB": 1e-3, "B": 1.0}[unit]
-    yield _pairs_chart(f"{key}-parts-bytes", f"Weights by part{of}", unit, factor, *sides)
+    if any(size for side in sides for size in side.values()):
+        yield _pairs_chart(f"{key}-parts-bytes", f"Weights by part{of}", unit, factor, *sides)
     if timed:
         spent = [_by_kind(side, "seconds") for side in (view.before, view.after)]
         yield _pairs_chart(f"{key}-parts-time", f"Time of a call by part{of}", "ms", 1e3, *spent)
@@ -137,7 +138,7 @@ def _pairs_chart(
     key: str, title: str, unit: str, factor: float, before: dict[str, float], after: dict[str, float]
 ) -> Chart:
     kinds = sorted({*before, *after}, key=lambda kind: -max(before.get(kind, 0.0), after.get(kind, 0.0)))
-    most = max(*before.values(), *after.values(), 0.0)
+    most = max([*before.values(), *after.values()])
     large = [k for k in kinds if max(before.get(k, 0.0), after.get(k, 0.0)) > _VISIBLE * most]
     shown = large[:_CHARTED]
     rest = [kind for kind in kinds if kind not in shown]

@@ -113,7 +113,7 @@ def slowed(package: Path, out: Path, links: int) -> Path:
         node.output[list(node.output).index(last.name)] = name = f"{last.name}/slow"
         for link in range(links):
             following = f"{last.name}/slow/{link}" if link + 1 < links else last.name
-            negated = f"{following}/negated"
+            negated = f"{name}/negated"
             model.graph.node.append(helper.make_node("Neg", [name], [negated]))
             model.graph.node.append(helper.make_node("Neg", [negated], [following]))
             name = following
