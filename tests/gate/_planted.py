@@ -108,14 +108,17 @@ def slowed(package: Path, out: Path, links: int) -> Path:
     """A chain of `links` nodes, which no runtime removes, stands before an output and changes nothing."""
 
     def edit(model: onnx.ModelProto, _: Path) -> None:
-        last = model.graph.output[0]
-        node = next(n for n in model.graph.node if last.name in n.output)
-        node.output[list(node.output).index(last.name)] = name = f"{last.name}/slow"
+        last, nodes = model.graph.output[0].name, list(model.graph.node)
+        at = next(n for n, node in enumerate(nodes) if last in node.output)
+        nodes[at].output[list(nodes[at].output).index(last)] = name = f"{last}/slow"
+        chain = []
         for link in range(links):
-            following = f"{last.name}/slow/{link}" if link + 1 < links else last.name
+            following = f"{last}/slow/{link}" if link + 1 < links else last
             negated = f"{name}/negated"
-            model.graph.node.append(helper.make_node("Neg", [name], [negated]))
-            model.graph.node.append(helper.make_node("Neg", [negated], [following]))
+            chain.append(helper.make_node("Neg", [name], [negated]))
+            chain.append(helper.make_node("Neg", [negated], [following]))
             name = following
+        del model.graph.node[:]
+        model.graph.node.extend([*nodes[: at + 1], *chain, *nodes[at + 1 :]])
 
     return changed(package, out, edit)
