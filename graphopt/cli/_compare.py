@@ -77,12 +77,12 @@ def _report(path: Path) -> Report:
 
 def _results(files: Sequence[Path], packages: Sequence[Path]) -> list[GateReport | None]:
     """What gates measured, in the order of the packages. `BadInput` for a result of none of them."""
-    from graphopt.report import read_gate_report
+    from graphopt.gate import read_result
 
     found: dict[Path, GateReport] = {}
     places = [path.resolve() for path in packages]
     for file in files:
-        result = read_gate_report(file)
+        result = read_result(file)
         place = Path(result.provenance.package).resolve()
         if place not in places:
             raise BadInput(

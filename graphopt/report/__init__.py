@@ -9,7 +9,6 @@ from graphopt.report._gate import (
     Generation,
     Provenance,
     RawSample,
-    read_gate_report,
 )
 from graphopt.report._graph_build import SourceGraph, graph_side
 from graphopt.report._graph_view import (
@@ -75,7 +74,6 @@ __all__ = [
     "plural",
     "print_explanation",
     "print_report",
-    "read_gate_report",
     "seconds_text",
     "write_page",
 ]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from graphopt.errors import BadInput
-from graphopt.io import read_json
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "GateOutcome",
@@ -17,10 +14,7 @@ __all__ = [
     "Generation",
     "Provenance",
     "RawSample",
-    "read_gate_report",
 ]
-
-VERSION = 1  # of the file: rises where an older graphopt would misread it
 
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 
@@ -140,20 +134,3 @@ class GateReport(_Model):
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def read_gate_report(path: Path) -> GateReport:
-    """The result of a gate in the file at `path`. `BadInput` where that is none, is damaged, or of a newer
-    graphopt."""
-    data = read_json(path)
-    version = data.get("version")
-    if isinstance(version, int) and version > VERSION:
-        raise BadInput(
-            f"{path} has version {version}; this graphopt reads version {VERSION}", hint="Upgrade graphopt."
-        )
-    try:
-        return GateReport.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{path} is no result of a gate: {where}: {first['msg']}") from error
