@@ -95,7 +95,8 @@ def _planted(tables: Tables) -> str:
     text = "\n### Regressions that were planted\n\n"
     if "planted" not in tables:
         return text + MISSING
-    text += "In copies of a package, gated beside it by the command line, speed too:\n\n"
+    text += "In copies of a package, gated beside it by the command line; by speed too where that is "
+    text += "planted, and in a copy where nothing is:\n\n"
     rows = [
         (row["package"], row["planted"], row["exit"], row["about"], row["failed"])
         for row in tables["planted"]["rows"]
