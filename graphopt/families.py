@@ -149,6 +149,13 @@ class InputDomain(ABC):
         """
         return iter(())
 
+    def reading(self, tokens: np.ndarray) -> dict[str, np.ndarray] | None:
+        """The call that reads the texts `tokens`, int64[batch, S] of equal length, from their beginning.
+
+        None by default, and of a model that is given more than texts.
+        """
+        return None
+
     @property
     def positions(self) -> int | None:
         """How many positions such a model has; None where there is no end to them or nobody knows."""

@@ -154,14 +154,34 @@ class DecoderDomain(TokenDomain):
         """
         past = [0] * len(lengths) if past is None else past
         new = mask_of(lengths, max(lengths), padding)
+        tokens = self._tokens(rng, new)
+        return self._call(rng, name, tokens, new, past, padding, blank=blank)
+
+    def reading(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+        new = np.ones(tokens.shape, np.int64)
+        call = self._call(np.random.default_rng(0), "reading", tokens, new, [0] * len(tokens), "none")
+        return dict(call.feeds)
+
+    def _call(
+        self,
+        rng: np.random.Generator,
+        name: str,
+        tokens: np.ndarray,
+        new: np.ndarray,
+        past: Sequence[int],
+        padding: Padding,
+        *,
+        blank: bool = False,
+    ) -> Case:
+        """A call with `tokens`, of which `new` is the mask."""
         mask = np.concatenate([mask_of(past, max(past), padding), new], axis=1)
         positions = np.maximum(mask.cumsum(1) - 1, 0) * mask
         made = {
-            "input_ids": self._tokens(rng, new),
+            "input_ids": tokens,
             "attention_mask": mask,
             "position_ids": positions[:, max(past) :].copy(),
         }
-        feeds = self._feeds(rng, made, {"batch": len(lengths), "past": max(past)}, blank=blank)
+        feeds = self._feeds(rng, made, {"batch": len(tokens), "past": max(past)}, blank=blank)
         if not max(past):
             fixed = (spec.name for spec in self.interface.inputs if _is_fixed(spec))
             feeds |= {name: np.zeros_like(feeds[name]) for name in fixed}
@@ -221,13 +241,17 @@ class EncoderDomain(TokenDomain):
         mask = mask_of(lengths, max(lengths), padding)
         segments = int(self._config.get("type_vocab_size") or 1)
         second = np.arange(mask.shape[1]) >= mask.shape[1] // 2
-        made = {
-            "input_ids": self._tokens(rng, mask),
-            "attention_mask": mask,
-            "token_type_ids": (mask * second if segments > 1 else np.zeros_like(mask)).astype(np.int64),
-        }
+        kinds = (mask * second if segments > 1 else np.zeros_like(mask)).astype(np.int64)
+        feeds = self._given(self._tokens(rng, mask), mask, kinds)
         compare = {spec.name: self._valid(spec.dims, mask) for spec in self.interface.outputs}
-        return Case(name, {spec.name: made[spec.name] for spec in self.interface.inputs}, compare, padding)
+        return Case(name, feeds, compare, padding)
+
+    def reading(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+        return self._given(tokens, np.ones_like(tokens), np.zeros_like(tokens))
+
+    def _given(self, tokens: np.ndarray, mask: np.ndarray, kinds: np.ndarray) -> dict[str, np.ndarray]:
+        made = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": kinds}
+        return {spec.name: made[spec.name] for spec in self.interface.inputs}
 
     @staticmethod
     def _valid(dims: Sequence[int | str | None], mask: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphopt.build._calibration import calibration_of
 from graphopt.build._clock import Clock
 from graphopt.cache import RunCache, StepCache
 from graphopt.evaluate import Bindings
@@ -58,6 +59,7 @@ class GraphJob:
             domain=exported.domain() if exported.config is not None else None,
             states=self._carried() or {},
             config=exported.config or {},
+            calibration=calibration_of(exported),
             task=exported.task,
             scratch=Scratch(self.scratch),
             notes=list(exported.notes),

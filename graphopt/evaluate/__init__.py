@@ -29,15 +29,18 @@ from graphopt.evaluate._lm_eval import require_lm_eval
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
 from graphopt.evaluate._measurable import Measurable
 from graphopt.evaluate._measurement import Measurement
+from graphopt.evaluate._overlap import CALIBRATION
 from graphopt.evaluate._package_speed import measure_speed
 from graphopt.evaluate._profile import profile
 from graphopt.evaluate._samples import AccuracySamples, Generated
 from graphopt.evaluate._speed import BenchReport, Price, Speed, bench
 from graphopt.evaluate._tasks import TASK_METRICS, measure_tasks
+from graphopt.evaluate._texts import read_text
 from graphopt.evaluate._turns import SpeedTurns
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
+    "CALIBRATION",
     "ENCODER_METRICS",
     "FACTS",
     "HEAD_METRICS",
@@ -82,6 +85,7 @@ __all__ = [
     "measure_speed",
     "measure_tasks",
     "profile",
+    "read_text",
     "reference_logits",
     "require_lm_eval",
     "rows_stand_alone",

@@ -12,7 +12,7 @@ from graphopt.evaluate._texts import read_text
 from graphopt.package import RunnablePackage
 from graphopt.plugins import registry
 
-__all__ = ["calibration_texts", "refuse_overlap", "shared_words"]
+__all__ = ["CALIBRATION", "calibration_texts", "refuse_overlap", "shared_words"]
 
 CALIBRATION = "calibration.txt"
 N = 13

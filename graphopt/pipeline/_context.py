@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.calibrate import CalibrationData, Stream
 from graphopt.families import Assumption
 from graphopt.ir import Expr, InMemory
 
@@ -26,6 +27,7 @@ class Context:
 
     `domain` says what legal inputs are (None for a graph of unknown meaning), and `states` which of them hold
     what an earlier call left (`graphopt.families.Part.states`); `config` is the model's own configuration.
+    `calibration` are calls with real content, where there are some.
     `assumptions` are conditions the package is only right under, by key; `decisions` are choices made by
     measurement or data, replayed from the lock when given. `spent` is what passes used of budgets that are
     one for the whole run, in bytes by the name of the pass.
@@ -36,6 +38,7 @@ class Context:
     domain: InputDomain | None = None
     states: Mapping[str, str] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    calibration: CalibrationData | None = None
     task: str = "onnx"
     scratch: Scratch | None = None
     notes: list[str] = field(default_factory=list)
@@ -48,6 +51,12 @@ class Context:
     def opset(self) -> int:
         """Version of the default operator set the model is at."""
         return self.model.opset_imports.get("", 0)
+
+    def stream(self) -> Stream | str:
+        """Values of the graph on the calibration data, or why there are none."""
+        if self.calibration is None:
+            return "there is nothing to calibrate on"
+        return Stream(self.model.graph, self.calibration)
 
     def store(self, rows: Iterable[np.ndarray], dtype: ir.DataType, shape: tuple[int, ...]) -> Expr:
         """A weight of this `dtype` and `shape` from `rows`, pieces of its first axis in order.

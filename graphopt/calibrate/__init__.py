@@ -1,0 +1,6 @@
+"""What a graph computes on real inputs, a piece at a time: the ground that compression stands on."""
+
+from graphopt.calibrate._data import CalibrationData, from_text
+from graphopt.calibrate._stream import Stream
+
+__all__ = ["CalibrationData", "Stream", "from_text"]
