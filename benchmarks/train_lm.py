@@ -2,8 +2,8 @@
 
     python benchmarks/train_lm.py tiny-qwen3 --minutes 80 --threads 1
 
-Corpus, split, tokenizer and optimizers are those of models/tiny_coder/train.py; the architecture is another. It
-writes benchmarks/lms/NAME: weights in bfloat16, configuration, tokenizer and training.json.
+Corpus, split, tokenizer and optimizers are those of models/tiny_coder/train.py; the architecture is another.
+It writes benchmarks/lms/NAME: weights in bfloat16, configuration, tokenizer and training.json.
 """
 
 from __future__ import annotations
