@@ -1,6 +1,17 @@
 """What a graph computes on real inputs, a piece at a time: the ground that compression stands on."""
 
 from graphopt.calibrate._data import CalibrationData, from_text
+from graphopt.calibrate._gram import Gram
+from graphopt.calibrate._statistics import AbsoluteMean, Histogram, Ranges, RowSample
 from graphopt.calibrate._stream import Stream
 
-__all__ = ["CalibrationData", "Stream", "from_text"]
+__all__ = [
+    "AbsoluteMean",
+    "CalibrationData",
+    "Gram",
+    "Histogram",
+    "Ranges",
+    "RowSample",
+    "Stream",
+    "from_text",
+]
