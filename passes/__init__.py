@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graphopt.plugins import Pack
 
+from .absorb_gains import AbsorbGains
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .expand_masks import ExpandMasks
@@ -41,6 +42,7 @@ from .upgrade import Upgrade
 
 PACK = Pack(
     passes=(
+        AbsorbGains,
         CommonSubexpressions,
         DeadCode,
         ExpandMasks,
