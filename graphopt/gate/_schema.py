@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from graphopt.gate._bounds import SAID, UNITS
 from graphopt.gate._config import OPTIONS, GateSettings
-from graphopt.metrics import METRICS, Metric
+from graphopt.metrics import METRICS, SAID, UNITS, Metric
 
 __all__ = ["config_schema"]
 

@@ -24,10 +24,13 @@ from graphopt.metrics._measures import (
 from graphopt.metrics._multiple import benjamini_hochberg, holm, mcnemar
 from graphopt.metrics._needed import Needed, units_needed
 from graphopt.metrics._table import METRICS, Metric
+from graphopt.metrics._units import SAID, UNITS
 
 __all__ = [
     "DETECTIONS",
     "METRICS",
+    "SAID",
+    "UNITS",
     "Documents",
     "Estimate",
     "Evidence",

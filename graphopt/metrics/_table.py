@@ -266,6 +266,13 @@ _SPEED = (
 _SIZE = (
     Metric("package_bytes", "package size", "bytes", "smaller", "All files of a package."),
     Metric("weight_bytes", "weights", "bytes", "smaller", "Weights as they are stored."),
+    Metric(
+        "bpw",
+        "bits a weight",
+        "bits",
+        "smaller",
+        "Bits that an entry of a quantized weight takes, scales and zero points included, the mean.",
+    ),
     Metric("memory", "memory", "bytes", "smaller", "Resident memory of the process in the end."),
     Metric("peak_memory", "peak memory", "bytes", "smaller", "The most resident memory the process had."),
     Metric("nodes", "nodes", "nodes", "smaller", "Nodes of a graph and its subgraphs."),

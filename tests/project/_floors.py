@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("interface",),
     ("families", "runtime", "diff"),
     ("targets",),
-    ("calibrate",),
+    ("calibrate", "plan"),
     ("pipeline",),
     ("plugins", "verify"),
     ("export", "package", "testing"),
@@ -29,7 +29,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 KEPT_FREE = {
     "importers": "plugins",
     "lint": "evaluate",
-    "plan": "report",
     "sweep": "bisect",
 }
 """Rooms that are planned, each with one that stands on the floor where it will."""
