@@ -12,6 +12,7 @@ from .dead_code import DeadCode
 from .expand_masks import ExpandMasks
 from .fold_constants import FoldConstants
 from .fuse_experts import FuseExperts
+from .keep_blocks import KeepBlocks
 from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
 from .lower_causal_conv import LowerCausalConv
@@ -48,6 +49,7 @@ PACK = Pack(
         ExpandMasks,
         FoldConstants,
         FuseExperts,
+        KeepBlocks,
         LastTokenHead,
         LowerAttention,
         LowerCausalConv,

@@ -6,31 +6,27 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import onnx_ir as ir
 
-from graphopt.families import Assumption
 from graphopt.ir import (
-    MICROSOFT,
     ConstantMatrix,
     Expr,
     LazyTensor,
-    Reshaped,
+    blocks_of,
     constant_matrix,
     constant_table,
     initializer,
-    lazy,
     name_matches,
 )
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
+from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 from graphopt.targets import BlockProduct, Target
 
+from ._block_nodes import BlockWeight, gathered, multiplied
 from ._nbits import NotFinite, packed_rows
 from ._rates import BLOCKS, chosen_block
 
 _SMALLEST_BLOCK = 16  # the least block_size that MatMulNBits takes (onnxruntime's ContribOperators.md)
 _USUAL = 128  # loses little and is read fast: docs/decisions/block-size.md
-_SAME_NUMBERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
 
 
@@ -43,8 +39,8 @@ class QuantizeWeights(Pass):
     At accuracy level 4 the kernel also rounds x to 8 bits, a block at a time: damage counts both. Products of
     float16 are computed in float32 between two Casts, as the runtime computes them anyway.
     Refuses: weights that are not constant, not matrices of float32 or float16, quantized already, without
-    data or not finite; small ones; names that `exclude` matches or `include` does not; Gemm with factors or
-    a transposed x.
+    data or not finite; those that came in blocks; small ones; names that `exclude` matches or `include` does
+    not; Gemm with factors or a transposed x.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -62,7 +58,7 @@ class QuantizeWeights(Pass):
         a hundred times as long; search tries several scales for each block of 4-bit weights; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
         as it is; embedding: one that is tied shares the head's packed weight (tied), or every one is packed
-        (all), or none (keep).
+        (all), or none (keep); requantize: also weights that the source holds in blocks, which loses twice.
         """
 
         bits: Literal[4, 8] = 4
@@ -73,12 +69,13 @@ class QuantizeWeights(Pass):
         exclude: str = ""
         smallest: int = 4096
         embedding: Literal["tied", "all", "keep"] = "tied"
+        requantize: bool = False
 
     def effective_contract(self) -> Contract:
         return self._AT_8_BITS if self.options.bits == 8 else self.contract
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        made: dict[Hashable, _Quantized] = {}
+        made: dict[Hashable, BlockWeight] = {}
         for node in graph:
             found = constant_matrix(node, (ir.DataType.FLOAT, ir.DataType.FLOAT16))
             if found is None:
@@ -87,9 +84,8 @@ class QuantizeWeights(Pass):
             if reason is None:
                 assert isinstance(found, ConstantMatrix)
                 try:
-                    yield _multiplied(
-                        node, found, self._quantized(found.name, found.rows, made, context), self.options
-                    )
+                    quantized = self._quantized(found.name, found.rows, made, context)
+                    yield multiplied(node, found, quantized, self.options.accuracy_level)
                     continue
                 except NotFinite:
                     reason = f"weight {found.name} has entries that are not finite"
@@ -97,7 +93,7 @@ class QuantizeWeights(Pass):
         if self.options.embedding != "keep":
             yield from self._embeddings(graph, made, context)
 
-    def _embeddings(self, graph: ir.Graph, made: dict[Hashable, _Quantized], context: Context) -> Edits:
+    def _embeddings(self, graph: ir.Graph, made: dict[Hashable, BlockWeight], context: Context) -> Edits:
         for node in graph:
             found = constant_table(node)
             if found is None:
@@ -114,13 +110,15 @@ class QuantizeWeights(Pass):
             elif rows.shape[1] % self._block(rows, context):
                 yield NearMiss(where, f"rows of {rows.shape[1]} are not a multiple of the block size")
             else:
-                yield _gathered(node, self._quantized(name, rows, made, context))
+                yield gathered(node, self._quantized(name, rows, made, context))
 
     def _unwanted(self, name: str, rows: Expr) -> str | None:
         if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):
             return f"weight {name} is left out by name"
         if rows.shape[0] * rows.shape[1] < self.options.smallest:
             return f"weight {name} has fewer than {self.options.smallest} entries"
+        if not self.options.requantize and blocks_of(rows) is not None:
+            return f"weight {name} came in blocks, and rounding it again has to be asked for (requantize)"
         return None
 
     def _block(self, rows: Expr, context: Context) -> int:
@@ -145,8 +143,8 @@ class QuantizeWeights(Pass):
         return chosen_block(context.decide(key, lambda: {str(block): s for block, s in seconds.items()}))
 
     def _quantized(
-        self, name: str, rows: Expr, made: dict[Hashable, _Quantized], context: Context
-    ) -> _Quantized:
+        self, name: str, rows: Expr, made: dict[Hashable, BlockWeight], context: Context
+    ) -> BlockWeight:
         """The packed form of `rows`, made once."""
         if rows.identity in made:
             return made[rows.identity]
@@ -155,102 +153,12 @@ class QuantizeWeights(Pass):
         scale: ir.TensorProtocol = ir.tensor(factors)
         if context.scratch is not None:
             scale = LazyTensor(context.scratch.write([factors], ir.DataType.FLOAT, factors.shape))
-        made[rows.identity] = _Quantized(
+        made[rows.identity] = BlockWeight(
             initializer(f"{name}/q{bits}", LazyTensor(packed)),
             initializer(f"{name}/scales", scale),
+            None,
             bits,
             block,
             rows.shape[1],
         )
         return made[rows.identity]
-
-
-@dataclass(frozen=True)
-class _Quantized:
-    """Initializers uint8[N, blocks, bytes] and float32[N, blocks] that stand for [N, width]."""
-
-    weight: ir.Value
-    scales: ir.Value
-    bits: int
-    block: int
-    width: int
-
-
-def _multiplied(
-    node: ir.Node, found: ConstantMatrix, made: _Quantized, options: QuantizeWeights.Options
-) -> Edit:
-    new = Nodes(node.name or "MatMul")
-    x, is_half = found.x, found.dtype != ir.DataType.FLOAT
-    if is_half:
-        x = new.op("Cast", [x], "wide", like=x, dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
-    y = new.op(
-        "MatMulNBits",
-        [x, made.weight, made.scales],
-        "nbits",
-        like=node.outputs[0],
-        dtype=ir.DataType.FLOAT,
-        domain=MICROSOFT,
-        K=made.width,
-        N=found.rows.shape[0],
-        bits=made.bits,
-        block_size=made.block,
-        accuracy_level=options.accuracy_level,
-    )
-    if is_half:
-        y = new.op("Cast", [y], "narrow", like=node.outputs[0], to=found.dtype)
-    if found.bias is not None:
-        y = new.op("Add", [y, found.bias], "bias", like=node.outputs[0])
-    return Edit(
-        f"{made.bits}-bit weight in blocks of {made.block}",
-        remove=found.removed,
-        insert=new.nodes,
-        initializers=[v for v in (made.weight, made.scales) if v.graph is None],
-        replace={node.outputs[0]: y},
-        before=node,
-    )
-
-
-def _gathered(node: ir.Node, made: _Quantized) -> Edit:
-    """The same rows, from packed bytes: the kernel gives them as [..., blocks, block]."""
-    new = Nodes(node.name or "Gather")
-    ids, old, tensor = node.inputs[1], node.outputs[0], made.scales.const_value
-    assert ids is not None
-    assert ids.shape is not None
-    assert tensor is not None
-    # The kernel wants scales of the data's rank. The same bytes are stored once, whatever their shape.
-    spread = LazyTensor(Reshaped(lazy(tensor), (*tensor.shape.numpy(), 1)))
-    scales = new.weight(spread, f"{made.scales.name}/spread")
-    blocks = new.op(
-        "GatherBlockQuantized",
-        [made.weight, ids, scales],
-        "nbits",
-        dtype=ir.DataType.FLOAT,
-        domain=MICROSOFT,
-        gather_axis=0,
-        quantize_axis=2,
-        block_size=made.block,
-        bits=made.bits,
-    )
-    shape = new.constant([0] * len(ids.shape) + [made.width], np.int64, "shape")
-    rows = new.op("Reshape", [blocks, shape], "rows", like=old, dtype=ir.DataType.FLOAT)
-    if old.dtype != ir.DataType.FLOAT:
-        rows = new.op("Cast", [rows], "narrow", like=old, to=old.dtype)
-    return Edit(
-        "rows from packed bytes",
-        remove=[node],
-        insert=new.nodes,
-        initializers=[*(v for v in (made.weight, made.scales) if v.graph is None), *new.initializers],
-        replace={old: rows},
-        assumes=_have_rows(ids, tensor.shape.numpy()[0]),
-    )
-
-
-def _have_rows(ids: ir.Value, rows: int) -> list[Assumption]:
-    """That ids which the caller gives have rows. Gather fails where there is none; the kernel gives zeros."""
-    while (node := ids.producer()) is not None and node.op_type in _SAME_NUMBERS and not node.domain:
-        assert node.inputs[0] is not None
-        ids = node.inputs[0]
-    if not ids.is_graph_input() or ids.name is None:
-        return []
-    text = f"{ids.name} holds numbers below {rows}, the rows of a table"
-    return [Assumption(f"{ids.name}-below-{rows}", text, below={ids.name: rows})]

@@ -1,5 +1,6 @@
 """Graphs and lazy weights, over onnx_ir."""
 
+from graphopt.ir._blocks import Blocks, blocks_of
 from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._checkpoint import SafetensorsIndex
 from graphopt.ir._evaluate import evaluate, extract, used_values
@@ -52,6 +53,7 @@ __all__ = [
     "MICROSOFT",
     "Affine",
     "Ancestors",
+    "Blocks",
     "Cast",
     "Concatenated",
     "ConstantMatrix",
@@ -69,6 +71,7 @@ __all__ = [
     "Unbound",
     "all_graphs",
     "attribute_proto",
+    "blocks_of",
     "check_structure",
     "checker_problems",
     "const_of",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,9 @@ from graphopt.errors import BadInput
 from graphopt.ir._bytes import payload
 from graphopt.ir._expression import Expr, FileRange
 from graphopt.ir._maps import maps_back
+from graphopt.ir._operations import Reshaped
 from graphopt.ir._proto import swapped_weights
+from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import boxes, has_data, lazy
 
 __all__ = ["save_model"]
@@ -87,10 +90,10 @@ def _write_weights(weights: list[tuple[ir.Value, ir.TensorProtocol]], file: Bina
 
 
 def _content(expr: Expr) -> object:
-    """The same for weights whose bytes are: one identity, or one range of a file whatever the shape."""
+    """The same for weights whose bytes are: one identity whatever the shape, or one range of a file."""
     if isinstance(expr, FileRange):
         return ("file", expr.path, expr.stamp, expr.offset, expr.length)
-    return expr.identity
+    return simplified(Reshaped(expr, (prod(expr.shape),))).identity
 
 
 def _write(expr: Expr, file: BinaryIO) -> None:

@@ -1,5 +1,6 @@
 """The plugin author's kit: golden files for passes, and the promises that every pass is held to."""
 
+from graphopt.testing._blocks import in_blocks
 from graphopt.testing._conformance import Conformance, Problem, check_distribution, check_pass
 from graphopt.testing._example import Example
 from graphopt.testing._execution import outputs, seeded_feeds, session
@@ -17,6 +18,7 @@ __all__ = [
     "check_pass",
     "check_target",
     "goldens",
+    "in_blocks",
     "outputs",
     "seeded_feeds",
     "session",

@@ -14,9 +14,10 @@ import onnx_ir as ir
 from graphopt.errors import BadInput
 from graphopt.families import Case, Family, InputDomain
 from graphopt.interface import Interface
-from graphopt.ir import parse
+from graphopt.ir import LazyTensor, parse
 from graphopt.pipeline import Context
 from graphopt.plugins import registry
+from graphopt.testing._blocks import in_blocks
 from graphopt.testing._execution import Array, seeded_feeds
 
 __all__ = ["Example", "corpus", "header_of", "specified"]
@@ -33,6 +34,8 @@ class Example:
     `family: NAME` and `config: JSON` make them the legal ones of a model family, `task: NAME` is the task.
     `inputs: JSON` are arrays of one legal call by name, for inputs that cannot be just any: as `graphopt
     optimize --inputs` takes them. Its other inputs are seeded; without `bind` it is the only case.
+    `blocks: {"w": [4, 16]}` makes of the weight `w` [K, N] what a source holds that quantized it, to 4 bits
+    in blocks of 16 along K, with zero points (`graphopt.ir.Blocks`).
     `pass: NAME` and `options: JSON` say which pass the graph is for, and with which options.
     """
 
@@ -45,7 +48,12 @@ class Example:
 
     def model(self) -> ir.Model:
         """The graph, made anew."""
-        return parse(self.before)
+        model = parse(self.before)
+        for name, (bits, block) in json.loads(self.header.get("blocks", "{}")).items():
+            value = model.graph.initializers[name]
+            assert value.const_value is not None
+            value.const_value = LazyTensor(in_blocks(value.const_value.numpy(), bits, block), name=name)
+        return model
 
     def context(self, model: ir.Model) -> Context:
         """What a pass may know around `model`."""

@@ -52,7 +52,9 @@ class Compressed:
     """A model after one pass, saved to `folder` with its weights by way of a scratch file."""
 
     def __init__(self, model: ir.Model, name: str, folder: Path, **options: Any) -> None:
-        recipe = Recipe("test", "", Budget(), (Step(name, {"smallest": 1, **options}),))
+        if name.startswith("quantize"):
+            options = {"smallest": 1, **options}
+        recipe = Recipe("test", "", Budget(), (Step(name, options),))
         context = Context(model, scratch=Scratch(folder))
         self.model = model
         self.record: PassRecord = run_recipe(model, recipe, context).records[0]

@@ -237,4 +237,5 @@ def test_the_defaults_are_what_was_measured() -> None:
         "exclude": "",
         "smallest": 4096,
         "embedding": "tied",
+        "requantize": False,
     }

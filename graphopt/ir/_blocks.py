@@ -1,0 +1,137 @@
+"""Matrices that come in blocks of small integers, as MatMulNBits stores them, and finding these again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.ir._bytes import Array, Region, full_region, unpack
+from graphopt.ir._expression import Expr, InMemory
+from graphopt.ir._operations import Concatenated, Sliced
+from graphopt.ir._simplify import simplified
+
+__all__ = ["Blocks", "blocks_of"]
+
+_INTEGERS = {2: ir.DataType.UINT2, 4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks(Expr):
+    """The float32 [N, width] that integers in blocks along each row stand for: (integer - zero) * scale.
+
+    `packed` is uint8 [N, blocks, block * bits / 8] and `zeros` uint8 [N, ceil(blocks * bits / 8)], the first
+    of a byte's integers in its low bits; without `zeros` every zero is 2^(bits-1). `scales` is float32
+    [N, blocks]. The last block may reach beyond `width`. Raises `ValueError` where the sizes disagree.
+    """
+
+    op: ClassVar[str] = "blocks"
+    packed: Expr
+    scales: Expr
+    zeros: Expr | None
+    bits: int
+    block: int
+    width: int
+
+    def __post_init__(self) -> None:
+        count = self.packed.shape[0]
+        blocks = -(-self.width // self.block)
+        if self.bits not in _INTEGERS or self.block * self.bits % 8:
+            raise ValueError(f"blocks of {self.block} integers of {self.bits} bits")
+        wanted: tuple[tuple[Expr | None, ir.DataType, tuple[int, ...]], ...] = (
+            (self.packed, ir.DataType.UINT8, (count, blocks, self.block * self.bits // 8)),
+            (self.scales, ir.DataType.FLOAT, (count, blocks)),
+            (self.zeros, ir.DataType.UINT8, (count, -(-blocks * self.bits // 8))),
+        )
+        for source, dtype, shape in wanted:
+            if source is not None and (source.dtype, source.shape) != (dtype, shape):
+                raise ValueError(f"{source.dtype} {list(source.shape)} where {dtype} {list(shape)} is wanted")
+        self.describe((count, self.width), ir.DataType.FLOAT)
+
+    def read(self, region: Region | None = None) -> Array:
+        rows, columns = full_region(self.shape) if region is None else region
+        first, last = columns.start // self.block, -(-columns.stop // self.block)
+        wanted = slice(first, max(first, last))
+        packed = self.packed.read((rows, wanted, slice(0, self.packed.shape[2])))
+        integers = unpack(packed.reshape(-1), _INTEGERS[self.bits], packed.size * 8 // self.bits)
+        values = integers.view(np.uint8).astype(np.float32).reshape(*packed.shape[:2], self.block)
+        values -= self._zeros(rows, wanted)[..., None]
+        values *= self.scales.read((rows, wanted))[..., None]
+        start = first * self.block
+        values = values.reshape(len(values), values.shape[1] * self.block)
+        return values[:, columns.start - start : columns.stop - start]
+
+    def _zeros(self, rows: slice, wanted: slice) -> Array:
+        if self.zeros is None:
+            return np.full((1, 1), 1 << (self.bits - 1), np.float32)
+        held = slice(wanted.start * self.bits // 8, -(-wanted.stop * self.bits // 8))
+        packed = self.zeros.read((rows, held))
+        integers = unpack(packed.reshape(-1), _INTEGERS[self.bits], packed.size * 8 // self.bits)
+        places = slice(*(place - held.start * 8 // self.bits for place in (wanted.start, wanted.stop)))
+        values = integers.view(np.uint8).astype(np.float32)
+        return values.reshape(len(packed), packed.shape[1] * 8 // self.bits)[:, places]
+
+    def rows(self, start: int, stop: int) -> Blocks:
+        """Rows start..stop."""
+        packed, scales, zeros = (
+            None if part is None else simplified(Sliced(part, 0, start, stop))
+            for part in (self.packed, self.scales, self.zeros)
+        )
+        assert packed is not None
+        assert scales is not None
+        return replace(self, packed=packed, scales=scales, zeros=zeros)
+
+
+def blocks_of(expr: Expr) -> Blocks | str | None:
+    """The blocks that a matrix float32 [N, K] is made of, in rows of one or several `Blocks`.
+
+    A reason where there are some in it and it is none itself; None where there are none.
+    """
+    expr = simplified(expr)
+    match expr:
+        case Blocks():
+            return expr
+        case Sliced(source, 0, start, stop):
+            found = blocks_of(source)
+            return found.rows(start, stop) if isinstance(found, Blocks) else found
+        case Concatenated(parts, 0):
+            return _joined([blocks_of(part) for part in parts])
+    return f"{expr.op} after it was unpacked" if _holds_blocks(expr) else None
+
+
+def _holds_blocks(expr: Expr) -> bool:
+    return isinstance(expr, Blocks) or any(_holds_blocks(source) for source in expr.sources)
+
+
+def _joined(parts: list[Blocks | str | None]) -> Blocks | str | None:
+    """The rows of all parts, one below the other."""
+    if all(part is None for part in parts):
+        return None
+    reason = next((part for part in parts if isinstance(part, str)), None)
+    if reason is not None:
+        return reason
+    found = [part for part in parts if isinstance(part, Blocks)]
+    forms = {(part.bits, part.block) for part in found}
+    if len(found) < len(parts):
+        return "joined with rows that are not in blocks"
+    if len(forms) > 1:
+        said = ", ".join(f"{bits} bits in blocks of {block}" for bits, block in sorted(forms))
+        return f"joined from rows of {said}"
+    zeros = None
+    if any(part.zeros is not None for part in found):
+        zeros = _below([part.zeros or _usual_zeros(part) for part in found])
+    packed, scales = _below([p.packed for p in found]), _below([p.scales for p in found])
+    return replace(found[0], packed=packed, scales=scales, zeros=zeros)
+
+
+def _below(parts: list[Expr]) -> Expr:
+    return simplified(Concatenated(tuple(parts), 0))
+
+
+def _usual_zeros(blocks: Blocks) -> Expr:
+    """The zero points that `blocks` has without saying so, packed: 0x88 a byte for 4 bits."""
+    byte = sum(1 << (place + blocks.bits - 1) for place in range(0, 8, blocks.bits))
+    count, across = blocks.scales.shape
+    return InMemory(np.full((count, -(-across * blocks.bits // 8)), byte, np.uint8))

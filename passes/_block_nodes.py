@@ -1,0 +1,141 @@
+"""The nodes that compute with a weight in blocks: a product, and a lookup of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.families import Assumption
+from graphopt.ir import MICROSOFT, ConstantMatrix, LazyTensor, Reshaped, lazy
+from graphopt.pipeline import Edit, Nodes
+
+__all__ = ["BlockWeight", "gathered", "multiplied"]
+
+_SAME_NUMBERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+
+
+@dataclass(frozen=True)
+class BlockWeight:
+    """Initializers uint8 [N, blocks, bytes], float32 [N, blocks] and perhaps packed zero points uint8
+    [N, bytes], that stand for [N, width].
+    """
+
+    weight: ir.Value
+    scales: ir.Value
+    zeros: ir.Value | None
+    bits: int
+    block: int
+    width: int
+
+    @property
+    def rows(self) -> int:
+        assert self.weight.const_value is not None
+        return int(self.weight.const_value.shape.numpy()[0])
+
+    def new_initializers(self) -> list[ir.Value]:
+        """Those that no graph has yet."""
+        held = (self.weight, self.scales, self.zeros)
+        return [value for value in held if value is not None and value.graph is None]
+
+
+def multiplied(node: ir.Node, found: ConstantMatrix, made: BlockWeight, accuracy_level: int) -> Edit:
+    """The product `node`, which is that of `found`, as MatMulNBits; one of float16 between two Casts."""
+    new = Nodes(node.name or "MatMul")
+    x, is_half = found.x, found.dtype != ir.DataType.FLOAT
+    if is_half:
+        x = new.op("Cast", [x], "wide", like=x, dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
+    y = new.op(
+        "MatMulNBits",
+        [x, made.weight, made.scales, *([made.zeros] if made.zeros is not None else [])],
+        "nbits",
+        like=node.outputs[0],
+        dtype=ir.DataType.FLOAT,
+        domain=MICROSOFT,
+        K=made.width,
+        N=made.rows,
+        bits=made.bits,
+        block_size=made.block,
+        accuracy_level=accuracy_level,
+    )
+    if is_half:
+        y = new.op("Cast", [y], "narrow", like=node.outputs[0], to=found.dtype)
+    if found.bias is not None:
+        y = new.op("Add", [y, found.bias], "bias", like=node.outputs[0])
+    return Edit(
+        f"{made.bits}-bit weight in blocks of {made.block}",
+        remove=found.removed,
+        insert=new.nodes,
+        initializers=made.new_initializers(),
+        replace={node.outputs[0]: y},
+        before=node,
+    )
+
+
+def gathered(node: ir.Node, made: BlockWeight) -> Edit:
+    """The rows that the Gather `node` takes, from packed bytes."""
+    new = Nodes(node.name or "Gather")
+    ids, old = node.inputs[1], node.outputs[0]
+    assert ids is not None
+    assert ids.shape is not None
+    rows = _whole_rows(new, ids, made) if made.zeros is not None else _rows_of_blocks(new, ids, made, old)
+    if old.dtype != ir.DataType.FLOAT:
+        rows = new.op("Cast", [rows], "narrow", like=old, to=old.dtype)
+    return Edit(
+        "rows from packed bytes",
+        remove=[node],
+        insert=new.nodes,
+        initializers=[*made.new_initializers(), *new.initializers],
+        replace={old: rows},
+        assumes=_have_rows(ids, made.rows),
+    )
+
+
+def _rows_of_blocks(new: Nodes, ids: ir.Value, made: BlockWeight, old: ir.Value) -> ir.Value:
+    """The kernel gives [..., blocks, block]. It wants scales of the data's rank."""
+    scales = new.weight(_reshaped(made.scales, (made.rows, -1, 1)), f"{made.scales.name}/spread")
+    blocks = _from_blocks(new, [made.weight, ids, scales], made, 2)
+    assert ids.shape is not None
+    shape = new.constant([0] * len(ids.shape) + [made.width], np.int64, "shape")
+    return new.op("Reshape", [blocks, shape], "rows", like=old, dtype=ir.DataType.FLOAT)
+
+
+def _whole_rows(new: Nodes, ids: ir.Value, made: BlockWeight) -> ir.Value:
+    """Zero points are packed along the row, so the data has to be a row too."""
+    weight = new.weight(_reshaped(made.weight, (made.rows, -1)), f"{made.weight.name}/rows")
+    return _from_blocks(new, [weight, ids, made.scales, made.zeros], made, 1)
+
+
+def _from_blocks(new: Nodes, inputs: list[ir.Value | None], made: BlockWeight, axis: int) -> ir.Value:
+    return new.op(
+        "GatherBlockQuantized",
+        inputs,
+        "nbits",
+        dtype=ir.DataType.FLOAT,
+        domain=MICROSOFT,
+        gather_axis=0,
+        quantize_axis=axis,
+        block_size=made.block,
+        bits=made.bits,
+    )
+
+
+def _reshaped(value: ir.Value, shape: tuple[int, ...]) -> LazyTensor:
+    """The same bytes, which are stored once, whatever their shape; -1 is what is left of it."""
+    assert value.const_value is not None
+    expr = lazy(value.const_value)
+    rest = prod(expr.shape) // prod(size for size in shape if size > 0)
+    return LazyTensor(Reshaped(expr, tuple(rest if size < 0 else size for size in shape)))
+
+
+def _have_rows(ids: ir.Value, rows: int) -> list[Assumption]:
+    """That ids which the caller gives have rows. Gather fails where there is none; the kernel gives zeros."""
+    while (node := ids.producer()) is not None and node.op_type in _SAME_NUMBERS and not node.domain:
+        assert node.inputs[0] is not None
+        ids = node.inputs[0]
+    if not ids.is_graph_input() or ids.name is None:
+        return []
+    text = f"{ids.name} holds numbers below {rows}, the rows of a table"
+    return [Assumption(f"{ids.name}-below-{rows}", text, below={ids.name: rows})]
