@@ -63,6 +63,7 @@ class GraphJob:
             task=exported.task,
             scratch=Scratch(self.scratch),
             notes=list(exported.notes),
+            adapters=self.result.adapters,
         )
 
     @property
@@ -91,7 +92,10 @@ class GraphJob:
             options = replace(options, on_mismatch="rollback")
 
         def tell(step: str, index: int, count: int) -> None:
-            self.clock.say(f"{self.title}: {step} ({index + 1} of {count})")
+            title = f"{self.title}: {step} ({index + 1} of {count})"
+            self.clock.say(title)
+            self.context.progress = lambda text: self.clock.say(f"{title}: {text}")
+            self.context.memory = states.results(index) if states is not None else None
 
         def done(index: int) -> None:
             if states is not None:
@@ -108,6 +112,7 @@ class GraphJob:
             if own is not None:
                 running.enter_context(own)
             run_recipe(self.exported.model, self.recipe, self.context, options, watched, self.result)
+        self.context.memory = None
 
     def _states(self, cache: RunCache) -> StepCache:
         options = self.options

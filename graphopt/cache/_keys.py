@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphopt.cache._entry import state_of
 from graphopt.io import code_digest, digest_of, module_code
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import Pass
     from graphopt.targets import Target
 
-__all__ = ["export_key", "model_key", "part_key", "step_keys"]
+__all__ = ["StepKeys", "export_key", "model_key", "part_key", "result_key", "step_keys"]
 
 FORMAT = 1
 """Counts in every key: another number, and nothing that was stored is found."""
@@ -76,10 +76,17 @@ def model_key(export: str, model: ir.Model, role: str) -> str:
     return _digest(export, role, {str(path): state_of(path) for path in paths})
 
 
+class StepKeys(NamedTuple):
+    """Keys of a step: of the state `after` it, and of its `code` run over the one before with any options."""
+
+    after: str
+    code: str
+
+
 def step_keys(
     base: str, steps: Iterable[tuple[str, Pass]], target: Target, checks: Mapping[str, Any]
-) -> list[str]:
-    """A key for the state after each of `steps`, over an exported model of key `base`.
+) -> list[StepKeys]:
+    """The keys of each of `steps`, over an exported model of key `base`.
 
     Name, options and code of every pass so far count, the target with its code and fingerprint, and how edits
     are checked. The list ends before the first step whose code cannot be found or whose options have no form.
@@ -91,14 +98,20 @@ def step_keys(
     last = _digest(base, target.name, platform, target.fingerprint(), checks)
     for name, instance in steps:
         code = _code(type(instance))
+        before = last
         try:
-            last = _digest(last, name, instance.resolved(), code)
+            last = _digest(before, name, instance.resolved(), code)
         except TypeError:
             break
         if code is None:
             break
-        keys.append(last)
+        keys.append(StepKeys(last, _digest(before, name, code)))
     return keys
+
+
+def result_key(step: str, key: str) -> str:
+    """The key of what a pass calls `key`, of a step of the key `step`."""
+    return _digest(step, key)
 
 
 def _code(cls: type) -> list[str] | None:

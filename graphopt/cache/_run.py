@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphopt.cache._entry import Damaged, Header
-from graphopt.cache._keys import export_key, model_key, part_key, step_keys
+from graphopt.cache._keys import StepKeys, export_key, model_key, part_key, step_keys
 from graphopt.cache._plain import CannotStore
+from graphopt.cache._results import StepResults
 from graphopt.cache._settings import cache_folder, cache_size
 from graphopt.cache._states import (
     Passed,
@@ -81,7 +82,7 @@ class RunCache:
             self.write(key, "export", functools.partial(_write_part, part, others))
 
     def _part(self, key: str) -> tuple[Exported, list[str]] | None:
-        return self._read(key, lambda h, f: read_exported(h, Place(f, _NOWHERE), self.source))
+        return self.read(key, lambda h, f: read_exported(h, Place(f, _NOWHERE), self.source))
 
     def steps(
         self,
@@ -98,7 +99,7 @@ class RunCache:
 
     def passed(self, key: str, spill: Path) -> Passed | None:
         """The state of that key."""
-        return self._read(key, lambda header, folder: read_passed(header, Place(folder, spill)))
+        return self.read(key, lambda header, folder: read_passed(header, Place(folder, spill)))
 
     def write(self, key: str, step: str, fill: Callable[[Header, Path], None]) -> Path | None:
         """Store what `fill` writes, and return where; None where that did not work."""
@@ -112,7 +113,8 @@ class RunCache:
             return None
         return self._store.folder / key
 
-    def _read(self, key: str, read: Callable[[Header, Path], T]) -> T | None:
+    def read(self, key: str, read: Callable[[Header, Path], T]) -> T | None:
+        """What `read` makes of the entry of that key, if there is a whole one."""
         try:
             entry = self._store.find(key)
             return None if entry is None else read(entry[1], entry[0])
@@ -138,7 +140,7 @@ class StepCache:
 
     run: RunCache
     names: Sequence[str]
-    keys: Sequence[str]
+    keys: Sequence[StepKeys]
     spill: Path
     copies: dict[Path, tuple[Path, int]] = field(default_factory=dict)
     stored: float = field(default_factory=time.monotonic)
@@ -146,10 +148,16 @@ class StepCache:
     def latest(self) -> Passed | None:
         """The state after as many steps as possible."""
         for key in reversed(self.keys):
-            state = self.run.passed(key, self.spill)
+            state = self.run.passed(key.after, self.spill)
             if state is not None:
                 return state
         return None
+
+    def results(self, index: int) -> StepResults | None:
+        """Where the pass of step `index` keeps results; None where its step has no key."""
+        if index >= len(self.keys):
+            return None
+        return StepResults(self.run, self.names[index], self.keys[index])
 
     def keep(
         self, index: int, context: Context, result: RunResult, verdicts: Mapping[str, EditVerdict]
@@ -171,7 +179,7 @@ class StepCache:
             write_passed(header, Place(folder, self.spill), context, result, verdicts, known)
             fresh.update({path: copy for path, copy in known.items() if copy != self.copies.get(path)})
 
-        place = self.run.write(self.keys[index], self.names[index], fill)
+        place = self.run.write(self.keys[index].after, self.names[index], fill)
         if place is not None:
             self.copies |= {path: (place / new.name, size) for path, (new, size) in fresh.items()}
         self.stored = time.monotonic()

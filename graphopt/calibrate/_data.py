@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphopt.errors import BadInput
 from graphopt.families import InputDomain
 
 __all__ = ["CalibrationData", "Feeds", "from_text"]
@@ -24,16 +25,26 @@ class CalibrationData:
     """Calls of a model, as feeds by the names of its inputs.
 
     `name` is what people call the data and `digest` says what is in it: equal digests, equal calls. `rows` is
-    how many tokens (images, say, of a model that takes no text) there are in all.
+    how many there are in all of what `unit` names: tokens, or images, say, of a model that takes no text.
     """
 
     name: str
     digest: str
     calls: tuple[Feeds, ...]
     rows: int
+    unit: str = "tokens"
 
     def __iter__(self) -> Iterator[Feeds]:
         return iter(self.calls)
+
+    def require(self, rows: int, what: str) -> None:
+        """Raise `BadInput` where there are fewer than `rows`, which `what` needs: "GPTQ", say."""
+        if self.rows < rows:
+            raise BadInput(
+                f"{self.name} is too short to calibrate on: {what} needs {rows} {self.unit}, "
+                f"it has {self.rows}",
+                hint="Give more with --calibration.",
+            )
 
 
 def from_text(

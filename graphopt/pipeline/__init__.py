@@ -5,6 +5,7 @@ from graphopt.pipeline._calibration import Calibration
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
 from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof, place_of
+from graphopt.pipeline._memory import Memory
 from graphopt.pipeline._nodes import Nodes
 from graphopt.pipeline._pass import Edits, Pass
 from graphopt.pipeline._record import EditRecord, Mismatch, PassCrashed, PassRecord, UndeclaredChange
@@ -32,6 +33,7 @@ __all__ = [
     "EditVerdict",
     "Edits",
     "Level",
+    "Memory",
     "Mismatch",
     "NamedPass",
     "NearMiss",

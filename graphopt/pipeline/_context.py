@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
 from graphopt.calibrate import CalibrationData, Stream
 from graphopt.families import Assumption
+from graphopt.interface import adapt_feeds
 from graphopt.ir import Expr, InMemory
 
 if TYPE_CHECKING:
     from graphopt.families import InputDomain
+    from graphopt.interface import Adapter, Arrays
     from graphopt.ir import Scratch
+    from graphopt.pipeline._memory import Memory
     from graphopt.targets import Target
 
 __all__ = ["Context"]
+
+T = TypeVar("T")
+_LONG = 2.0
+"""Seconds after which it is said how long something will still take."""
+
+
+def _silent(text: str) -> None:
+    pass
 
 
 @dataclass
@@ -27,7 +40,9 @@ class Context:
 
     `domain` says what legal inputs are (None for a graph of unknown meaning), and `states` which of them hold
     what an earlier call left (`graphopt.families.Part.states`); `config` is the model's own configuration.
-    `calibration` are calls with real content, where there are some.
+    `calibration` are calls with real content, where there are some, for the interface of the source;
+    `adapters` lead from there to the model as it is. `progress` is told what is going on, and `memory` keeps
+    what takes long for the next run.
     `assumptions` are conditions the package is only right under, by key; `decisions` are choices made by
     measurement or data, replayed from the lock when given. `spent` is what passes used of budgets that are
     one for the whole run, in bytes by the name of the pass.
@@ -46,6 +61,9 @@ class Context:
     decisions: dict[str, Any] = field(default_factory=dict)
     spent: dict[str, int] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)
+    adapters: Sequence[Adapter] = ()
+    progress: Callable[[str], None] = _silent
+    memory: Memory | None = None
 
     @property
     def opset(self) -> int:
@@ -56,7 +74,48 @@ class Context:
         """Values of the graph on the calibration data, or why there are none."""
         if self.calibration is None:
             return "there is nothing to calibrate on"
-        return Stream(self.model.graph, self.calibration)
+        calls = [adapt_feeds(self.adapters, feeds) for feeds in self.calibration]
+        graph = self.model.graph
+        missing = [
+            v.name for v in graph.inputs if v.name not in graph.initializers and v.name not in calls[0]
+        ]
+        if missing:
+            return f"what it is calibrated on has nothing for the input {missing[0]}"
+        return Stream(graph, calls)
+
+    def watch(self, items: Collection[T], what: str) -> Iterator[T]:
+        """`items`, one after the other; the user is told which one it is, and how long the rest will take.
+
+        `what` is being done to them, in words: "rounding".
+        """
+        started = time.monotonic()
+        for done, item in enumerate(items):
+            spent = time.monotonic() - started
+            left = f", {_duration(spent / done * (len(items) - done))} left" if spent > _LONG else ""
+            self.progress(f"{what} {done + 1} of {len(items)}{left}")
+            yield item
+
+    def remember(
+        self, key: Any, compute: Callable[[], Arrays], *, for_any_options: bool = False
+    ) -> dict[str, np.ndarray]:
+        """The arrays that `compute` gives; those of an earlier run where it came as far and kept them.
+
+        So a run that is interrupted loses what it was at, and nothing before. `key` (JSON-able) is what tells
+        this result from the pass's others: the name of a weight, say. Everything else that it may depend on
+        counts by itself: the graph as it was before the step, the pass's code and options, what it is
+        calibrated on, decisions so far. With `for_any_options` the options do not, and the key has to name
+        those that matter.
+        """
+        if self.memory is None:
+            return dict(compute())
+        whole = json.dumps(
+            [key, self.calibration and self.calibration.digest, self.decisions], sort_keys=True
+        )
+        known = self.memory.recall(whole, for_any_options=for_any_options)
+        if known is None:
+            known = dict(compute())
+            self.memory.keep(whole, known, for_any_options=for_any_options)
+        return known
 
     def store(self, rows: Iterable[np.ndarray], dtype: ir.DataType, shape: tuple[int, ...]) -> Expr:
         """A weight of this `dtype` and `shape` from `rows`, pieces of its first axis in order.
@@ -82,5 +141,10 @@ class Context:
     def decide(self, key: str, choose: Callable[[], Any]) -> Any:
         """The recorded answer to `key`, or `choose()`'s, recorded (JSON-able)."""
         if key not in self.decisions:
-            self.decisions[key] = choose()
+            made = self.remember(["decision", key], lambda: {"answer": np.asarray(json.dumps(choose()))})
+            self.decisions[key] = json.loads(str(made["answer"]))
         return self.decisions[key]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
