@@ -3,8 +3,10 @@
     build/peers/llama/bin/python benchmarks/_gguf.py build/models/llama-3.2-1b OUT Q4_0 Q4_K_M
     build/peers/llama/bin/python benchmarks/_gguf.py --logits FILE.gguf SEQUENCES.npz LOGITS.npy
 
-Llama and Qwen2 configurations. There is no tokenizer inside: token ids are fed and come out. The second form
-runs int64 sequences and writes their logits, float32[all positions, vocabulary].
+Llama, Qwen2 and Qwen3 configurations. There is no tokenizer inside: token ids are fed and come out. With
+`--importance FILE.npz` llama.cpp rounds by that (see _importance.py). OUT/bytes.json says how many bytes the
+tensors of each file have. The second form runs int64 sequences and writes their logits, float32[all
+positions, vocabulary].
 """
 
 from __future__ import annotations
@@ -21,13 +23,24 @@ import llama_cpp
 import numpy as np
 from _llama_worker import Llama, quiet
 
-TYPES = {"Q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0, "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M}
+TYPES = {
+    name.rpartition("MOSTLY_")[2]: value
+    for name, value in vars(llama_cpp).items()
+    if name.startswith("LLAMA_FTYPE_MOSTLY_")
+} | {"F32": llama_cpp.LLAMA_FTYPE_ALL_F32}
+OUTSIDE = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
 NAMES = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -36,18 +49,18 @@ NAMES = {
 
 
 def tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Bits of the bf16 tensors of a safetensors file, mapped, by name."""
-    path = folder / "model.safetensors"
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-    data = np.memmap(path, np.uint8, "r", 8 + size)
+    """Bits of the bf16 tensors of a checkpoint's safetensors files, mapped, by name."""
     found = {}
-    for name, about in header.items():
-        if name != "__metadata__":
-            assert about["dtype"] == "BF16", name
-            start, end = about["data_offsets"]
-            found[name] = data[start:end].view(np.uint16).reshape(about["shape"])
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        data = np.memmap(path, np.uint8, "r", 8 + size)
+        for name, about in header.items():
+            if name != "__metadata__":
+                assert about["dtype"] == "BF16", name
+                start, end = about["data_offsets"]
+                found[name] = data[start:end].view(np.uint16).reshape(about["shape"])
     return found
 
 
@@ -83,9 +96,9 @@ def describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_key_length(config["head_dim"])
-    writer.add_value_length(config["head_dim"])
-    writer.add_rope_dimension_count(config["head_dim"])
+    writer.add_key_length(head_size(config))
+    writer.add_value_length(head_size(config))
+    writer.add_rope_dimension_count(head_size(config))
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_vocab_size(config["vocab_size"])
@@ -93,11 +106,13 @@ def describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_tokenizer_model("no_vocab")
 
 
+def head_size(config: dict[str, Any]) -> int:
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
 def renamed(name: str) -> str:
-    if name == "model.embed_tokens.weight":
-        return "token_embd.weight"
-    if name == "model.norm.weight":
-        return "output_norm.weight"
+    if name in OUTSIDE:
+        return OUTSIDE[name]
     _, _, layer, rest = name.split(".", 3)
     stem, _, kind = rest.rpartition(".")
     return f"blk.{layer}.{NAMES[stem]}.{kind}"
@@ -117,17 +132,31 @@ def rope_factors(config: dict[str, Any]) -> np.ndarray | None:
     length = rope["original_max_position_embeddings"]
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
     factors = []
-    for exponent in np.arange(0, config["head_dim"], 2) / config["head_dim"]:
+    for exponent in np.arange(0, head_size(config), 2) / head_size(config):
         turns = length / (2 * math.pi * rope["rope_theta"] ** exponent)
         kept = np.clip((turns - low) / (high - low), 0, 1)
         factors.append(1 / ((1 - kept) / rope["factor"] + kept))
     return np.asarray(factors, np.float32)
 
 
-def quantize(source: Path, out: Path, kind: str) -> None:
+def importance_of(file: Path) -> Any:
+    """Mean squares float32[inputs] of the weights of a checkpoint, by name, as llama.cpp takes them."""
+    with np.load(file) as found:
+        arrays = {renamed(name).encode(): np.ascontiguousarray(found[name], np.float32) for name in found}
+    kind = llama_cpp.llama_model_imatrix_data
+    pointer = ctypes.POINTER(ctypes.c_float)
+    rows = [kind(name, array.ctypes.data_as(pointer), array.size) for name, array in arrays.items()]
+    ended = (kind * (len(rows) + 1))(*rows, kind(None, None, 0))
+    ended.arrays = arrays  # which the pointers are into
+    return ended
+
+
+def quantize(source: Path, out: Path, kind: str, importance: Any = None) -> None:
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = TYPES[kind]
     options.nthread = 2
+    if importance is not None:
+        options.imatrix = importance
     status = llama_cpp.llama_model_quantize(str(source).encode(), str(out).encode(), ctypes.byref(options))
     if status:
         raise SystemExit(f"llama_model_quantize returned {status}")
@@ -148,6 +177,7 @@ def logits(model: Path, sequences: Path, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--logits", action="store_true")
+    parser.add_argument("--importance", type=Path, metavar="FILE.npz")
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("kinds", nargs="+")
@@ -157,11 +187,16 @@ def main() -> None:
         return
     quiet()
     args.out.mkdir(parents=True, exist_ok=True)
-    wide = args.out / "BF16.gguf"
+    wide = args.out / "wide.gguf"
     write(args.source, wide)
+    importance = importance_of(args.importance) if args.importance else None
+    sizes = {}
     for kind in args.kinds:
-        quantize(wide, args.out / f"{kind}.gguf", kind)
+        made = args.out / f"{kind}.gguf"
+        quantize(wide, made, kind, importance)
+        sizes[kind] = sum(int(tensor.n_bytes) for tensor in gguf.GGUFReader(made).tensors)
     wide.unlink()
+    (args.out / "bytes.json").write_text(json.dumps(sizes))
 
 
 if __name__ == "__main__":

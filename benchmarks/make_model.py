@@ -4,8 +4,9 @@
     python benchmarks/make_model.py build/models/small --shape qwen2.5-0.5b
 
 The configuration is the published one. Weights are normal with the initializer's standard deviation, seeded;
-norms are ones, biases zeros. The tokenizer is the embedded model's (its 4096 entries are the first of the
-vocabulary), so that text tools run; its end token is the configuration's.
+norms are ones, biases zeros. More than five gigabytes are in several files, with an index. The tokenizer is
+the embedded model's (its 4096 entries are the first of the vocabulary), so that text tools run; its end token
+is the configuration's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 STANDARD_DEVIATION = 0.02
+SHARD = 5 * 10**9
+"""Bytes of a file, as transformers' default has it when these shapes were published."""
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny_coder"
 
 _LLAMA_3_2 = {
@@ -73,6 +76,17 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
         "head_dim": 128,
     },
+    "llama-3.1-8b": _LLAMA_3_2
+    | {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "rope_parameters": _LLAMA_3_2["rope_parameters"] | {"factor": 8.0},
+        "tie_word_embeddings": False,
+    },
 }
 _COMMON = {
     "dtype": "bfloat16",
@@ -103,6 +117,8 @@ def shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{layer}.mlp.up_proj.weight", (ffn, hidden)
         yield f"{layer}.mlp.down_proj.weight", (hidden, ffn)
     yield "model.norm.weight", (hidden,)
+    if not config["tie_word_embeddings"]:
+        yield "lm_head.weight", (config["vocab_size"], hidden)
 
 
 def pieces(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Iterator[bytes]:
@@ -117,28 +133,60 @@ def pieces(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Itera
         yield (block.view(np.uint32) >> 16).astype(np.uint16).tobytes()
 
 
-def write(folder: Path, shape: str, seed: int = 0) -> None:
+def write(folder: Path, shape: str, seed: int = 0, shard: int = SHARD) -> None:
     """The checkpoint; its config.json comes last, so that a folder which has one is whole."""
     config = _COMMON | SHAPES[shape]
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(TOKENIZER / name, folder / name)
+    rng = np.random.default_rng(seed)
+    files = sharded(list(shapes(config)), shard)
+    names = ["model.safetensors"]
+    if len(files) > 1:
+        names = [f"model-{i + 1:05}-of-{len(files):05}.safetensors" for i in range(len(files))]
+    total = sum(write_file(folder / name, dims, rng) for name, dims in zip(names, files, strict=True))
+    if len(files) > 1:
+        of = {tensor: name for name, dims in zip(names, files, strict=True) for tensor in dims}
+        index = {"metadata": {"total_size": total}, "weight_map": of}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    print(f"{folder}: {total / 1e9:.2f} GB, {total // 2:,} parameters")
+
+
+def size_of(dims: tuple[int, ...]) -> int:
+    """Bytes of a tensor."""
+    return 2 * int(np.prod(dims))
+
+
+def sharded(tensors: list[tuple[str, tuple[int, ...]]], most: int) -> list[dict[str, tuple[int, ...]]]:
+    """Tensors by file, none of which is larger than `most` bytes unless it holds one alone."""
+    files: list[dict[str, tuple[int, ...]]] = [{}]
+    held = 0
+    for name, dims in tensors:
+        if files[-1] and held + size_of(dims) > most:
+            files.append({})
+            held = 0
+        files[-1][name] = dims
+        held += size_of(dims)
+    return files
+
+
+def write_file(path: Path, tensors: dict[str, tuple[int, ...]], rng: np.random.Generator) -> int:
+    """One safetensors file; how many bytes its tensors have."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, dims in shapes(config):
-        size = 2 * int(np.prod(dims))
-        header[name] = {"dtype": "BF16", "shape": dims, "data_offsets": [offset, offset + size]}
-        offset += size
+    for name, dims in tensors.items():
+        end = offset + size_of(dims)
+        header[name] = {"dtype": "BF16", "shape": dims, "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    rng = np.random.default_rng(seed)
-    with (folder / "model.safetensors").open("wb") as file:
+    with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, dims in shapes(config):
+        for name, dims in tensors.items():
             for piece in pieces(name, dims, rng):
                 file.write(piece)
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    print(f"{folder}: {offset / 1e9:.2f} GB, {offset // 2:,} parameters")
+    return offset
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ ENVIRONMENTS = {
         *("onnxsim==0.8.1", "onnxslim==0.1.98", "onnxoptimizer==0.4.2", "onnxscript==0.7.2"),
         *("onnx==1.23.2", "onnxruntime==1.32.0"),
     ],
+    "auto-round": ["torch==2.13.0", "auto-round==0.16.0", "transformers==5.24.0"],
 }
 COMPILE = {
     "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF",
