@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
+
+os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader wants two, of which its default has one here
 
 import torch
 from _calibration import stored, windows
