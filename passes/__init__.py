@@ -34,6 +34,7 @@ from .raise_rope import RaiseRope
 from .raise_silu import RaiseSilu
 from .raise_split import RaiseSplit
 from .remove_noops import RemoveNoops
+from .rotate import Rotate
 from .simplify_shapes import SimplifyShapes
 from .smooth_activations import SmoothActivations
 from .split_heads import SplitHeads
@@ -71,6 +72,7 @@ PACK = Pack(
         RaiseSilu,
         RaiseSplit,
         RemoveNoops,
+        Rotate,
         SimplifyShapes,
         SmoothActivations,
         SplitHeads,

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx_ir as ir
 
-from graphopt.ir import ConstantMatrix, Expr, LazyTensor, Transposed, constant_matrix, consumers, is_output
+from graphopt.ir import (
+    ConstantMatrix,
+    Expr,
+    LazyTensor,
+    Transposed,
+    constant_matrix,
+    consumers,
+    is_output,
+    simplified,
+)
 from graphopt.pipeline import Nodes
 
 __all__ = ["Product", "product_of", "products_of"]
@@ -43,10 +53,25 @@ class Product:
         return stored
 
     def again(
-        self, make: Nodes, x: ir.Value, rows: Expr, what: str, bias: ir.Value | None = None
+        self,
+        make: Nodes,
+        x: ir.Value,
+        rows: Expr,
+        what: str,
+        *,
+        bias: ir.Value | None = None,
+        shared: Mapping[Hashable, ir.Value] = MappingProxyType({}),
     ) -> ir.Value:
-        """The product of `x` and other rows, which are named after the old ones and `what`."""
-        weight = make.weight(LazyTensor(Transposed(rows, (1, 0))), f"{self.matrix.name}/{what}")
+        """The product of `x` and other rows, which are named after the old ones and `what`.
+
+        Rows that are `shared`, by their identity, are taken from the value that holds them.
+        """
+        table = shared.get(simplified(rows).identity)
+        if table is None:
+            weight = make.weight(LazyTensor(Transposed(rows, (1, 0))), f"{self.matrix.name}/{what}")
+        else:
+            label, turned = f"{self.node.name}/{what}-weight", tuple(reversed(rows.shape))
+            weight = make.op("Transpose", [table], label, dtype=table.dtype, shape=turned, perm=[1, 0])
         y = make.op("MatMul", [x, weight], f"{self.node.name}/{what}", like=self.output)
         bias = bias or self.matrix.bias
         if bias is None:

@@ -2,6 +2,7 @@
 
 from graphopt.ir._blocks import Blocks, blocks_of
 from graphopt.ir._bytes import Region, full_region, payload
+from graphopt.ir._channels import Rotated, Taken
 from graphopt.ir._checkpoint import SafetensorsIndex
 from graphopt.ir._evaluate import evaluate, extract, used_values
 from graphopt.ir._expression import (
@@ -63,10 +64,12 @@ __all__ = [
     "LazyTensor",
     "Region",
     "Reshaped",
+    "Rotated",
     "SafetensorsIndex",
     "Scaled",
     "Scratch",
     "Sliced",
+    "Taken",
     "Transposed",
     "Unbound",
     "all_graphs",

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir._bytes import Array, Region, full_region, payload
+from graphopt.ir._channels import Rotated, Taken
 from graphopt.ir._expression import Expr, FileRange, InMemory, Unbound
 from graphopt.ir._operations import Transposed
 from graphopt.ir._simplify import simplified
@@ -25,7 +26,7 @@ _TILE = 4 << 20
 """Bytes of a tile. A small one stays in the cache and reuses the same memory: five times faster than 32
 MiB."""
 _TILE_ACROSS = 32 << 20
-"""The same across a transposed file, where each tile touches all rows and few are wanted."""
+"""The same where each tile touches all rows and few are wanted: across a transposed file, say."""
 _COMPARED = 1 << 20
 """Bytes that are compared at a time: where two weights differ, they mostly do in their first elements."""
 
@@ -145,6 +146,7 @@ def boxes(expr: Expr, max_bytes: int | None = None) -> Iterator[Region]:
 
 def _tile(expr: Expr) -> int:
     across = isinstance(expr, Transposed) and expr.perm[0] != 0
+    across = across or (isinstance(expr, (Rotated, Taken)) and expr.axis == 0)
     return _TILE_ACROSS if across else max((_tile(source) for source in expr.sources), default=_TILE)
 
 

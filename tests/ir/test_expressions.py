@@ -18,7 +18,9 @@ from graphopt.ir import (
     InMemory,
     LazyTensor,
     Region,
+    Rotated,
     Scaled,
+    Taken,
     Transposed,
     digest,
     expression_type,
@@ -107,3 +109,45 @@ def test_scaled_wants_a_factor_for_each_channel(factors: tuple[int, ...], axis: 
 def test_scaled_wants_factors_of_its_dtype() -> None:
     with pytest.raises(ValueError, match="FLOAT16 for FLOAT"):
         Scaled(A, InMemory(np.float16([1, 2])), 0)
+
+
+def _matrix(signs: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """R of `Rotated`, spelled out."""
+    times = len(signs) // len(core)
+    hadamard = np.eye(1)
+    while len(hadamard) < times:
+        hadamard = np.kron(np.array([[1, 1], [1, -1]]), hadamard)
+    return np.diag(signs) @ np.kron(hadamard / np.sqrt(times), core)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(("shape", "axis"), [((24, 5), 0), ((5, 24), 1), ((2, 24, 3), 1)])
+def test_rotated_is_a_product_with_a_matrix(shape: tuple[int, ...], axis: int, inverse: bool) -> None:
+    rng = np.random.default_rng(0)
+    array = rng.standard_normal(shape, np.float32)
+    signs = rng.choice(np.float32([-1, 1]), 12)
+    core = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
+    turned = Rotated(InMemory(array), InMemory(signs), InMemory(core), axis, inverse)
+
+    whole = np.kron(np.eye(2), _matrix(signs, core))
+    expected = np.moveaxis(np.moveaxis(array, axis, -1) @ (whole.T if inverse else whole), -1, axis)
+    assert np.allclose(turned.read(), expected, atol=1e-5)
+    region = tuple(slice(1, size) if size < 9 else slice(7, 15) for size in shape)
+    assert np.array_equal(turned.read(region), turned.read()[region])
+
+
+def test_rotated_wants_whole_runs() -> None:
+    with pytest.raises(ValueError, match="runs of 4 along axis 1"):
+        Rotated(A, InMemory(np.ones(4, np.float32)), InMemory(np.ones((1, 1), np.float32)), 1)
+    with pytest.raises(ValueError, match="is not 1 times a power of two"):
+        Rotated(A, InMemory(np.ones(3, np.float32)), InMemory(np.ones((1, 1), np.float32)), 1)
+
+
+def test_taken_is_another_order() -> None:
+    places = np.array([2, 0, 2, 1])
+    taken = Taken(A, InMemory(places), 1)
+    assert np.array_equal(taken.read(), A.array[:, places])
+    assert np.array_equal(taken.read((slice(1, 2), slice(1, 4))), A.array[1:2, places[1:4]])
+    assert np.array_equal(Taken(A, InMemory(np.array([1, 0])), 0).read(), A.array[::-1])
+    with pytest.raises(ValueError, match="axis 2"):
+        Taken(A, InMemory(places), 2)
