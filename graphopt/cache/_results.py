@@ -42,7 +42,7 @@ class StepResults:
         """Store the arrays under `key`."""
 
         def fill(header: Header, folder: Path) -> None:
-            np.savez(folder / _ARRAYS, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(folder / _ARRAYS, allow_pickle=False, **arrays)
             with (folder / _ARRAYS).open("rb") as stream:
                 header.files[_ARRAYS] = hashlib.file_digest(stream, "sha256").hexdigest()
             header.write(folder)

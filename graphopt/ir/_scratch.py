@@ -19,6 +19,7 @@ class Scratch:
     """Append-only storage in a file of its own in `folder`, which the owner deletes. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         handle, name = tempfile.mkstemp(prefix="scratch-", suffix=".bin", dir=folder)
         with open(handle, "wb"):
             self._path = Path(name)

@@ -70,8 +70,11 @@ class Context:
         """Version of the default operator set the model is at."""
         return self.model.opset_imports.get("", 0)
 
-    def stream(self) -> Stream | str:
-        """Values of the graph on the calibration data, or why there are none."""
+    def stream(self, *, memory: int = 1 << 30) -> Stream | str:
+        """Values of the graph on the calibration data, or why there are none.
+
+        It holds `memory` bytes of them between two questions; what is more lies beside the scratch file.
+        """
         if self.calibration is None:
             return "there is nothing to calibrate on"
         calls = [adapt_feeds(self.adapters, feeds) for feeds in self.calibration]
@@ -81,7 +84,8 @@ class Context:
         ]
         if missing:
             return f"what it is calibrated on has nothing for the input {missing[0]}"
-        return Stream(graph, calls)
+        folder = self.scratch.folder if self.scratch is not None else None
+        return Stream(graph, calls, states=self.states, folder=folder, memory=memory)
 
     def watch(self, items: Collection[T], what: str) -> Iterator[T]:
         """`items`, one after the other; the user is told which one it is, and how long the rest will take.
