@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Form"]
+__all__ = ["SMALLEST_BLOCK", "Form"]
+
+SMALLEST_BLOCK = 16
+"""The least block_size that MatMulNBits and QMoE take (onnxruntime's ContribOperators.md)."""
 
 _TEXT = re.compile(r"(2|4|8)/(16|32|64|128|256)(z?)")
 
@@ -32,6 +35,13 @@ class Form:
         if found is None:
             raise ValueError(f"{text!r} is not of the form BITS/BLOCK or BITS/BLOCKz, such as 4/128")
         return cls(int(found[1]), int(found[2]), found[3] == "z")
+
+    def fitting(self, width: int) -> Form:
+        """This form with blocks that are no longer than rows of `width`, where smaller ones will do."""
+        block = self.block
+        while block > width and block > SMALLEST_BLOCK:
+            block //= 2
+        return replace(self, block=block)
 
     @property
     def bits_a_weight(self) -> float:

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from graphopt.ir import MICROSOFT, LazyTensor, Reshaped, has_data, lazy, name_matches, static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
 
-from ._nbits import NotFinite, packed_rows
+from ._forms import SMALLEST_BLOCK, Form
+from ._nbits import NotFinite, kept, quantized_tiles
 
-_SMALLEST_BLOCK = 16  # the least block_size that QMoE takes (onnxruntime's ContribOperators.md)
 _ROUTER_WEIGHTS = 14  # QMoE's input router_weights
 
 
@@ -83,9 +83,9 @@ class QuantizeExperts(Pass):
     def _block(self, node: ir.Node) -> int | None:
         widths = [static_dim(v, -1) or 1 for v in (node.inputs[2], node.inputs[4])]
         block: int = self.options.block_size
-        while block >= _SMALLEST_BLOCK and any(width % block for width in widths):
+        while block >= SMALLEST_BLOCK and any(width % block for width in widths):
             block //= 2
-        return block if block >= _SMALLEST_BLOCK else None
+        return block if block >= SMALLEST_BLOCK else None
 
     def _quantized(self, node: ir.Node, context: Context) -> Edit:
         block = self._block(node)
@@ -130,7 +130,9 @@ class QuantizeExperts(Pass):
         assert value.const_value is not None
         bits, (experts, count, width) = self.options.bits, value.const_value.shape.numpy()
         rows = Reshaped(lazy(value.const_value), (experts * count, width))
-        packed, scales = packed_rows(rows, bits, block, context, search=self.options.search)
+        form = Form(bits, block)
+        parts = quantized_tiles(rows, form, search=self.options.search)
+        packed, scales, _ = kept(parts, form, (experts * count, width), context)
         weight = LazyTensor(Reshaped(packed, (experts, count, width * bits // 8)))
         scale = ir.tensor(scales.reshape(experts, count, width // block))
         return (

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from graphopt.families import Assumption
     from graphopt.interface import Adapter
+    from graphopt.pipeline._contract import Contract
 
 __all__ = ["Bridge", "Edit", "NearMiss", "Outcome", "Proof", "place_of"]
 
@@ -65,7 +66,8 @@ class Edit:
     says why running it beside what it replaces decides nothing: the closing check then has to. `assumes` are
     conditions under which alone the edit is right: it is checked on calls that meet them, as everything that
     comes after it is, and the package records them. `tentative`: the pass does not answer for it, so where
-    the check fails it is rolled back and the run goes on.
+    the check fails it is rolled back and the run goes on. `contract` is held instead of the pass's, where
+    edits of one pass promise different things.
     """
 
     summary: str
@@ -84,6 +86,7 @@ class Edit:
     unproven: str = ""
     assumes: Sequence[Assumption] = ()
     tentative: bool = False
+    contract: Contract | None = None
 
     def touches(self) -> tuple[str, ...]:
         """Names of the nodes (or, for edits of weights alone, the initializers) it takes away."""

@@ -245,7 +245,7 @@ class _PassRun:
         verdict = verifier.check(
             self.model,
             edit,
-            self.instance.effective_contract(),
+            edit.contract or self.instance.effective_contract(),
             self.adapters,
             assumptions=[*self.context.assumptions.values(), *edit.assumes],
             reads_since=self.started,

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
+from graphopt_passes._forms import Form
 from graphopt_passes._nbits import NotFinite, Packed, quantize_rows, quantized_tiles, unpacked
 from onnxruntime.capi._pybind_state import quantize_matmul_4bits, quantize_matmul_8bits
 
@@ -147,7 +148,7 @@ def test_tiles_add_up_whatever_the_weight_is_made_of(tmp_path: Path) -> None:
     )
     rows = np.concatenate([stored[:20], stored[33:70], other.T]).astype(np.float32)
 
-    found = list(quantized_tiles(Transposed(columns, (1, 0)), 4, 16, search=True))
+    found = list(quantized_tiles(Transposed(columns, (1, 0)), Form(4, 16), search=True))
 
     expected = quantize_rows(rows, 4, 16)
     np.testing.assert_array_equal(np.concatenate([p.weight for p in found]), expected.weight)
@@ -156,7 +157,7 @@ def test_tiles_add_up_whatever_the_weight_is_made_of(tmp_path: Path) -> None:
 
 def test_many_tiles_come_in_order() -> None:
     rows = normal(3000, 1024)
-    found = list(quantized_tiles(InMemory(rows), 8, 128, search=False))
+    found = list(quantized_tiles(InMemory(rows), Form(8, 128), search=False))
 
     assert len(found) > 2
     whole = Packed(np.concatenate([p.weight for p in found]), np.concatenate([p.scales for p in found]))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt_passes._nbits import quantize_rows, unpacked
+from graphopt_passes import quantize_weights
+from graphopt_passes._forms import Form
+from graphopt_passes._nbits import Packed, levels_of, pack_levels, quantize_rows, unpacked, zero_points_of
 
 from graphopt.ir import Cast, Concatenated, FileRange, LazyTensor, Transposed
+from graphopt.pipeline import Context, Mismatch, RunHooks
+from graphopt.plugins import run_recipe
 from graphopt.plugins.registry import passes
+from graphopt.recipes import Budget, OptimizeOptions, Recipe, Step
+from graphopt.verify import EditVerifier
 from tests.passes._compressed import PRODUCT, TIED, Compressed, built, normal
 
 NAME = "quantize-weights"
@@ -22,26 +30,45 @@ def off(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(expected - got).max() / np.abs(expected).max())
 
 
+def options_of(form: Form, **more: object) -> dict[str, object]:
+    zeros = "always" if form.zeros else "never"
+    return {"bits": form.bits, "block_size": form.block, "zero_points": zeros, **more}
+
+
+def rounded(rows: np.ndarray, form: Form) -> np.ndarray:
+    packed = quantize_rows(rows, form.bits, form.block, zeros=form.zeros)
+    return np.asarray(unpacked(packed, form.bits, rows.shape[1]))
+
+
 @pytest.mark.parametrize("optimized", [False, True])
 @pytest.mark.parametrize(("level", "bound"), [(0, 2e-6), (4, 1e-2)])
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("zeros", ["", "z"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize(("n", "k", "block"), [(48, 96, 32), (33, 200, 128), (16, 24, 16)])
 def test_the_kernel_multiplies_by_the_rounded_weight(
-    tmp_path: Path, n: int, k: int, block: int, bits: int, level: int, bound: float, optimized: bool
+    tmp_path: Path,
+    n: int,
+    k: int,
+    block: int,
+    bits: int,
+    zeros: str,
+    level: int,
+    bound: float,
+    optimized: bool,
 ) -> None:
-    w = normal(k, n)
-    options = {"bits": bits, "block_size": block, "accuracy_level": level}
+    w, form = normal(k, n), Form.parse(f"{bits}/{block}{zeros}")
+    options = options_of(form, accuracy_level=level)
     made = Compressed(built(PRODUCT, {"w": w}, n=n, k=k), NAME, tmp_path, **options)
-    rounded = unpacked(quantize_rows(np.ascontiguousarray(w.T), bits, block, search=bits == 4), bits, k)
+    stands_for = rounded(np.ascontiguousarray(w.T), form)
 
     for x in (normal(2, 3, k, seed=1), normal(1, 1, k, seed=2)):
         (y,) = made.run(optimized=optimized, x=x)
 
-        assert off(x @ rounded.T, y) < bound
+        assert off(x @ stands_for.T, y) < bound
         assert off(x @ w, y) > 2 * bound or bits == 8
 
 
-@pytest.mark.parametrize(("bits", "at_least"), [(4, 18), (8, 38)])
+@pytest.mark.parametrize(("bits", "at_least"), [(2, 6.5), (4, 18), (8, 38)])
 def test_the_damage_is_that_of_so_many_bits(tmp_path: Path, bits: int, at_least: float) -> None:
     w, x = normal(512, 64), normal(4, 32, 512, seed=1)
     made = Compressed(built(PRODUCT, {"w": w}, n=64, k=512), NAME, tmp_path, bits=bits)
@@ -51,19 +78,21 @@ def test_the_damage_is_that_of_so_many_bits(tmp_path: Path, bits: int, at_least:
     assert at_least < 10 * np.log10(np.mean((x @ w) ** 2) / np.mean(noise**2)) < at_least + 6
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_a_tied_embedding_is_stored_once_and_looked_up_exactly(tmp_path: Path, bits: int) -> None:
-    w, ids, h = normal(256, 128), np.array([[3, 0, 255], [7, 7, 1]]), normal(2, 3, 128, seed=1)
-    model = built(TIED, {"w": w}, n=256, k=128)
-    made = Compressed(model, NAME, tmp_path, bits=bits, block_size=32, accuracy_level=0)
-    rounded = unpacked(quantize_rows(w, bits, 32, search=bits == 4), bits, 128)
+@pytest.mark.parametrize("text", ["2/32", "4/32", "8/32", "2/32z", "4/32z", "8/64z", "4/128z"])
+def test_a_tied_embedding_is_stored_once_and_looked_up_exactly(tmp_path: Path, text: str) -> None:
+    w, ids, h = normal(4096, 128), np.array([[3, 0, 4095], [7, 7, 1]]), normal(2, 3, 128, seed=1)
+    model, form = built(TIED, {"w": w}, n=4096, k=128), Form.parse(text)
+    made = Compressed(model, NAME, tmp_path, **options_of(form, accuracy_level=0))
 
     x, logits = made.run(ids=ids, h=h)
 
-    np.testing.assert_array_equal(x, rounded[ids])
-    assert off(h @ rounded.T, logits) < 2e-6
-    assert made.operators == {"GatherBlockQuantized": 1, "Reshape": 1, "MatMulNBits": 1}
-    assert made.stored == w.size * bits // 8 + 4 * w.size // 32
+    np.testing.assert_array_equal(x, rounded(w, form)[ids])
+    assert off(h @ rounded(w, form).T, logits) < 2e-6
+    reshaped = {} if form.zeros else {"Reshape": 1}
+    assert made.operators == {"GatherBlockQuantized": 1, "MatMulNBits": 1, **reshaped}
+    blocks = 128 // form.block
+    zeros = 4096 * -(-blocks * form.bits // 8) if form.zeros else 0
+    assert made.stored == w.size * form.bits // 8 + 4 * 4096 * blocks + zeros
 
 
 HALF = TIED.replace("float[", "float16[")
@@ -78,13 +107,13 @@ def test_weights_of_half_precision_are_packed_and_the_rest_stays(
     h, ids = normal(2, 3, 128, seed=1).astype(np.float16), np.array([[3, 0, 255], [7, 7, 1]])
     model = built(HALF, {"w": w}, n=256, k=128)
     made = Compressed(model, NAME, tmp_path, bits=bits, block_size=32, accuracy_level=0)
-    rounded = unpacked(quantize_rows(w.astype(np.float32), bits, 32, search=bits == 4), bits, 128)
+    stands_for = rounded(w.astype(np.float32), Form(bits, 32))
 
     x, logits = made.run(optimized=optimized, ids=ids, h=h)
 
-    np.testing.assert_array_equal(x, rounded[ids].astype(np.float16))
+    np.testing.assert_array_equal(x, stands_for[ids].astype(np.float16))
     assert logits.dtype == np.float16
-    assert off(h.astype(np.float32) @ rounded.T, logits) < 1e-3
+    assert off(h.astype(np.float32) @ stands_for.T, logits) < 1e-3
     assert made.stored < w.size * bits // 8 + 4 * w.size // 32 + 100
 
 
@@ -226,11 +255,62 @@ def test_weights_are_chosen_by_name_and_size(
     assert {name.removesuffix("/scales") for name in names if name.endswith("/scales")} == quantized
 
 
+def test_what_is_planned_for_a_weight_goes_before_the_options() -> None:
+    model = built(PRODUCT, {"w": normal(128, 64)}, n=64, k=128)
+    recipe = Recipe("test", "", Budget(), (Step(NAME, {"smallest": 1}),))
+    run_recipe(model, recipe, Context(model, decisions={"plan-bits": {"w": "2/64z", "v": "8/32"}}))
+
+    (node,) = model.graph
+    assert (node.attributes["bits"].value, node.attributes["block_size"].value) == (2, 64)
+    assert set(model.graph.initializers) == {"w/q2", "w/scales", "w/zeros"}
+
+
+@pytest.mark.parametrize(("shift", "zeros"), [(0.0, False), (2.0, True)])
+def test_zero_points_are_taken_where_they_pay(shift: float, zeros: bool) -> None:
+    """Of weights about zero they lower the error by less than their bits are worth."""
+    model = built(PRODUCT, {"w": normal(128, 64) + np.float32(shift)}, n=64, k=128)
+    recipe = Recipe(
+        "test", "", Budget(), (Step(NAME, {"smallest": 1, "zero_points": "auto", "block_size": 32}),)
+    )
+    context = Context(model)
+    run_recipe(model, recipe, context)
+
+    assert ("w/zeros" in model.graph.initializers) == zeros
+    assert list(context.decisions.values()) == [zeros]
+
+
+def other_zeros(packed: Packed, bits: int) -> Packed:
+    levels = levels_of(packed, bits).reshape(-1, levels_of(packed, bits).shape[-1]).T
+    return pack_levels(levels, packed.scales, bits, zero_points_of(packed, bits) ^ 1)
+
+
+SPOILED = {
+    "zero points": lambda packed: other_zeros(packed, 4),
+    "nibbles": lambda packed: replace(packed, weight=packed.weight << 4 | packed.weight >> 4),
+    "scales": lambda packed: replace(packed, scales=packed.scales.T.reshape(packed.scales.shape)),
+    "blocks": lambda packed: replace(packed, weight=np.ascontiguousarray(packed.weight[:, ::-1])),
+}
+
+
+@pytest.mark.parametrize("what", [None, *SPOILED])
+def test_bytes_in_another_order_are_refused(monkeypatch: pytest.MonkeyPatch, what: str | None) -> None:
+    weight = normal(128, 64) * np.geomspace(0.1, 10, 128, dtype=np.float32)[:, None]
+    model = built(PRODUCT, {"w": weight}, n=64, k=128)
+    recipe = Recipe("test", "", Budget(), (Step(NAME, options_of(Form(4, 32, True), smallest=1)),))
+    honest = quantize_weights.quantized_tiles
+    spoil = SPOILED.get(what or "", lambda packed: packed)
+    monkeypatch.setattr(quantize_weights, "quantized_tiles", lambda *a, **k: map(spoil, honest(*a, **k)))
+
+    with EditVerifier() as verifier, contextlib.nullcontext() if what is None else pytest.raises(Mismatch):
+        run_recipe(model, recipe, Context(model), OptimizeOptions(), RunHooks(verifier=verifier))
+
+
 def test_the_defaults_are_what_was_measured() -> None:
     """The options' defaults are what the recipes and their budgets were measured with."""
     assert passes()[NAME].configure({}).resolved() == {
         "bits": 4,
         "block_size": 128,
+        "zero_points": "never",
         "accuracy_level": 4,
         "search": True,
         "include": "*",
