@@ -149,10 +149,12 @@ class InputDomain(ABC):
         """
         return iter(())
 
-    def reading(self, tokens: np.ndarray) -> dict[str, np.ndarray] | None:
+    def reading(self, tokens: np.ndarray, past: int = 0) -> dict[str, np.ndarray] | None:
         """The call that reads the texts `tokens`, int64[batch, S] of equal length, from their beginning.
 
-        None by default, and of a model that is given more than texts.
+        With a `past`, that many tokens were read before, and the call has no arrays for the states that they
+        left (`Part.states`). None by default, of a model that is given more than texts, and where there is a
+        past and no state.
         """
         return None
 

@@ -23,6 +23,9 @@ _STATES = 1 << 25
 """Elements of all keys and values in a call at the end: 128 MiB as float32, twice for past and present."""
 
 
+_OF_TOKENS = ("input_ids", "attention_mask", "position_ids")
+
+
 class TokenDomain(InputDomain):
     """Token ids, uniform over the vocabulary but for the padding token, which fills masked places."""
 
@@ -157,10 +160,11 @@ class DecoderDomain(TokenDomain):
         tokens = self._tokens(rng, new)
         return self._call(rng, name, tokens, new, past, padding, blank=blank)
 
-    def reading(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    def reading(self, tokens: np.ndarray, past: int = 0) -> dict[str, np.ndarray]:
         new = np.ones(tokens.shape, np.int64)
-        call = self._call(np.random.default_rng(0), "reading", tokens, new, [0] * len(tokens), "none")
-        return dict(call.feeds)
+        rng, before = np.random.default_rng(0), [past] * len(tokens)
+        feeds = self._call(rng, "reading", tokens, new, before, "none", blank=True).feeds
+        return {name: array for name, array in feeds.items() if not past or name in _OF_TOKENS}
 
     def _call(
         self,
@@ -246,7 +250,9 @@ class EncoderDomain(TokenDomain):
         compare = {spec.name: self._valid(spec.dims, mask) for spec in self.interface.outputs}
         return Case(name, feeds, compare, padding)
 
-    def reading(self, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    def reading(self, tokens: np.ndarray, past: int = 0) -> dict[str, np.ndarray] | None:
+        if past:
+            return None
         return self._given(tokens, np.ones_like(tokens), np.zeros_like(tokens))
 
     def _given(self, tokens: np.ndarray, mask: np.ndarray, kinds: np.ndarray) -> dict[str, np.ndarray]:

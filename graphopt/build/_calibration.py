@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from graphopt.calibrate import CalibrationData, from_text
-from graphopt.evaluate import CALIBRATION, read_text
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.calibrate import CalibrationData, from_arrays, from_windows
+from graphopt.errors import BadInput
+from graphopt.evaluate import CALIBRATION, Corpus, corpus_of, read_corpus, sequences
 from graphopt.export import Exported
+from graphopt.io import digest_of, read_arrays, read_json
 from graphopt.plugins import registry
 from graphopt.runtime import Tokenizer
 
@@ -14,18 +25,110 @@ __all__ = ["calibration_of"]
 
 _TOKENS = 16 * 512
 """Of text that are read: what GPTQ and AWQ are content with, and a minute's work for a billion weights."""
+_WINDOW = 512
+"""Tokens of a call at most."""
+_UNKNOWN = 0.1
+"""Of all tokens: more that the tokenizer has no other word for, and the text is not of its language."""
 
 
-def calibration_of(exported: Exported) -> CalibrationData | None:
-    """The embedded calibration text, as calls of a graph that reads text; None for any other graph."""
-    domain = exported.domain()
-    folder = exported.source_dir
+def calibration_of(exported: Exported, given: str | Path | None) -> CalibrationData | None:
+    """What is `given`, or else the embedded text, as calls of a graph.
+
+    None where the graph takes no text, and for the embedded text also where that does not fit. `BadInput` for
+    anything that is given and no calibration data, or does not fit.
+    """
+    if given is None:
+        path = _embedded()
+        try:
+            return _of_text(exported, read_corpus(path))
+        except BadInput:
+            return None
+    path = Path(given)
+    if path.exists():
+        files = sorted(path.rglob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []
+        if files:
+            data = from_arrays(path.name, map(read_arrays, files), exported.interface)
+            return replace(data, content=digest_of(path) if path.is_file() else "", file=str(given))
+        found = _of_text(exported, read_corpus(path))
+        return None if found is None else replace(found, file=str(given))
+    if not re.fullmatch(r"[\w.]+:\w+", str(given)):
+        raise BadInput(
+            f"there is no {given} to calibrate on",
+            hint="Give text, a .jsonl file, a folder of text, an .npz file of inputs, or MODULE:FUNCTION.",
+        )
+    return _of_items(exported, str(given), _called(str(given)))
+
+
+def _called(name: str) -> list[Any]:
+    """What the function gives that `name` names, "module:function"."""
+    module, _, function = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        call: Callable[[], Iterable[Any]] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(f"there is no function {name} to calibrate on: {error}") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    try:
+        return list(call())
+    except Exception as error:
+        raise BadInput(f"{name} failed to give anything to calibrate on: {error!r}") from error
+
+
+def _of_items(exported: Exported, name: str, items: list[Any]) -> CalibrationData | None:
+    if items and all(isinstance(item, str) for item in items):
+        return _of_text(exported, corpus_of(name, items))
+    if items and all(isinstance(item, Mapping) for item in items):
+        return from_arrays(name, items, exported.interface)
+    raise BadInput(
+        f"{name} gives neither texts nor dicts of arrays by input, of which at least one is needed"
+    )
+
+
+def _of_text(exported: Exported, corpus: Corpus) -> CalibrationData | None:
+    domain, folder = exported.domain(), exported.source_dir
     if domain is None or folder is None or not (folder / "tokenizer.json").is_file():
         return None
-    tokenizer = Tokenizer(folder)
-    path = _embedded()
-    ids = tokenizer.plain(read_text(path).content)
-    return from_text(path.name, ids, domain, opening=tokenizer.opening(), tokens=_TOKENS)
+    found = list(_windows(exported, corpus, folder))
+    if not found:
+        raise BadInput(f"{corpus.name} has less than two tokens to calibrate on")
+    data = from_windows(corpus.name, found, domain)
+    return None if data is None else replace(data, content=corpus.digest)
+
+
+def _windows(exported: Exported, corpus: Corpus, folder: Path) -> Iterator[NDArray[np.int64]]:
+    """The first tokens of the documents, in turn. `BadInput` where they are not of the model."""
+    domain, tokenizer = exported.domain(), Tokenizer(folder)
+    longest = (domain.positions if domain is not None else None) or _WINDOW
+    found = [
+        window.tokens
+        for window in sequences(corpus, tokenizer, tokens=_TOKENS, context=longest, longest=_WINDOW)
+    ]
+    tokens = np.concatenate(found) if found else np.empty(0, np.int64)
+    size = (exported.config or {}).get("vocab_size")
+    if isinstance(size, int) and tokens.size and tokens.max() >= size:
+        raise BadInput(
+            f"{folder / 'tokenizer.json'} makes token {tokens.max()} of {corpus.name}, "
+            f"and the model knows {size} tokens",
+            hint="It is the tokenizer of another model.",
+        )
+    share = np.mean(tokens == _unknown(folder)) if tokens.size else 0
+    if share > _UNKNOWN:
+        raise BadInput(
+            f"{share:.0%} of the tokens of {corpus.name} are unknown to the model's tokenizer",
+            hint="Calibrate on text that the model is meant for.",
+        )
+    yield from found
+
+
+def _unknown(folder: Path) -> int:
+    """The token that stands for what a tokenizer has no other for; -1 where there is none."""
+    model = read_json(folder / "tokenizer.json").get("model", {})
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    vocabulary = model.get("vocab")
+    named = vocabulary.get(model.get("unk_token")) if isinstance(vocabulary, dict) else None
+    return named if isinstance(named, int) else -1
 
 
 def _embedded() -> Path:

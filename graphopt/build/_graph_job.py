@@ -59,7 +59,7 @@ class GraphJob:
             domain=exported.domain() if exported.config is not None else None,
             states=self._carried() or {},
             config=exported.config or {},
-            calibration=calibration_of(exported),
+            calibration=calibration_of(exported, self.options.calibration),
             task=exported.task,
             scratch=Scratch(self.scratch),
             notes=list(exported.notes),
@@ -120,6 +120,7 @@ class GraphJob:
             "verify": options.verify,
             "on mismatch": options.on_mismatch,
             "threads": default_threads(),
+            "calibration": self.context.calibration and self.context.calibration.digest,
             **self.bindings.digests(),
         }
         steps = whole_steps(build_steps(self.recipe), options.stop_after)

@@ -12,11 +12,12 @@ from graphopt.build._graph_job import GraphJob
 from graphopt.build._inputs import FileDigests, files_behind, stored_bytes
 from graphopt.build._tuning import tuned_batch_tokens
 from graphopt.cache import RunCache
+from graphopt.errors import BadInput
 from graphopt.evaluate import Bindings, ClosingCheck, check_graph, check_whole
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, PackageContext
 from graphopt.interface import Interface
-from graphopt.package import Staging
+from graphopt.package import CalibratedOn, Staging
 from graphopt.pipeline import EditRecord, RunHooks, place_of
 from graphopt.recipes import OptimizeOptions, Recipe
 from graphopt.targets import Target
@@ -50,6 +51,12 @@ class Job:
 
     def __post_init__(self) -> None:
         self.graphs = [self._graph(exported) for exported in self.exported]
+        given = self.options.calibration
+        if given is not None and not any(graph.context.calibration for graph in self.graphs):
+            raise BadInput(
+                f"{self.source.name} reads no text, or nobody knows how: it cannot be calibrated on {given}",
+                hint="Give arrays for its inputs in an .npz file.",
+            )
         self.task, self.family = self.exported[0].task, self.exported[0].family
         self.notes: list[str] = []
         models = [exported.model for exported in self.exported]
@@ -73,9 +80,10 @@ class Job:
         )
 
     def follow(self, decisions: Mapping[str, Any]) -> None:
-        """Take over the measured decisions of a lock."""
+        """Take over the measured decisions of a lock. `BadInput` where they rest on other data."""
         for graph in self.graphs:
             graph.context.decisions.update(_of_role(decisions, graph.exported.role))
+            graph.context.require_calibration()
 
     def transform(self, hooks: RunHooks | None = None) -> None:
         """Run the recipe over every graph; see `GraphJob.transform`."""
@@ -140,6 +148,13 @@ class Job:
         """What the graphs were made under, each once."""
         by_key = {a.key: a for graph in self.graphs for a in graph.context.assumptions.values()}
         return list(by_key.values())
+
+    def calibrated_on(self) -> CalibratedOn | None:
+        """What passes calibrated on, if any did."""
+        for graph in self.graphs:
+            if (found := graph.context.calibrated) is not None:
+                return CalibratedOn.model_validate(found)
+        return None
 
     def decisions(self) -> dict[str, Any]:
         """Choices that were made by measuring; several graphs' are by role."""

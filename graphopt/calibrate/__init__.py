@@ -1,6 +1,6 @@
 """What a graph computes on real inputs, a piece at a time: the ground that compression stands on."""
 
-from graphopt.calibrate._data import CalibrationData, from_text
+from graphopt.calibrate._data import CalibrationData, from_arrays, from_windows
 from graphopt.calibrate._gram import Gram
 from graphopt.calibrate._statistics import AbsoluteMean, Histogram, Ranges, RowSample
 from graphopt.calibrate._stream import Stream
@@ -13,5 +13,6 @@ __all__ = [
     "Ranges",
     "RowSample",
     "Stream",
-    "from_text",
+    "from_arrays",
+    "from_windows",
 ]

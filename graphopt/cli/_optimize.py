@@ -49,6 +49,12 @@ __all__ = ["command"]
     help="Sizes a dimension may have, for the closing check of an .onnx source: batch=1,3.",
 )
 @click.option(
+    "--calibration",
+    metavar="PATH|MODULE:FUNCTION",
+    help="What passes calibrate on: text, .jsonl or folder of documents, .npz files of inputs, or a function"
+    " that gives either. [default: built-in Python source]",
+)
+@click.option(
     "--verify",
     type=click.Choice(["off", "structure", "numeric"]),
     default="numeric",

@@ -16,6 +16,7 @@ from graphopt.evaluate._closing import (
     ClosingCheck,
     closing_check,
 )
+from graphopt.evaluate._corpus import Corpus, corpus_of, read_corpus, sequences
 from graphopt.evaluate._costs import Cost, step_cost, step_flops, stored_by_node
 from graphopt.evaluate._encoder_run import ENCODER_METRICS
 from graphopt.evaluate._facts import FACTS, interface_changes, measure_facts
@@ -35,7 +36,6 @@ from graphopt.evaluate._profile import profile
 from graphopt.evaluate._samples import AccuracySamples, Generated
 from graphopt.evaluate._speed import BenchReport, Price, Speed, bench
 from graphopt.evaluate._tasks import TASK_METRICS, measure_tasks
-from graphopt.evaluate._texts import read_text
 from graphopt.evaluate._turns import SpeedTurns
 from graphopt.evaluate._validation import Validation, validate
 
@@ -56,6 +56,7 @@ __all__ = [
     "CheckedMetric",
     "ClosingCase",
     "ClosingCheck",
+    "Corpus",
     "Cost",
     "EncoderAccuracy",
     "Generated",
@@ -75,6 +76,7 @@ __all__ = [
     "closing_check",
     "compare_encoders",
     "compare_language_models",
+    "corpus_of",
     "fallback_nodes",
     "head_metrics",
     "interface_changes",
@@ -85,10 +87,11 @@ __all__ = [
     "measure_speed",
     "measure_tasks",
     "profile",
-    "read_text",
+    "read_corpus",
     "reference_logits",
     "require_lm_eval",
     "rows_stand_alone",
+    "sequences",
     "session_logits",
     "step_cost",
     "step_flops",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ __all__ = [
     "Document",
     "Window",
     "built_in_corpus",
+    "corpus_of",
     "digest_of_tokens",
     "in_turns",
     "one_text",
@@ -91,6 +92,13 @@ def built_in_corpus() -> Corpus:
     return one_text(built_in_text())
 
 
+def corpus_of(name: str, texts: Sequence[str]) -> Corpus:
+    """`texts` as documents."""
+    documents = tuple(dict.fromkeys(Document(text) for text in texts if text.strip()))
+    digest = _digest(json.dumps([[d.name, d.domain] for d in documents]).encode())
+    return Corpus(name, digest, documents, is_one_text=False)
+
+
 def read_corpus(path: Path) -> Corpus:
     """The documents at `path`.
 
@@ -140,14 +148,17 @@ def _in_lines(path: Path) -> Iterator[Document]:
             yield Document(given.text, given.domain)
 
 
-def windows(corpus: Corpus, tokenizer: Tokenizer, context: int | None) -> Iterator[Window]:
-    """The documents as tokens, in windows of at most 256 and `context` that each begin as the model expects.
+def windows(
+    corpus: Corpus, tokenizer: Tokenizer, context: int | None, longest: int = WINDOW
+) -> Iterator[Window]:
+    """The documents as tokens, in windows of at most `longest` and `context` that each begin as the model
+    expects.
 
     First comes the first window of every document, domains taking turns, then the second of those that have
     one, and so on: whatever is measured first is of as many documents as there can be.
     """
     opening = tokenizer.opening()
-    length = min(WINDOW, context or WINDOW) - len(opening)
+    length = min(longest, context or longest) - len(opening)
     ids = _Ids(tokenizer)
     waiting = [(i, document) for i, document in enumerate(in_turns(corpus))]
     start = 0
@@ -164,10 +175,12 @@ def windows(corpus: Corpus, tokenizer: Tokenizer, context: int | None) -> Iterat
         waiting, start = left, start + length
 
 
-def sequences(corpus: Corpus, tokenizer: Tokenizer, *, tokens: int, context: int | None) -> Iterator[Window]:
+def sequences(
+    corpus: Corpus, tokenizer: Tokenizer, *, tokens: int, context: int | None, longest: int = WINDOW
+) -> Iterator[Window]:
     """`windows` with `tokens` in all, what each begins with not counted."""
     opening = len(tokenizer.opening())
-    for window in windows(corpus, tokenizer, context):
+    for window in windows(corpus, tokenizer, context, longest):
         piece = window.tokens[: opening + tokens]
         tokens -= len(piece) - opening
         if len(piece) - opening > 1:

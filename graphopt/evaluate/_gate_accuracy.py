@@ -14,7 +14,7 @@ from graphopt.evaluate._corpus import Window, built_in_corpus, read_corpus
 from graphopt.evaluate._encoder_run import ENCODER_METRICS, EncoderRun
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS, LanguageRun
-from graphopt.evaluate._overlap import calibration_texts, refuse_overlap
+from graphopt.evaluate._overlap import calibration_texts, refuse_calibration, refuse_overlap
 from graphopt.evaluate._samples import AccuracySamples
 from graphopt.evaluate._sides import PackageSide, Side, side_of
 from graphopt.evaluate._validation import warnings_about
@@ -46,6 +46,7 @@ class AccuracyRun:
         on_text = generates or (takes_text(package) and (data is None or data.suffix != ".npz"))
         corpus = (built_in_corpus() if data is None else read_corpus(data)) if on_text else None
         self._notes: list[str] = []
+        refuse_calibration(package, data, corpus)
         if corpus is not None:
             files = calibration_texts(package, calibration)
             self._notes += [*corpus.notes, *refuse_overlap(corpus, files), *warnings_about(reference, data)]

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from graphopt.errors import BadInput
-from graphopt.evaluate._corpus import Corpus
-from graphopt.evaluate._texts import read_text
+from graphopt.evaluate._corpus import Corpus, read_corpus
+from graphopt.io import digest_of
 from graphopt.package import RunnablePackage
 from graphopt.plugins import registry
 
-__all__ = ["CALIBRATION", "calibration_texts", "refuse_overlap", "shared_words"]
+__all__ = ["CALIBRATION", "calibration_texts", "refuse_calibration", "refuse_overlap", "shared_words"]
 
 CALIBRATION = "calibration.txt"
 N = 13
@@ -25,11 +25,30 @@ _WORD = re.compile(r"\w+")
 
 
 def calibration_texts(package: RunnablePackage, calibration: Path | None) -> list[Path]:
-    """Files with text that `package` was calibrated on: the one given, and that beside its source, if it is
-    an embedded model or still where it was."""
-    source = package.manifest.source
-    beside = registry.embedded_models().get(source, Path(source)) / CALIBRATION
-    return ([beside] if beside.is_file() else []) + ([] if calibration is None else [calibration])
+    """Files with text that `package` was calibrated on: the one given, those its manifest knows of, and that
+    beside its source, if it is an embedded model or still where it was."""
+    embedded = registry.embedded_models()
+    source, known = package.manifest.source, package.manifest.calibration
+    found = [embedded.get(source, Path(source)) / CALIBRATION]
+    if known is not None:
+        places = [Path(known.file)] if known.file else [folder / known.name for folder in embedded.values()]
+        found += [path for path in places if path.suffix != ".npz"]
+    texts = [path for path in dict.fromkeys(found) if path.exists()]
+    return texts + ([] if calibration is None else [calibration])
+
+
+def refuse_calibration(package: RunnablePackage, data: Path | None, corpus: Corpus | None) -> None:
+    """Raise `BadInput` where `data`, or its `corpus`, is what `package` was calibrated on."""
+    known = package.manifest.calibration
+    if known is None or not known.content:
+        return
+    is_file = data is not None and data.is_file()
+    content = corpus.digest if corpus is not None else digest_of(data) if data and is_file else ""
+    if content == known.content:
+        raise BadInput(
+            f"{package.path} was calibrated on {known.name}: it says nothing about the package",
+            hint="Measure on other data with --data.",
+        )
 
 
 def refuse_overlap(corpus: Corpus, files: Iterable[Path]) -> list[str]:
@@ -40,7 +59,7 @@ def refuse_overlap(corpus: Corpus, files: Iterable[Path]) -> list[str]:
     notes = []
     words = _words(corpus.text)
     for path in files:
-        shared = shared_words(words, _words(read_text(path).content))
+        shared = shared_words(words, _words(read_corpus(path).text))
         if shared > SHARED * len(words):
             raise BadInput(
                 f"{corpus.name} is not held out: {shared} of its {len(words)} words stand in {path} too, "

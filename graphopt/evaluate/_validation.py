@@ -12,6 +12,7 @@ from graphopt.evaluate._accuracy import EncoderAccuracy, LanguageAccuracy, compa
 from graphopt.evaluate._calls import calls_of_text, other_calls, takes_text
 from graphopt.evaluate._corpus import built_in_corpus, read_corpus
 from graphopt.evaluate._language import TEXT_GENERATION, measure_language
+from graphopt.evaluate._overlap import calibration_texts, refuse_calibration, refuse_overlap
 from graphopt.evaluate._sides import side_of
 from graphopt.interface import Arrays
 from graphopt.package import RunnablePackage
@@ -50,8 +51,13 @@ def validate(
     """Measure `package` beside `reference`, a source or another package. See `Package.validate`."""
     against = side_of(reference, package, trust_remote_code=trust_remote_code)
     warnings = warnings_about(reference, data)
-    if package.manifest.task == TEXT_GENERATION:
-        corpus = read_corpus(data) if data else built_in_corpus()
+    generates = package.manifest.task == TEXT_GENERATION
+    on_text = generates or (takes_text(package) and (data is None or data.suffix != ".npz"))
+    corpus = (read_corpus(data) if data else built_in_corpus()) if on_text else None
+    refuse_calibration(package, data, corpus)
+    if corpus is not None:
+        warnings += refuse_overlap(corpus, calibration_texts(package, None))
+    if corpus is not None and generates:
         measured: LanguageAccuracy | EncoderAccuracy = measure_language(
             package.session(),
             against.logits,
@@ -61,8 +67,7 @@ def validate(
             package.manifest.graphs["model"].states,
         )
         return Validation(str(package.path), str(reference), corpus.name, measured, warnings)
-    if takes_text(package) and (data is None or data.suffix != ".npz"):
-        corpus = read_corpus(data) if data else built_in_corpus()
+    if corpus is not None:
         texts = itertools.islice(calls_of_text(package, corpus), CALLS)
         calls: Iterator[Arrays] = (call.feeds for call in texts)
         name = corpus.name

@@ -4,6 +4,7 @@ from graphopt.package._answers import Answers, Prompt
 from graphopt.package._lock import LOCK, Lock, LockedPack, LockedStep, packs, versions
 from graphopt.package._manifest import (
     MANIFEST,
+    CalibratedOn,
     GraphFile,
     Manifest,
     TargetInfo,
@@ -18,6 +19,7 @@ __all__ = [
     "LOCK",
     "MANIFEST",
     "Answers",
+    "CalibratedOn",
     "GraphFile",
     "Lock",
     "LockedPack",

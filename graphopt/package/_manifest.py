@@ -12,7 +12,15 @@ from graphopt.families import Assumption
 from graphopt.interface import Interface, TensorSpec
 from graphopt.io import read_json
 
-__all__ = ["MANIFEST", "ClosingVerdict", "GraphFile", "Manifest", "TargetInfo", "read_manifest"]
+__all__ = [
+    "MANIFEST",
+    "CalibratedOn",
+    "ClosingVerdict",
+    "GraphFile",
+    "Manifest",
+    "TargetInfo",
+    "read_manifest",
+]
 
 MANIFEST = "graphopt.json"
 VERSION = 1  # of the file: rises where an older graphopt would misread it
@@ -57,6 +65,17 @@ class TargetInfo(_Frozen):
     fingerprint: dict[str, str] = Field(default_factory=dict)
 
 
+class CalibratedOn(_Frozen):
+    """What a package was calibrated on: what people call it, and the digest of the text or arrays.
+
+    `file` is where it was, as `optimize` was told; empty for text of graphopt's own.
+    """
+
+    name: str
+    content: str
+    file: str = ""
+
+
 class Manifest(_Frozen):
     """The whole of graphopt.json.
 
@@ -65,6 +84,7 @@ class Manifest(_Frozen):
     is only right under, in words by key; `conditions` are those of them that rule calls out, as data.
     `closing_check` says what the comparison with the source came to. `max_batch_tokens`: where rows of a
     batch may be run apart, cut to their own lengths, how many tokens a call then best has (0: any number).
+    `calibration`: what passes calibrated on, if any did.
     """
 
     version: Literal[1] = 1
@@ -81,6 +101,7 @@ class Manifest(_Frozen):
     assumptions: dict[str, str] = Field(default_factory=dict)
     conditions: tuple[Assumption, ...] = ()
     closing_check: ClosingVerdict = "not run"
+    calibration: CalibratedOn | None = None
     max_batch_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")
     )

@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.calibrate import CalibrationData, Stream
+from graphopt.errors import BadInput
 from graphopt.families import Assumption
 from graphopt.interface import adapt_feeds
 from graphopt.ir import Expr, InMemory
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Context"]
 
 T = TypeVar("T")
+_CALIBRATION = "calibration"
 _LONG = 2.0
 """Seconds after which it is said how long something will still take."""
 
@@ -70,22 +72,45 @@ class Context:
         """Version of the default operator set the model is at."""
         return self.model.opset_imports.get("", 0)
 
-    def stream(self, *, memory: int = 1 << 30) -> Stream | str:
+    def stream(self, *, steps: int = 0, memory: int = 1 << 30) -> Stream | str:
         """Values of the graph on the calibration data, or why there are none.
 
-        It holds `memory` bytes of them between two questions; what is more lies beside the scratch file.
+        Of each text the last `steps` tokens are read one in a call, as text is written, after the states that
+        those before have left. It holds `memory` bytes of values between two questions; what is more lies
+        beside the scratch file.
         """
-        if self.calibration is None:
+        whole = data = self.calibration
+        if whole is None or data is None:
             return "there is nothing to calibrate on"
-        calls = [adapt_feeds(self.adapters, feeds) for feeds in self.calibration]
+        if steps:
+            data = data.in_steps(self.domain, steps) if self.domain is not None and self.states else None
+            if data is None:
+                return "the model leaves nothing from one call to the next"
+        calls = [adapt_feeds(self.adapters, feeds) for feeds in data]
         graph = self.model.graph
-        missing = [
-            v.name for v in graph.inputs if v.name not in graph.initializers and v.name not in calls[0]
-        ]
+        needed = [v.name for v in graph.inputs if v.name not in graph.initializers]
+        missing = [name for name in needed if name not in calls[0]]
         if missing:
             return f"what it is calibrated on has nothing for the input {missing[0]}"
+        self.require_calibration()
+        self.decisions.setdefault(_CALIBRATION, whole.described())
+        self.note(f"calibrated on {whole.name}: {whole.rows} {whole.unit}")
         folder = self.scratch.folder if self.scratch is not None else None
         return Stream(graph, calls, states=self.states, folder=folder, memory=memory)
+
+    @property
+    def calibrated(self) -> dict[str, str] | None:
+        """What `CalibrationData.described` says of the data, where a pass has calibrated on it; else None."""
+        return self.decisions.get(_CALIBRATION)
+
+    def require_calibration(self) -> None:
+        """Raise `BadInput` where decisions of an earlier run rest on other data than there are."""
+        recorded, data = self.calibrated, self.calibration
+        if recorded is not None and (data is None or data.digest != recorded.get("digest")):
+            raise BadInput(
+                f"the package was calibrated on {recorded.get('name')}, and that is not what there is now",
+                hint="Give it with --calibration, as it was.",
+            )
 
     def watch(self, items: Collection[T], what: str) -> Iterator[T]:
         """`items`, one after the other; the user is told which one it is, and how long the rest will take.

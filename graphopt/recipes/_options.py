@@ -22,6 +22,9 @@ class OptimizeOptions:
     legal inputs of an .onnx file are. `settings` are "PASS[#N].OPTION=VALUE". `verify` is what happens after
     every pass: nothing, a check of the graph's structure, or also a check of each edit by running what it
     takes away and what it puts there; an edit that fails stops the run, or is rolled back (`on_mismatch`).
+    `calibration` is what passes calibrate on: text, a .jsonl file or a folder of documents, an .npz file of
+    inputs or a folder of these, or "module:function", which gives texts or inputs (default: text that ships
+    with an embedded model, where the model reads text).
     `stop_after` is "PASS[#N][:EDIT]", where to end. `validate`: compare the package with its source.
 
     `locked` is a graphopt.lock, or the package with it: the package is made again, and the lock decides
@@ -35,6 +38,7 @@ class OptimizeOptions:
     task: str = "auto"
     inputs: str | Path | None = None
     dims: Sequence[str] = ()
+    calibration: str | Path | None = None
     settings: Sequence[str] = ()
     verify: Verify = "numeric"
     on_mismatch: OnMismatch = "stop"

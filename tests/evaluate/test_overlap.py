@@ -10,14 +10,21 @@ import pytest
 
 from graphopt import BadInput
 from graphopt.evaluate._corpus import built_in_corpus, one_text, read_corpus
-from graphopt.evaluate._overlap import N, calibration_texts, refuse_overlap, shared_words
+from graphopt.evaluate._overlap import (
+    N,
+    calibration_texts,
+    refuse_calibration,
+    refuse_overlap,
+    shared_words,
+)
 from graphopt.evaluate._texts import Text
+from graphopt.package import CalibratedOn
 
 WORDS = [f"word{i}" for i in range(4000)]
 
 
-def package(source: str) -> Any:
-    return SimpleNamespace(manifest=SimpleNamespace(source=source))
+def package(source: str, calibration: CalibratedOn | None = None) -> Any:
+    return SimpleNamespace(path="p", manifest=SimpleNamespace(source=source, calibration=calibration))
 
 
 def test_words_in_a_row_are_counted_once_each() -> None:
@@ -55,3 +62,20 @@ def test_a_line_in_common_is_said_and_no_more(tmp_path: Path) -> None:
 def test_a_file_that_is_given_is_compared_with_as_well(tmp_path: Path) -> None:
     assert calibration_texts(package("elsewhere"), tmp_path / "c.txt") == [tmp_path / "c.txt"]
     assert calibration_texts(package("elsewhere"), None) == []
+
+
+def test_what_a_package_says_it_was_calibrated_on_counts(tmp_path: Path, tiny_coder: Path) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text(" ".join(WORDS))
+    corpus = read_corpus(text)
+    mine = package("elsewhere", CalibratedOn(name="mine.txt", content=corpus.digest, file=str(text)))
+    own = package("elsewhere", CalibratedOn(name="calibration.txt", content="sha256:0"))
+
+    assert calibration_texts(mine, None) == [text]
+    assert calibration_texts(own, None) == [tiny_coder / "calibration.txt"]
+    with pytest.raises(BadInput, match=r"p was calibrated on mine\.txt"):
+        refuse_calibration(mine, text, corpus)
+    refuse_calibration(own, text, corpus)
+    refuse_calibration(package("elsewhere"), text, corpus)
+    text.unlink()
+    assert calibration_texts(mine, None) == []
