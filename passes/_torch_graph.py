@@ -59,6 +59,11 @@ class TorchGraph:
             self._steps.append((node, changed))
             made.update(node.outputs)
         self._drop_unused()
+        found = {changed.key if isinstance(changed, _Product) else changed for _, changed in self._steps}
+        if not found.issuperset(blocks):
+            raise Unsupported(
+                "a weight takes no part in the outputs, or in products of another type than float32"
+            )
         for node, changed in self._steps:
             self._prepare(node, changed, made)
 
