@@ -76,6 +76,8 @@ def logits_of(recipe: Recipe, model: Path, texts: list[Tokens], scratch: Path) -
         return llama_logits(recipe.python, model, texts, scratch)
     if recipe.worker == "_torch_worker.py":
         return torch_logits(model, "bfloat16")
+    if recipe.file == "fp32":
+        return torch_logits(model, "float32")
     if recipe.worker == "_transformers_worker.py":
         return exported_logits(model)
     if recipe.worker == "_genai_worker.py":

@@ -24,7 +24,10 @@ ENVIRONMENTS = {
         *("onnx==1.23.2", "onnxruntime==1.32.0"),
     ],
     "auto-round": ["torch==2.13.0", "auto-round==0.16.0", "transformers==5.24.0"],
+    "gptqmodel": ["--no-build-isolation", "torch==2.13.0", "gptqmodel==7.6.0", "transformers==5.24.0"],
 }
+# What has to be there before the others are built.
+FIRST = {"gptqmodel": ["setuptools==84.2.1", "wheel==0.48.0", "torch==2.13.0"]}
 COMPILE = {
     "CMAKE_ARGS": "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF",
     "CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0))),
@@ -43,7 +46,9 @@ def make(name: str) -> None:
         return
     subprocess.run([sys.executable, "-m", "venv", str(ROOT / name)], check=True)
     pip = [str(python(name)), "-m", "pip", "--disable-pip-version-check", "install"]
-    subprocess.run([*pip, *ENVIRONMENTS[name]], check=True, env=COMPILE | os.environ)
+    for words in (FIRST.get(name), ENVIRONMENTS[name]):
+        if words:
+            subprocess.run([*pip, *words], check=True, env=COMPILE | os.environ)
     mark.write_text(wanted)
 
 
