@@ -35,6 +35,7 @@ from .raise_silu import RaiseSilu
 from .raise_split import RaiseSplit
 from .remove_noops import RemoveNoops
 from .rotate import Rotate
+from .scale_channels import ScaleChannels
 from .simplify_shapes import SimplifyShapes
 from .smooth_activations import SmoothActivations
 from .split_heads import SplitHeads
@@ -73,6 +74,7 @@ PACK = Pack(
         RaiseSplit,
         RemoveNoops,
         Rotate,
+        ScaleChannels,
         SimplifyShapes,
         SmoothActivations,
         SplitHeads,

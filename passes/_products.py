@@ -13,6 +13,7 @@ from graphopt.ir import (
     Expr,
     LazyTensor,
     Transposed,
+    blocks_of,
     constant_matrix,
     consumers,
     is_output,
@@ -20,7 +21,7 @@ from graphopt.ir import (
 )
 from graphopt.pipeline import Nodes
 
-__all__ = ["Product", "product_of", "products_of"]
+__all__ = ["Product", "product_of", "products_of", "used_elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Product:
         """
         table = shared.get(simplified(rows).identity)
         if table is None:
-            weight = make.weight(LazyTensor(Transposed(rows, (1, 0))), f"{self.matrix.name}/{what}")
+            weight = make.weight(LazyTensor(Transposed(rows, (1, 0))), f"{self.matrix.name}~{what}")
         else:
             label, turned = f"{self.node.name}/{what}-weight", tuple(reversed(rows.shape))
             weight = make.op("Transpose", [table], label, dtype=table.dtype, shape=turned, perm=[1, 0])
@@ -88,6 +89,8 @@ def product_of(node: ir.Node | None) -> Product | str:
         product = Product(node, found)
         if product.weight.is_graph_output():
             return f"weight {found.name} is an output of the model"
+        if blocks_of(found.rows) is not None:
+            return f"weight {found.name} came in blocks"
         return product
     return f"{node.op_type} is no product by a constant" if found is None else found
 
@@ -107,3 +110,12 @@ def products_of(x: ir.Value, besides: Sequence[ir.Node] = ()) -> list[Product] |
             return f"{x.name!r}: {product}"
         found.append(product)
     return found or f"{x.name!r} is read by no product"
+
+
+def used_elsewhere(products: Sequence[Product]) -> str | None:
+    """Why to leave weights alone that something else than `products` reads, too."""
+    nodes = {node for product in products for node in product.removed}
+    for product in products:
+        if any(user not in nodes for user in consumers(product.weight)):
+            return f"weight {product.matrix.name} is used elsewhere, too"
+    return None

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import Expr, InMemory, Scaled, consumers, has_data, initializer, lazy
+from graphopt.ir import Expr, InMemory, Scaled, has_data, initializer, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
-from ._products import Product, products_of
+from ._products import Product, products_of, used_elsewhere
 
 
 class AbsorbGains(Pass):
@@ -50,7 +50,7 @@ class AbsorbGains(Pass):
                 continue
             products = products_of(node.outputs[0]) if isinstance(gain, Expr) else gain
             if not isinstance(products, str) and self.options.shared == "keep":
-                products = _used_elsewhere(products) or products
+                products = used_elsewhere(products) or products
             if isinstance(products, str):
                 yield NearMiss(node.name or node.op_type, products)
                 continue
@@ -71,14 +71,6 @@ def _gain(norm: ir.Node) -> Expr | str | None:
         return "its gain is not of float32, or has no data"
     gain = lazy(scale.const_value)
     return None if isinstance(gain, InMemory) and bool((gain.array == 1).all()) else gain
-
-
-def _used_elsewhere(products: list[Product]) -> str | None:
-    nodes = {node for product in products for node in product.removed}
-    for product in products:
-        if any(user not in nodes for user in consumers(product.weight)):
-            return f"weight {product.matrix.name} is used elsewhere, too"
-    return None
 
 
 def _absorbed(norm: ir.Node, gain: Expr, products: list[Product], one: ir.Value) -> Edit:

@@ -188,7 +188,7 @@ class _Turning:
         if not is_vector(value, self._found.width):
             return value
         assert value.const_value is not None
-        return make.weight(LazyTensor(self._turn.of(lazy(value.const_value), 0)), f"{value.name}/turned")
+        return make.weight(LazyTensor(self._turn.of(lazy(value.const_value), 0)), f"{value.name}~turned")
 
     def _table(self, make: Nodes, gather: ir.Node, label: str) -> ir.Value:
         """The rows that `gather` takes, turned."""
@@ -196,5 +196,5 @@ class _Turning:
         assert found is not None
         name, rows = found
         tensor = LazyTensor(self._turn.of(rows, 1))
-        table = self._tables.setdefault(tensor.identity, initializer(f"{name}/turned", tensor))
+        table = self._tables.setdefault(tensor.identity, initializer(f"{name}~turned", tensor))
         return make.op("Gather", [table, gather.inputs[1]], label, like=gather.outputs[0])

@@ -24,6 +24,7 @@ _SINGLE = (ir.DataType.FLOAT,)
 class ConstantMatrix:
     """x times a constant: `rows` is float32 [N, K], one row for each output, and `dtype` that of the product.
 
+    `name` is what the weight was called before passes changed what it holds: `NAME~how` is made of NAME.
     `bias` is the node's own, to be added to the product. `removed` are the nodes to take away with it.
     """
 
@@ -76,7 +77,7 @@ def constant_matrix(node: ir.Node, dtypes: Container[ir.DataType] = _SINGLE) -> 
             transposed = not transposed
     expr = Cast(lazy(tensor), ir.DataType.FLOAT)
     rows = simplified(expr if transposed else Transposed(expr, (1, 0)))
-    return ConstantMatrix(x, rows, weight.name or "weight", bias, tuple(removed), tensor.dtype)
+    return ConstantMatrix(x, rows, _name(weight), bias, tuple(removed), tensor.dtype)
 
 
 def _other_than(what: str, tensor: ir.TensorProtocol) -> str:
@@ -86,7 +87,7 @@ def _other_than(what: str, tensor: ir.TensorProtocol) -> str:
 
 
 def constant_table(node: ir.Node) -> tuple[str, Expr] | None:
-    """Name and rows, as float32 [V, K], of the constant that a Gather takes rows from."""
+    """Name (as `ConstantMatrix` has it) and rows, float32 [V, K], of a constant that a Gather takes from."""
     if node.domain != "" or node.op_type != "Gather" or node.attributes.get_int("axis", 0) != 0:
         return None
     weight = node.inputs[0]
@@ -95,12 +96,16 @@ def constant_table(node: ir.Node) -> tuple[str, Expr] | None:
         return None
     if not has_data(tensor):
         return None
-    return weight.name or "weight", simplified(Cast(lazy(tensor), ir.DataType.FLOAT))
+    return _name(weight), simplified(Cast(lazy(tensor), ir.DataType.FLOAT))
 
 
 def name_matches(name: str, globs: str) -> bool:
     """Whether one of `globs`, separated by commas, matches the whole of `name`."""
     return any(fnmatchcase(name, glob.strip()) for glob in globs.split(","))
+
+
+def _name(weight: ir.Value) -> str:
+    return (weight.name or "weight").partition("~")[0]
 
 
 def _constant(value: ir.Value | None) -> ir.TensorProtocol | None:
