@@ -22,6 +22,7 @@ from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
 from .order_heads import OrderHeads
 from .pack_qkv import PackQkv
+from .permute_channels import PermuteChannels
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
 from .quantize_kv import QuantizeKv
@@ -61,6 +62,7 @@ PACK = Pack(
         MergeHeads,
         OrderHeads,
         PackQkv,
+        PermuteChannels,
         QuantizeDynamic,
         QuantizeExperts,
         QuantizeKv,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,9 @@ from graphopt.ir import (
     LazyTensor,
     Sliced,
     const_of,
+    consumers,
     has_data,
+    is_output,
     lazy,
     only_user,
     producer,
@@ -24,7 +26,7 @@ from graphopt.pipeline import Nodes
 
 from ._products import Product, product_of
 
-__all__ = ["Columns", "columns_of"]
+__all__ = ["Columns", "again", "columns_of"]
 
 Change = Callable[[Expr], Expr]
 """Makes other rows of the first axis of its argument, as many."""
@@ -54,39 +56,45 @@ class Columns:
     def removed(self) -> tuple[ir.Node, ...]:
         return (*self.product.removed, *(node for node in (self.add, self.split) if node is not None))
 
-    def again(self, make: Nodes, change: Change, what: str) -> dict[ir.Value, ir.Value]:
-        """The same with other weights for `value`: what takes the place of it, and of the other parts."""
-        product = self.product
-        bias = self.bias or product.matrix.bias
-        if bias is not None:
-            assert bias.const_value is not None
-            changed = LazyTensor(self._changed(lazy(bias.const_value), change))
-            bias = make.weight(changed, f"{bias.name}~{what}")
-        y = product.again(make, product.matrix.x, self._changed(product.rows, change), what, bias=bias)
-        if self.split is None:
-            return {self.value: y}
-        parts = make.many(
-            "Split",
-            [y, make.constant(_sizes(self.split), np.int64, f"{self.split.name}/{what}-widths")],
-            f"{self.split.name}/{what}",
-            list(self.split.outputs),
-            axis=-1,
-        )
-        return dict(zip(self.split.outputs, parts, strict=True))
 
-    def _changed(self, expr: Expr, change: Change) -> Expr:
-        size = expr.shape[0]
-        parts = [change(Sliced(expr, 0, self.start, self.stop))]
-        if self.start:
-            parts.insert(0, Sliced(expr, 0, 0, self.start))
-        if self.stop < size:
-            parts.append(Sliced(expr, 0, self.stop, size))
-        return Concatenated(tuple(parts), 0)
+def again(parts: Sequence[Columns], make: Nodes, change: Change, what: str) -> dict[ir.Value, ir.Value]:
+    """`parts` of one product with other weights: what takes the place of its results, theirs among them."""
+    first = parts[0]
+    product, bias = first.product, first.bias or first.product.matrix.bias
+    if bias is not None:
+        assert bias.const_value is not None
+        changed = LazyTensor(_changed(lazy(bias.const_value), parts, change))
+        bias = make.weight(changed, f"{bias.name}~{what}")
+    y = product.again(make, product.matrix.x, _changed(product.rows, parts, change), what, bias=bias)
+    if first.split is None:
+        return {first.value: y}
+    results = make.many(
+        "Split",
+        [y, make.constant(_sizes(first.split), np.int64, f"{first.split.name}/{what}-widths")],
+        f"{first.split.name}/{what}",
+        list(first.split.outputs),
+        axis=-1,
+    )
+    return dict(zip(first.split.outputs, results, strict=True))
 
 
-def columns_of(value: ir.Value | None) -> Columns | str:
-    """What makes `value`, or why it is not to be changed."""
-    if value is None or only_user(value) is None:
+def _changed(expr: Expr, parts: Sequence[Columns], change: Change) -> Expr:
+    """`change` of the rows of each of `parts`, and the others as they are."""
+    pieces: list[Expr] = []
+    end = 0
+    for part in sorted(parts, key=lambda p: p.start):
+        if end < part.start:
+            pieces.append(Sliced(expr, 0, end, part.start))
+        pieces.append(change(Sliced(expr, 0, part.start, part.stop)))
+        end = part.stop
+    if end < expr.shape[0]:
+        pieces.append(Sliced(expr, 0, end, expr.shape[0]))
+    return Concatenated(tuple(pieces), 0)
+
+
+def columns_of(value: ir.Value | None, readers: Container[ir.Node] | None = None) -> Columns | str:
+    """What makes `value`, which `readers` alone read (some node, if none are given), or why to let it be."""
+    if value is None or is_output(value) or not _is_for(value, readers):
         return f"{None if value is None else value.name!r} is for others, too"
     split, start, stop = producer(value, "Split"), 0, static_dim(value, -1)
     if stop is None:
@@ -117,6 +125,12 @@ def columns_of(value: ir.Value | None) -> Columns | str:
     if any(only_user(v) is None for v in between):
         return f"{packed.name!r} is for others, too"
     return Columns(value, product, add, bias, split, start, stop)
+
+
+def _is_for(value: ir.Value, readers: Container[ir.Node] | None) -> bool:
+    if readers is None:
+        return only_user(value) is not None
+    return all(user in readers for user in consumers(value))
 
 
 def _is_bias(value: ir.Value | None) -> bool:

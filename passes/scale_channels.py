@@ -15,7 +15,7 @@ from graphopt.calibrate import AbsoluteMean, RowSample, Stream
 from graphopt.ir import InMemory, LazyTensor, Scaled, has_data, lazy, tiles
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
-from ._columns import Columns, columns_of
+from ._columns import Columns, again, columns_of
 from ._forms import Form
 from ._products import Product, products_of, used_elsewhere
 from ._scale_search import Seen, Weight, chosen_steps, factors_of
@@ -152,7 +152,7 @@ def _behind_gate(node: ir.Node) -> _Group | str | None:
 
     def edit(s: Floats) -> Edit:
         make = Nodes(node.name or "gate")
-        made = columns.again(make, lambda expr: Scaled(expr, InMemory(1 / s), 0), "scaled")
+        made = again([columns], make, lambda expr: Scaled(expr, InMemory(1 / s), 0), "scaled")
         inputs = [made.get(value, value) if value is not None else None for value in node.inputs]
         (x,) = make.copy(node, inputs, "scaled")
         x.shape = node.outputs[0].shape
