@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,13 +53,13 @@ class Learner:
             for got, want in zip(made, wanted, strict=True)
         )
 
-    def learn(self, calls: Sequence[Feeds], steps: int, rate: float) -> None:
-        """`steps` of Adam at `rate`, in levels, which falls to zero."""
+    def learn(self, calls: Sequence[Feeds], steps: Iterable[int], count: int, rate: float) -> None:
+        """`count` `steps` of Adam at `rate`, in levels, which falls to zero."""
         order = _shuffled(len(calls))
         with _one_thread(), ThreadPoolExecutor(min(_BATCH, default_threads())) as pool:
-            for step in range(steps):
+            for step in steps:
                 batch = [calls[next(order)] for _ in range(_BATCH)]
-                now = rate * min(1.0, (step + 1) / _WARMUP) * (1 - step / steps)
+                now = rate * min(1.0, (step + 1) / _WARMUP) * (1 - step / count)
                 self._step(pool, batch, now)
 
     def _step(self, pool: ThreadPoolExecutor, batch: Sequence[Feeds], rate: float) -> None:

@@ -12,7 +12,8 @@ from ._nbits import Packed, levels_of, pack_levels, zero_points_of
 
 __all__ = ["LearnedWeight"]
 
-_HALF = 0.499  # a weight that lies beyond its level is taken to just within what rounds to it
+_HALF = 0.499  # as far as a weight may be from its level
+_START = 0.4  # and at the beginning: nearer to the next level, too many go there that GPTQ sent the other way
 _FACTORS = 0.1  # of the rate, for the logarithms of scales: all of a block's weights move with its scale
 _BETAS = (0.9, 0.95)  # of Adam: the second as in training language models, for few steps
 
@@ -32,7 +33,7 @@ class LearnedWeight:
         self._base = torch.from_numpy(packed.scales.copy())[..., None]
         levels = torch.from_numpy(levels_of(packed, form.bits).astype(np.float32)) - zero
         exact = self._blocks(rows) / torch.where(self._base == 0, torch.ones(()), self._base)
-        self._steps = torch.clamp(exact, levels - _HALF, levels + _HALF)
+        self._steps = torch.clamp(exact, levels - _START, levels + _START)
         self._factors = torch.zeros_like(self._base)
         # Adam's steps are as long as the rate, whatever the gradients: rates are in levels and in logarithms.
         groups = [{"params": [self._steps]}, {"params": [self._factors]}]

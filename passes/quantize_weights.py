@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -24,7 +25,8 @@ from graphopt.targets import BlockProduct, Target
 
 from ._block_nodes import BlockWeight, gathered, multiplied
 from ._forms import Form
-from ._nbits import NotFinite, Packed, kept, quantized_tiles
+from ._learned import Learning, Unit, learn
+from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
 from ._rates import BLOCKS, chosen_block
 from ._zeros import zero_points_pay
 
@@ -61,6 +63,9 @@ class QuantizeWeights(Pass):
         """bits a weight; block_size along the reduced axis, made smaller for narrower weights; auto takes 128
         or, for a large weight where 256 is faster by a twentieth on the target, 256: for one token written
         and one read, which the target measures or knows, and recorded as a decision;
+        rounding: of each entry to the nearest level (nearest), or to what makes the model's outputs least off
+        on the calibration data (learned: with PyTorch, all weights together, at most 64 million of them; else
+        to the nearest, which is noted), in so many steps of two calls each;
         zero_points: each block has its own (always), or no weight's have (never), or those of a weight whose
         error falls by more than as many bits spent elsewhere would lower it (auto);
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
@@ -73,6 +78,8 @@ class QuantizeWeights(Pass):
         bits: Literal[2, 4, 8] = 4
         block_size: Literal[16, 32, 64, 128, 256, "auto"] = 128
         zero_points: Literal["never", "auto", "always"] = "never"
+        rounding: Literal["nearest", "learned"] = "nearest"
+        steps: int = 60
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
         include: str = "*"
@@ -85,7 +92,7 @@ class QuantizeWeights(Pass):
         return _CONTRACTS[self.options.bits]
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        made: dict[Hashable, BlockWeight] = {}
+        made = self._learned(graph, context) if self.options.rounding == "learned" else {}
         for node in graph:
             found = constant_matrix(node, (ir.DataType.FLOAT, ir.DataType.FLOAT16))
             if found is None:
@@ -123,6 +130,34 @@ class QuantizeWeights(Pass):
             else:
                 blocks = self._quantized(name, rows, made, context)
                 yield replace(gathered(node, blocks), contract=_CONTRACTS[blocks.bits])
+
+    def _learned(self, graph: ir.Graph, context: Context) -> dict[Hashable, BlockWeight]:
+        """Weights whose rounding is learned, by identity: none where that is not possible."""
+        found = [(f.name, f.rows) for f in map(constant_matrix, graph) if isinstance(f, ConstantMatrix)]
+        if self.options.embedding == "all":
+            found += [table for table in map(constant_table, graph) if table is not None]
+        units: dict[Hashable, Unit] = {}
+        for name, rows in found:
+            if rows.identity in units or self._unwanted(name, rows) is not None:
+                continue
+            form = self._form(name, rows, context)
+            with contextlib.suppress(NotFinite):
+                parts = list(quantized_tiles(rows, form, search=self.options.search))
+                looked_up = self.options.embedding != "keep" and rows.shape[1] % form.block == 0
+                units[rows.identity] = Unit(name, rows, form, concatenated(parts), gathered=looked_up)
+        learning = Learning(self.options.steps, level=self.options.accuracy_level)
+        made = learn(graph, list(units.values()), context, learning)
+        return {
+            key: _stored(
+                unit.name,
+                [made[unit.name]],
+                unit.form,
+                (len(unit.packed.scales), unit.rows.shape[1]),
+                context,
+            )
+            for key, unit in units.items()
+            if unit.name in made
+        }
 
     def _unwanted(self, name: str, rows: Expr) -> str | None:
         if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):

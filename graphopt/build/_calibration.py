@@ -23,8 +23,10 @@ from graphopt.runtime import Tokenizer
 
 __all__ = ["calibration_of"]
 
-_TOKENS = 16 * 512
-"""Of text that are read: what GPTQ and AWQ are content with, and a minute's work for a billion weights."""
+_TOKENS = (16 * 512, 128 * 512)
+"""Of text that are read, at least and at most: what GPTQ and AWQ are content with, and what learning is."""
+_WORK = 1 << 43
+"""Weights times tokens, between the two: a minute's work for a billion weights."""
 _WINDOW = 512
 """Tokens of a call at most."""
 _UNKNOWN = 0.1
@@ -102,7 +104,7 @@ def _windows(exported: Exported, corpus: Corpus, folder: Path) -> Iterator[NDArr
     longest = (domain.positions if domain is not None else None) or _WINDOW
     found = [
         window.tokens
-        for window in sequences(corpus, tokenizer, tokens=_TOKENS, context=longest, longest=_WINDOW)
+        for window in sequences(corpus, tokenizer, tokens=_tokens(exported), context=longest, longest=_WINDOW)
     ]
     tokens = np.concatenate(found) if found else np.empty(0, np.int64)
     size = (exported.config or {}).get("vocab_size")
@@ -119,6 +121,13 @@ def _windows(exported: Exported, corpus: Corpus, folder: Path) -> Iterator[NDArr
             hint="Calibrate on text that the model is meant for.",
         )
     yield from found
+
+
+def _tokens(exported: Exported) -> int:
+    """How many tokens of text a model of this size is calibrated on."""
+    least, most = _TOKENS
+    weights = sum(v.const_value.size for v in exported.model.graph.initializers.values() if v.const_value)
+    return max(least, min(most, _WORK // max(1, weights)))
 
 
 def _unknown(folder: Path) -> int:

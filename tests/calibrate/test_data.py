@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphopt.build import _calibration
 from graphopt.build._calibration import calibration_of
 from graphopt.calibrate import from_arrays
 from graphopt.errors import BadInput
@@ -44,7 +45,8 @@ def written(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def test_the_embedded_text_is_the_default(language_model: Exported) -> None:
+def test_the_embedded_text_is_the_default(language_model: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_calibration, "_WORK", 1)  # so that the model counts as large
     data = calibration_of(language_model, None)
     assert data is not None
     assert (data.name, data.rows, data.unit, data.file) == ("calibration.txt", 8192, "tokens", "")
@@ -52,6 +54,12 @@ def test_the_embedded_text_is_the_default(language_model: Exported) -> None:
     again = calibration_of(language_model, None)
     assert again is not None
     assert again.digest == data.digest
+
+
+def test_a_small_model_reads_more_of_it(language_model: Exported) -> None:
+    data = calibration_of(language_model, None)
+    assert data is not None
+    assert 8192 < data.rows <= 65536
 
 
 def test_a_model_that_reads_no_text_has_no_default() -> None:

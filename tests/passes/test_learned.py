@@ -18,6 +18,8 @@ from graphopt_passes._nbits import Packed, quantize_rows, unpacked
 from graphopt.calibrate import CalibrationData
 from graphopt.ir import ConstantMatrix, constant_matrix, evaluate, parse
 from graphopt.pipeline import Context
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
 from tests.passes._canonical import Call, Domain, Shape, canonical_decoder
 
 Array = np.ndarray[Any, Any]
@@ -77,6 +79,30 @@ def test_learned_rounding_is_nearer_to_the_source(form: str) -> None:
         assert packed.weight.shape == unit.packed.weight.shape
         assert packed.scales.dtype == np.float32
         assert (packed.zeros is None) == (not kind.zeros)
+
+
+def test_the_pass_packs_what_is_learned() -> None:
+    model, form = canonical_decoder(SHAPE), Form.parse("4/16")
+    made = learn(model.graph, _units(model.graph, form), _context(model), replace(FEW, rate=0.006))
+    options = {"block_size": 16, "rounding": "learned", "steps": FEW.steps, "smallest": 1}
+    context = _context(model)
+    recipe = Recipe("test", "", Budget(), (Step("quantize-weights", options),))
+    run_recipe(model, recipe, context)
+    packed = {v.name: v.const_value for v in model.graph.initializers.values()}
+    for name, weight in made.items():
+        assert np.array_equal(packed[f"{name}/q4"].numpy(), weight.weight)
+        assert np.array_equal(packed[f"{name}/scales"].numpy(), weight.scales)
+
+
+def test_the_pass_rounds_to_nearest_where_nothing_can_be_learned() -> None:
+    model, form = canonical_decoder(SHAPE), Form.parse("4/16")
+    nearest = {unit.name: unit.packed for unit in _units(model.graph, form)}
+    context = Context(model)
+    options = {"block_size": 16, "rounding": "learned", "smallest": 1}
+    run_recipe(model, Recipe("test", "", Budget(), (Step("quantize-weights", options),)), context)
+    for name, weight in nearest.items():
+        assert np.array_equal(model.graph.initializers[f"{name}/q4"].const_value.numpy(), weight.weight)
+    assert "nothing to learn it on" in context.notes[0]
 
 
 def test_learned_rounding_is_the_same_every_time() -> None:

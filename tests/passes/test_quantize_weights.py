@@ -311,6 +311,8 @@ def test_the_defaults_are_what_was_measured() -> None:
         "bits": 4,
         "block_size": 128,
         "zero_points": "never",
+        "rounding": "nearest",
+        "steps": 60,
         "accuracy_level": 4,
         "search": True,
         "include": "*",
