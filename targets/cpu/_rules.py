@@ -20,6 +20,7 @@ _COSINES, _QK_NORM = 7, 14  # inputs of GroupQueryAttention, by its operator spe
 _ZEROS, _G_IDX = 3, 4  # inputs of MatMulNBits
 _LARGEST = 1 << 16  # of a size that is tried: no model has such heads, and arrays of it take memory
 _FASTEST = 4  # the accuracy_level that computes in int8
+_IN_FLOAT = ((2, 16), (2, 256))  # bits and blocks that have no kernel in int8 (onnxruntime 1.32)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,12 @@ def remark(node: ir.Node) -> str | None:
     if g_idx is not None or (zeros is not None and _is_float(zeros)):
         what = "g_idx" if g_idx is not None else "zero points in floats"
         return f"MatMulNBits with {what} takes tens to hundreds of times as long for one row as without"
+    block = _integer(node, "block_size", 32)
+    if (bits, block) in _IN_FLOAT and level == _FASTEST:
+        return (
+            f"MatMulNBits with {bits} bits in blocks of {block} takes over a hundred times as long for one "
+            "row as in blocks of 128 where onnxruntime's kernel runs it: it computes in float32"
+        )
     if bits != 4 and level < _FASTEST:
         return (
             f"MatMulNBits with {bits} bits at accuracy level {level} takes over a hundred times as long for "

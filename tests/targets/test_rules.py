@@ -141,6 +141,10 @@ def test_zero_points_and_orders_that_the_kernel_takes(
         (product(4, level=0), None),
         (product(8, level=3), "with 8 bits at accuracy level 3 takes over a hundred times as long"),
         (product(2, level=0), "with 2 bits at accuracy level 0 takes over a hundred times as long"),
+        (
+            product(2).replace("block_size = 32", "block_size = 256").replace("K = 64", "K = 512"),
+            "with 2 bits in blocks of 256 takes over a hundred times as long",
+        ),
         (product(4, FLOATS), "zero points in floats takes tens to hundreds of times as long"),
         (product(4, ORDER), "g_idx takes tens to hundreds of times as long"),
         (product(4, PACKED, ORDER), "is wrong: onnxruntime ignores the zero points (node "),

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["join_gates"]
 
 _PRODUCT, _JOINED = "MatMulNBits", "GatedMatMulNBits"
-_INPUTS = 3  # x, weights and scales: with zero points or a bias the products are not joined
+_BIAS = 4  # among the inputs of a product, after x, weights, scales and zero points
 
 
 def join_gates(graph: onnx.GraphProto) -> None:
     """Replace Mul(QuickGelu(gate), up) of two products that our kernel serves by one node, in place.
 
-    They are of the same rows, sizes, bits and blocks, without bias, and nothing else uses what lies between.
+    They are of the same rows, sizes, bits and blocks, both with zero points or neither, without bias, and
+    nothing else uses what lies between.
     """
     made = {name: node for node in graph.node for name in node.output}
     used = Counter(name for node in graph.node for name in node.input)
@@ -34,6 +35,8 @@ def join_gates(graph: onnx.GraphProto) -> None:
             if gate is None or up is None or gate is up or not (_is_plain(gate) and _is_plain(up)):
                 continue
             if gate.input[0] != up.input[0] or _says(gate) != _says(up):
+                continue
+            if bool(_zeros(gate)) != bool(_zeros(up)):
                 continue
             if any(used[name] != 1 for name in (gate.output[0], first, second)):
                 continue
@@ -51,7 +54,13 @@ def _is_silu(node: onnx.NodeProto) -> bool:
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:
-    return node.op_type == _PRODUCT and node.domain == OWN_DOMAIN and len(node.input) == _INPUTS
+    is_product = node.op_type == _PRODUCT and node.domain == OWN_DOMAIN
+    return is_product and not any(node.input[_BIAS:])
+
+
+def _zeros(node: onnx.NodeProto) -> list[str]:
+    """The name of its zero points, if it has some."""
+    return [name for name in node.input[3:_BIAS] if name]
 
 
 def _says(node: onnx.NodeProto) -> dict[str, int]:
@@ -61,5 +70,5 @@ def _says(node: onnx.NodeProto) -> dict[str, int]:
 def _join(node: onnx.NodeProto, gate: onnx.NodeProto, up: onnx.NodeProto) -> None:
     node.name, node.op_type, node.domain = gate.name, _JOINED, OWN_DOMAIN
     del node.input[:], node.attribute[:]
-    node.input.extend([*gate.input, *up.input[1:]])
+    node.input.extend([*gate.input[:3], *up.input[1:3], *_zeros(gate), *_zeros(up)])
     node.attribute.extend(gate.attribute)

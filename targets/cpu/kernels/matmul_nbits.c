@@ -6,13 +6,15 @@
 #include "avx512.h"
 
 enum {
-    CHUNK = 128, /* elements whose weights fill a vector */
-    HALF = CHUNK / 2,
     LANES = 16,
     LINE = 64,
+    DEPTH = 256,        /* elements of a piece, at most */
+    WORDS = DEPTH / 4,  /* of 4 elements */
+    MOST_BLOCKS = 8,    /* of a piece */
     FEW = 16,           /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
     AT_ONCE = 6,        /* of them */
-    SIDE = 4,           /* rows of weights that meet three rows of x or more side by side */
+    NARROW = 2,         /* of them that meet one row of weights after another; */
+    SIDE = 4,           /* rows of weights that meet more of them side by side */
     WIDE = 32,          /* rows of weights in a panel */
     TALL = 12,          /* rows of x that meet a panel at once: 24 sums in registers */
     MANY = 512,         /* rows of x that are rounded at a time */
@@ -20,18 +22,25 @@ enum {
     SCALES_AHEAD = 512, /* and scales */
     SOON = 256,         /* bytes of each of the rows that become a panel */
     TOGETHER = 16,      /* rows of x in a task that rounds them */
-    STRIP = 128,        /* rows of weights in a task of few rows of x */
-    ZERO_POINT_4 = 8,
-    ZERO_POINT_8 = 128
+    STRIP = 128         /* rows of weights in a task of few rows of x */
 };
 
-/* Rows of x as integers. For weights of 4 bits a chunk holds its even elements and then its odd ones, as the
- * low and high halves of its weights' bytes do. */
+/* A byte holds `parts` weights, and a vector the weights of a chunk. Its word (4 bytes) number i, shifted and
+ * masked for part p, are the weights of elements 4 * i * parts + p, + p + parts, ...: these 4 elements of x
+ * are a word of it, number i * parts + p. So the words of a block lie together, and in a vector its lanes do.
+ * A piece is a chunk, or a block where that is larger; rows end in zeros up to a whole piece. */
+static inline int64_t chunk_of(int64_t bits) { return LINE * 8 / bits; }
+static inline int64_t depth_of(int64_t bits, int64_t block) {
+    return block < chunk_of(bits) ? chunk_of(bits) : block;
+}
+
+/* Rows of x as integers. */
 typedef struct {
-    int8_t *values;  /* [k / depth, rows, depth] */
+    int8_t *values;  /* [k / block, rows, block] in the order of words; for few rows [k / depth, rows, depth],
+                      * of each chunk first the words of part 0, then of part 1, ... */
     float *scales;   /* [rows, k / block] */
-    int32_t *shifts; /* [rows, k / block]: sums of values times -zero_point */
-    int64_t rows, depth;
+    int32_t *shifts; /* [rows, k / block]: sums of values times -1, for zero points */
+    int64_t rows;
 } Rounded;
 
 typedef struct {
@@ -48,84 +57,81 @@ bool machine_multiplies(void) {
            __builtin_cpu_supports("avx512vnni");
 }
 
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceiling(int64_t count, int64_t each) { return (count + each - 1) / each; }
+static int64_t blocks_of(const Product *p) { return ceiling(p->k, p->block); }
+static int64_t bytes_of(const Product *p) { return blocks_of(p) * p->block * p->bits / 8; }
 
-/* Even bytes of 128 into the lower vector, odd ones into the upper. */
-INLINE void part(__m512i a, __m512i b, int8_t *out) {
-    const __m512i low = _mm512_set1_epi16(0xff);
-    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-    const __m512i even = _mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low));
-    const __m512i odd = _mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8));
-    _mm512_storeu_si512(out, _mm512_permutexvar_epi64(order, even));
-    _mm512_storeu_si512(out + HALF, _mm512_permutexvar_epi64(order, odd));
+/* A block as int8, numbers between two integers to the even one, its scale, and the sum of the integers. */
+INLINE int32_t round_block(const float *x, int64_t block, int8_t *out, float *scale) {
+    const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
+    __m512i most = _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
+    for (int64_t i = 0; i < block; i += LANES)
+        most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_loadu_si512(x + i), no_sign));
+    const int32_t bits = _mm512_reduce_max_epi32(most);
+    float largest;
+    memcpy(&largest, &bits, sizeof largest);
+    *scale = largest / 127;
+    const __m512 inverse = _mm512_set1_ps(*scale ? 1 / *scale : 0);
+    __m512i sum = _mm512_setzero_si512();
+    for (int64_t i = 0; i < block; i += LANES) {
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtsepi32_epi8(whole));
+        sum = _mm512_add_epi32(sum, whole);
+    }
+    return _mm512_reduce_add_epi32(sum);
 }
 
-/* 64 numbers as int8, those between two integers to the even one. */
-INLINE __m512i to_int8(const float *x, __m512 inverse) {
-    __m512i out = _mm512_setzero_si512();
-    for (int i = 0; i < 4; i++) {
-        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i * LANES), inverse));
-        const __m128i bytes = _mm512_cvtsepi32_epi8(whole);
-        out = i == 0   ? _mm512_inserti32x4(out, bytes, 0)
-              : i == 1 ? _mm512_inserti32x4(out, bytes, 1)
-              : i == 2 ? _mm512_inserti32x4(out, bytes, 2)
-                       : _mm512_inserti32x4(out, bytes, 3);
+/* The even words of two vectors, and the odd ones. */
+INLINE void halve(__m512i *a, __m512i *b) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i first = _mm512_permutex2var_epi32(*a, even, *b);
+    *b = _mm512_permutex2var_epi32(*a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), *b);
+    *a = first;
+}
+
+/* A piece of elements, in place, to the order of words; for few rows to that of parts. */
+VNNI static void sort(int8_t *values, int64_t bits, int64_t depth, bool few) {
+    const __m512i order = _mm512_broadcast_i32x4(
+        bits == 4 ? _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)
+                  : _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    if (bits == 8) return;
+    for (int64_t chunk = 0; chunk < depth; chunk += chunk_of(bits), values += chunk_of(bits)) {
+        __m512i v[4];
+        for (int64_t i = 0; i < 8 / bits; i++)
+            v[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(values + i * LINE), order);
+        if (few && bits == 4) halve(v, v + 1);
+        if (few && bits == 2) halve(v, v + 1), halve(v + 2, v + 3), halve(v, v + 2), halve(v + 1, v + 3);
+        for (int64_t i = 0; i < 8 / bits; i++) _mm512_storeu_si512(values + i * LINE, v[i]);
     }
-    return out;
 }
 
 VNNI static void round_row(const Job *job, int64_t row) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
-    const int64_t blocks = p->k / p->block;
+    const int64_t blocks = blocks_of(p), depth = depth_of(p->bits, p->block), each = depth / p->block;
     const float *x = p->x + (job->first + row) * p->k;
     float *scales = r->scales + row * blocks;
-    const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
-    for (int64_t chunk = 0; chunk < p->k / CHUNK; chunk++, x += CHUNK) {
-        const int64_t block = p->block, at = chunk * CHUNK;
-        int8_t plain[CHUNK];
-        if (at % block == 0) {
-            const int64_t here = block < CHUNK ? CHUNK / block : 1;
-            for (int64_t b = 0; b < here; b++) {
-                __m512i most =
-                    _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
-                for (int64_t i = 0; i < block; i += LANES)
-                    most = _mm512_max_epi32(most,
-                                            _mm512_and_si512(_mm512_loadu_si512(x + b * block + i), no_sign));
-                const int32_t bits = _mm512_reduce_max_epi32(most);
-                float largest;
-                memcpy(&largest, &bits, sizeof largest);
-                scales[at / block + b] = largest / 127;
-            }
+    int32_t *shifts = r->shifts + row * blocks;
+    for (int64_t at = 0, b = 0; b < blocks; at += depth, b += each) {
+        float padded[DEPTH];
+        int8_t values[DEPTH];
+        const float *from = x + at;
+        if (at + depth > p->k) {
+            memset(padded, 0, sizeof padded);
+            memcpy(padded, from, (size_t)(p->k - at) * sizeof *padded);
+            from = padded;
         }
-        for (int64_t i = 0; i < CHUNK; i += HALF) {
-            __m512i whole;
-            if (block == 32) {
-                const float a = scales[(at + i) / 32], b = scales[(at + i) / 32 + 1];
-                const __m512i first = to_int8(x + i, _mm512_set1_ps(a ? 1 / a : 0));
-                const __m512i second = to_int8(x + i, _mm512_set1_ps(b ? 1 / b : 0));
-                whole = _mm512_mask_mov_epi64(first, 0xf0, second);
-            } else {
-                const float a = scales[(at + i) / block];
-                whole = to_int8(x + i, _mm512_set1_ps(a ? 1 / a : 0));
-            }
-            _mm512_storeu_si512(plain + i, whole);
-        }
-        int8_t *out = r->values + (at / r->depth * r->rows + row) * r->depth + at % r->depth;
-        if (p->bits == 4)
-            part(_mm512_loadu_si512(plain), _mm512_loadu_si512(plain + HALF), out);
-        else
-            memcpy(out, plain, CHUNK);
-        const __m512i zero_point = _mm512_set1_epi8((char)(p->bits == 4 ? ZERO_POINT_4 : ZERO_POINT_8));
-        __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), zero_point, _mm512_loadu_si512(out));
-        sums = _mm512_dpbusd_epi32(sums, zero_point, _mm512_loadu_si512(out + HALF));
-        int32_t lanes[LANES], *shifts = r->shifts + row * blocks;
-        _mm512_storeu_si512(lanes, sums);
-        if (at % block == 0 && block >= CHUNK) shifts[at / block] = 0;
-        if (block < CHUNK)
-            for (int64_t b = 0; b < CHUNK / block; b++) shifts[at / block + b] = 0;
-        for (int64_t i = 0; i < LANES; i++)
-            shifts[block < CHUNK ? at / block + i * 8 / block : at / block] -= lanes[i];
+        for (int64_t i = 0; i < each; i++)
+            if (b + i < blocks)
+                shifts[b + i] =
+                    -round_block(from + i * p->block, p->block, values + i * p->block, scales + b + i);
+            else
+                memset(values + i * p->block, 0, (size_t)p->block);
+        sort(values, p->bits, depth, job->few);
+        const int64_t width = job->few ? depth : p->block;
+        for (int64_t i = 0; i < depth; i += width)
+            memcpy(r->values + (at + i) * r->rows + row * width, values + i, (size_t)width);
     }
 }
 
@@ -137,12 +143,34 @@ static void round_rows(void *data, size_t task) {
     for (int64_t row = from; row < to && row < job->rounded.rows; row++) round_row(job, row);
 }
 
-/* Scales of the lanes of a chunk, whose first block is this one. */
-INLINE __m512 spread(const float *scales, const int64_t block) {
-    if (block >= CHUNK) return _mm512_set1_ps(scales[0]);
-    if (block == 64) return _mm512_mask_mov_ps(_mm512_set1_ps(scales[0]), 0xff00, _mm512_set1_ps(scales[1]));
-    const __m512i order = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
-    return _mm512_permutexvar_ps(order, _mm512_castps128_ps512(_mm_loadu_ps(scales)));
+/* Zero points of the blocks from one on, a multiple of 16, in lanes. */
+INLINE __m512 zeros_of(const Product *p, int64_t n, int64_t b, int64_t here, const int bits) {
+    const uint8_t *at = p->zeros + n * ceiling(blocks_of(p) * bits, 8) + b * bits / 8;
+    const __m128i bytes =
+        _mm_maskz_loadu_epi8((__mmask16)((1u << ceiling(here * bits, 8)) - 1), (const void *)at);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i bit = _mm512_mullo_epi32(_mm512_set1_epi32(bits), lane);
+    const __m512i words = _mm512_permutexvar_epi32(_mm512_srli_epi32(bit, 5), _mm512_castsi128_si512(bytes));
+    const __m512i shift = _mm512_and_si512(bit, _mm512_set1_epi32(31));
+    return _mm512_cvtepi32_ps(
+        _mm512_and_si512(_mm512_srlv_epi32(words, shift), _mm512_set1_epi32((1 << bits) - 1)));
+}
+
+/* Scales of the lanes of a vector that holds `each` blocks, or some of one. */
+INLINE __m512 spread(const float *scales, const int64_t each) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    switch (each) {
+        case 2:
+            return _mm512_mask_mov_ps(_mm512_set1_ps(scales[0]), 0xff00, _mm512_set1_ps(scales[1]));
+        case 4:
+            return _mm512_permutexvar_ps(_mm512_srli_epi32(lane, 2),
+                                         _mm512_castps128_ps512(_mm_loadu_ps(scales)));
+        case 8:
+            return _mm512_permutexvar_ps(_mm512_srli_epi32(lane, 1),
+                                         _mm512_castps256_ps512(_mm256_loadu_ps(scales)));
+        default:
+            return _mm512_set1_ps(scales[0]);
+    }
 }
 
 /* The sums of four vectors. */
@@ -157,16 +185,23 @@ INLINE __m128 sums_of(const __m512 r[SIDE]) {
     return _mm512_castps512_ps128(_mm512_add_ps(all, _mm512_shuffle_f32x4(all, all, 0xb1)));
 }
 
-/* `wide` rows of weights times `rows` of x from `first`. Of each sixteen blocks what the zero point adds
- * comes first, with a block in a lane; then their products, with elements in lanes: lanes are added up at
- * last. */
+/* The weights of part `part` of each byte. */
+INLINE __m512i part_of(__m512i bytes, const int part, const int bits) {
+    if (bits == 8) return bytes;
+    const __m512i shifted = part ? _mm512_srli_epi16(bytes, (unsigned)(part * bits)) : bytes;
+    return _mm512_and_si512(shifted, _mm512_set1_epi8((char)((1 << bits) - 1)));
+}
+
+/* `wide` rows of weights times `rows` of x from `first`. Of each sixteen blocks what the zero points add
+ * comes first, with a block in a lane; then their products, with words in lanes: lanes are added up at last.
+ */
 INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
                      const int64_t block) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
-    const int64_t blocks = p->k / block, bytes = p->k * bits / 8, depth = block < CHUNK ? CHUNK : block;
-    const int64_t chunks = depth / CHUNK, each = depth / block, requests = chunks * bits / 4;
-    const __m512i nibble = _mm512_set1_epi8(15);
+    const int64_t depth = depth_of(bits, block), each = depth / block, lines = depth * bits / 8 / LINE;
+    const int64_t blocks = blocks_of(p), bytes = blocks * block * bits / 8;
+    const int parts = 8 / bits;
     __m512 sums[AT_ONCE][SIDE];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++)
@@ -179,8 +214,12 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
         const int64_t here = blocks - b < LANES ? blocks - b : LANES;
         const __mmask16 these = (__mmask16)((1u << here) - 1);
         _Alignas(LINE) float scales[AT_ONCE][SIDE][LANES];
+        __m512 zeros[SIDE];
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++, ask_scales += LANES) _mm_prefetch(ask_scales, _MM_HINT_T0);
+#pragma GCC unroll 4
+        for (int w = 0; w < wide; w++)
+            zeros[w] = p->zeros ? zeros_of(p, n + w, b, here, bits) : _mm512_set1_ps(1 << (bits - 1));
 #pragma GCC unroll 8
         for (int m = 0; m < rows; m++) {
             const int64_t at = (first + m) * blocks + b;
@@ -191,33 +230,35 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
                 const __m512 scale = _mm512_maskz_loadu_ps(these, p->scales + (n + w) * blocks + b);
                 const __m512 both = _mm512_mul_ps(scale, other);
                 _mm512_store_ps(scales[m][w], both);
-                sums[m][w] = _mm512_fmadd_ps(shift, both, sums[m][w]);
+                sums[m][w] = _mm512_fmadd_ps(_mm512_mul_ps(shift, zeros[w]), both, sums[m][w]);
             }
         }
         for (int64_t i = 0; i < here; i += each, values += r->rows * depth, weights += depth * bits / 8) {
-            __m512i low[SIDE][2], high[SIDE][2];
-            for (int64_t line = 0; line < wide * requests; line++, ask += LINE)
-                _mm_prefetch(ask, _MM_HINT_T0);
+            const int64_t left = (here - i) * block * bits / 8; /* bytes; more than a line where each is 1 */
+            const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
+            __m512i units[SIDE][4];
+            for (int64_t line = 0; line < wide * lines; line++, ask += LINE) _mm_prefetch(ask, _MM_HINT_T0);
 #pragma GCC unroll 4
             for (int w = 0; w < wide; w++)
-                for (int64_t c = 0; c < chunks; c++) {
-                    const uint8_t *at = weights + w * bytes + c * CHUNK * bits / 8;
-                    const __m512i half = _mm512_loadu_si512(at);
-                    low[w][c] = bits == 4 ? _mm512_and_si512(half, nibble) : half;
-                    high[w][c] = bits == 4 ? _mm512_and_si512(_mm512_srli_epi16(half, 4), nibble)
-                                           : _mm512_loadu_si512(at + LINE);
+#pragma GCC unroll 4
+                for (int64_t l = 0; l < lines; l++) {
+                    const uint8_t *at = weights + w * bytes + l * LINE;
+                    const __m512i line =
+                        each == 1 ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi8(there, at);
+#pragma GCC unroll 4
+                    for (int part = 0; part < parts; part++)
+                        units[w][l * parts + part] = part_of(line, part, bits);
                 }
 #pragma GCC unroll 8
             for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
                 for (int w = 0; w < wide; w++) {
                     __m512i sum = _mm512_setzero_si512();
-                    for (int64_t c = 0; c < chunks; c++) {
-                        const int8_t *at = values + m * depth + c * CHUNK;
-                        sum = _mm512_dpbusd_epi32(sum, low[w][c], _mm512_loadu_si512(at));
-                        sum = _mm512_dpbusd_epi32(sum, high[w][c], _mm512_loadu_si512(at + HALF));
-                    }
-                    const __m512 scale = spread(scales[m][w] + i, block);
+#pragma GCC unroll 4
+                    for (int64_t u = 0; u < lines * parts; u++)
+                        sum = _mm512_dpbusd_epi32(sum, units[w][u],
+                                                  _mm512_loadu_si512(values + m * depth + u * LINE));
+                    const __m512 scale = spread(scales[m][w] + i, each);
                     sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m][w]);
                 }
         }
@@ -234,23 +275,23 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
     }
 }
 
-#define EACH_FEW(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-
 INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, const int64_t block) {
     const int64_t rows = job->rounded.rows;
     for (int64_t n = from, wide; n < to; n += wide) {
-        wide = rows >= 3 && n + SIDE <= to ? SIDE : 1;
-        for (int64_t m = 0, left = ceiling(rows, AT_ONCE), here; m < rows; m += here) {
+        wide = rows > NARROW && n + SIDE <= to ? SIDE : 1;
+        for (int64_t m = 0, left = ceiling(rows, wide == 1 ? NARROW : AT_ONCE), here; m < rows; m += here) {
             here = ceiling(rows - m, left--);
-            switch (here) {
-#define CASE(ROWS)                                        \
-    case ROWS:                                            \
-        if (wide == 1)                                    \
-            few_rows(job, n, m, ROWS, 1, bits, block);    \
-        else                                              \
-            few_rows(job, n, m, ROWS, SIDE, bits, block); \
+            switch (here * SIDE + wide) {
+#define CASE(ROWS, WIDTH)                               \
+    case ROWS * SIDE + WIDTH:                           \
+        few_rows(job, n, m, ROWS, WIDTH, bits, block); \
         break;
-                EACH_FEW(CASE)
+                CASE(1, 1)
+                CASE(2, 1)
+                CASE(3, SIDE)
+                CASE(4, SIDE)
+                CASE(5, SIDE)
+                CASE(6, SIDE)
 #undef CASE
             }
         }
@@ -258,7 +299,8 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, cons
 }
 
 #define KIND(BITS, BLOCK) ((BITS) * 1024 + (BLOCK))
-#define EACH_KIND(CASE) CASE(4, 32) CASE(4, 64) CASE(4, 128) CASE(4, 256) CASE(8, 128) CASE(8, 256)
+#define EACH_BLOCK(CASE, BITS) CASE(BITS, 32) CASE(BITS, 64) CASE(BITS, 128) CASE(BITS, 256)
+#define EACH_KIND(CASE) EACH_BLOCK(CASE, 2) EACH_BLOCK(CASE, 4) EACH_BLOCK(CASE, 8)
 
 #define CASE(BITS, BLOCK)                                                               \
     VNNI static void strip_##BITS##_##BLOCK(const Job *job, int64_t from, int64_t to) { \
@@ -269,7 +311,7 @@ EACH_KIND(CASE)
 
 static void multiply_strip(void *data, size_t task) {
     const Job *job = data;
-    const int64_t from = (int64_t)task * STRIP, n = job->product->n, to = from + STRIP < n ? from + STRIP : n;
+    const int64_t from = (int64_t)task * STRIP, to = least(from + STRIP, job->product->n);
     switch (KIND(job->product->bits, job->product->block)) {
 #define CASE(BITS, BLOCK)                      \
     case KIND(BITS, BLOCK):                    \
@@ -307,33 +349,54 @@ INLINE void transpose(__m512i r[LANES]) {
     }
 }
 
-typedef __m512i Panel[2 * LANES][WIDE / LANES]; /* a chunk: words of 4 elements by rows of weights */
+typedef __m512i Panel[WORDS][WIDE / LANES]; /* a piece: words by rows of weights */
 
-INLINE void unpack(const Product *p, int64_t n, int64_t chunk, const int bits, Panel panel) {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const int64_t bytes = p->k * bits / 8, last = p->n - 1;
-    const uint8_t *ask = p->weights + (n + WIDE) * bytes + chunk * WIDE * CHUNK * bits / 8;
+/* A panel of the rows from n on, of the piece that begins with a byte, of which a row has `left`. */
+INLINE void unpack(const Product *p, int64_t n, int64_t byte, int64_t lines, int64_t left, const int bits,
+                   Panel panel) {
+    const int64_t bytes = bytes_of(p), last = p->n - 1;
+    const int parts = 8 / bits;
+    const uint8_t *ask = p->weights + (n + WIDE) * bytes + byte * WIDE;
+    const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
     for (int half = 0; half < WIDE / LANES; half++)
-        for (int line = 0; line < bits / 4; line++) {
+        for (int64_t line = 0; line < lines; line++) {
             __m512i words[LANES];
             for (int i = 0; i < LANES; i++) {
-                const int64_t row = n + half * LANES + i;
-                const uint8_t *at =
-                    p->weights + (row < last ? row : last) * bytes + chunk * CHUNK * bits / 8 + line * LINE;
+                const int64_t row = least(n + half * LANES + i, last);
+                const uint8_t *at = p->weights + row * bytes + byte + line * LINE;
                 _mm_prefetch(at + SOON, _MM_HINT_T0);
                 _mm_prefetch(ask, _MM_HINT_T1);
                 ask += LINE;
-                words[i] = _mm512_loadu_si512(at);
+                words[i] = _mm512_maskz_loadu_epi8(there, at);
             }
             transpose(words);
             for (int i = 0; i < LANES; i++)
-                if (bits == 4) {
-                    panel[i][half] = _mm512_and_si512(words[i], nibble);
-                    panel[LANES + i][half] = _mm512_and_si512(_mm512_srli_epi16(words[i], 4), nibble);
-                } else {
-                    panel[line * LANES + i][half] = words[i];
-                }
+#pragma GCC unroll 4
+                for (int part = 0; part < parts; part++)
+                    panel[(line * LANES + i) * parts + part][half] = part_of(words[i], part, bits);
         }
+}
+
+/* What there is for each block of a piece and row of weights of a panel. */
+typedef struct {
+    __m512 scales[MOST_BLOCKS][2];
+    __m512i zeros[MOST_BLOCKS][2];
+} Sides;
+
+/* Those of `count` blocks from one on. */
+VNNI static void sides_of(const Product *p, int64_t n, int64_t block, int64_t count, Sides *out) {
+    const int64_t blocks = blocks_of(p), bits = p->bits, bytes = ceiling(blocks * bits, 8);
+    const __m512i middle = _mm512_set1_epi32(1 << (bits - 1));
+    for (int64_t b = 0; b < count; b++) {
+        float *scales = (float *)out->scales[b];
+        int32_t *zeros = (int32_t *)out->zeros[b];
+        const int64_t bit = (block + b) * bits;
+        for (int64_t i = 0; i < WIDE; i++)
+            scales[i] = p->scales[least(n + i, p->n - 1) * blocks + block + b];
+        out->zeros[b][0] = out->zeros[b][1] = middle;
+        for (int64_t i = 0; p->zeros && i < WIDE; i++)
+            zeros[i] = p->zeros[least(n + i, p->n - 1) * bytes + bit / 8] >> bit % 8 & ((1 << bits) - 1);
+    }
 }
 
 /* As _mm512_dpbusd_epi32, around which gcc copies every sum to another register: that costs a fifth of the
@@ -342,106 +405,125 @@ INLINE void accumulate(__m512i *sum, __m512i weights, __m512i values) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
 }
 
-/* Adds the products of `rows` rows of x with a panel of `depth` elements to sums float[., WIDE]. */
-INLINE void tile(const int rows, const int64_t block, const int64_t depth, const Panel *panels,
-                 const __m512 (*scales)[2], const int8_t *values, const float *factors, const int32_t *shifts,
-                 int64_t blocks, float *sums) {
-    for (int64_t b = 0; b < depth / block; b++) {
+/* Rows of x that meet a panel: where those of a piece begin. */
+typedef struct {
+    const int8_t *values; /* [count, rows, block], of which `apart` are from a block to the next */
+    const float *factors; /* [rows, blocks], of which `count` belong to the piece */
+    const int32_t *shifts;
+    float *sums; /* [rows, WIDE] */
+    int64_t apart, blocks, count;
+} Rows;
+
+/* Adds the products of `rows` rows of x with a panel to their sums. A shift fits 16 bits: it is the sum of at
+ * most 256 integers up to 127. */
+INLINE void tile(const int rows, const int64_t block, const Panel panel, const Sides *sides, const Rows *x) {
+    for (int64_t b = 0; b < x->count; b++) {
         __m512i s[TALL][2];
 #pragma GCC unroll 12
-        for (int m = 0; m < rows; m++) s[m][0] = s[m][1] = _mm512_set1_epi32(shifts[m * blocks + b]);
-        for (int64_t c = 0; c < (block < CHUNK ? 1 : block / CHUNK); c++)
-            for (int h = 0; h < 2; h++) {
-                const int64_t from = block < CHUNK ? b * block / 8 : 0,
-                              to = block < CHUNK ? from + block / 8 : LANES;
-                const __m512i(*panel)[2] = panels[c] + h * LANES;
-                const int8_t *at = values + c * CHUNK + h * HALF;
-#pragma GCC unroll 4
-                for (int64_t i = from; i < to; i++) {
-                    const __m512i first = panel[i][0], second = panel[i][1];
+        for (int m = 0; m < rows; m++) {
+            const __m512i shift = _mm512_set1_epi32(x->shifts[m * x->blocks + b]);
+            s[m][0] = _mm512_madd_epi16(shift, sides->zeros[b][0]);
+            s[m][1] = _mm512_madd_epi16(shift, sides->zeros[b][1]);
+        }
+        const int8_t *at = x->values + b * x->apart;
+#pragma GCC unroll 1
+        for (int64_t i = 0; i < block / 4; i++) {
+            const __m512i first = panel[b * (block / 4) + i][0], second = panel[b * (block / 4) + i][1];
 #pragma GCC unroll 12
-                    for (int m = 0; m < rows; m++) {
-                        int32_t word;
-                        memcpy(&word, at + m * depth + 4 * i, 4);
-                        const __m512i four = _mm512_set1_epi32(word);
-                        accumulate(&s[m][0], first, four);
-                        accumulate(&s[m][1], second, four);
-                    }
-                }
+            for (int m = 0; m < rows; m++) {
+                int32_t word;
+                memcpy(&word, at + m * block + 4 * i, 4);
+                const __m512i four = _mm512_set1_epi32(word);
+                accumulate(&s[m][0], first, four);
+                accumulate(&s[m][1], second, four);
             }
+        }
 #pragma GCC unroll 12
         for (int m = 0; m < rows; m++)
+#pragma GCC unroll 2
             for (int w = 0; w < 2; w++) {
-                float *at = sums + m * WIDE + w * LANES;
-                const __m512 scale = _mm512_mul_ps(scales[b][w], _mm512_set1_ps(factors[m * blocks + b]));
-                _mm512_storeu_ps(at,
-                                 _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[m][w]), scale, _mm512_loadu_ps(at)));
+                float *sum = x->sums + m * WIDE + w * LANES;
+                const __m512 scale =
+                    _mm512_mul_ps(sides->scales[b][w], _mm512_set1_ps(x->factors[m * x->blocks + b]));
+                _mm512_storeu_ps(sum,
+                                 _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[m][w]), scale, _mm512_loadu_ps(sum)));
             }
     }
 }
 
-INLINE void panel(const Job *job, int64_t n, const int bits, const int64_t block) {
+INLINE void tiles(int64_t rows, const int64_t block, const Panel panel, const Sides *sides, Rows x) {
+    for (int64_t m = 0; m < rows; m += TALL) {
+        switch (rows - m) {
+#define CASE(ROWS)                            \
+    case ROWS:                                \
+        tile(ROWS, block, panel, sides, &x);  \
+        break;
+            CASE(1)
+            CASE(2)
+            CASE(3)
+            CASE(4)
+            CASE(5)
+            CASE(6)
+            CASE(7)
+            CASE(8)
+            CASE(9)
+            CASE(10)
+            CASE(11)
+            default:
+                tile(TALL, block, panel, sides, &x);
+#undef CASE
+        }
+        x.values += TALL * block, x.sums += TALL * WIDE;
+        x.factors += TALL * x.blocks, x.shifts += TALL * x.blocks;
+    }
+}
+
+#define CASE(BITS, BLOCK)                                                                                   \
+    VNNI __attribute__((noinline)) static void tiles_##BLOCK(int64_t rows, const Panel panel,               \
+                                                             const Sides *sides, const Rows *x) {           \
+        tiles(rows, BLOCK, panel, sides, *x);                                                               \
+    }
+EACH_BLOCK(CASE, )
+#undef CASE
+
+VNNI static void multiply_panel(void *data, size_t task) {
+    const Job *job = data;
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
-    const int64_t blocks = p->k / block, depth = block < CHUNK ? CHUNK : block;
-    Panel panels[2];
+    const int64_t n = (int64_t)task * WIDE, blocks = blocks_of(p), bytes = bytes_of(p);
+    const int64_t depth = depth_of(p->bits, p->block), each = depth / p->block, step = depth * p->bits / 8;
+    Panel panel;
+    Sides sides;
     float sums[MANY * WIDE];
-    __m512 scales[CHUNK / 32][2];
-    memset(sums, 0, r->rows * WIDE * sizeof *sums);
-    for (int64_t at = 0; at < p->k; at += depth) {
-        for (int64_t c = 0; c < depth / CHUNK; c++) unpack(p, n, at / CHUNK + c, bits, panels[c]);
-        for (int64_t b = 0; b < depth / block; b++) {
-            float row[WIDE];
-            for (int64_t i = 0; i < WIDE; i++)
-                row[i] = p->scales[(n + i < p->n ? n + i : p->n - 1) * blocks + at / block + b];
-            scales[b][0] = _mm512_loadu_ps(row), scales[b][1] = _mm512_loadu_ps(row + LANES);
-        }
-        const int8_t *values = r->values + at * r->rows;
-        for (int64_t m = 0; m < r->rows; m += TALL) {
-            const int8_t *v = values + m * depth;
-            const float *f = r->scales + m * blocks + at / block;
-            const int32_t *s = r->shifts + m * blocks + at / block;
-            float *out = sums + m * WIDE;
-            switch (r->rows - m) {
-#define CASE(ROWS)                                                                                         \
-    case ROWS:                                                                                             \
-        tile(ROWS, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s, blocks, out); \
+    memset(sums, 0, (size_t)(r->rows * WIDE) * sizeof *sums);
+    for (int64_t b = 0, byte = 0; b < blocks; b += each, byte += step) {
+        const int64_t apart = p->block * r->rows;
+        const Rows x = {r->values + b * apart, r->scales + b, r->shifts + b, sums, apart, blocks,
+                        least(each, blocks - b)};
+        switch (p->bits) {
+#define CASE(BITS)                                                          \
+    case BITS:                                                              \
+        unpack(p, n, byte, step / LINE, bytes - byte, BITS, panel);         \
         break;
-                EACH_FEW(CASE)
-                CASE(7)
-                CASE(8)
-                CASE(9)
-                CASE(10)
-                CASE(11)
-                default:
-                    tile(TALL, block, depth, (const Panel *)panels, (const __m512(*)[2])scales, v, f, s,
-                         blocks, out);
+            CASE(2)
+            CASE(4)
+            CASE(8)
 #undef CASE
-            }
+        }
+        sides_of(p, n, b, x.count, &sides);
+        switch (p->block) {
+#define CASE(BITS, BLOCK)                            \
+    case BLOCK:                                      \
+        tiles_##BLOCK(r->rows, panel, &sides, &x);   \
+        break;
+            EACH_BLOCK(CASE, )
+#undef CASE
         }
     }
-    const int64_t width = p->n - n < WIDE ? p->n - n : WIDE;
+    const int64_t width = least(p->n - n, WIDE);
     for (int64_t m = 0; m < r->rows; m++) {
         float *y = p->y + (job->first + m) * p->n + n;
         for (int64_t i = 0; i < width; i++) y[i] = sums[m * WIDE + i] + (p->bias ? p->bias[n + i] : 0);
-    }
-}
-
-#define CASE(BITS, BLOCK) \
-    VNNI static void panel_##BITS##_##BLOCK(const Job *job, int64_t n) { panel(job, n, BITS, BLOCK); }
-EACH_KIND(CASE)
-#undef CASE
-
-static void multiply_panel(void *data, size_t task) {
-    const Job *job = data;
-    const int64_t n = (int64_t)task * WIDE;
-    switch (KIND(job->product->bits, job->product->block)) {
-#define CASE(BITS, BLOCK)               \
-    case KIND(BITS, BLOCK):             \
-        panel_##BITS##_##BLOCK(job, n); \
-        break;
-        EACH_KIND(CASE)
-#undef CASE
     }
 }
 
@@ -482,8 +564,8 @@ static void multiply_pair(void *data, size_t task) {
 /* The product, or silu of it times `up`. */
 static bool run(const Product *p, const Product *up, Parallel parallel, void *pool) {
     const bool few = p->rows <= FEW;
-    const int64_t most = p->rows < MANY ? p->rows : MANY, blocks = p->k / p->block;
-    const size_t rounded = lines(most * p->k), scaled = lines(most * blocks * 4),
+    const int64_t most = least(p->rows, MANY), blocks = blocks_of(p), depth = depth_of(p->bits, p->block);
+    const size_t rounded = lines(most * ceiling(p->k, depth) * depth), scaled = lines(most * blocks * 4),
                  summed = lines(most * blocks * 4), beside = up ? lines(most * p->n * 4) : 0;
     char *memory = aligned_alloc(LINE, rounded + scaled + summed + beside);
     if (!memory) return false;
@@ -491,9 +573,9 @@ static bool run(const Product *p, const Product *up, Parallel parallel, void *po
     if (up) other.y = (float *)(memory + rounded + scaled + summed);
     bool done = true;
     for (int64_t first = 0; done && first < p->rows; first += most) {
-        const int64_t rows = p->rows - first < most ? p->rows - first : most;
+        const int64_t rows = least(p->rows - first, most);
         Rounded r = {(int8_t *)memory, (float *)(memory + rounded), (int32_t *)(memory + rounded + scaled),
-                     rows, p->block < CHUNK ? CHUNK : p->block};
+                     rows};
         Pair pair = {{p, r, first, few}, {&other, r, 0, few}};
         if (few)
             round_rows(&pair.gate, 0);

@@ -1,20 +1,20 @@
-/* Products of float rows with weights of 4 or 8 bits, on x86-64 with AVX512-VNNI. */
+/* Products of float rows with weights of 2, 4 or 8 bits, on x86-64 with AVX512-VNNI. */
 #pragma once
 #include <stdint.h>
 
 #include "parallel.h"
 
-/* y float[rows, n] = x float[rows, k] times the transpose of scales[., b] * (weights - zero_point), plus
+/* y float[rows, n] = x float[rows, k] times the transpose of scales[., b] * (weights - zeros[., b]), plus
  * bias.
  *
- * weights have 4 bits and zero point 8, uint8[n, k / block, block / 2], the even element of two in the low
- * half; or 8 bits and zero point 128, uint8[n, k / block, block]. scales are float[n, k / block]; bias is
- * float[n] or null. k is a multiple of 128 and of block, which is 128 or 256, and with 4 bits also 32 or 64.
- * So onnxruntime's MatMulNBits says, and as its kernel does with accuracy_level 4, x is rounded to int8 by
+ * weights are uint8[n, blocks, block * bits / 8], blocks being k / block rounded up: 2, 4 or 8 bits for an
+ * element, the first of a byte lowest. scales are float[n, blocks]. zeros are uint8[n, blocks * bits / 8
+ * rounded up], packed as weights are, or null: then they are 2^(bits - 1). bias is float[n] or null. block is
+ * 32, 64, 128 or 256. So onnxruntime's MatMulNBits says, and as its kernel does with accuracy_level 4, x is rounded to int8 by
  * blocks and summed up as integers within one. */
 typedef struct {
     const float *x, *scales, *bias;
-    const uint8_t *weights;
+    const uint8_t *weights, *zeros;
     float *y;
     int64_t rows, k, n, bits, block;
 } Product;
@@ -24,5 +24,5 @@ bool multiply(const Product *product, Parallel parallel,
               void *pool); /* false: no memory, or parallel failed */
 
 /* y of gate: its product times 1 / (1 + e^-product), times that of up, whose y is not used. They have the
- * same x, rows, k, n, bits and block. */
+ * same x, rows, k, n, bits and block, and both have zeros or neither. */
 bool multiply_gated(const Product *gate, const Product *up, Parallel parallel, void *pool);

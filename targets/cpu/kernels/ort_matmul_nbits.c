@@ -1,6 +1,6 @@
-/* MatMulNBits for onnxruntime, as operator graphopt::MatMulNBits(A, B, scales[, bias]); and two of them with
- * the same A and attributes as graphopt::GatedMatMulNBits(A, gate, scales, up, scales): silu of the first
- * times the second. */
+/* MatMulNBits for onnxruntime, as operator graphopt::MatMulNBits(A, B, scales[, zero_points[, bias]]); and two
+ * of them with the same A and attributes as graphopt::GatedMatMulNBits(A, gate, scales, up, scales[,
+ * zero_points, zero_points]): silu of the first times the second. */
 #include "matmul_nbits.h"
 #include "operators.h"
 
@@ -30,35 +30,40 @@ static OrtStatus *done(const Kernel *kernel, const Pool *pool, bool well) {
     return create_status(kernel->api)(FAIL, "no memory for the rounded rows");
 }
 
+static Product product(const Kernel *kernel, int64_t rows, const void *x, const void *weights,
+                       const void *scales, const void *zeros, const void *bias, void *y) {
+    return (Product){.x = x,
+                     .scales = scales,
+                     .bias = bias,
+                     .weights = weights,
+                     .zeros = zeros,
+                     .y = y,
+                     .rows = rows,
+                     .k = kernel->k,
+                     .n = kernel->n,
+                     .bits = kernel->bits,
+                     .block = kernel->block};
+}
+
 static OrtStatus *compute(void *self, OrtKernelContext *context) {
     const Kernel *kernel = self;
-    void *x, *weights, *scales, *bias, *y;
+    void *in[5], *y;
     int64_t rows = 0;
-    TRY(input(kernel->api, context, 0, &x));
-    TRY(input(kernel->api, context, 1, &weights));
-    TRY(input(kernel->api, context, 2, &scales));
-    TRY(input(kernel->api, context, 3, &bias));
+    for (size_t i = 0; i < 5; i++) TRY(input(kernel->api, context, i, in + i));
     TRY(output(kernel, context, &rows, &y));
-    const Product product = {x,    scales,    bias,      weights,      y,
-                             rows, kernel->k, kernel->n, kernel->bits, kernel->block};
+    const Product one = product(kernel, rows, in[0], in[1], in[2], in[3], in[4], y);
     Pool pool = {kernel->api, context, NULL};
-    return rows ? done(kernel, &pool, multiply(&product, in_parallel, &pool)) : NULL;
+    return rows ? done(kernel, &pool, multiply(&one, in_parallel, &pool)) : NULL;
 }
 
 static OrtStatus *compute_gated(void *self, OrtKernelContext *context) {
     const Kernel *kernel = self;
-    void *x, *weights[2], *scales[2], *y;
+    void *in[7], *y;
     int64_t rows = 0;
-    TRY(input(kernel->api, context, 0, &x));
-    for (size_t i = 0; i < 2; i++) {
-        TRY(input(kernel->api, context, 1 + 2 * i, weights + i));
-        TRY(input(kernel->api, context, 2 + 2 * i, scales + i));
-    }
+    for (size_t i = 0; i < 7; i++) TRY(input(kernel->api, context, i, in + i));
     TRY(output(kernel, context, &rows, &y));
-    Product gate = {x,    scales[0], NULL,      weights[0],   y,
-                    rows, kernel->k, kernel->n, kernel->bits, kernel->block};
-    Product up = gate;
-    up.scales = scales[1], up.weights = weights[1];
+    const Product gate = product(kernel, rows, in[0], in[1], in[2], in[5], NULL, y);
+    const Product up = product(kernel, rows, in[0], in[3], in[4], in[6], NULL, NULL);
     Pool pool = {kernel->api, context, NULL};
     return rows ? done(kernel, &pool, multiply_gated(&gate, &up, in_parallel, &pool)) : NULL;
 }
@@ -80,14 +85,16 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
 static const char *name(const CustomOp *op) {
     return op == &MATMUL_NBITS ? "MatMulNBits" : "GatedMatMulNBits";
 }
-static size_t inputs(const CustomOp *op) { return op == &MATMUL_NBITS ? 4 : 5; }
+static bool is_plain(const CustomOp *op) { return op == &MATMUL_NBITS; }
+static size_t inputs(const CustomOp *op) { return is_plain(op) ? 5 : 7; }
 static size_t outputs(const CustomOp *op) { return (void)op, 1; }
 static int input_type(const CustomOp *op, size_t index) {
-    return index == 1 || (index == 3 && op != &MATMUL_NBITS) ? UINT8 : FLOAT;
+    if (index == 1 || index == 3) return UINT8;
+    return !is_plain(op) && index > 4 ? UINT8 : FLOAT;
 }
 static int output_type(const CustomOp *op, size_t index) { return (void)op, (void)index, FLOAT; }
 static int input_kind(const CustomOp *op, size_t index) {
-    return index == 3 && op == &MATMUL_NBITS ? OPTIONAL : REQUIRED;
+    return index > (is_plain(op) ? 2 : 4) ? OPTIONAL : REQUIRED;
 }
 
 #define OPERATOR(COMPUTE)                                   \

@@ -11,14 +11,26 @@ static bool in_turn(void *pool, void (*task)(void *, size_t), size_t count, void
     return true;
 }
 
-static void try(int64_t bits, int64_t block, int64_t rows, int64_t k, int64_t n) {
+static void try(int64_t bits, int64_t block, int64_t rows, int64_t k, int64_t n, bool zeros) {
+    const int64_t blocks = (k + block - 1) / block;
     float *x = calloc((size_t)(rows * k), 4), *y = malloc((size_t)(rows * n) * 4);
-    float *scales = calloc((size_t)(n * k / block), 4), *bias = calloc((size_t)n, 4);
-    uint8_t *weights = calloc((size_t)(n * k * bits / 8), 1);
-    const Product product = {x, scales, bias, weights, y, rows, k, n, bits, block};
+    float *scales = calloc((size_t)(n * blocks), 4), *bias = calloc((size_t)n, 4);
+    uint8_t *weights = calloc((size_t)(n * blocks * block * bits / 8), 1);
+    uint8_t *points = calloc((size_t)(n * ((blocks * bits + 7) / 8)), 1);
+    const Product product = {.x = x,
+                             .scales = scales,
+                             .bias = bias,
+                             .weights = weights,
+                             .zeros = zeros ? points : NULL,
+                             .y = y,
+                             .rows = rows,
+                             .k = k,
+                             .n = n,
+                             .bits = bits,
+                             .block = block};
     if (!multiply(&product, in_turn, NULL)) abort();
     if (!multiply_gated(&product, &product, in_turn, NULL)) abort();
-    free(x), free(y), free(scales), free(bias), free(weights);
+    free(x), free(y), free(scales), free(bias), free(weights), free(points);
 }
 
 static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int64_t window, bool int8) {
@@ -68,18 +80,16 @@ static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int6
 }
 
 int main(void) {
-    const int64_t kinds[][2] = {{4, 32}, {4, 64}, {4, 128}, {4, 256}, {8, 128}, {8, 256}};
-    const int64_t rows[] = {1, 2, 3, 7, 8, 9, 12, 16, 17, 25, 512, 513},
-                  widths[] = {1, 2, 31, 32, 33, 65, 130};
-    const int64_t depths[] = {1, 2, 3, 5, 17};
-    for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++)
-        for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
-            for (size_t n = 0; n < sizeof widths / sizeof *widths; n++)
-                for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
-                    const int64_t block = kinds[kind][1], depth = block < 128 ? 128 : block;
-                    if (rows[m] > 25 && depths[d] > 3) continue;
-                    try(kinds[kind][0], block, rows[m], depths[d] * depth, widths[n]);
-                }
+    const int64_t rows[] = {1, 2, 3, 7, 16, 17, 25, 513}, widths[] = {1, 31, 33, 130};
+    const int64_t depths[] = {1, 32, 96, 256, 352, 1184};
+    for (int64_t bits = 2; bits <= 8; bits *= 2)
+        for (int64_t block = 32; block <= 256; block *= 2)
+            for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
+                for (size_t n = 0; n < sizeof widths / sizeof *widths; n++)
+                    for (size_t d = 0; d < sizeof depths / sizeof *depths; d++) {
+                        if (rows[m] > 25 && (depths[d] > 400 || widths[n] > 33)) continue;
+                        try(bits, block, rows[m], depths[d], widths[n], (m + n + d) % 2);
+                    }
     const int64_t pasts[] = {0, 1, 63, 64, 65, 130}, tokens[] = {1, 2, 33, 64}, sizes[] = {16, 48, 256};
     for (size_t p = 0; p < sizeof pasts / sizeof *pasts; p++)
         for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)

@@ -14,20 +14,37 @@ Array = NDArray[Any]
 
 
 def product(
-    k: int, n: int, block: int, bits: int = 4, *, bias: bool = False, seed: int = 0, **changes: Any
+    k: int,
+    n: int,
+    block: int,
+    bits: int = 4,
+    *,
+    zeros: bool | Array = False,
+    bias: bool = False,
+    seed: int = 0,
+    **changes: Any,
 ) -> onnx.ModelProto:
-    """x [.., k] times random weights of so many bits; `changes` are attributes, or initializers by name."""
+    """x [.., k] times random weights of so many bits; `changes` are attributes, or initializers by name.
+
+    Weights beyond k in the last block are random, too: they count for nothing.
+    """
     rng = np.random.default_rng(seed)
+    blocks = -(-k // block)
     constants = {
-        "w": rng.integers(0, 256, (n, k // block, block * bits // 8), np.uint8),
-        "scales": rng.uniform(0.5, 1.5, (n, k // block)).astype(np.float32),
+        "w": rng.integers(0, 256, (n, blocks, block * bits // 8), np.uint8),
+        "scales": rng.uniform(0.5, 1.5, (n, blocks)).astype(np.float32),
     }
+    if zeros is not False:
+        random = rng.integers(0, 256, (n, -(-blocks * bits // 8)), np.uint8)
+        constants["zeros"] = random if zeros is True else zeros
     if bias:
         constants["bias"] = rng.standard_normal(n).astype(np.float32)
     says = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
     constants |= {name: value for name, value in changes.items() if isinstance(value, np.ndarray)}
     says |= {name: value for name, value in changes.items() if isinstance(value, int)}
-    inputs = ["x", "w", "scales", *(["", "", "bias"] if bias else [])]
+    inputs = ["x", "w", "scales", "zeros" if "zeros" in constants else "", "", "bias" if bias else ""]
+    while not inputs[-1]:
+        inputs.pop()
     node = helper.make_node("MatMulNBits", inputs, ["y"], domain="com.microsoft", **says)
     graph = helper.make_graph(
         [node],
@@ -42,19 +59,30 @@ def product(
 
 def rounded(x: Array, block: int) -> Array:
     """x as int8 of one scale a block, in float64."""
-    parts = x.reshape(-1, block)
+    rows, k = x.shape
+    parts = np.pad(x, ((0, 0), (0, -k % block))).reshape(-1, block)
     scales = np.abs(parts).max(-1, keepdims=True) / np.float32(127)
     inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
-    return (np.rint(parts * inverse).astype(np.float64) * scales).reshape(x.shape)
+    return (np.rint(parts * inverse).astype(np.float64) * scales).reshape(rows, -1)[:, :k]
+
+
+def numbers(packed: Array, bits: int) -> Array:
+    """uint8[.., bytes] as integers of so many bits, the lowest of a byte first."""
+    places = np.arange(0, 8, bits, dtype=np.uint8)
+    return (packed[..., None] >> places & ((1 << bits) - 1)).reshape(*packed.shape[:-1], -1)
 
 
 def expected(model: onnx.ModelProto, x: Array) -> Array:
     """The product of the rounded x with the weights, in float64."""
     says: Mapping[str, int] = {a.name: a.i for a in model.graph.node[0].attribute}
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    k, n, block = says["K"], says["N"], says["block_size"]
-    packed = constants["w"].reshape(n, -1)
-    numbers = np.stack([packed & 15, packed >> 4], -1) - 8.0 if says["bits"] == 4 else packed - 128.0
-    numbers = numbers.reshape(n, k // block, block)
-    weights = (numbers * constants["scales"].reshape(n, k // block, 1)).reshape(n, k)
+    k, n, block, bits = says["K"], says["N"], says["block_size"], says["bits"]
+    blocks = -(-k // block)
+    zeros: Array = np.full((n, blocks), 1 << (bits - 1))
+    if "zeros" in constants:
+        zeros = numbers(constants["zeros"], bits)[:, :blocks]
+    whole = numbers(constants["w"].reshape(n, -1), bits).reshape(n, blocks, block) - zeros[..., None].astype(
+        float
+    )
+    weights = (whole * constants["scales"].reshape(n, blocks, 1)).reshape(n, -1)[:, :k]
     return rounded(x, block) @ weights.T + constants.get("bias", 0)

@@ -24,10 +24,17 @@ CLOSE = 1e-5
 
 
 def gated(
-    k: int, n: int, block: int, bits: int = 4, *, turned: bool = False, seed: int = 0
+    k: int,
+    n: int,
+    block: int,
+    bits: int = 4,
+    *,
+    zeros: bool = False,
+    turned: bool = False,
+    seed: int = 0,
 ) -> tuple[onnx.ModelProto, list[onnx.ModelProto]]:
     """Mul(QuickGelu(gate), up), or with its inputs the other way round; and both products alone."""
-    alone = [product(k, n, block, bits, seed=seed), product(k, n, block, bits, seed=seed + 1)]
+    alone = [product(k, n, block, bits, zeros=zeros, seed=s) for s in (seed, seed + 1)]
     for model, name in zip(alone, ("gate", "up"), strict=True):
         for tensor in model.graph.initializer:
             if tensor.name == "scales":
@@ -69,20 +76,22 @@ def close(got: Any, right: Any) -> None:
 
 
 @own
-@pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 128), (4, 256), (8, 128)])
+@pytest.mark.parametrize(("bits", "block"), [(2, 64), (4, 32), (4, 256), (8, 32), (8, 128)])
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     rows=st.integers(1, 40) | st.sampled_from([512, 513, 600]),
     chunks=st.integers(1, 4),
     n=st.integers(1, 150),
+    zeros=st.booleans(),
     turned=st.booleans(),
     seed=st.integers(0, 100),
 )
 def test_results_are_the_definitions(
-    bits: int, block: int, rows: int, chunks: int, n: int, turned: bool, seed: int
+    bits: int, block: int, rows: int, chunks: int, n: int, zeros: bool, turned: bool, seed: int
 ) -> None:
-    model, alone = gated(chunks * max(block, 128), n, block, bits, turned=turned, seed=seed)
-    x = np.random.default_rng(seed).standard_normal((rows, chunks * max(block, 128)), np.float32)
+    k = chunks * max(block, 128)
+    model, alone = gated(k, n, block, bits, zeros=zeros, turned=turned, seed=seed)
+    x = np.random.default_rng(seed).standard_normal((rows, k), np.float32)
 
     close(session_of(model).run(None, {"x": x})[0], wanted(alone, x))
 
@@ -107,6 +116,21 @@ def test_they_become_one_node() -> None:
     (node,) = model.graph.node
     assert list(node.input) == ["x", "gate_w", "gate_scales", "up_w", "up_scales"]
     assert (node.name, list(node.output)) == ("gate", ["y"])
+
+
+def test_zero_points_come_last() -> None:
+    model, _ = gated(256, 40, 128, zeros=True)
+
+    assert operators(model) == ["GatedMatMulNBits"]
+    assert list(model.graph.node[0].input) == [
+        *("x", "gate_w", "gate_scales", "up_w", "up_scales", "gate_zeros", "up_zeros")
+    ]
+
+
+def _zero_points(model: onnx.ModelProto) -> None:
+    zeros = np.zeros((40, 1), np.uint8)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(zeros, "zeros"))
+    model.graph.node[1].input.append("zeros")
 
 
 def _alpha(model: onnx.ModelProto) -> None:
@@ -161,6 +185,7 @@ def _one_input(model: onnx.ModelProto) -> None:
         _no_alpha,
         _other_rows,
         _bias,
+        _zero_points,
         _between_is_an_output,
         _between_is_used,
         _itself,

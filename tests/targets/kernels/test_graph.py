@@ -24,27 +24,31 @@ def domains(model: onnx.ModelProto) -> list[str]:
     return [node.domain for node in model.graph.node]
 
 
-@pytest.mark.parametrize(("bits", "block"), [(4, 32), (4, 64), (4, 128), (4, 256), (8, 128), (8, 256)])
+@pytest.mark.parametrize("form", ["2/32", "2/128", "4/32", "4/128", "4/256", "8/32", "8/128", "8/256"])
+@pytest.mark.parametrize("zeros", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_product_that_is_served(bits: int, block: int, bias: bool, tmp_path: Path) -> None:
-    model = product(512, 24, block, bits, bias=bias)
+def test_a_product_that_is_served(form: str, zeros: bool, bias: bool, tmp_path: Path) -> None:
+    bits, block = map(int, form.split("/"))
+    model = product(480, 24, block, bits, zeros=zeros, bias=bias)
     onnx.save(model, tmp_path / "model.onnx")
 
     assert own_graph(tmp_path / "model.onnx") is not None
     assert domains(model) == ["graphopt"]
-    assert list(model.graph.node[0].input) == ["x", "w", "scales", *(["bias"] if bias else [])]
+    optional = ["zeros" if zeros else "", "bias"] if bias else ["zeros"] if zeros else []
+    assert list(model.graph.node[0].input) == ["x", "w", "scales", *optional]
     assert {o.domain: o.version for o in model.opset_import}["graphopt"] == 1
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"bits": 2},
+        {"bits": 3},
         {"bits": 8, "w": np.zeros((24, 4, 64), np.uint8)},
         {"accuracy_level": 0},
         {"block_size": 16},
         {"block_size": 512},
         {"K": 384},
+        {"K": 513},
         {"N": 25},
         {"N": 0},
         {"weight_prepacked": 1},
@@ -68,19 +72,18 @@ def test_bits_that_are_not_said_are_four() -> None:
     assert {a.name: a.i for a in model.graph.node[0].attribute}["bits"] == 4
 
 
-def test_eight_bits_in_small_blocks() -> None:
-    assert domains(product(512, 24, 64, 8)) == ["com.microsoft"]
+@pytest.mark.parametrize(
+    "zeros",
+    [np.zeros((24, 1), np.uint8), np.zeros((24, 4), np.float32), np.zeros((24, 2), np.int8)],
+    ids=lambda zeros: f"{zeros.dtype}{zeros.shape}",
+)
+def test_zero_points_of_another_size_or_type(zeros: Any) -> None:
+    assert domains(product(512, 24, 128, zeros=zeros)) == ["com.microsoft"]
 
 
-@pytest.mark.parametrize("k", [64, 192])
-def test_rows_that_are_no_whole_number_of_vectors(k: int) -> None:
-    assert domains(product(k, 24, 64)) == ["com.microsoft"]
-
-
-@pytest.mark.parametrize("place", [3, 4])
-def test_zero_points_and_orders_of_groups(place: int) -> None:
+def test_an_order_of_groups() -> None:
     model = product(512, 24, 128, bias=True)
-    model.graph.node[0].input[place] = "bias"
+    model.graph.node[0].input[4] = "bias"
 
     assert domains(model) == ["com.microsoft"]
 
