@@ -3,18 +3,16 @@
     build/peers/auto-round/bin/python benchmarks/_auto_round.py models/tiny_coder OUT --group 128 --asymmetric
 
 At its defaults (200 iterations) but for the group size and the calibration text, on the CPU. OUT/fp32 is the
-model with the weights that it rounded to, in float32; OUT/packed is what it exports; OUT/bytes.json says how
-many bytes the tensors of that have.
+model with the weights that it rounded to, in float32; OUT/packed is what it exports.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
-from _calibration import stored, windows
+from _calibration import windows
 from auto_round import AutoRound
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -39,7 +37,6 @@ def main() -> None:
     rounded.float().save_pretrained(args.out / "fp32")
     tokenizer.save_pretrained(args.out / "fp32")
     rounding.save_quantized(str(args.out / "packed"), format="auto_round", inplace=True)
-    (args.out / "bytes.json").write_text(json.dumps({"packed": stored(args.out / "packed")}))
 
 
 if __name__ == "__main__":

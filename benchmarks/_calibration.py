@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,3 @@ def windows(source: Path, text: Path = TEXT, length: int = WINDOW) -> np.ndarray
     step = length - len(opening)
     rows = [[*opening, *ids[at : at + step]] for at in range(0, len(ids) - step + 1, step)]
     return np.asarray(rows, np.int64)
-
-
-def stored(folder: Path) -> int:
-    """Bytes of all tensors in the safetensors files of a folder."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        header.pop("__metadata__", None)
-        total += sum(end - start for start, end in (about["data_offsets"] for about in header.values()))
-    return total

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from xml.sax.saxutils import escape
 
 import matplotlib as mpl
@@ -31,7 +31,7 @@ _ROW, _SERIES, _AROUND = 0.2, 0.13, 1.25
 FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 _AIR = {"w_pad": 0.1, "h_pad": 0.1, "wspace": 0.04}
 """Inches around a panel, and the share of the width between two: ticks at their ends do not touch."""
-_MARKERS = "osD^"
+MARKERS = "osD^vP"
 _FEW = 2.5
 """Powers of two between the ends of an axis that are too few to read values by."""
 _BESIDE = 1.08
@@ -47,8 +47,20 @@ class Theme:
     control: str
 
 
-LIGHT = Theme("light", "#1f2328", "#d1d9e0", ("#0550ae", "#bc4c00", "#6639ba", "#1a7f37"), "#59636e")
-DARK = Theme("dark", "#f0f6fc", "#3d444d", ("#79c0ff", "#ffa657", "#d2a8ff", "#7ee787"), "#9198a1")
+LIGHT = Theme(
+    "light",
+    "#1f2328",
+    "#d1d9e0",
+    ("#0550ae", "#bc4c00", "#6639ba", "#1a7f37", "#a40e26", "#6e5600"),
+    "#59636e",
+)
+DARK = Theme(
+    "dark",
+    "#f0f6fc",
+    "#3d444d",
+    ("#79c0ff", "#ffa657", "#d2a8ff", "#7ee787", "#ff9492", "#e3b341"),
+    "#9198a1",
+)
 
 
 @dataclass(frozen=True)
@@ -90,11 +102,11 @@ class Chart:
         """All that is drawn, as text."""
         parts = []
         for panel in self.panels:
-            said = []
+            texts = []
             for row in self.rows:
-                found = [f"{s.name} {_said(s.points[row])}" for s in panel.series if row in s.points]
-                said += [f"{row}: {', '.join(found)}"] if found else []
-            parts.append(f"{panel.title}. {'; '.join(said)}.")
+                found = [f"{s.name} {said(s.points[row])}" for s in panel.series if row in s.points]
+                texts += [f"{row}: {', '.join(found)}"] if found else []
+            parts.append(f"{panel.title}. {'; '.join(texts)}.")
         return " ".join(parts)
 
 
@@ -102,10 +114,10 @@ def svg(chart: Chart, theme: Theme) -> str:
     """The chart in a theme."""
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever settings whoever renders has
-        mpl.rcParams.update(_style(theme))
+        mpl.rcParams.update(style(theme))
         most = max(len(panel.series) for panel in chart.panels)
         height = _AROUND + len(chart.rows) * (_ROW + _SERIES * most)
-        figure = Figure(figsize=(WIDTH, height), layout=ConstrainedLayoutEngine(**_AIR))
+        figure = Figure(figsize=(WIDTH, height), layout=layout())
         axes = figure.subplots(1, len(chart.panels), sharey=True, squeeze=False)[0]
         axes[0].set_ylabel(chart.rows_are)
         ratios = ticks([end for panel in chart.panels if panel.ratio for end in panel.ends()])
@@ -113,10 +125,14 @@ def svg(chart: Chart, theme: Theme) -> str:
             _draw(one, chart, panel, theme)
             _scale(one, panel, ratios, theme)
         _legend(figure, chart, theme)
-        return _written(figure, chart)
+        return written(figure, chart)
 
 
-def _style(theme: Theme) -> dict[str, Any]:
+def layout() -> ConstrainedLayoutEngine:
+    return ConstrainedLayoutEngine(**_AIR)
+
+
+def style(theme: Theme) -> dict[str, Any]:
     colors = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), theme.text
     )
@@ -141,7 +157,7 @@ def _draw(axes: Axes, chart: Chart, panel: Panel, theme: Theme) -> None:
             if row in series.points:
                 y = at + (number - (count - 1) / 2) * height
                 shade = theme.control if row in chart.controls else color
-                marker = _MARKERS[number % len(_MARKERS)]
+                marker = MARKERS[number % len(MARKERS)]
                 _point(axes, y, series.points[row], shade, height if panel.bars else None, marker)
     axes.set_ylim(len(chart.rows) - 0.5, -0.5)
     axes.set_yticks(range(len(chart.rows)), chart.rows)
@@ -202,12 +218,21 @@ def _legend(figure: Figure, chart: Chart, theme: Theme) -> None:
     marks = []
     for number, series in enumerate(panel.series):
         color = theme.control if series.control else theme.series[number % len(theme.series)]
-        marker = "s" if panel.bars else _MARKERS[number % len(_MARKERS)]
+        marker = "s" if panel.bars else MARKERS[number % len(MARKERS)]
         marks.append(Line2D([], [], color=color, marker=marker, linestyle="", label=series.name))
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False)
 
 
-def _written(figure: Figure, chart: Chart) -> str:
+class Described(Protocol):
+    """What a chart says in words."""
+
+    @property
+    def title(self) -> str: ...
+
+    def description(self) -> str: ...
+
+
+def written(figure: Figure, chart: Described) -> str:
     """SVG that says what it shows, in the reader's fonts, with as few digits as all processors agree on."""
     out = io.StringIO()
     figure.savefig(
@@ -227,7 +252,7 @@ def _written(figure: Figure, chart: Chart) -> str:
     return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", text)
 
 
-def _said(value: Estimate | float) -> str:
+def said(value: Estimate | float) -> str:
     if isinstance(value, Estimate):
         return f"{value.value:g} [{value.low:g}, {value.high:g}]"
     return f"{value:g}"

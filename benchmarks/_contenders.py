@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import peers
-from _lms import digest
+from _lms import digest, tensors_of
 from _recipes import HERE, OURS, ROOT, Command, Recipe, builder
 
 KINDS = ("F32", "BF16", "Q2_K", "Q3_K_M", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
@@ -19,6 +20,7 @@ ROUNDED_BY_IMPORTANCE = KINDS[2:7]
 _LIBRARIES = ("onnxruntime", "onnxruntime-genai", "torch", "transformers")
 _BY_IMPORTANCE = ", importance matrix"
 _SOURCES = {".py", ".toml", ".c", ".h"}
+_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "I32": 4}
 # Where the tables of a rotation are among an operator's inputs: they are computed, not trained.
 _POSITIONS = {"GroupQueryAttention": (7, 8), "RotaryEmbedding": (1, 2, 3)}
 
@@ -131,11 +133,22 @@ def _text(root: Path) -> str:
 
 def stored(recipe: Recipe, made: Path) -> int:
     """Bytes of all tensors with trained numbers, their scales and zero points, in what the recipe made."""
-    if recipe.file:
-        about = json.loads((made.parent / "bytes.json").read_text())
-        (size,) = about.values()
+    if recipe.worker == "_llama_worker.py":
+        (size,) = json.loads((made.parent / "bytes.json").read_text()).values()
         return int(size)
+    if recipe.file:
+        return _packed_bytes(made.parent / "packed")
     return sum(_onnx_bytes(path) for path in made.glob("*.onnx"))
+
+
+def _packed_bytes(folder: Path) -> int:
+    """Of a checkpoint of GPTQ's layout; what was not rounded counts as in the source, in 16 bits."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        for name, (dtype, shape) in tensors_of(path).items():
+            packed = name.endswith((".qweight", ".qzeros", ".scales", ".g_idx"))
+            total += math.prod(shape) * (_BYTES[dtype] if packed else 2)
+    return total
 
 
 def _onnx_bytes(path: Path) -> int:

@@ -3,21 +3,19 @@
     build/peers/gptqmodel/bin/python benchmarks/_gptqmodel.py models/tiny_coder OUT --group 128
 
 At its defaults but for the group size and the calibration text, on the CPU. OUT/packed is what it exports,
-OUT/fp32 the model with the weights that these stand for by its own dequantization, in float32;
-OUT/bytes.json says how many bytes the tensors of OUT/packed have.
+OUT/fp32 the model with the weights that these stand for by its own dequantization, in float32.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # its loader wants two, of which its default has one here
 
 import torch
-from _calibration import stored, windows
+from _calibration import windows
 from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from gptqmodel.nn_modules.qlinear.torch import TorchLinear
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -51,7 +49,6 @@ def main() -> None:
     model.save(str(args.out / "packed"))
     dequantized(args.out / "packed", args.source).save_pretrained(args.out / "fp32")
     AutoTokenizer.from_pretrained(args.source).save_pretrained(args.out / "fp32")
-    (args.out / "bytes.json").write_text(json.dumps({"packed": stored(args.out / "packed")}))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,18 @@ def heldout(source: Path, tokens: int = TOKENS) -> list[Tokens]:
     return [window.tokens for window in found]
 
 
+def tensors_of(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Data types and shapes in a safetensors file, by name."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return {
+        name: (about["dtype"], about["shape"]) for name, about in header.items() if name != "__metadata__"
+    }
+
+
 def parameters(source: Path) -> int:
     """Entries of all tensors of a checkpoint in one file: a tied table is there once."""
-    with (source / _WEIGHTS).open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(about["shape"]) for name, about in header.items() if name != "__metadata__")
+    return sum(math.prod(shape) for _, shape in tensors_of(source / _WEIGHTS).values())
 
 
 def digest(source: Path) -> str:

@@ -18,7 +18,9 @@ FILES = (
     *("blocks", "decode", "encoder", "encoder_limits", "loop", "rates", "roofline"),
     *("speculate", "verify_cost"),
 )
-"""Of what documents other than this page show there may be files, too."""
+"""Of docs/performance.md. Of what documents other than this show there may be files, too."""
+COMPRESSION = ("cost", "decode", "quality")
+"""Of docs/compression.md."""
 PROMPTS = (32, 256, 2048)
 SHAPES = {
     "qwen2.5-0.5b": "Qwen2.5-0.5B's shape",
@@ -28,10 +30,10 @@ SHAPES = {
 
 
 class Figures:
-    """All results in a folder."""
+    """The results in a folder, of these files."""
 
-    def __init__(self, folder: Path, goals: Path) -> None:
-        paths = [folder / f"{name}.json" for name in FILES]
+    def __init__(self, folder: Path, goals: Path, files: Sequence[str] = FILES) -> None:
+        paths = [folder / f"{name}.json" for name in files]
         self.files: dict[str, Results] = {path.stem: load(path) for path in paths if path.is_file()}
         self.goals = json.loads(goals.read_text(encoding="utf-8"))
 
@@ -43,12 +45,19 @@ class Figures:
         file, name, cell, row, column = place
         return self.table(file, name, row, **cell).row(row)[column]
 
-    def get(self, file: str, name: str, row: str, column: str, **cell: Any) -> Any:
-        """The same where it may not be measured: None then."""
+    def row(self, file: str, name: str, row: str, **cell: Any) -> dict[str, Any] | None:
+        """The row of a table, either of which may not be there: None then."""
+        if file not in self.files:
+            return None
         try:
-            return self.table(file, name, row, **cell).row(row).get(column)
+            return self.table(file, name, row, **cell).row(row)
         except KeyError:
             return None
+
+    def get(self, file: str, name: str, row: str, column: str, **cell: Any) -> Any:
+        """The same where it may not be measured: None then."""
+        found = self.row(file, name, row, **cell)
+        return None if found is None else found.get(column)
 
     def say(self, file: str, name: str, row: str, column: str, digits: int = 2, **cell: Any) -> str:
         """As text, with its interval."""
@@ -61,13 +70,17 @@ class Figures:
     def command(self, file: str, name: str, row: str | None = None, **cell: Any) -> str:
         return self.table(file, name, row, **cell).command
 
-    def machines(self) -> list[str]:
-        return sorted({table.machine for file in self.files.values() for table in file.tables})
+    def machines(self, *files: str) -> list[str]:
+        """Those that these files (or all) were measured on."""
+        return sorted({table.machine for file in self.chosen(*files).values() for table in file.tables})
 
-    def versions(self) -> str:
+    def chosen(self, *files: str) -> dict[str, Results]:
+        return {name: file for name, file in self.files.items() if not files or name in files}
+
+    def versions(self, *files: str) -> str:
         found = {
             (name, version)
-            for file in self.files.values()
+            for file in self.chosen(*files).values()
             for table in file.tables
             for name, version in table.versions.items()
         }
@@ -181,10 +194,10 @@ def encoders(figures: Figures, peers: Sequence[str]) -> str:
     return markdown(["", *header, "MiniLM: least sentence cosine"], rows)
 
 
-def sources(figures: Figures) -> str:
-    """The files, and when what is in each was measured."""
+def sources(figures: Figures, *files: str) -> str:
+    """These files (or all), and when what is in each was measured."""
     found = []
-    for name, file in figures.files.items():
+    for name, file in figures.chosen(*files).items():
         days = sorted({table.date for table in file.tables})
         when = " to ".join(dict.fromkeys([days[0], days[-1]]))
         found.append(f"[{name}](../benchmarks/results/{name}.json) ({when})")

@@ -1,48 +1,47 @@
-"""Render docs/performance.md and its charts from benchmarks/results.
+"""Render docs/performance.md, docs/compression.md and their charts from benchmarks/results.
 
     python benchmarks/render.py                # or: make performance
     python benchmarks/render.py --check        # exit 1 where they are not what the results say
 
-Prose is in performance.md.jinja, which holds no figure: each comes from a results file.
+Prose is in NAME.md.jinja, which holds no figure: each comes from a results file.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import _compression_page
 import _page
+import _scatter
 import jinja2
-from _charts import DARK, LIGHT, svg
+from _charts import DARK, LIGHT, Theme, svg
+from _lms import LMS
 from _performance import ENCODERS, EXPORTED, LARGE, OURS, PEERS, charts
 from _results import RESULTS
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
+PAGES = ("performance", "compression")
 
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
-    """The page and its charts, by the path they belong at."""
+    """The pages and their charts, by the path they belong at."""
+    return {**performance(results, docs), **compression(results, docs)}
+
+
+def performance(results: Path, docs: Path) -> dict[Path, str]:
     figures = _page.Figures(results, HERE / "goals.json")
     drawn = charts(figures)
-    found = {
-        docs / "performance" / f"{chart.name}-{theme.name}.svg": svg(chart, theme)
-        for chart in drawn
-        for theme in (LIGHT, DARK)
-    }
-    titles = {chart.name: chart.title for chart in drawn}
-    loader = jinja2.FileSystemLoader(HERE)
-    environment = jinja2.Environment(
-        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
-    )
     names = {
         "figures": figures,
         "say": figures.say,
         "command": figures.command,
         "plain": _page.plain,
-        "chart": lambda name: picture(name, titles[name]),
         "sources": partial(_page.sources, figures),
         "goals": partial(_page.goals, figures),
         "generation": partial(_page.generation, figures, (OURS, *PEERS), LARGE, 1, 256),
@@ -50,19 +49,54 @@ def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
         "verdicts": partial(_page.verdicts, figures),
         "encoders": partial(_page.encoders, figures, (*ENCODERS[:3], EXPORTED, *ENCODERS[3:])),
     }
-    found[docs / "performance.md"] = environment.get_template("performance.md.jinja").render(names)
+    return page("performance", names, drawn, svg, docs)
+
+
+def compression(results: Path, docs: Path) -> dict[Path, str]:
+    figures = _page.Figures(results, _compression_page.GOALS, _page.COMPRESSION)
+    chart = _compression_page.pareto(figures)
+    names = {
+        "figures": figures,
+        "models": LMS,
+        "sources": partial(_page.sources, figures, "cost", "quality"),
+        "goals": partial(_compression_page.goals, figures),
+        "single_goals": partial(_compression_page.single_goals, figures),
+        "quality": partial(_compression_page.quality, figures),
+        "costs": partial(_compression_page.costs, figures),
+    }
+    return page("compression", names, [chart], _scatter.svg, docs)
+
+
+def page(
+    name: str, names: dict[str, Any], drawn: Sequence[Any], draw: Callable[[Any, Theme], str], docs: Path
+) -> dict[Path, str]:
+    """A page and its charts, which are in the folder of its name."""
+    found = {
+        docs / name / f"{chart.name}-{theme.name}.svg": draw(chart, theme)
+        for chart in drawn
+        for theme in (LIGHT, DARK)
+    }
+    titles = {chart.name: chart.title for chart in drawn}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    shown = {"chart": lambda one: picture(f"{name}/{one}", titles[one])}
+    found[docs / f"{name}.md"] = environment.get_template(f"{name}.md.jinja").render(names | shown)
     return found
 
 
-def picture(name: str, title: str) -> str:
+def picture(path: str, title: str) -> str:
     """The chart in the reader's theme."""
-    source = f'<source media="(prefers-color-scheme: dark)" srcset="performance/{name}-dark.svg">'
-    return f'<picture>{source}<img alt="{title}" src="performance/{name}-light.svg"></picture>'
+    source = f'<source media="(prefers-color-scheme: dark)" srcset="{path}-dark.svg">'
+    return f'<picture>{source}<img alt="{title}" src="{path}-light.svg"></picture>'
 
 
 def stale(found: dict[Path, str], docs: Path = DOCS) -> list[Path]:
     """What is not in `docs` as rendered, or is there and no more rendered."""
-    there = {*(docs / "performance").glob("*.svg")}
+    there = {path for name in PAGES for path in (docs / name).glob("*.svg")}
     other = {
         path for path, text in found.items() if not path.is_file() or path.read_text(encoding="utf-8") != text
     }
