@@ -107,7 +107,7 @@ class Chart:
                 found = [f"{s.name} {said(s.points[row])}" for s in panel.series if row in s.points]
                 texts += [f"{row}: {', '.join(found)}"] if found else []
             parts.append(f"{panel.title}. {'; '.join(texts)}.")
-        return " ".join(parts)
+        return _short(" ".join(parts))
 
 
 def svg(chart: Chart, theme: Theme) -> str:
@@ -242,13 +242,17 @@ def written(figure: Figure, chart: Described) -> str:
         metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
     )
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", out.getvalue(), flags=re.DOTALL)
-    about = f"<title>{escape(chart.title)}</title>\n <desc>{escape(chart.description())}</desc>"
-    text = re.sub(r"(<svg [^>]*)>", lambda m: f'{m[1]} role="img">\n {about}', text, count=1)
     text = text.replace("'DejaVu Sans'", FONTS)
     names: dict[str, str] = {}
     for name in re.findall(r'id="([a-zA-Z][0-9a-f]{10})"', text):
         names.setdefault(name, f"i{len(names)}")
     text = re.sub("|".join(names), lambda m: names[m[0]], text) if names else text
+    about = f"<title>{escape(chart.title)}</title>\n <desc>{escape(chart.description())}</desc>"
+    return re.sub(r"(<svg [^>]*)>", lambda m: f'{m[1]} role="img">\n {about}', _short(text), count=1)
+
+
+def _short(text: str) -> str:
+    """Numbers of three digits and more after the point with two."""
     return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", text)
 
 

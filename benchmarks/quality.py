@@ -65,7 +65,10 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Kept]:
         for recipe in recipes:
             if re.search(args.only, recipe.name):
                 print(f"{name}: {recipe.name}", file=sys.stderr, flush=True)
-                found[recipe.name] = measured(recipe, source, work, texts, reference)
+                try:
+                    found[recipe.name] = measured(recipe, source, work, texts, reference)
+                except SystemExit as failure:
+                    args.failed.append(f"{name}: {failure}")
             elif known := load(work / "kept" / f"{recipe.slug}.npz"):
                 found[recipe.name] = known
 
@@ -114,6 +117,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/quality"))
     option(parser, "quality")
     args = parser.parse_args()
+    args.failed = []
     for name in args.model:
         found = measure(name, args)
         total = parameters(LMS[name])
@@ -121,6 +125,8 @@ def main() -> None:
         record(args.json, [table for table in tables if table.rows])
         for table in tables:
             print(f"{name}\n\n{table_of(table.rows)}\n")
+    if args.failed:
+        sys.exit("\n".join(args.failed))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,10 @@ def found(render: Any) -> dict[Path, str]:
     return rendered
 
 
-def charts(found: dict[Path, str]) -> dict[str, str]:
-    return {path.name: text for path, text in found.items() if path.suffix == ".svg"}
+def charts(found: dict[Path, str], page: str = "performance") -> dict[str, str]:
+    return {
+        path.name: text for path, text in found.items() if path.suffix == ".svg" and path.parent.name == page
+    }
 
 
 def test_the_page_and_its_charts_are_what_the_results_render_to(render: Any, found: dict[Path, str]) -> None:
@@ -65,12 +67,13 @@ def test_a_chart_that_is_edited_or_left_over_is_stale(
     assert render.stale(moved, tmp_path) == [edited, left]
 
 
-def test_the_page_is_short_and_shows_every_chart(found: dict[Path, str]) -> None:
-    page = found[DOCS / "performance.md"]
-    shown = re.findall(r'(?:src|srcset)="performance/([\w-]+\.svg)"', page)
+@pytest.mark.parametrize("name", ["performance", "compression"])
+def test_the_page_is_short_and_shows_every_chart(name: str, found: dict[Path, str]) -> None:
+    page = found[DOCS / f"{name}.md"]
+    shown = re.findall(rf'(?:src|srcset)="{name}/([\w-]+\.svg)"', page)
 
     assert len(page.splitlines()) <= LONGEST
-    assert sorted(shown) == sorted(charts(found))
+    assert sorted(shown) == sorted(charts(found, name))
     assert not re.search(r'alt=""', page)
 
 
