@@ -36,6 +36,7 @@ from .raise_silu import RaiseSilu
 from .raise_split import RaiseSplit
 from .remove_noops import RemoveNoops
 from .rotate import Rotate
+from .rotate_values import RotateValues
 from .scale_channels import ScaleChannels
 from .simplify_shapes import SimplifyShapes
 from .smooth_activations import SmoothActivations
@@ -76,6 +77,7 @@ PACK = Pack(
         RaiseSplit,
         RemoveNoops,
         Rotate,
+        RotateValues,
         ScaleChannels,
         SimplifyShapes,
         SmoothActivations,

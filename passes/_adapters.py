@@ -9,7 +9,9 @@ import numpy as np
 
 from graphopt.interface import Adapter, Arrays
 
-__all__ = ["LastTokenLogits", "QuantizedCache"]
+from ._rotations import rotation
+
+__all__ = ["LastTokenLogits", "QuantizedCache", "TurnedValues"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,26 @@ class QuantizedCache(Adapter):
     def _scales(self) -> np.ndarray:
         """They, as float32 [caches, heads, 1, size]."""
         return np.asarray(self.scale, np.float32).reshape(len(self.past), self.heads, 1, -1)
+
+
+@dataclass(frozen=True)
+class TurnedValues(Adapter):
+    """A cache of values v [batch, heads, length, size] holds v R: the input `past`, the output `present`.
+
+    R [size, size] is the rotation of that size and `seed`.
+    """
+
+    kind: ClassVar[str] = "turned-values"
+    past: str
+    present: str
+    size: int
+    seed: int
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        return {**old, self.past: old[self.past] @ self._matrix()}
+
+    def results(self, new: Arrays) -> dict[str, np.ndarray]:
+        return {**new, self.present: new[self.present] @ self._matrix().T}
+
+    def _matrix(self) -> np.ndarray:
+        return rotation(self.size, self.seed).matrix
