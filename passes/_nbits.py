@@ -85,7 +85,7 @@ def quantize_rows(
     if missing:
         rows = np.pad(rows, ((0, 0), (0, missing)))
     # A column for each block: what is done to every block then runs along contiguous memory.
-    columns = np.ascontiguousarray(rows.reshape(count * blocks, block).T)
+    columns = rows.reshape(count * blocks, block).T.copy(order="C")
     weights = None
     if importance is not None:
         weights = np.tile(np.pad(importance, (0, missing)).reshape(blocks, block).T, (1, count))

@@ -21,22 +21,23 @@ from graphopt.ir import (
     name_matches,
 )
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
-from graphopt.targets import BlockProduct, Target
 
 from ._block_nodes import BlockWeight, gathered, multiplied
+from ._calibrated import Hessians
 from ._forms import Form
+from ._gptq import LEAST_DAMPING, rounded_tiles
 from ._learned import Learning, Unit, learn
 from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
-from ._rates import BLOCKS, chosen_block
-from ._zeros import zero_points_pay
+from ._weight_forms import WeightForms
 
-_USUAL = 128  # loses little and is read fast: docs/decisions/block-size.md
 _CONTRACTS = {
     2: Contract.lossy("sqnr", 3.0),
     4: Contract.lossy("sqnr", 12.0),
     8: Contract.lossy("sqnr", 30.0),
 }
-_LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
+_OF_TABLES = 0.5
+"""Damping of a weight that rows are looked up in, too, where all columns count alike."""
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
 class QuantizeWeights(Pass):
@@ -63,11 +64,13 @@ class QuantizeWeights(Pass):
         """bits a weight; block_size along the reduced axis, made smaller for narrower weights; auto takes 128
         or, for a large weight where 256 is faster by a twentieth on the target, 256: for one token written
         and one read, which the target measures or knows, and recorded as a decision;
-        rounding: of each entry to the nearest level (nearest), or to what makes the model's outputs least off
-        on the calibration data (learned: with PyTorch, all weights together, at most 64 million of them; else
-        to the nearest, which is noted), in so many steps of two calls each;
         zero_points: each block has its own (always), or no weight's have (never), or those of a weight whose
         error falls by more than as many bits spent elsewhere would lower it (auto);
+        rounding: of each entry to the nearest level (nearest), or of a column after the other, so that what
+        is left of one is made up for in the next (gptq, calibrated), with sweeps of coordinate descent
+        afterwards, or to what makes the model's outputs least off on the calibration data (learned: with
+        PyTorch, all weights together, at most 64 million of them; else to the nearest, which is noted), in so
+        many steps of two calls each;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
         a hundred times as long; search tries several scales for each block; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
@@ -78,7 +81,8 @@ class QuantizeWeights(Pass):
         bits: Literal[2, 4, 8] = 4
         block_size: Literal[16, 32, 64, 128, 256, "auto"] = 128
         zero_points: Literal["never", "auto", "always"] = "never"
-        rounding: Literal["nearest", "learned"] = "nearest"
+        rounding: Literal["nearest", "gptq", "learned"] = "nearest"
+        sweeps: int = 2
         steps: int = 60
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
@@ -92,26 +96,28 @@ class QuantizeWeights(Pass):
         return _CONTRACTS[self.options.bits]
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        made = self._learned(graph, context) if self.options.rounding == "learned" else {}
-        for node in graph:
-            found = constant_matrix(node, (ir.DataType.FLOAT, ir.DataType.FLOAT16))
-            if found is None:
-                continue
-            reason = found if isinstance(found, str) else self._unwanted(found.name, found.rows)
-            if reason is None:
-                assert isinstance(found, ConstantMatrix)
-                try:
-                    blocks = self._quantized(found.name, found.rows, made, context)
-                    edit = multiplied(node, found, blocks, self.options.accuracy_level)
-                    yield replace(edit, contract=_CONTRACTS[blocks.bits])
-                    continue
-                except NotFinite:
-                    reason = f"weight {found.name} has entries that are not finite"
-            yield NearMiss(node.name or node.op_type, reason)
+        packing = _Packing(self.options, graph, context, self.name)
+        if self.options.rounding == "learned":
+            packing.made |= self._learned(graph, packing, context)
+        products = [node for node in graph if constant_matrix(node, _FLOATS) is not None]
+        for node in context.watch(products, "rounding weight"):
+            found = constant_matrix(node, _FLOATS)
+            reason = found if isinstance(found, str) else None
+            if isinstance(found, ConstantMatrix):
+                reason = self._unwanted(found.name, found.rows)
+                if reason is None:
+                    try:
+                        blocks = packing.of(found.name, found.rows, found.x)
+                        edit = multiplied(node, found, blocks, self.options.accuracy_level)
+                        yield replace(edit, contract=_CONTRACTS[blocks.bits])
+                        continue
+                    except NotFinite:
+                        reason = f"weight {found.name} has entries that are not finite"
+            yield NearMiss(node.name or node.op_type, reason or "")
         if self.options.embedding != "keep":
-            yield from self._embeddings(graph, made, context)
+            yield from self._embeddings(graph, packing)
 
-    def _embeddings(self, graph: ir.Graph, made: dict[Hashable, BlockWeight], context: Context) -> Edits:
+    def _embeddings(self, graph: ir.Graph, packing: _Packing) -> Edits:
         for node in graph:
             found = constant_table(node)
             if found is None:
@@ -119,19 +125,19 @@ class QuantizeWeights(Pass):
             name, rows = found
             where = node.name or node.op_type
             reason = self._unwanted(name, rows)
-            if self.options.embedding == "tied" and rows.identity not in made:
+            if self.options.embedding == "tied" and rows.identity not in packing.made:
                 reason = "no product uses the same weight"
             if node.inputs[1] is None or node.inputs[1].shape is None:
                 reason = "the rank of its indices is unknown"
             if reason is not None:
                 yield NearMiss(where, reason)
-            elif rows.shape[1] % self._form(name, rows, context).block:
+            elif rows.shape[1] % packing.forms.without_zeros(name, rows)[0].block:
                 yield NearMiss(where, f"rows of {rows.shape[1]} are not a multiple of the block size")
             else:
-                blocks = self._quantized(name, rows, made, context)
+                blocks = packing.of(name, rows, None)
                 yield replace(gathered(node, blocks), contract=_CONTRACTS[blocks.bits])
 
-    def _learned(self, graph: ir.Graph, context: Context) -> dict[Hashable, BlockWeight]:
+    def _learned(self, graph: ir.Graph, packing: _Packing, context: Context) -> dict[Hashable, BlockWeight]:
         """Weights whose rounding is learned, by identity: none where that is not possible."""
         found = [(f.name, f.rows) for f in map(constant_matrix, graph) if isinstance(f, ConstantMatrix)]
         if self.options.embedding == "all":
@@ -140,7 +146,7 @@ class QuantizeWeights(Pass):
         for name, rows in found:
             if rows.identity in units or self._unwanted(name, rows) is not None:
                 continue
-            form = self._form(name, rows, context)
+            form = packing.forms.of(name, rows)
             with contextlib.suppress(NotFinite):
                 parts = list(quantized_tiles(rows, form, search=self.options.search))
                 looked_up = self.options.embedding != "keep" and rows.shape[1] % form.block == 0
@@ -168,47 +174,41 @@ class QuantizeWeights(Pass):
             return f"weight {name} came in blocks, and rounding it again has to be asked for (requantize)"
         return None
 
-    def _form(self, name: str, rows: Expr, context: Context) -> Form:
-        """How `rows` are packed: as planned, or else by the options."""
+
+class _Packing:
+    """Weights of `graph` packed as the options say, each once: `made`, by its identity."""
+
+    def __init__(
+        self, options: QuantizeWeights.Options, graph: ir.Graph, context: Context, step: str
+    ) -> None:
+        self.made: dict[Hashable, BlockWeight] = {}
+        self.forms = WeightForms(
+            context, options.bits, options.block_size, options.zero_points, options.accuracy_level
+        )
+        self._options, self._context = options, context
+        tables = (constant_table(node) for node in graph if options.embedding != "keep")
+        self._looked_up = {table[1].identity for table in tables if table is not None}
+        self._hessians = Hessians(context, step) if options.rounding == "gptq" else None
+
+    def of(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
+        """The weight `name`, `rows` [N, K], that `x` is multiplied by, if anything is. Raises `NotFinite`."""
+        if rows.identity not in self.made:
+            self.made[rows.identity] = self._packed(name, rows, x)
+        return self.made[rows.identity]
+
+    def _packed(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
+        hessian = None
+        if self._hessians is not None and x is not None:
+            shared = rows.identity in self._looked_up
+            hessian = self._hessians.of(x, _OF_TABLES if shared else LEAST_DAMPING)
+        form = self.forms.of(name, rows, None if hessian is None else hessian.matrix)
+        parts: Iterable[Packed]
+        if hessian is None:
+            parts = quantized_tiles(rows, form, search=self._options.search)
+        else:
+            parts = [rounded_tiles(rows, form, hessian, self._options.sweeps)]
         count, width = rows.shape
-        planned = context.decisions.get("plan-bits", {}).get(name)
-        if planned is not None:
-            return Form.parse(planned).fitting(width)
-        zeros = self.options.zero_points
-        form = Form(self.options.bits, self._block(context, count, width), zeros == "always").fitting(width)
-        if zeros == "auto":
-            key = f"{self.name}: zero points of {name} pay in {form}"
-            return replace(form, zeros=context.decide(key, lambda: zero_points_pay(rows, form)))
-        return form
-
-    def _block(self, context: Context, count: int, width: int) -> int:
-        block: int | str = self.options.block_size
-        if block != "auto":
-            return int(block)
-        if count * width >= _LARGE and width % max(BLOCKS) == 0 and context.target is not None:
-            return self._fastest(context, context.target, count, width)
-        return _USUAL
-
-    def _fastest(self, context: Context, target: Target, count: int, width: int) -> int:
-        """The block that text is read and written fastest with, by these weights [count, width]."""
-        bits, level = self.options.bits, self.options.accuracy_level
-        key = f"{self.name}: seconds of {width} x {count}, {bits} bits, by block size"
-        product = BlockProduct(bits=bits, k=width, n=count, level=level)
-        seconds = context.decisions.get(key) or target.product_seconds(product, BLOCKS)
-        if seconds is None:
-            return _USUAL
-        return chosen_block(context.decide(key, lambda: {str(block): s for block, s in seconds.items()}))
-
-    def _quantized(
-        self, name: str, rows: Expr, made: dict[Hashable, BlockWeight], context: Context
-    ) -> BlockWeight:
-        """The packed form of `rows`, made once."""
-        if rows.identity not in made:
-            form = self._form(name, rows, context)
-            count, width = rows.shape
-            parts = quantized_tiles(rows, form, search=self.options.search)
-            made[rows.identity] = _stored(name, parts, form, (count, width), context)
-        return made[rows.identity]
+        return _stored(name, parts, form, (count, width), self._context)
 
 
 def _stored(

@@ -17,12 +17,15 @@ __all__ = ["map_tiles"]
 T = TypeVar("T")
 
 
-def map_tiles(rows: Expr, work: Callable[[NDArray[Any]], T]) -> Iterator[T]:
-    """`work(tile)` for consecutive tiles of rows, in order, on the machine's threads; few tiles are held."""
+def map_tiles(rows: Expr, work: Callable[[NDArray[Any]], T], *, max_bytes: int | None = None) -> Iterator[T]:
+    """`work(tile)` for consecutive tiles of rows, in order, on the machine's threads; few tiles are held.
+
+    A tile is of about `max_bytes`; without, of what is read fastest.
+    """
     threads = default_threads()
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for _, tile in tiles(rows):
+        for _, tile in tiles(rows, max_bytes):
             waiting.append(pool.submit(work, tile))
             if len(waiting) > threads:
                 yield waiting.popleft().result()

@@ -118,6 +118,13 @@ def test_blocks_without_magnitude_become_zeros(value: float, search: bool) -> No
     np.testing.assert_allclose(unpacked(packed, 4, 32), 0, atol=1e-37)
 
 
+def test_a_weight_of_one_block_is_not_written_to() -> None:
+    rows = normal(1, 16)
+    before = rows.copy()
+    quantize_rows(rows, 4, 16)
+    np.testing.assert_array_equal(rows, before)
+
+
 def test_huge_weights_stay_finite() -> None:
     rows = normal(2, 32) * np.float32(1e37)
 

@@ -312,6 +312,7 @@ def test_the_defaults_are_what_was_measured() -> None:
         "block_size": 128,
         "zero_points": "never",
         "rounding": "nearest",
+        "sweeps": 2,
         "steps": 60,
         "accuracy_level": 4,
         "search": True,

@@ -1,0 +1,62 @@
+"""What weights are multiplied by on real inputs, one weight's at a time."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from graphopt.calibrate import Gram
+from graphopt.ir import static_dim
+from graphopt.pipeline import Context
+
+from ._gptq import Hessian
+
+__all__ = ["Hessians"]
+
+_FEW = 4  # calls: of fewer, each is held out in part
+
+
+class Hessians:
+    """Hessians of the products of a graph, asked for in its order, with what is quantized by then."""
+
+    def __init__(self, context: Context, step: str) -> None:
+        self._context, self._step = context, step
+        self._stream = context.stream()
+        if isinstance(self._stream, str):
+            context.note(f"{step}: weights are rounded to nearest: {self._stream}")
+        self._last: tuple[ir.Value, float, Hessian | None] | None = None
+
+    def of(self, x: ir.Value, least_damping: float) -> Hessian | None:
+        """That of products with `x`; None, with a note, where there is none."""
+        if isinstance(self._stream, str):
+            return None
+        if self._last is None or self._last[:2] != (x, least_damping):
+            self._last = None  # before the next one is made
+            self._last = x, least_damping, self._collected(x, least_damping)
+        return self._last[2]
+
+    def _collected(self, x: ir.Value, least_damping: float) -> Hessian | None:
+        stream, width = self._stream, static_dim(x, -1)
+        assert not isinstance(stream, str)
+        reason = "its width is unknown" if width is None else stream.refuses(x)
+        if width is None or reason is not None:
+            self._say(x, f"rounded to nearest: {reason}")
+            return None
+        seen, held_out = Gram(width), Gram(width)
+        calls = len(stream)
+        for index, (array,) in enumerate(stream.values([x])):
+            rows = array.reshape(-1, width)
+            first = len(rows) if index < calls - calls // 4 else 0
+            if calls < _FEW:
+                first = len(rows) - len(rows) // 4
+            seen.add(rows[:first])
+            held_out.add(rows[first:])
+        if seen.rows < width:
+            self._say(x, f"{seen.rows + held_out.rows} rows to calibrate on, and {width * 4 // 3} are wanted")
+        if not seen.rows or not held_out.rows:
+            return None
+        return Hessian.of(
+            seen.matrix, held_out.matrix, lambda text: self._say(x, text), least_damping=least_damping
+        )
+
+    def _say(self, x: ir.Value, text: str) -> None:
+        self._context.note(f"{self._step}: {x.name}: {text}")

@@ -1,0 +1,250 @@
+"""GPTQ: rounding a weight column by column, what each is off by made up for in the columns that follow.
+
+Frantar et al. 2022 (arXiv 2210.17323), in the form of LDLQ (Chee et al. 2023, arXiv 2307.13304), which
+rounds to the same numbers with one triangular factor and no inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from graphopt.ir import Expr
+from graphopt.pipeline import map_tiles
+
+from ._forms import Form
+from ._nbits import Packed, concatenated, levels_of, pack_levels, quantize_rows, zero_points_of
+
+__all__ = ["LEAST_DAMPING", "Hessian", "rounded", "rounded_tiles"]
+
+Floats = NDArray[np.float32]
+
+LEAST_DAMPING = 0.01
+"""Of the mean of a Hessian's diagonal, what GPTQ adds to all of it."""
+_STEPS = 4  # of damping, each ten times the one before
+_ROWS = 1024  # of a weight at once: enough for products at full speed
+_COLUMNS = 128  # whose feedback is summed up at once
+_SMALLEST = np.float32(1e-37)  # of scales: see _nbits
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """What x is like that a weight is multiplied by, for columns 0 to K.
+
+    `matrix` float32 [K, K] is the mean of x^T x, in units of its mean diagonal, with `damping` added to the
+    diagonal; `order` are its columns by falling diagonal, and `factor` the unit upper triangle U of U D U^T,
+    which it is with columns in this order. `held_out` is the same as `matrix`, undamped, of calls that it has
+    not seen.
+    """
+
+    matrix: Floats
+    factor: Floats
+    order: NDArray[np.intp]
+    damping: float
+    held_out: Floats
+
+    @classmethod
+    def of(
+        cls,
+        gram: Floats,
+        held_out: Floats,
+        say: Callable[[str], None],
+        least_damping: float = LEAST_DAMPING,
+    ) -> Hessian | None:
+        """From matrices of any scale, with the least damping that makes `gram` positive definite.
+
+        Each step of it is said; None, which is said too, where none does.
+        """
+        matrix = gram / np.float32(max(gram.diagonal().mean(), _SMALLEST))
+        diagonal = matrix.diagonal().copy()
+        order = np.argsort(-diagonal, kind="stable")
+        for damping in (least_damping * 10**step for step in range(_STEPS)):
+            np.fill_diagonal(matrix, diagonal + np.float32(damping))
+            factor = _unit_upper(matrix[np.ix_(order, order)])
+            if factor is not None:
+                scale = np.float32(max(held_out.diagonal().mean(), _SMALLEST))
+                return cls(matrix, factor, order, damping, held_out / scale)
+            say(f"its activations' Gram matrix is not positive definite with a damping of {damping}")
+        say("no damping makes it so: rounded to nearest")
+        return None
+
+
+def _unit_upper(matrix: Floats) -> Floats | None:
+    """U of U D U^T; None where `matrix` is not positive definite."""
+    try:
+        with threadpool_limits(1, "blas"):  # sums depend on how many there are
+            lower = scipy.linalg.cholesky(matrix[::-1, ::-1], lower=True, check_finite=False)
+    except scipy.linalg.LinAlgError:
+        return None
+    upper = lower[::-1, ::-1]
+    diagonal = upper.diagonal()
+    if not np.isfinite(diagonal).all() or not (diagonal > 0).all():
+        return None
+    unit: Floats = np.ascontiguousarray(upper / diagonal)
+    return unit
+
+
+def rounded(rows: Floats, form: Form, hessian: Hessian, sweeps: int) -> Packed:
+    """float32 [n, K] in `form`, each row as it makes x W^T least wrong.
+
+    Scales and zero points come first (static groups), by least squares weighted by the Hessian's diagonal,
+    so the order of columns leaves no trace in what is stored. After GPTQ, `sweeps` of coordinate descent go
+    over all columns and then scales. A row stays rounded to nearest where its result is not better than that
+    on calls held out, and on those seen.
+    """
+    bits, width = form.bits, rows.shape[1]
+    nearest = quantize_rows(rows, bits, form.block, zeros=form.zeros)
+    if form.zeros or bits < 8:
+        start = quantize_rows(
+            rows,
+            bits,
+            form.block,
+            zeros=form.zeros,
+            importance=np.ascontiguousarray(hessian.matrix.diagonal()),
+        )
+    else:
+        start = nearest
+    grid = _Grid.of(start, form, width)
+    weight = np.ascontiguousarray(rows.T)
+    _feed_back(grid, weight, hessian)
+    for _ in range(sweeps):
+        _descend(grid, weight, hessian.matrix)
+    return _better_rows(weight, nearest, grid, hessian)
+
+
+def rounded_tiles(rows: Expr, form: Form, hessian: Hessian, sweeps: int) -> Packed:
+    """`rounded` of all of `rows` [N, K], some at a time, the same on any number of threads."""
+    with threadpool_limits(1, "blas"):
+        parts = map_tiles(
+            rows, lambda tile: rounded(tile, form, hessian, sweeps), max_bytes=_ROWS * rows.shape[1] * 4
+        )
+        return concatenated(list(parts))
+
+
+class _Grid:
+    """Levels of a weight, its columns along axis 0: float32 [K, n]; scales and zeros are [blocks, n]."""
+
+    def __init__(self, levels: Floats, scales: Floats, zeros: Floats, form: Form) -> None:
+        self.levels, self.scales, self.zeros, self.form = levels, scales, zeros, form
+        self.top = np.float32((1 << form.bits) - 1)
+
+    @classmethod
+    def of(cls, packed: Packed, form: Form, width: int) -> _Grid:
+        levels = levels_of(packed, form.bits).reshape(len(packed.scales), -1)[:, :width]
+        zeros = zero_points_of(packed, form.bits)
+        return cls(
+            np.ascontiguousarray(levels.T, dtype=np.float32),
+            packed.scales.T.copy(order="C"),  # changed as it is fitted
+            np.ascontiguousarray(zeros.T, dtype=np.float32),
+            form,
+        )
+
+    def packed(self) -> Packed:
+        (width, count), (blocks, _) = self.levels.shape, self.scales.shape
+        # What fills the last block stands for zero.
+        missing = np.repeat(self.zeros[-1:], blocks * self.form.block - width, axis=0)
+        levels = np.concatenate([self.levels, missing]).astype(np.uint8)
+        levels = (
+            levels.reshape(blocks, self.form.block, count).transpose(1, 2, 0).reshape(self.form.block, -1)
+        )
+        zeros = np.ascontiguousarray(self.zeros.T, dtype=np.uint8) if self.form.zeros else None
+        return pack_levels(levels, np.ascontiguousarray(self.scales.T), self.form.bits, zeros)
+
+    def round(self, column: int, value: Floats, inverse: Floats) -> Floats:
+        """Set the levels of `column` to those nearest to `value`, and give what they stand for."""
+        block = column // self.form.block
+        levels = self.levels[column]
+        np.multiply(value, inverse[block], out=levels)
+        levels += self.zeros[block]
+        np.rint(levels, out=levels)
+        np.clip(levels, 0, self.top, out=levels)
+        stands_for: Floats = (levels - self.zeros[block]) * self.scales[block]
+        return stands_for
+
+    def inverse(self) -> Floats:
+        """1 / scales; 0 where there is none."""
+        inverse: Floats = np.zeros_like(self.scales)
+        np.divide(np.float32(1), self.scales, out=inverse, where=np.abs(self.scales) > _SMALLEST)
+        return inverse
+
+    def steps(self, block: int) -> Floats:
+        """Levels less zero points of the columns of `block`."""
+        size = self.form.block
+        steps: Floats = self.levels[block * size : (block + 1) * size] - self.zeros[block]
+        return steps
+
+    def off(self, weight: Floats) -> Floats:
+        """`weight` [K, n] less what the levels stand for."""
+        size = self.form.block
+        off = weight.copy()
+        for block in range(len(self.scales)):
+            off[block * size : (block + 1) * size] -= self.steps(block) * self.scales[block]
+        return off
+
+
+def _feed_back(grid: _Grid, weight: Floats, hessian: Hessian) -> None:
+    """Round the columns of `weight` [K, n] in the Hessian's order."""
+    width, order, factor, inverse = len(weight), hessian.order, hessian.factor, grid.inverse()
+    off = np.empty_like(weight)
+    for start in range(0, width, _COLUMNS):
+        end = min(start + _COLUMNS, width)
+        targets = weight[order[start:end]]
+        if start:
+            targets += factor[:start, start:end].T @ off[:start]
+        for k in range(start, end):
+            target = targets[k - start]
+            if k > start:
+                target += factor[start:k, k] @ off[start:k]
+            column = order[k]
+            off[k] = weight[column] - grid.round(int(column), target, inverse)
+
+
+def _descend(grid: _Grid, weight: Floats, matrix: Floats) -> None:
+    """Round each column anew with all others as they are, then fit the scale of each block."""
+    size = grid.form.block
+    off, inverse, diagonal = grid.off(weight), grid.inverse(), matrix.diagonal()
+    for block, scale in enumerate(grid.scales):
+        first, last = block * size, min((block + 1) * size, len(weight))
+        slope = matrix[first:last] @ off
+        inner = matrix[first:last, first:last]
+        for k in range(last - first):
+            column = first + k
+            before = weight[column] - off[column]
+            stands_for = grid.round(column, before + slope[k] / diagonal[column], inverse)
+            moved = stands_for - before
+            off[column] -= moved
+            slope -= inner[:, k : k + 1] * moved
+        steps = grid.steps(block)
+        along = np.einsum("kn,kn->n", steps, slope)
+        square = np.einsum("kn,kn->n", steps, inner @ steps)
+        change = np.divide(along, square, out=np.zeros_like(along), where=square > _SMALLEST)
+        off[first:last] -= steps * change
+        scale += change
+
+
+def _better_rows(weight: Floats, nearest: Packed, grid: _Grid, hessian: Hessian) -> Packed:
+    """The rows of `grid`, but for those that `nearest` is better for."""
+    found = grid.packed()
+    one = _Grid.of(nearest, grid.form, len(weight)).off(weight)
+    other = grid.off(weight)
+    better = np.ones(weight.shape[1], bool)
+    for matrix in (hessian.held_out, hessian.matrix):
+        better &= _errors(other, matrix) < _errors(one, matrix)
+    zeros = found.zeros
+    if zeros is not None and nearest.zeros is not None:
+        zeros = np.where(better[:, None], zeros, nearest.zeros)
+    return Packed(
+        np.where(better[:, None, None], found.weight, nearest.weight),
+        np.where(better[:, None], found.scales, nearest.scales),
+        zeros,
+    )
+
+
+def _errors(off: Floats, matrix: Floats) -> Floats:
+    errors: Floats = np.einsum("kn,kn->n", off, matrix @ off)
+    return errors
