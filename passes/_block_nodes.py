@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.families import Assumption
-from graphopt.ir import MICROSOFT, ConstantMatrix, LazyTensor, Reshaped, lazy
+from graphopt.ir import MICROSOFT, ConstantMatrix, Expr, LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Edit, Nodes
 
 __all__ = ["BlockWeight", "gathered", "multiplied"]
@@ -41,10 +41,18 @@ class BlockWeight:
         return [value for value in held if value is not None and value.graph is None]
 
 
-def multiplied(node: ir.Node, found: ConstantMatrix, made: BlockWeight, accuracy_level: int) -> Edit:
-    """The product `node`, which is that of `found`, as MatMulNBits; one of float16 between two Casts."""
+def multiplied(
+    node: ir.Node, found: ConstantMatrix, made: BlockWeight, accuracy_level: int, order: Expr | None = None
+) -> Edit:
+    """The product `node`, which is that of `found`, as MatMulNBits; one of float16 between two Casts.
+
+    `order` (int64 [K]) are the places of columns 0, 1, ... in `made`, where they are others.
+    """
     new = Nodes(node.name or "MatMul")
     x, is_half = found.x, found.dtype != ir.DataType.FLOAT
+    if order is not None:
+        inputs = new.constant(np.argsort(order.read()), np.int64, "order")
+        x = new.op("Gather", [x, inputs], "ordered", like=x, axis=-1)
     if is_half:
         x = new.op("Cast", [x], "wide", like=x, dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
     y = new.op(
@@ -68,7 +76,7 @@ def multiplied(node: ir.Node, found: ConstantMatrix, made: BlockWeight, accuracy
         f"{made.bits}-bit weight in blocks of {made.block}",
         remove=found.removed,
         insert=new.nodes,
-        initializers=made.new_initializers(),
+        initializers=[*made.new_initializers(), *new.initializers],
         replace={node.outputs[0]: y},
         before=node,
     )

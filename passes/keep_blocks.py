@@ -13,10 +13,10 @@ from graphopt.ir import (
     ConstantMatrix,
     Expr,
     LazyTensor,
-    blocks_of,
     constant_matrix,
     constant_table,
     initializer,
+    ordered_blocks_of,
 )
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
@@ -32,9 +32,10 @@ class KeepBlocks(Pass):
             is (integer - zero) * scale of what the source holds (`graphopt.ir.Blocks`), in blocks along K
     After:  MatMulNBits(x, packed, scales, zeros); GatherBlockQuantized of the same bytes
     Nothing is rounded again: rows that were joined or moved since are joined and moved in what is packed.
+    Where the blocks' columns are in another order than W's (GPTQ's desc_act), a Gather puts x in theirs.
     At accuracy level 4, though, the kernel rounds x to 8 bits, a block at a time.
-    Refuses: weights of which columns moved, or which were multiplied, since; rows of several forms; blocks
-    other than of 16 to 256; a lookup of rows that end within a block.
+    Refuses: weights that were multiplied or of which columns moved since; rows of several forms; blocks other
+    than of 16 to 256; a lookup of rows that end within a block, or are in another order.
     """
 
     name: ClassVar[str] = "keep-blocks"
@@ -64,37 +65,34 @@ class KeepBlocks(Pass):
                 name, rows = table
             else:
                 continue
-            blocks = blocks_of(rows)
-            if blocks is None:
+            found = ordered_blocks_of(rows)
+            if found is None:
                 continue
-            reason = _unfit(name, blocks)
-            if reason is None:
-                assert isinstance(blocks, Blocks)
-                weight = made.setdefault(rows.identity, _weight(name, blocks))
-                edit = self._edit(node, product, weight)
-                if isinstance(edit, Edit):
-                    yield edit
-                    continue
-                reason = edit
-            yield NearMiss(node.name or node.op_type, reason)
-
-    def _edit(self, node: ir.Node, product: ConstantMatrix | str | None, weight: BlockWeight) -> Edit | str:
-        if isinstance(product, ConstantMatrix):
-            return multiplied(node, product, weight, self.options.accuracy_level)
-        ids = node.inputs[1]
-        if ids is None or ids.shape is None:
-            return "the rank of its indices is unknown"
-        if weight.width % weight.block:
-            return f"rows of {weight.width} are not a multiple of their blocks of {weight.block}"
-        return gathered(node, weight)
+            if isinstance(found, str):
+                yield NearMiss(node.name or node.op_type, f"weight {name} came in blocks and is {found}")
+                continue
+            blocks, order = found
+            if rows.identity not in made:
+                made[rows.identity] = _weight(name, blocks)
+            weight = made[rows.identity]
+            if blocks.block not in _SIZES:
+                edit: Edit | str = f"weight {name} is in blocks of {blocks.block}, and kernels take 16 to 256"
+            elif isinstance(product, ConstantMatrix):
+                edit = multiplied(node, product, weight, self.options.accuracy_level, order)
+            else:
+                edit = _looked_up(node, weight, order)
+            yield edit if isinstance(edit, Edit) else NearMiss(node.name or node.op_type, edit)
 
 
-def _unfit(name: str, blocks: Blocks | str) -> str | None:
-    if isinstance(blocks, str):
-        return f"weight {name} came in blocks and is {blocks}"
-    if blocks.block not in _SIZES:
-        return f"weight {name} is in blocks of {blocks.block}, and kernels take {_SIZES[0]} to {_SIZES[-1]}"
-    return None
+def _looked_up(node: ir.Node, weight: BlockWeight, order: Expr | None) -> Edit | str:
+    ids = node.inputs[1]
+    if order is not None:
+        return "its columns are in another order than its blocks"
+    if ids is None or ids.shape is None:
+        return "the rank of its indices is unknown"
+    if weight.width % weight.block:
+        return f"rows of {weight.width} are not a multiple of their blocks of {weight.block}"
+    return gathered(node, weight)
 
 
 def _weight(name: str, blocks: Blocks) -> BlockWeight:

@@ -100,6 +100,7 @@ def _resolved(
 ) -> Source:
     """What `source` stands for. `BadInput` where the options do not fit it, or `replay` does not."""
     resolved = resolve_source(source, trust_remote_code=options.trust_remote_code)
+    resolved = replace(resolved, requantize=options.requantize)
     if replay is not None:
         replay.check(resolved, target, bindings)
         resolved = replace(resolved, name=replay.lock.source)
@@ -170,7 +171,7 @@ def _run_cache(source: Source, options: OptimizeOptions, replay: Replay | None) 
     if not options.cache or options.trust_remote_code:  # what such code reads is not known
         return None
     locked = replay.lock.decisions if replay is not None else None
-    return RunCache.open(source, options.task, {"locked": locked})
+    return RunCache.open(source, options.task, {"locked": locked, "requantize": options.requantize})
 
 
 def _exported(

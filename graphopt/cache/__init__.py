@@ -2,8 +2,8 @@
 
 from graphopt.cache._keys import export_key
 from graphopt.cache._run import RunCache, StepCache
-from graphopt.cache._settings import cache_folder, cache_size
+from graphopt.cache._settings import cache_size
 from graphopt.cache._states import Passed
 from graphopt.cache._store import Listed, Store
 
-__all__ = ["Listed", "Passed", "RunCache", "StepCache", "Store", "cache_folder", "cache_size", "export_key"]
+__all__ = ["Listed", "Passed", "RunCache", "StepCache", "Store", "cache_size", "export_key"]

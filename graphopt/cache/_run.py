@@ -14,7 +14,7 @@ from graphopt.cache._entry import Damaged, Header
 from graphopt.cache._keys import StepKeys, export_key, model_key, part_key, step_keys
 from graphopt.cache._plain import CannotStore
 from graphopt.cache._results import StepResults
-from graphopt.cache._settings import cache_folder, cache_size
+from graphopt.cache._settings import cache_size
 from graphopt.cache._states import (
     Passed,
     Place,
@@ -26,6 +26,7 @@ from graphopt.cache._states import (
 )
 from graphopt.cache._store import Store
 from graphopt.errors import BadInput
+from graphopt.io import cache_folder
 
 if TYPE_CHECKING:
     from graphopt.export import Exported, Source

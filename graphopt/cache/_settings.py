@@ -1,30 +1,18 @@
-"""Where the cache lies and how large it may grow."""
+"""How large the cache may grow."""
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from graphopt.errors import BadInput
 
-__all__ = ["cache_folder", "cache_size"]
+__all__ = ["cache_size"]
 
 _DEFAULT = 20 * 10**9
 """Bytes. A judgement: states of a model of a few billion parameters fit, and disks of laptops can spare
 it."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
-
-def cache_folder() -> Path:
-    """$GRAPHOPT_CACHE, else graphopt in $XDG_CACHE_HOME, else ~/.cache/graphopt."""
-    if chosen := os.environ.get("GRAPHOPT_CACHE"):
-        try:
-            return Path(chosen).expanduser().absolute()
-        except RuntimeError as error:
-            raise BadInput(f"GRAPHOPT_CACHE={chosen!r} names no folder: {error}") from error
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "graphopt"
 
 
 def cache_size() -> int:

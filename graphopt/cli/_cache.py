@@ -89,7 +89,8 @@ def _ago(seconds: float) -> str:
 
 @contextlib.contextmanager
 def _store() -> Iterator[Store]:
-    from graphopt.cache import Store, cache_folder, cache_size
+    from graphopt.cache import Store, cache_size
+    from graphopt.io import cache_folder
 
     store = Store(cache_folder(), cache_size())
     try:

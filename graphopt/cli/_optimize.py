@@ -85,6 +85,9 @@ __all__ = ["command"]
     help="Make the package of this graphopt.lock again, bit for bit, or say what differs.",
 )
 @click.option("--no-cache", is_flag=True, help="Continue from no earlier run, and keep nothing for the next.")
+@click.option(
+    "--requantize", is_flag=True, help="Round quantized weights again whose form no kernel reads as it is."
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--force", is_flag=True, help="Replace the package that is at the output folder.")
 @json_option
@@ -105,7 +108,8 @@ def command(
 ) -> None:
     """Make a fast, checked package from SOURCE.
 
-    SOURCE is an existing Hugging Face folder or .onnx file, the name of an embedded model, or a hub id.
+    SOURCE is an existing Hugging Face folder, an .onnx or .gguf file, the name of an embedded model, or a hub
+    id.
 
     The package is compared with its source at the end. Exit code 1: it differs by more than the recipe
     allows, and was not installed. 3: the comparison decides nothing.

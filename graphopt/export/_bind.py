@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.export._convert import NotByName, converted
-from graphopt.ir import Cast, Expr, LazyTensor, SafetensorsIndex, same_content
+from graphopt.export._quantized import Checkpoint
+from graphopt.ir import Cast, Expr, LazyTensor, same_content
 
 if TYPE_CHECKING:
     from graphopt.export._skeleton import Skeleton
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["bind"]
 
 
-def bind(model: ir.Model, skeleton: Skeleton, checkpoint: SafetensorsIndex) -> None:
+def bind(model: ir.Model, skeleton: Skeleton, checkpoint: Checkpoint) -> None:
     """Give every initializer without data its tensor of the checkpoint, as a lazy expression, in place.
 
     Names are mapped by transformers' own rules. Raises `BadInput` for a weight that the checkpoint lacks or
@@ -75,7 +76,7 @@ def _fitting(name: str, copies: list[Expr], wanted: ir.TensorProtocol) -> Expr:
     return first if first.dtype == wanted.dtype else Cast(first, wanted.dtype)
 
 
-def _refuse(missing: list[str], network: Any, checkpoint: SafetensorsIndex) -> None:
+def _refuse(missing: list[str], network: Any, checkpoint: Checkpoint) -> None:
     ignored = list(_may_be_missing(missing, network))
     if len(ignored) == len(missing):
         raise NotByName(f"{missing[0]!r} is not in the checkpoint and is made when the model is loaded")

@@ -14,7 +14,14 @@ from graphopt.export._source import read_config_json
 from graphopt.families import Family
 from graphopt.plugins import registry
 
-__all__ = ["architecture_of", "as_dict", "choose_family", "load_config", "refuse_rotation_by_length"]
+__all__ = [
+    "architecture_of",
+    "as_dict",
+    "choose_family",
+    "forget_quantization",
+    "load_config",
+    "refuse_rotation_by_length",
+]
 
 
 class _Said(BaseModel):
@@ -86,6 +93,13 @@ def refuse_rotation_by_length(config: Any) -> None:
         "(rope_type 'dynamic' in config.json), which no one graph can",
         hint=f"Up to {longest} positions they are those of rope_type 'default': use it if no text is longer.",
     )
+
+
+def forget_quantization(config: Any) -> None:
+    """Let `config` describe the model whose weights are plain."""
+    for part in (config, config.get_text_config()):
+        if hasattr(part, "quantization_config"):
+            del part.quantization_config
 
 
 def architecture_of(config: Any) -> str:

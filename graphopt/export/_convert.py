@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from graphopt.ir import Concatenated, Expr, Reshaped, SafetensorsIndex, Sliced
+from graphopt.export._quantized import Checkpoint
+from graphopt.ir import Concatenated, Expr, Reshaped, Sliced
 
 __all__ = ["NotByName", "converted", "placed"]
 
@@ -45,7 +46,7 @@ def _rules(network: Any) -> tuple[list[Any], list[Any]]:
     return renamings, [rule for rule in rules if isinstance(rule, WeightConverter)]
 
 
-def converted(network: Any, checkpoint: SafetensorsIndex) -> dict[str, Expr]:
+def converted(network: Any, checkpoint: Checkpoint) -> dict[str, Expr]:
     """The checkpoint's tensors under the names that `network` (a `PreTrainedModel`) gives them.
 
     Raises `NotByName` for a conversion that is more than moving elements.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from graphopt.export._config import (
     architecture_of,
     as_dict,
     choose_family,
+    forget_quantization,
     load_config,
     refuse_rotation_by_length,
 )
@@ -23,13 +25,15 @@ from graphopt.export._environment import quiet, require_exporter
 from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._pooler import NO_POOLER, lacks_pooler
-from graphopt.export._quantized import refuse_quantized
-from graphopt.export._source import FOLDER, ONNX, Source
+from graphopt.export._quantized import Checkpoint, open_checkpoint, turn_as_stored
+from graphopt.export._source import FOLDER, GGUF, ONNX, Source
 from graphopt.export._trace import CannotTrace, reported, trace
 from graphopt.export._whole import left_out
 from graphopt.families import Family, InputDomain, Part
+from graphopt.importers import GgufCheckpoint, Imported, write_model_folder
 from graphopt.interface import Interface
-from graphopt.ir import SafetensorsIndex, load_model
+from graphopt.io import cache_folder
+from graphopt.ir import load_model
 
 __all__ = ["Exported", "export", "export_parts"]
 
@@ -96,13 +100,24 @@ def _exported(
         model = load_model(source.path)
         _name_nodes(model)
         return [Exported(model, Interface.of(model), ONNX_TASK)]
-    if source.kind != FOLDER:
+    if source.kind not in (FOLDER, GGUF):
         raise BadInput(
-            f"{source.name} is of the kind {source.kind!r}, and only {FOLDER} and {ONNX} are exported"
+            f"{source.name} is of the kind {source.kind!r}, and only {FOLDER}, {GGUF} and {ONNX} are exported"
         )
     say("loading PyTorch and transformers")
     require_exporter()
+    if source.kind == GGUF:
+        folder = _model_folder(source.path)
+        write_model_folder(source.path, folder)
+        source = replace(source, path=folder)
     return _export_folder(source, task, trust_remote_code, say, several)
+
+
+def _model_folder(path: Path) -> Path:
+    """Where the configuration and the tokenizer of a GGUF file are put, in the cache."""
+    state = path.stat()
+    said = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
+    return cache_folder() / "gguf" / hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _name_nodes(model: ir.Model) -> None:
@@ -121,8 +136,7 @@ def _export_folder(
     source: Source, task: str, trust_remote_code: bool, say: Progress, several: bool
 ) -> list[Exported]:
     folder = source.path
-    refuse_quantized(folder)
-    checkpoint = SafetensorsIndex(folder)
+    checkpoint = open_checkpoint(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     refuse_rotation_by_length(config)
     family, task = choose_family(config, task)
@@ -130,11 +144,23 @@ def _export_folder(
     if len(parts) > 1 and not several:
         raise BadInput(f"{source.name} is several graphs: {', '.join(parts)}")
     notes: list[str] = []
+    if isinstance(checkpoint, GgufCheckpoint):
+        _refuse_unkept(source, checkpoint)
+        notes += checkpoint.notes
+    if isinstance(checkpoint, Imported):
+        forget_quantization(config)
+        notes.append(f"weights are read as they were quantized ({checkpoint.reader.describe()})")
     try:
         models = _weightless(family, parts, task, config, checkpoint, trust_remote_code, say, notes)
     except (NotByName, CannotTrace) as reason:
         if isinstance(reason, CannotTrace) and not reason.needs_data:
             raise
+        if isinstance(checkpoint, Imported | GgufCheckpoint):
+            raise BadInput(
+                f"{source.name} holds weights that are already quantized, and cannot be exported without "
+                f"loading them: {reason}",
+                hint="Start from the unquantized model: graphopt quantizes it for the target itself.",
+            ) from reason
         say("tracing again, with the weights in memory")
         network = load_torch_model(folder, family.model_class(task), trust_remote_code=trust_remote_code)
         models = {role: _traced(part, network, task) for role, part in parts.items()}
@@ -147,12 +173,22 @@ def _export_folder(
     ]
 
 
+def _refuse_unkept(source: Source, checkpoint: GgufCheckpoint) -> None:
+    if checkpoint.unkept and not source.requantize:
+        raise BadInput(
+            f"{source.name} holds weights in {', '.join(checkpoint.unkept)}, blocks with zero points that "
+            "are no integers, which no kernel reads as they are",
+            hint="Have them rounded again, which loses twice, with --requantize; or start from the model's "
+            "safetensors, or from a file in Q4_0, Q8_0 or Q6_K.",
+        )
+
+
 def _weightless(
     family: Family,
     parts: Mapping[str, Part],
     task: str,
     config: Any,
-    checkpoint: SafetensorsIndex,
+    checkpoint: Checkpoint,
     trust: bool,
     say: Progress,
     notes: list[str],
@@ -167,6 +203,8 @@ def _weightless(
         if lacks_pooler(skeleton.model, checkpoint):
             skeleton = build_skeleton(auto_class, config, trust_remote_code=trust, **NO_POOLER)
             notes.append("the checkpoint holds no pooler: there is no output pooler_output")
+    if isinstance(checkpoint, Imported):
+        turn_as_stored(skeleton.model, checkpoint)
     notes += left_out(skeleton.model, checkpoint)
     models = {}
     for role, part in parts.items():

@@ -13,9 +13,13 @@ from typing import Any, NamedTuple
 
 from graphopt.errors import BadInput
 from graphopt.export._source import read_config_json
+from graphopt.importers import GGUF_FILE, GgufCheckpoint, Imported, Reader, is_read, quantized_reader
 from graphopt.io import read_json
+from graphopt.ir import SafetensorsIndex
 
-__all__ = ["refuse_quantized"]
+__all__ = ["Checkpoint", "open_checkpoint", "reader_for", "refuse_quantized", "turn_as_stored"]
+
+Checkpoint = SafetensorsIndex | Imported | GgufCheckpoint
 
 _KEYS = ("quantization_config", "compression_config")
 _OLD_KEY = "compression_config"
@@ -39,6 +43,39 @@ _WAYS = {
     "bitsandbytes": _Way("", ".dequantize()", "bitsandbytes accelerate"),
 }
 _AGAIN = "Start from the unquantized model: graphopt quantizes it for the target itself."
+
+
+def reader_for(folder: Path) -> Reader | None:
+    """How the quantized weights in `folder` are read; None where nothing says that there are any.
+
+    Raises `BadInput` for a method that is not read, with the way to plain weights, and for a damaged one.
+    """
+    said = [found for key, found in _said(read_config_json(folder)) if key != _OLD_KEY]
+    beside = [folder / name for name in _FILES if (folder / name).is_file()]
+    found = said[0] if said else read_json(beside[0]) if beside else None
+    if found is not None and is_read(_method(found)):
+        return quantized_reader(folder, _method(found), found)
+    refuse_quantized(folder)
+    return None
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """The tensors of the model in `folder`, quantized weights as plain ones that keep their integers."""
+    if (folder / GGUF_FILE).exists():
+        return GgufCheckpoint(folder)
+    reader = reader_for(folder)
+    index = SafetensorsIndex(folder)
+    return index if reader is None else Imported(index, reader)
+
+
+def turn_as_stored(network: Any, checkpoint: Imported) -> None:
+    """Turn the weights of layers of `network` that keep them as [in, out]: GPT-2's Conv1D."""
+    from graphopt.export._convert import placed
+
+    turned = {f"{name}.weight" for name, m in network.named_modules() if type(m).__name__ == "Conv1D"}
+    for key, (name, _) in placed(network, checkpoint.weights).items():
+        if name in turned:
+            checkpoint.turn(key)
 
 
 def refuse_quantized(folder: Path) -> None:

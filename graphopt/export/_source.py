@@ -12,10 +12,12 @@ from graphopt.io import nearest, read_json
 from graphopt.ir import unreadable
 from graphopt.plugins import registry
 
-__all__ = ["FOLDER", "ONNX", "Source", "resolve_source"]
+__all__ = ["FOLDER", "GGUF", "ONNX", "Source", "resolve_source"]
 
 FOLDER = "folder"
 """A folder of Hugging Face: config.json beside safetensors."""
+GGUF = "gguf"
+"""A .gguf file of llama.cpp's."""
 ONNX = "onnx"
 """An .onnx file, its weights inside or beside it."""
 
@@ -30,12 +32,14 @@ class Source:
     """A model on this machine: `name` is what the user called it, `path` a folder or a file.
 
     `kind` is the form that the model has there, `FOLDER` or `ONNX` where `resolve_source` found it.
-    `export_parts` refuses a kind that it does not know.
+    `export_parts` refuses a kind that it does not know, and quantized weights that no kernel reads as they
+    are, unless they may be rounded again: `requantize`.
     """
 
     name: str
     path: Path
     kind: str
+    requantize: bool = False
 
 
 def resolve_source(text: str | Path, *, trust_remote_code: bool = False) -> Source:
@@ -75,13 +79,15 @@ def _local(name: str, path: Path) -> Source:
                 hint="A Hugging Face model folder holds config.json and model.safetensors.",
             )
         return Source(name, path, FOLDER)
+    if path.suffix == ".gguf":
+        return Source(name, path, GGUF)
     known = unreadable(path)
     if known is not None:
         raise known
     if path.suffix != ".onnx":
         beside = (path.parent / "config.json").is_file()
         raise BadInput(
-            f"{path} is neither a folder nor an .onnx file",
+            f"{path} is neither a folder nor an .onnx or .gguf file",
             hint=f"Name the folder it is in: {path.parent}." if beside else None,
         )
     return Source(name, path, ONNX)

@@ -17,7 +17,8 @@ import onnx_ir as ir
 from graphopt.errors import BadInput
 from graphopt.export._convert import placed
 from graphopt.export._environment import quiet
-from graphopt.ir import Expr, LazyTensor, SafetensorsIndex, same_content
+from graphopt.export._quantized import Checkpoint
+from graphopt.ir import Expr, LazyTensor, same_content
 
 __all__ = ["left_out"]
 
@@ -30,7 +31,7 @@ _NEXT_TOKENS = re.compile(r"(^|\.)(mtp|nextn)(_\w+)?\.")
 _LAYER = re.compile(r"(^|\.)layers\.(\d+)\.")
 
 
-def left_out(network: Any, checkpoint: SafetensorsIndex) -> list[str]:
+def left_out(network: Any, checkpoint: Checkpoint) -> list[str]:
     """What of `checkpoint` is not part of `network`, a `PreTrainedModel`, and rightly so, for users to know.
 
     That is what transformers itself says may be passed over, and heads: whatever another class of the same
@@ -68,7 +69,7 @@ def left_out(network: Any, checkpoint: SafetensorsIndex) -> list[str]:
     return notes
 
 
-def _refuse_twice(places: Mapping[str, tuple[str, str | None]], checkpoint: SafetensorsIndex) -> None:
+def _refuse_twice(places: Mapping[str, tuple[str, str | None]], checkpoint: Checkpoint) -> None:
     seen: dict[str, str] = {}
     for key, (name, pattern) in places.items():
         other = seen.setdefault(name, key)
@@ -83,9 +84,7 @@ def _same(a: Expr, b: Expr) -> bool:
     return a.shape == b.shape and same_content(LazyTensor(a), LazyTensor(b))
 
 
-def _unfit(
-    network: Any, places: Mapping[str, tuple[str, str | None]], checkpoint: SafetensorsIndex
-) -> list[str]:
+def _unfit(network: Any, places: Mapping[str, tuple[str, str | None]], checkpoint: Checkpoint) -> list[str]:
     """Names of tensors of quantized numbers where the model has plain ones."""
     state = network.state_dict()
     return [
@@ -135,7 +134,7 @@ def _listed(keys: Iterable[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _refusal(keys: set[str], network: Any, checkpoint: SafetensorsIndex) -> BadInput:
+def _refusal(keys: set[str], network: Any, checkpoint: Checkpoint) -> BadInput:
     folder, name = checkpoint.folder, type(network).__name__
     if any(_QUANTIZED.search(key) for key in keys):
         hint = "They look like parts of quantized weights. Start from the unquantized model."

@@ -24,7 +24,7 @@ GGUF_FILE = "model.gguf"
 
 _PLAIN = {"F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16}
 _AS_THEY_LIE = ("TensorProcessor", "LlamaTensorProcessor", "Gemma2TensorProcessor", "NemotronTensorProcessor")
-"""What transformers does to the tensors of an architecture: matrices are left alone, but for Llama's heads."""
+"""What transformers does to an architecture's tensors: matrices are left alone, but for Llama's heads."""
 _AGAIN = "Download it again."
 
 
@@ -38,7 +38,15 @@ def open_gguf(path: Path) -> GGUFReader:
         ) from error
     try:
         reader = GGUFReader(path)
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        UnicodeDecodeError,
+    ) as error:
         raise BadInput(f"{path} is truncated or not a GGUF file: {error}", hint=_AGAIN) from error
     if "general.architecture" not in reader.fields:
         raise BadInput(f"{path} does not say which architecture it is of", hint=_AGAIN)
@@ -114,8 +122,8 @@ class _Names:
 class GgufCheckpoint:
     """The tensors of the GGUF file in a folder of `write_model_folder`'s, by transformers' names.
 
-    Matrices in blocks that MatMulNBits can hold are `graphopt.ir.Blocks`, others float32. Raises `BadInput`
-    for a damaged file, and for types that nobody reads.
+    Matrices in blocks that MatMulNBits can hold are `graphopt.ir.Blocks`, others float32: of which types
+    these are, `unkept` says. Raises `BadInput` for a damaged file, and for types that nobody reads.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -129,15 +137,19 @@ class GgufCheckpoint:
         for tensor in reader.tensors:
             if tensor.name in names.by_gguf:
                 self._exprs[names.by_gguf[tensor.name]] = self._expr(tensor, names)
-        self.weights = {key: e for key, e in self._exprs.items() if isinstance(e, Blocks | GgufFloats)}
+        self.unkept = sorted(
+            {e.kind for e in self._exprs.values() if isinstance(e, GgufFloats)} - set(_PLAIN)
+        )
+        kept = sum(isinstance(e, Blocks) for e in self._exprs.values())
+        self.notes = [f"{kept} weights of the GGUF file are kept in their blocks"] if kept else []
 
     def _expr(self, tensor: Any, names: _Names) -> Expr:
         kind, shape = tensor.tensor_type.name, tuple(int(size) for size in reversed(tensor.shape))
         start, length = int(tensor.data_offset), int(tensor.n_bytes)
         if start + length > self._size:
             raise BadInput(
-                f"{self.path} is truncated: tensor {tensor.name!r} ends at byte {start + length}, the file at "
-                f"{self._size}",
+                f"{self.path} is truncated: tensor {tensor.name!r} ends at byte {start + length}, the "
+                f"file at {self._size}",
                 hint=_AGAIN,
             )
         if len(shape) == 1:
@@ -145,11 +157,18 @@ class GgufCheckpoint:
         heads = names.halved(tensor.name)
         if kind in _PLAIN and not heads:
             return FileRange(self.path, start, length, _PLAIN[kind], shape, self._stamp)
-        raw = FileRange(self.path, start, length, ir.DataType.UINT8, (shape[0], length // shape[0]), self._stamp)
+        raw = FileRange(
+            self.path, start, length, ir.DataType.UINT8, (shape[0], length // shape[0]), self._stamp
+        )
         if kind in KEPT:
             form = KEPT[kind]
             return Blocks(
-                GgufIntegers(raw, kind, heads), GgufScales(raw, kind, heads), None, form.bits, form.block, shape[1]
+                GgufIntegers(raw, kind, heads),
+                GgufScales(raw, kind, heads),
+                None,
+                form.bits,
+                form.block,
+                shape[1],
             )
         return GgufFloats(raw, kind, heads, shape[1])
 

@@ -84,7 +84,12 @@ KEPT = {
     "Q8_0": Kind(32, 34, 8, 32, lambda raw: raw[:, 2:] ^ np.uint8(128), lambda raw: _half(raw[:, :2])),
     "Q3_K": Kind(256, 110, 4, 16, _q3_k, _q3_k_scales),
     "Q6_K": Kind(
-        256, 210, 8, 16, _q6_k, lambda raw: _half(raw[:, 208:]) * raw[:, 192:208].view(np.int8).astype(np.float32)
+        256,
+        210,
+        8,
+        16,
+        _q6_k,
+        lambda raw: _half(raw[:, 208:]) * raw[:, 192:208].view(np.int8).astype(np.float32),
     ),
 }
 """What is kept, by its name in GGUF. Zero points that are floats, as Q4_1 and Q4_K have, no kernel reads."""
@@ -127,7 +132,9 @@ class GgufIntegers(_OfBlocks):
     def __post_init__(self) -> None:
         kind = KEPT[self.kind]
         width = self.raw.shape[1] // kind.size * kind.elements
-        self.describe((self.raw.shape[0], width // kind.block, kind.block * kind.bits // 8), ir.DataType.UINT8)
+        self.describe(
+            (self.raw.shape[0], width // kind.block, kind.block * kind.bits // 8), ir.DataType.UINT8
+        )
 
     def read(self, region: Region | None = None) -> Array:
         rows, blocks, columns = full_region(self.shape) if region is None else region
@@ -151,7 +158,10 @@ class GgufScales(_OfBlocks):
 
     def __post_init__(self) -> None:
         kind = KEPT[self.kind]
-        self.describe((self.raw.shape[0], self.raw.shape[1] // kind.size * kind.elements // kind.block), ir.DataType.FLOAT)
+        self.describe(
+            (self.raw.shape[0], self.raw.shape[1] // kind.size * kind.elements // kind.block),
+            ir.DataType.FLOAT,
+        )
 
     def read(self, region: Region | None = None) -> Array:
         rows, blocks = full_region(self.shape) if region is None else region

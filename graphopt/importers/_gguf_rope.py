@@ -47,5 +47,7 @@ def _factors(count: int, theta: float, rule: dict[str, Any]) -> NDArray[np.float
     """What llama3 scaling divides each of `count` frequencies by."""
     lengths = 2 * math.pi * theta ** (np.arange(count) / count)
     turns = rule["original_max_position_embeddings"] / lengths
-    kept = np.clip((turns - rule["low_freq_factor"]) / (rule["high_freq_factor"] - rule["low_freq_factor"]), 0, 1)
+    kept = np.clip(
+        (turns - rule["low_freq_factor"]) / (rule["high_freq_factor"] - rule["low_freq_factor"]), 0, 1
+    )
     return np.asarray(1 / ((1 - kept) / rule["factor"] + kept))

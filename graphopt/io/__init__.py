@@ -4,10 +4,12 @@ from graphopt.io._arrays import parts_of, read_arrays
 from graphopt.io._digests import code_digest, digest_of, digests_below, module_code
 from graphopt.io._disk import exclusive, sync
 from graphopt.io._nearest import nearest
+from graphopt.io._places import cache_folder
 from graphopt.io._settings import is_count, read_json, read_toml
 from graphopt.io._telemetry import keep_quiet
 
 __all__ = [
+    "cache_folder",
     "code_digest",
     "digest_of",
     "digests_below",

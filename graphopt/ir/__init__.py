@@ -1,6 +1,6 @@
 """Graphs and lazy weights, over onnx_ir."""
 
-from graphopt.ir._blocks import Blocks, blocks_of
+from graphopt.ir._blocks import Blocks, blocks_of, ordered_blocks_of
 from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._channels import Rotated, Taken
 from graphopt.ir._checkpoint import SafetensorsIndex
@@ -107,6 +107,7 @@ __all__ = [
     "node_name",
     "node_signature",
     "only_user",
+    "ordered_blocks_of",
     "orphans",
     "parse",
     "payload",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,11 +10,12 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir._bytes import Array, Region, full_region, unpack
+from graphopt.ir._channels import Taken
 from graphopt.ir._expression import Expr, InMemory
 from graphopt.ir._operations import Concatenated, Sliced
 from graphopt.ir._simplify import simplified
 
-__all__ = ["Blocks", "blocks_of"]
+__all__ = ["Blocks", "blocks_of", "ordered_blocks_of"]
 
 _INTEGERS = {2: ir.DataType.UINT2, 4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
 
@@ -73,14 +75,10 @@ class Blocks(Expr):
         values = integers.view(np.uint8).astype(np.float32)
         return values.reshape(len(packed), packed.shape[1] * 8 // self.bits)[:, places]
 
-    def rows(self, start: int, stop: int) -> Blocks:
-        """Rows start..stop."""
-        packed, scales, zeros = (
-            None if part is None else simplified(Sliced(part, 0, start, stop))
-            for part in (self.packed, self.scales, self.zeros)
-        )
-        assert packed is not None
-        assert scales is not None
+    def moved(self, move: Callable[[Expr], Expr]) -> Blocks:
+        """The rows that `move` makes of them: of each part of them, along axis 0."""
+        zeros = None if self.zeros is None else simplified(move(self.zeros))
+        packed, scales = simplified(move(self.packed)), simplified(move(self.scales))
         return replace(self, packed=packed, scales=scales, zeros=zeros)
 
 
@@ -89,41 +87,64 @@ def blocks_of(expr: Expr) -> Blocks | str | None:
 
     A reason where there are some in it and it is none itself; None where there are none.
     """
+    found = ordered_blocks_of(expr)
+    if not isinstance(found, tuple):
+        return found
+    blocks, order = found
+    return blocks if order is None else "in blocks of columns in another order"
+
+
+def ordered_blocks_of(expr: Expr) -> tuple[Blocks, Expr | None] | str | None:
+    """As `blocks_of`, with the places int64 [K] of the blocks' columns that are columns 0, 1, ... of `expr`.
+
+    None for those in place of them: the columns are in the same order.
+    """
     expr = simplified(expr)
     match expr:
         case Blocks():
-            return expr
+            return expr, None
+        case Taken(Blocks() as blocks, places, 1) if places.shape == (blocks.width,):
+            return blocks, places
         case Sliced(source, 0, start, stop):
-            found = blocks_of(source)
-            return found.rows(start, stop) if isinstance(found, Blocks) else found
+            return _moved(source, lambda part: Sliced(part, 0, start, stop))
+        case Taken(source, places, 0):
+            return _moved(source, lambda part: Taken(part, places, 0))
         case Concatenated(parts, 0):
-            return _joined([blocks_of(part) for part in parts])
+            return _joined([ordered_blocks_of(part) for part in parts])
     return f"{expr.op} after it was unpacked" if _holds_blocks(expr) else None
+
+
+def _moved(source: Expr, move: Callable[[Expr], Expr]) -> tuple[Blocks, Expr | None] | str | None:
+    found = ordered_blocks_of(source)
+    return (found[0].moved(move), found[1]) if isinstance(found, tuple) else found
 
 
 def _holds_blocks(expr: Expr) -> bool:
     return isinstance(expr, Blocks) or any(_holds_blocks(source) for source in expr.sources)
 
 
-def _joined(parts: list[Blocks | str | None]) -> Blocks | str | None:
+def _joined(parts: list[tuple[Blocks, Expr | None] | str | None]) -> tuple[Blocks, Expr | None] | str | None:
     """The rows of all parts, one below the other."""
     if all(part is None for part in parts):
         return None
     reason = next((part for part in parts if isinstance(part, str)), None)
     if reason is not None:
         return reason
-    found = [part for part in parts if isinstance(part, Blocks)]
-    forms = {(part.bits, part.block) for part in found}
-    if len(found) < len(parts):
+    pairs = [part for part in parts if isinstance(part, tuple)]
+    if len(pairs) < len(parts):
         return "joined with rows that are not in blocks"
+    found = [blocks for blocks, _ in pairs]
+    forms = {(part.bits, part.block) for part in found}
     if len(forms) > 1:
         said = ", ".join(f"{bits} bits in blocks of {block}" for bits, block in sorted(forms))
         return f"joined from rows of {said}"
+    if len({None if order is None else order.identity for _, order in pairs}) > 1:
+        return "joined from rows with their columns in different orders"
     zeros = None
     if any(part.zeros is not None for part in found):
         zeros = _below([part.zeros or _usual_zeros(part) for part in found])
     packed, scales = _below([p.packed for p in found]), _below([p.scales for p in found])
-    return replace(found[0], packed=packed, scales=scales, zeros=zeros)
+    return replace(found[0], packed=packed, scales=scales, zeros=zeros), pairs[0][1]
 
 
 def _below(parts: list[Expr]) -> Expr:

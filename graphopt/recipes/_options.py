@@ -29,8 +29,9 @@ class OptimizeOptions:
 
     `locked` is a graphopt.lock, or the package with it: the package is made again, and the lock decides
     target, recipe, task, `dims`, `verify`, `on_mismatch`, `stop_after` and `validate`. `cache`: continue from
-    what an earlier run of the same left in the cache, if it did, and leave as much for the next one. `force`:
-    take the place of what is at the destination.
+    what an earlier run of the same left in the cache, if it did, and leave as much for the next one.
+    `requantize`: quantized weights of the source that no kernel reads as they are may be rounded again.
+    `force`: take the place of what is at the destination.
     """
 
     target: str | None = None
@@ -47,6 +48,7 @@ class OptimizeOptions:
     locked: str | Path | None = None
     cache: bool = True
     trust_remote_code: bool = False
+    requantize: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from graphopt.cache import Store, cache_folder, cache_size
+from graphopt.cache import Store, cache_size
 from graphopt.cache._entry import Damaged, Header, state_of
 from graphopt.errors import BadInput
+from graphopt.io import cache_folder
 
 KEYS = [f"{number:064x}" for number in range(4)]
 

@@ -46,7 +46,9 @@ def llama() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def write_llama(path: Path, kinds: Mapping[str, str], default: str = "Q8_0", factors: np.ndarray | None = None) -> Path:
+def write_llama(
+    path: Path, kinds: Mapping[str, str], default: str = "Q8_0", factors: np.ndarray | None = None
+) -> Path:
     """The model at `path`; `kinds` are types by a part of the tensors' names. K-quants get random bytes.
 
     `factors` are those of RoPE's frequencies.
@@ -82,7 +84,9 @@ def _write_vocabulary(writer: gguf.GGUFWriter) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(sorted(said["vocab"], key=said["vocab"].__getitem__))
     writer.add_token_types([gguf.TokenType.CONTROL, *[gguf.TokenType.NORMAL] * (len(said["vocab"]) - 1)])
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in said["merges"]])
+    writer.add_token_merges(
+        [merge if isinstance(merge, str) else " ".join(merge) for merge in said["merges"]]
+    )
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from graphopt.errors import BadInput
 from graphopt.importers import GgufCheckpoint, write_model_folder
@@ -53,8 +53,12 @@ def test_every_weight_is_what_transformers_reads(
         assert np.array_equal(mine.astype(np.float32), by_transformers[name].numpy()), name
 
 
-@pytest.mark.parametrize(("part", "form"), [("q_proj", (4, 32)), ("k_proj", (8, 32)), ("v_proj", (8, 16)), ("o_proj", (4, 16))])
-def test_what_kernels_hold_stays_in_blocks(checkpoint: GgufCheckpoint, part: str, form: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("part", "form"), [("q_proj", (4, 32)), ("k_proj", (8, 32)), ("v_proj", (8, 16)), ("o_proj", (4, 16))]
+)
+def test_what_kernels_hold_stays_in_blocks(
+    checkpoint: GgufCheckpoint, part: str, form: tuple[int, int]
+) -> None:
     expr = checkpoint.expr(f"model.layers.1.self_attn.{part}.weight")
     assert isinstance(expr, Blocks)
     assert (expr.bits, expr.block) == form
@@ -67,7 +71,9 @@ def test_a_piece_is_what_the_whole_has_there(checkpoint: GgufCheckpoint, name: s
     assert np.array_equal(expr.read((rows, columns)), expr.read()[rows, columns])
 
 
-def test_rows_of_heads_are_told_apart(checkpoint: GgufCheckpoint, by_transformers: dict[str, torch.Tensor]) -> None:
+def test_rows_of_heads_are_told_apart(
+    checkpoint: GgufCheckpoint, by_transformers: dict[str, torch.Tensor]
+) -> None:
     """Without that the rows of q and k are others: the check of all weights would see it."""
     expr = checkpoint.expr("model.layers.0.self_attn.q_proj.weight")
     assert isinstance(expr, Blocks)
@@ -108,7 +114,11 @@ def test_scaled_rotations_are_not_lost(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "scaled.gguf", {}, factors=_llama3(10000.0, 32))
     write_model_folder(path, tmp_path / "model")
     rope = transformers.AutoConfig.from_pretrained(tmp_path / "model").rope_parameters
-    assert (rope["rope_type"], rope["factor"], rope["original_max_position_embeddings"]) == ("llama3", 8.0, 8192)
+    assert (rope["rope_type"], rope["factor"], rope["original_max_position_embeddings"]) == (
+        "llama3",
+        8.0,
+        8192,
+    )
 
 
 def test_rotations_scaled_in_another_way_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 from graphopt_passes import keep_blocks
 
-from graphopt.ir import Concatenated, Expr, InMemory, LazyTensor, Transposed
+from graphopt.ir import Concatenated, Expr, InMemory, LazyTensor, Taken, Transposed
 from graphopt.pipeline import Context, Mismatch, RunHooks
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
@@ -76,6 +76,19 @@ def test_the_bytes_are_those_of_the_source(tmp_path: Path) -> None:
         np.testing.assert_array_equal(made.initializer(name), np.concatenate(held))
 
 
+def test_columns_in_another_order_are_taken_in_that_of_the_blocks(tmp_path: Path) -> None:
+    parts = [in_blocks(normal(64, n, seed=n), 4, 32) for n in (8, 4)]
+    order = np.random.default_rng(0).permutation(64)
+    taken = [Taken(Transposed(part, (1, 0)), InMemory(order), 1) for part in parts]
+    w = Concatenated(tuple(Transposed(part, (1, 0)) for part in taken), 1)
+    made = Compressed(built(PRODUCT, {"w": w}, n=12, k=64), NAME, tmp_path, accuracy_level=0)
+    x = normal(2, 3, 64, seed=1)
+
+    assert made.operators == {"Gather": 1, "MatMulNBits": 1}
+    np.testing.assert_array_equal(w.read(), np.concatenate([p.read() for p in parts], 1)[order])
+    assert off(x @ w.read(), made.run(x=x)[0]) < 2e-6
+
+
 @pytest.mark.parametrize(
     ("w", "reason"),
     [
@@ -114,10 +127,10 @@ def test_blocks_are_rounded_again_only_when_asked(tmp_path: Path, requantize: bo
 @pytest.mark.parametrize("damage", ["none", "zero points", "nibbles", "scales"])
 def test_an_edit_with_wrong_bytes_is_found(monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     """What is verified is the product with what the source's blocks stand for, not with what was packed."""
-    right = keep_blocks.blocks_of
+    right = keep_blocks.ordered_blocks_of
 
     def wrong(expr: Expr) -> Any:
-        found: Any = right(expr)
+        found: Any = right(expr)[0]  # type: ignore[index]
         packed, scales, zeros = (InMemory(e.read().copy()) for e in found.sources)
         if damage == "zero points":
             zeros = InMemory(zeros.read() ^ np.uint8(0x11))
@@ -125,9 +138,9 @@ def test_an_edit_with_wrong_bytes_is_found(monkeypatch: pytest.MonkeyPatch, dama
             packed = InMemory(packed.read() << 4 | packed.read() >> 4)
         elif damage == "scales":
             scales = InMemory(scales.read().T.copy().reshape(scales.shape))
-        return type(found)(packed, scales, zeros, 4, 32, 64)
+        return type(found)(packed, scales, zeros, 4, 32, 64), None
 
-    monkeypatch.setattr(keep_blocks, "blocks_of", wrong)
+    monkeypatch.setattr(keep_blocks, "ordered_blocks_of", wrong)
     model = built(PRODUCT, {"w": in_blocks(normal(64, 64), 4, 32)}, n=64, k=64)
     recipe = Recipe("test", "", Budget(), (Step(NAME),))
     expected: AbstractContextManager[Any]

@@ -16,7 +16,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("targets",),
     ("calibrate", "plan"),
     ("pipeline",),
-    ("plugins", "verify"),
+    ("plugins", "verify", "importers"),
     ("export", "package", "testing"),
     ("cache", "evaluate"),
     ("report",),
@@ -27,7 +27,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """The rooms of `graphopt`, its packages and modules, from the ground up."""
 
 KEPT_FREE = {
-    "importers": "plugins",
     "lint": "evaluate",
     "sweep": "bisect",
 }
