@@ -79,11 +79,11 @@ def _local(name: str, path: Path) -> Source:
                 hint="A Hugging Face model folder holds config.json and model.safetensors.",
             )
         return Source(name, path, FOLDER)
-    if path.suffix == ".gguf":
-        return Source(name, path, GGUF)
     known = unreadable(path)
     if known is not None:
         raise known
+    if path.suffix == ".gguf":
+        return Source(name, path, GGUF)
     if path.suffix != ".onnx":
         beside = (path.parent / "config.json").is_file()
         raise BadInput(

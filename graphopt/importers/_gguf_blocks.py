@@ -51,13 +51,15 @@ def _half(raw: Bytes) -> Floats:
 
 def _q5_0(raw: Bytes) -> Bytes:
     fifth = np.unpackbits(raw[:, 2:6], axis=-1, bitorder="little")
-    return (_halves(raw[:, 6:]) | (fifth << 4)) + np.uint8(128 - 16)
+    integers: Bytes = np.add(_halves(raw[:, 6:]) | (fifth << 4), 128 - 16, dtype=np.uint8)
+    return integers
 
 
 def _q3_k(raw: Bytes) -> Bytes:
     low = np.stack([(raw[:, 32:96].reshape(-1, 2, 32) >> shift) & 3 for shift in (0, 2, 4, 6)], axis=2)
     third = np.stack([(raw[:, :32] >> shift) & 1 for shift in range(8)], axis=1)
-    return low.reshape(-1, 256) + (third.reshape(-1, 256) << 2) + np.uint8(8 - 4)
+    integers: Bytes = np.add(low.reshape(-1, 256) | (third.reshape(-1, 256) << 2), 8 - 4, dtype=np.uint8)
+    return integers
 
 
 def _q3_k_scales(raw: Bytes) -> Floats:
@@ -68,14 +70,11 @@ def _q3_k_scales(raw: Bytes) -> Floats:
 
 
 def _q6_k(raw: Bytes) -> Bytes:
-    low = np.stack([_part(raw[:, at : at + 64]) for at in (0, 64)], axis=1)
+    low = np.stack([_halves(raw[:, at : at + 64]) for at in (0, 64)], axis=1)
     high = raw[:, 128:192].reshape(-1, 2, 32)
     top = np.concatenate([(high >> shift) & 3 for shift in (0, 2, 4, 6)], axis=-1)
-    return (low | (top << 4)).reshape(-1, 256) + np.uint8(128 - 32)
-
-
-def _part(packed: Bytes) -> Bytes:
-    return np.concatenate([packed & 15, packed >> 4], axis=-1)
+    integers: Bytes = np.add((low | (top << 4)).reshape(-1, 256), 128 - 32, dtype=np.uint8)
+    return integers
 
 
 KEPT = {
@@ -144,7 +143,7 @@ class GgufIntegers(_OfBlocks):
         raw = self._blocks(rows, held, kind.size)
         values = kind.integers(raw.reshape(-1, kind.size))
         if kind.bits == 4:
-            values = values[:, 0::2] | (values[:, 1::2] << 4)
+            values = np.bitwise_or(values[:, 0::2], values[:, 1::2] << 4, dtype=np.uint8)
         values = values.reshape(len(raw), (held.stop - held.start) * each, self.shape[2])
         start = held.start * each
         return values[:, blocks.start - start : blocks.stop - start, columns]

@@ -10,7 +10,7 @@ from typing import Any
 
 from graphopt.errors import BadInput
 
-__all__ = ["adapter", "conversion", "gguf", "pointer", "unreadable"]
+__all__ = ["adapter", "conversion", "pointer", "unreadable"]
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _INDEX = "model.safetensors.index.json"
@@ -31,7 +31,7 @@ _OTHERS = {
 def unreadable(path: Path) -> BadInput | None:
     """The error that says what a file is, or a folder without `model.safetensors` holds; None if unknown."""
     if path.is_file():
-        return pointer(path) or (gguf(path) if path.suffix == ".gguf" else None)
+        return pointer(path)
     return next((error for look in _LOOKS if (error := look(path)) is not None), None)
 
 
@@ -99,27 +99,13 @@ def _pointers(folder: Path) -> BadInput | None:
     return next((error for file in files if (error := pointer(file)) is not None), None)
 
 
-def gguf(path: Path) -> BadInput:
-    """The error for a file of llama.cpp's, with the command by which transformers makes a model of it."""
-    home, out = path.resolve(), path.resolve().with_suffix("")
-    code = (
-        "import transformers as t; "
-        f"folder, name = {str(home.parent)!r}, {home.name!r}; "
-        "t.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, "
-        f"quantization_config=t.GgufConfig(dequantize=True)).save_pretrained({str(out)!r}, "
-        "save_original_format=False); "
-        f"t.AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained({str(out)!r})"
-    )
-    return BadInput(
-        f"{path} is in llama.cpp's format, which is not read",
-        hint="Start from the model it was made of: most such files are quantized. Where that is gone, "
-        f"transformers reads many (pip install gguf accelerate): python -c {shlex.quote(code)}",
-    )
-
-
 def _gguf(folder: Path) -> BadInput | None:
     files = _names(folder, "*.gguf")
-    return gguf(folder / files[0]) if files else None
+    if not files:
+        return None
+    return BadInput(
+        f"{folder / files[0]} is in llama.cpp's format", hint=f"Name the file itself: {folder / files[0]}."
+    )
 
 
 def _mistral(folder: Path) -> BadInput | None:

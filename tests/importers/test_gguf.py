@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 import transformers
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from graphopt import optimize
 from graphopt.errors import BadInput
+from graphopt.export import export, resolve_source
 from graphopt.importers import GgufCheckpoint, write_model_folder
 from graphopt.ir import Blocks
-from tests.importers._gguf_file import HIDDEN, write_llama
+from tests.importers._gguf_file import HIDDEN, LAYERS, write_llama
 
 KINDS = {
     "q_proj": "Q4_0",
@@ -125,3 +131,25 @@ def test_rotations_scaled_in_another_way_are_refused(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "other.gguf", {}, factors=np.linspace(1, 3, 32))
     with pytest.raises(BadInput, match="factors"):
         write_model_folder(path, tmp_path / "model")
+
+
+def test_blocks_without_integer_zero_points_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    source = resolve_source(write_llama(tmp_path / "k.gguf", {"gate_proj": "Q4_K"}))
+    with pytest.raises(BadInput, match=r"Q4_K(.|\n)*--requantize"):
+        export(source)
+    made = export(replace(source, requantize=True))
+    weight = made.model.graph.initializers["model.layers.0.mlp.gate_proj.weight"].const_value
+    assert weight is not None
+    assert weight.dtype == ir.DataType.FLOAT
+
+
+def test_a_package_keeps_the_bytes_of_a_file(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "m.gguf", {"q_proj": "Q4_0", "k_proj": "Q4_0", "v_proj": "Q4_0"})
+    package = optimize(path, tmp_path / "package", validate=False, verify="off", cache=False)
+    graph = onnx.load(package.path / "model.onnx")
+    forms = Counter((a["bits"], a["block_size"]) for a in map(_attributes, graph.graph.node) if "bits" in a)
+    assert forms == {(4, 32): LAYERS, (8, 32): 4 * LAYERS + 2}
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, int]:
+    return {a.name: a.i for a in node.attribute}

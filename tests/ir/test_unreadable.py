@@ -35,7 +35,7 @@ def write(folder: Path, **texts: str) -> Path:
             "an adapter .adapter_config.json. .*someone/base",
             "merge_and_unload",
         ),
-        ({"m__Q4_K__gguf": "GGUF"}, "m.Q4_K.gguf is in llama.cpp's format", r"GgufConfig\(dequantize=True\)"),
+        ({"m__Q4_K__gguf": "GGUF"}, "m.Q4_K.gguf is in llama.cpp's format", "Name the file itself"),
         ({"config__json": CONFIG, "consolidated__safetensors": ""}, "makers' own code .consolidated", "Hub"),
         (
             {"params__json": "{}", "consolidated__00__pth": "", "tokenizer__model": ""},
