@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline performance kill-test wheel-demo clean
+.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-cost performance kill-test wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -23,8 +23,10 @@ help:
 	@echo "make bench-decode   text generation beside llama.cpp, genai's builder, transformers, torch (ten hours or more, 60 GB; estimated)"
 	@echo "make bench-encoder  encoders beside torch, onnxruntime, OpenVINO (three hours; estimated)"
 	@echo "make bench-roofline how much of the machine a package uses (ten minutes)"
-	@echo "make performance  docs/performance.md and its charts from benchmarks/results"
-	@echo "make peers        only the environments of llama.cpp (compiled: ten minutes), OpenVINO and other optimizers, in build/peers"
+	@echo "make bench-quality  damage by bits beside llama.cpp, genai, AutoRound, GPTQModel (hours; minutes where peers are known)"
+	@echo "make bench-cost     seconds and memory of making packages up to 8 B (40 minutes, 25 GB; estimated)"
+	@echo "make performance  docs/performance.md, docs/compression.md and their charts from benchmarks/results"
+	@echo "make peers        only the environments of peers in build/peers (llama.cpp is compiled: ten minutes)"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
@@ -82,6 +84,12 @@ bench-encoder: peers
 
 bench-roofline: venv
 	$(BIN)/python benchmarks/roofline.py $(BENCH)
+
+bench-quality: peers
+	$(BIN)/python benchmarks/quality.py $(BENCH)
+
+bench-cost: venv
+	$(BIN)/python benchmarks/cost.py $(BENCH)
 
 performance: venv
 	$(BIN)/python benchmarks/render.py

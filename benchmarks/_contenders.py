@@ -97,6 +97,7 @@ FIXED = (
     ours("int4", "int4", "int4"),
     ours("int8", "int8", "int8"),
     ours("int8, int8 cache", "int8-kv8", str(HERE / "int8-kv8.toml")),
+    ours("at Q4_K_M's quality", "equal-quality", str(HERE / "equal-quality.toml")),
     ours("3.25 bits", "plan-3.25", "int4", "--budget", "bpw=3.25"),
     ours("layers' products alone, block 128", "linears", "int4", *_LINEARS),
 )

@@ -134,8 +134,17 @@ def ours(name: str, recipe: str, block: int = 0) -> Recipe:
 
 
 GRAPHOPT = ours("graphopt int4", "int4")
+# No worse than Q4_K_M with an importance matrix on any of the models of quality.py.
+EQUAL = Recipe(
+    "graphopt at Q4_K_M's quality",
+    "equal-quality",
+    "_graphopt_worker.py",
+    graphopt(str(HERE / "equal-quality.toml")),
+    uses=(*OURS, HERE / "equal-quality.toml"),
+)
 RECIPES = (
     GRAPHOPT,
+    EQUAL,
     replace(
         GRAPHOPT,
         name="graphopt int4, onnxruntime's kernels",

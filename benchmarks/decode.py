@@ -26,7 +26,7 @@ from typing import Any
 
 from _damage import damage_table, damages
 from _provenance import OVER_ROUNDS, of_rounds
-from _recipes import GRAPHOPT, RECIPES, Recipe
+from _recipes import EQUAL, GRAPHOPT, RECIPES, Recipe
 from _results import Row, Table, option, record
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, rows_of, table
 from make_model import SHAPES, write
@@ -38,6 +38,7 @@ SHAPE_ORDER = ("llama-3.2-1b", "qwen2.5-0.5b", "llama-3.2-3b")
 PROMPTS = (256, 32, 2048)
 BATCHES = (1, 4)
 NEW = 64
+Q4_K_M = "llama.cpp Q4_K_M"
 MEASURED = ("prefill", "decode", "load_s", "peak_rss_mb")
 
 
@@ -134,7 +135,24 @@ def tables_of(found: Found) -> list[Table]:
         )
         for cell, rounds in found
     ]  # fmt: skip
-    return speeds + long_and_short(found)
+    return speeds + equal_quality(found) + long_and_short(found)
+
+
+def equal_quality(found: Found) -> list[Table]:
+    """How many times as fast the package is that loses no more than Q4_K_M, where both were measured."""
+    tables = []
+    for cell, rounds in found:
+        them = [r for r in rounds if {EQUAL.name, Q4_K_M} <= r.results.keys()]
+        if them:
+            keys = ("prefill", "decode")
+            row: Row = {"peer": Q4_K_M} | {
+                f"{key}_ratio": ratio(them, EQUAL.name, Q4_K_M, key) for key in keys
+            }
+            whose = f"{OVER_ROUNDS}: how many times as fast {EQUAL.name} is"
+            tables.append(
+                Table(name="equal", cell=cell, key="peer", interval=whose, rows=[row], **of_rounds(them))
+            )
+    return tables
 
 
 def speed(recipes: Sequence[Recipe], args: argparse.Namespace, damage: dict[str, Any]) -> bool:

@@ -38,6 +38,7 @@ INTERVAL = "95 % bootstrap interval, over windows of the held-out text"
 _PAIRS = (
     ("graphopt int4", "graphopt int4-fast"),
     ("graphopt at Q4_K_M's bits", "llama.cpp Q4_K_M, importance matrix"),
+    ("graphopt at Q4_K_M's quality", "llama.cpp Q4_K_M, importance matrix"),
     ("graphopt at Q4_0's bits", "llama.cpp Q4_0"),
     ("graphopt at Q4_0's bits", "llama.cpp Q4_0, importance matrix"),
     ("graphopt layers' products alone, block 128", "AutoRound, group 128"),

@@ -62,6 +62,21 @@ def test_decode_keeps_ratios_load_memory_and_what_is_left_after_a_long_prompt(sc
     assert columns(tables, "left") == committed("decode", "left")
 
 
+def test_equal_quality_is_compared_where_both_were_measured(script: Script) -> None:
+    equal = script("_recipes").EQUAL.name
+    both = SPEEDS | {equal: 60.0, "llama.cpp Q4_K_M": 30.0}
+    found = [
+        ({"shape": "a"}, rounds(script, {peer: decoded(speed) for peer, speed in SPEEDS.items()})),
+        ({"shape": "b"}, rounds(script, {peer: decoded(speed) for peer, speed in both.items()})),
+    ]
+
+    (table,) = script("decode").equal_quality(found)
+
+    row = table.row("llama.cpp Q4_K_M")
+    assert table.cell == {"shape": "b"}
+    assert (row["decode_ratio"].value, row["prefill_ratio"].value) == (2.0, 2.0)
+
+
 def test_a_peer_that_failed_says_so_and_leaves_the_others(script: Script) -> None:
     results: dict[str, dict[str, Any]] = {peer: decoded(speed) for peer, speed in SPEEDS.items()}
     results["llama.cpp Q4_0"] = {"error": "out of memory"}
