@@ -45,7 +45,7 @@ class Learning:
     """`steps` of Adam at `rate`, in levels of a weight a step; `level`: MatMulNBits' accuracy level."""
 
     steps: int = 60
-    rate: float = 0.006
+    rate: float = 0.012
     level: int = 4
 
 

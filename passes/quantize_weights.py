@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -66,11 +66,11 @@ class QuantizeWeights(Pass):
         and one read, which the target measures or knows, and recorded as a decision;
         zero_points: each block has its own (always), or no weight's have (never), or those of a weight whose
         error falls by more than as many bits spent elsewhere would lower it (auto);
-        rounding: of each entry to the nearest level (nearest), or of a column after the other, so that what
-        is left of one is made up for in the next (gptq, calibrated), with sweeps of coordinate descent
-        afterwards, or to what makes the model's outputs least off on the calibration data (learned: with
-        PyTorch, all weights together, at most 64 million of them; else to the nearest, which is noted), in so
-        many steps of two calls each;
+        rounding: of each entry by itself (nearest), or of a column after the other, so that what is left of
+        one is made up for in the next (gptq, calibrated), with sweeps of coordinate descent afterwards, or
+        from there on so that the model's outputs are least off (learned, calibrated: with PyTorch, all
+        weights together, at most 64 million of them; gptq else, which is noted), in so many steps of two
+        calls each;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
         a hundred times as long; search tries several scales for each block; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
@@ -98,7 +98,7 @@ class QuantizeWeights(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         packing = _Packing(self.options, graph, context, self.name)
         if self.options.rounding == "learned":
-            packing.made |= self._learned(graph, packing, context)
+            packing.learn([u for u in self._weights(graph) if self._unwanted(u[0], u[1]) is None])
         products = [node for node in graph if constant_matrix(node, _FLOATS) is not None]
         for node in context.watch(products, "rounding weight"):
             found = constant_matrix(node, _FLOATS)
@@ -137,33 +137,13 @@ class QuantizeWeights(Pass):
                 blocks = packing.of(name, rows, None)
                 yield replace(gathered(node, blocks), contract=_CONTRACTS[blocks.bits])
 
-    def _learned(self, graph: ir.Graph, packing: _Packing, context: Context) -> dict[Hashable, BlockWeight]:
-        """Weights whose rounding is learned, by identity: none where that is not possible."""
-        found = [(f.name, f.rows) for f in map(constant_matrix, graph) if isinstance(f, ConstantMatrix)]
+    def _weights(self, graph: ir.Graph) -> Iterator[tuple[str, Expr, ir.Value | None]]:
+        """Names and rows of weights, each with what it is multiplied by; tables last, with nothing."""
+        for found in map(constant_matrix, graph):
+            if isinstance(found, ConstantMatrix):
+                yield found.name, found.rows, found.x
         if self.options.embedding == "all":
-            found += [table for table in map(constant_table, graph) if table is not None]
-        units: dict[Hashable, Unit] = {}
-        for name, rows in found:
-            if rows.identity in units or self._unwanted(name, rows) is not None:
-                continue
-            form = packing.forms.of(name, rows)
-            with contextlib.suppress(NotFinite):
-                parts = list(quantized_tiles(rows, form, search=self.options.search))
-                looked_up = self.options.embedding != "keep" and rows.shape[1] % form.block == 0
-                units[rows.identity] = Unit(name, rows, form, concatenated(parts), gathered=looked_up)
-        learning = Learning(self.options.steps, level=self.options.accuracy_level)
-        made = learn(graph, list(units.values()), context, learning)
-        return {
-            key: _stored(
-                unit.name,
-                [made[unit.name]],
-                unit.form,
-                (len(unit.packed.scales), unit.rows.shape[1]),
-                context,
-            )
-            for key, unit in units.items()
-            if unit.name in made
-        }
+            yield from ((*table, None) for table in map(constant_table, graph) if table is not None)
 
     def _unwanted(self, name: str, rows: Expr) -> str | None:
         if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):
@@ -185,10 +165,10 @@ class _Packing:
         self.forms = WeightForms(
             context, options.bits, options.block_size, options.zero_points, options.accuracy_level
         )
-        self._options, self._context = options, context
+        self._options, self._graph, self._context = options, graph, context
         tables = (constant_table(node) for node in graph if options.embedding != "keep")
         self._looked_up = {table[1].identity for table in tables if table is not None}
-        self._hessians = Hessians(context, step) if options.rounding == "gptq" else None
+        self._hessians = Hessians(context, step) if options.rounding != "nearest" else None
 
     def of(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
         """The weight `name`, `rows` [N, K], that `x` is multiplied by, if anything is. Raises `NotFinite`."""
@@ -196,19 +176,37 @@ class _Packing:
             self.made[rows.identity] = self._packed(name, rows, x)
         return self.made[rows.identity]
 
+    def learn(self, weights: Iterable[tuple[str, Expr, ir.Value | None]]) -> None:
+        """Pack all `weights` as is learned from where they are rounded to else, if that can be learned."""
+        units: dict[Hashable, Unit] = {}
+        for name, rows, x in weights:
+            if rows.identity not in units:
+                with contextlib.suppress(NotFinite):
+                    form, parts = self._rounded(name, rows, x)
+                    looked_up = rows.identity in self._looked_up and rows.shape[1] % form.block == 0
+                    units[rows.identity] = Unit(name, rows, form, concatenated(list(parts)), looked_up)
+        learning = Learning(self._options.steps, level=self._options.accuracy_level)
+        learned = learn(self._graph, list(units.values()), self._context, learning)
+        for key, unit in units.items():
+            shape = (unit.rows.shape[0], unit.rows.shape[1])
+            packed = learned.get(unit.name, unit.packed)
+            self.made[key] = _stored(unit.name, [packed], unit.form, shape, self._context)
+
     def _packed(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
+        form, parts = self._rounded(name, rows, x)
+        count, width = rows.shape
+        return _stored(name, parts, form, (count, width), self._context)
+
+    def _rounded(self, name: str, rows: Expr, x: ir.Value | None) -> tuple[Form, Iterable[Packed]]:
+        """How the weight is packed, and its rows so, some after the others."""
         hessian = None
         if self._hessians is not None and x is not None:
             shared = rows.identity in self._looked_up
             hessian = self._hessians.of(x, _OF_TABLES if shared else LEAST_DAMPING)
         form = self.forms.of(name, rows, None if hessian is None else hessian.matrix)
-        parts: Iterable[Packed]
         if hessian is None:
-            parts = quantized_tiles(rows, form, search=self._options.search)
-        else:
-            parts = [rounded_tiles(rows, form, hessian, self._options.sweeps)]
-        count, width = rows.shape
-        return _stored(name, parts, form, (count, width), self._context)
+            return form, quantized_tiles(rows, form, search=self._options.search)
+        return form, [rounded_tiles(rows, form, hessian, self._options.sweeps)]
 
 
 def _stored(

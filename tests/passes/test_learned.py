@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from graphopt_passes import _learned
+from graphopt_passes import _learned, quantize_weights
 from graphopt_passes._forms import Form
 from graphopt_passes._learned import Learning, Unit, learn
 from graphopt_passes._learned_weight import LearnedWeight
@@ -81,17 +82,31 @@ def test_learned_rounding_is_nearer_to_the_source(form: str) -> None:
         assert (packed.zeros is None) == (not kind.zeros)
 
 
-def test_the_pass_packs_what_is_learned() -> None:
-    model, form = canonical_decoder(SHAPE), Form.parse("4/16")
-    made = learn(model.graph, _units(model.graph, form), _context(model), replace(FEW, rate=0.006))
-    options = {"block_size": 16, "rounding": "learned", "steps": FEW.steps, "smallest": 1}
-    context = _context(model)
+def test_the_pass_packs_what_is_learned_from_gptq(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[Unit], Mapping[str, Packed]]] = []
+
+    def recorded(graph: ir.Graph, units: list[Unit], *rest: Any) -> Mapping[str, Packed]:
+        asked.append((units, learn(graph, units, *rest)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(quantize_weights, "learn", recorded)
+    learned, gptq = _packed_by_the_pass("learned"), _packed_by_the_pass("gptq")
+    ((units, made),) = asked
+    assert made
+    for unit in units:
+        assert np.array_equal(learned[f"{unit.name}/q2"], made[unit.name].weight)
+        assert np.array_equal(learned[f"{unit.name}/scales"], made[unit.name].scales)
+    first = units[0]  # what is before it is not quantized by either
+    assert np.array_equal(gptq[f"{first.name}/q2"], first.packed.weight)
+
+
+def _packed_by_the_pass(rounding: str) -> dict[str, Array]:
+    model = canonical_decoder(SHAPE)
+    options = {"bits": 2, "block_size": 16, "rounding": rounding, "steps": FEW.steps, "smallest": 1}
     recipe = Recipe("test", "", Budget(), (Step("quantize-weights", options),))
-    run_recipe(model, recipe, context)
-    packed = {v.name: v.const_value for v in model.graph.initializers.values()}
-    for name, weight in made.items():
-        assert np.array_equal(packed[f"{name}/q4"].numpy(), weight.weight)
-        assert np.array_equal(packed[f"{name}/scales"].numpy(), weight.scales)
+    run_recipe(model, recipe, _context(model, 40))
+    values = model.graph.initializers.values()
+    return {str(v.name): v.const_value.numpy() for v in values if v.const_value is not None}
 
 
 def test_the_pass_rounds_to_nearest_where_nothing_can_be_learned() -> None:
@@ -102,7 +117,7 @@ def test_the_pass_rounds_to_nearest_where_nothing_can_be_learned() -> None:
     run_recipe(model, Recipe("test", "", Budget(), (Step("quantize-weights", options),)), context)
     for name, weight in nearest.items():
         assert np.array_equal(model.graph.initializers[f"{name}/q4"].const_value.numpy(), weight.weight)
-    assert "nothing to learn it on" in context.notes[0]
+    assert "nothing to learn it on" in context.notes[-1]
 
 
 def test_learned_rounding_is_the_same_every_time() -> None:
