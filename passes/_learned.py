@@ -72,6 +72,8 @@ def learn(
 def _learned(
     graph: ir.Graph, units: Sequence[Unit], context: Context, learning: Learning
 ) -> Mapping[str, Packed] | str:
+    if not units:
+        return {}
     if importlib.util.find_spec("torch") is None:
         return "learning it needs PyTorch, which is not installed"
     if context.calibration is None:
@@ -110,15 +112,17 @@ def _end_to_end(
         for key, unit in distinct.items()
     }
     blocks = {key: unit.form.block if learning.level == 4 else None for key, unit in distinct.items()}
+    tables = {key for key, unit in distinct.items() if unit.gathered}
     try:
-        tables = {key for key, unit in distinct.items() if unit.gathered}
         piece = TorchGraph(graph, _outputs(graph, context), blocks, tables)
+        weights = {key: LearnedWeight(exact[key], unit.form, unit.packed) for key, unit in distinct.items()}
+        learner = Learner(graph, piece, weights)
+        if not learner.faithful(held[0], exact):
+            return "PyTorch computes other outputs than onnxruntime"
     except Unsupported as reason:
         return str(reason)
-    weights = {key: LearnedWeight(exact[key], unit.form, unit.packed) for key, unit in distinct.items()}
-    learner = Learner(graph, piece, weights)
-    if not learner.faithful(held[0], exact):
-        return "PyTorch computes other outputs than onnxruntime"
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        return f"PyTorch does not take it: {error!r}"  # a spelling of an operator that is not foreseen
     before = learner.error(held)
     steps = context.watch(range(learning.steps), "learning how weights are rounded: step")
     learner.learn(seen, steps, learning.steps, learning.rate)

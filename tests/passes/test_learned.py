@@ -161,6 +161,16 @@ def test_an_operator_that_is_not_known_leaves_the_rounding_as_it_is() -> None:
     _refused(model, [{"x": np.ones((1, 2), np.float32)}] * 5, "no Round in PyTorch")
 
 
+def test_a_spelling_that_is_not_foreseen_leaves_the_rounding_as_it_is() -> None:
+    model = parse("""
+        <ir_version: 10, opset_import: ["" : 23]>
+        g (float[B,2] x) => (float[B,2] y) <float[2,2] w = {1, 2, 3, 4}> {
+          m = MatMul(x, w)  c = Cast<to = 2>(m)  y = Cast<to = 1>(c)
+        }
+    """)
+    _refused(model, [{"x": np.ones((1, 2), np.float32)}] * 5, "PyTorch does not take it: KeyError")
+
+
 def test_a_graph_that_pytorch_computes_otherwise_is_left() -> None:
     model = parse("""
         <ir_version: 10, opset_import: ["" : 23]>
