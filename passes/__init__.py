@@ -23,6 +23,7 @@ from .merge_heads import MergeHeads
 from .order_heads import OrderHeads
 from .pack_qkv import PackQkv
 from .permute_channels import PermuteChannels
+from .plan_bits import PlanBits
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
 from .quantize_kv import QuantizeKv
@@ -64,6 +65,7 @@ PACK = Pack(
         OrderHeads,
         PackQkv,
         PermuteChannels,
+        PlanBits,
         QuantizeDynamic,
         QuantizeExperts,
         QuantizeKv,

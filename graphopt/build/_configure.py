@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from graphopt.errors import BadInput
 from graphopt.export import Exported
 from graphopt.families import DEFAULT_RECIPE
+from graphopt.plan import parse_bounds
 from graphopt.plugins import build_steps, load_recipe, registry, with_options
-from graphopt.recipes import Recipe
+from graphopt.recipes import Budget, Recipe
 from graphopt.targets import Target
 
 __all__ = ["chosen_target", "configured", "default_recipe"]
@@ -21,12 +24,43 @@ def chosen_target(name: str | None) -> Target:
     return cls()
 
 
-def configured(name: str, settings: Sequence[str], target: Target) -> Recipe:
-    """The recipe `name` with `settings` and the target's steps; `BadInput` for an unknown pass or option."""
+def configured(name: str, settings: Sequence[str], target: Target, budget: Sequence[str] = ()) -> Recipe:
+    """The recipe `name` with `settings` and the target's steps; `BadInput` for an unknown pass or option.
+
+    `budget` is what the passes of it that plan have to keep to; `BadInput` where there is none, and for a
+    budget that says nothing. A damage that it bounds is what the package is held to.
+    """
     recipe = load_recipe(name)
-    recipe = with_options(recipe.expanded(target.lowering(recipe)), settings)
+    recipe = recipe.expanded(target.lowering(recipe))
+    if budget:
+        recipe = _within(recipe, budget)
+    recipe = with_options(recipe, settings)
     build_steps(recipe)
     return recipe
+
+
+def _within(recipe: Recipe, budget: Sequence[str]) -> Recipe:
+    bounds = parse_bounds(budget)
+    passes = registry.passes()
+    planning = {
+        step.name
+        for step in recipe.steps
+        if step.name in passes and "budget" in passes[step.name].Options.__dataclass_fields__
+    }
+    if not planning:
+        raise BadInput(
+            f"recipe {recipe.name!r} has no pass that plans for a budget",
+            hint="Add one to the recipe, before the one that quantizes weights.",
+        )
+    text = ",".join(bound.text for bound in bounds)
+    return replace(
+        recipe,
+        budget=_held(recipe.budget, {bound.metric: bound.value for bound in bounds}.get("kl_mean")),
+        steps=tuple(
+            replace(step, options={**step.options, "budget": text}) if step.name in planning else step
+            for step in recipe.steps
+        ),
+    )
 
 
 def default_recipe(exported: Exported) -> str:
@@ -34,3 +68,13 @@ def default_recipe(exported: Exported) -> str:
     if exported.family is None:
         return DEFAULT_RECIPE
     return exported.family.default_recipe(exported.task)
+
+
+def _held(budget: Budget, kl_mean: float | None) -> Budget:
+    """`budget` with another mean divergence, and one of 99 % of tokens in proportion."""
+    if kl_mean is None:
+        return budget
+    rest = None
+    if budget.kl_p99 is not None and budget.kl_mean:
+        rest = budget.kl_p99 / budget.kl_mean * kl_mean
+    return budget.model_copy(update={"kl_mean": kl_mean, "kl_p99": rest})

@@ -59,7 +59,7 @@ def optimize(
     if replay is not None:
         options = replay.options(options)
     target = chosen_target(options.target)
-    recipe = configured(options.recipe, options.settings, target) if options.recipe else None
+    recipe = configured(options.recipe, options.settings, target, options.budget) if options.recipe else None
     bindings = Bindings.parse(options.inputs, options.dims)
     resolved = _resolved(source, options, bindings, target, replay)
     if replay is not None:
@@ -73,7 +73,7 @@ def optimize(
         with clock.phase("export", "exporting"):
             exported, is_cached = _exported(resolved, options, clock, cache)
         if recipe is None:
-            recipe = configured(default_recipe(exported[0]), options.settings, target)
+            recipe = configured(default_recipe(exported[0]), options.settings, target, options.budget)
         place = Path(out) if out is not None else Path(f"{_short_name(resolved)}-{recipe.name}")
         with staged(place, force=options.force, source=resolved.path) as staging:
             job = Job(

@@ -50,6 +50,7 @@ class Replay:
         decided = {
             "--recipe": asked.recipe,
             "--set": asked.settings,
+            "--budget": asked.budget,
             "--dim": asked.dims,
             "--stop-after": asked.stop_after,
         }

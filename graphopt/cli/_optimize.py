@@ -75,6 +75,12 @@ __all__ = ["command"]
     metavar="PASS[#N].OPTION=VALUE",
     help="Set an option of a pass of the recipe.",
 )
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="Store weights so that kl_mean=0.02, package_bytes=700MB, bpw=4.25... is kept; may be repeated.",
+)
 @click.option("--stop-after", metavar="PASS[#N][:EDIT]", help="Stop the recipe after this pass or edit.")
 @click.option("--explain", metavar="PASS", help="Say where PASS almost matched, and why it did not.")
 @click.option("--no-validate", is_flag=True, help="Leave out the closing check against the source.")
@@ -149,7 +155,17 @@ def command(
 
 def _refuse_decided(ctx: click.Context) -> None:
     """Raise `UsageError` for an option that the lock decides."""
-    decided = ("target", "recipe", "task", "dims", "verify", "on_mismatch", "settings", "stop_after")
+    decided = (
+        "target",
+        "recipe",
+        "task",
+        "dims",
+        "verify",
+        "on_mismatch",
+        "settings",
+        "budget",
+        "stop_after",
+    )
     for parameter in ctx.command.params:
         given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name in (*decided, "no_validate"):

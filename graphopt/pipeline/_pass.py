@@ -31,7 +31,8 @@ class Pass(ABC):
     `main_graph_only`, for every subgraph), yields an `Edit` for each match and goes on over the committed
     graph once it has the `Outcome`; it yields a `NearMiss` where a match failed on its last condition. It
     never changes the graph itself: new nodes are built off-graph. A pass that may
-    find something in its own result says so with `idempotent = False`.
+    find something in its own result says so with `idempotent = False`, and one that makes no edits, but
+    decides for passes behind it, with `decides_only = True`.
     """
 
     name: ClassVar[str]
@@ -40,6 +41,7 @@ class Pass(ABC):
     opsets: ClassVar[OpsetRange] = OpsetRange(13, None)
     main_graph_only: ClassVar[bool] = False
     idempotent: ClassVar[bool] = True
+    decides_only: ClassVar[bool] = False
 
     @dataclass(frozen=True)
     class Options:

@@ -25,6 +25,8 @@ class OptimizeOptions:
     `calibration` is what passes calibrate on: text, a .jsonl file or a folder of documents, an .npz file of
     inputs or a folder of these, or "module:function", which gives texts or inputs (default: text that ships
     with an embedded model, where the model reads text).
+    `budget` are bounds that weights are stored by, "kl_mean=0.02", "package_bytes=700MB" (see
+    `graphopt.plan`), for a recipe with a pass that plans.
     `stop_after` is "PASS[#N][:EDIT]", where to end. `validate`: compare the package with its source.
 
     `locked` is a graphopt.lock, or the package with it: the package is made again, and the lock decides
@@ -41,6 +43,7 @@ class OptimizeOptions:
     dims: Sequence[str] = ()
     calibration: str | Path | None = None
     settings: Sequence[str] = ()
+    budget: Sequence[str] = ()
     verify: Verify = "numeric"
     on_mismatch: OnMismatch = "stop"
     stop_after: str | None = None
@@ -52,5 +55,5 @@ class OptimizeOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("dims", "settings"):  # frozen, so that equal options have equal hashes
+        for name in ("dims", "settings", "budget"):  # frozen, so that equal options have equal hashes
             object.__setattr__(self, name, tuple(getattr(self, name)))

@@ -1,0 +1,117 @@
+"""What storing weights in other forms does to a model's answers, measured in KL divergence on real text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.calibrate import Branches
+from graphopt.ir import Expr, tiles
+
+from ._forms import Form
+from ._nbits import concatenated, quantize_rows, quantized_tiles, unpacked
+from ._trials import Divergence, product
+from ._units import Site, WeightUnit
+
+__all__ = ["Damages", "measure"]
+
+Array = NDArray[Any]
+_ROWS = 512
+"""Of a weight, by which its error in each form is estimated; its damage is measured in a few."""
+_TOKENS = 256
+"""By which that is estimated."""
+
+
+@dataclass(frozen=True)
+class Damages:
+    """What forms do: `errors` of the products of each unit, in power and relative to them, and the damage of
+    some forms `alone`, in nats a token; `joint` are the damages of plans that were measured as a whole.
+    """
+
+    errors: tuple[Mapping[Form, float], ...]
+    alone: tuple[Mapping[Form, float], ...]
+    joint: tuple[float, ...]
+
+
+def measure(
+    branches: Branches,
+    units: Sequence[WeightUnit],
+    forms: Sequence[Form],
+    *,
+    trials: Sequence[Form],
+    plans: Sequence[Sequence[Form]],
+    level: int,
+    watch: Callable[[Sequence[Any]], Iterable[Any]],
+) -> Damages:
+    """Measure each of `units` in each of the `forms`: its error, and for `trials` the damage it does alone.
+
+    `plans`, a form for each unit, are measured as they are. The output of `branches` are logits [..., tokens,
+    vocabulary]. Products are those of the kernel that will run them, at this accuracy `level`, which rounds
+    activations. `watch` gives out what it is given, and tells how far it is.
+    """
+    visits = [(site, number) for number, unit in enumerate(units) for site in unit.sites]
+    visits.sort(key=lambda visit: visit[0].place)
+    errors = [dict.fromkeys(forms, 0.0) for _ in units]
+    for site, number in watch(visits):
+        is_last = (site, number) == visits[-1]
+        branches.advance([site.x] if is_last else [site.x, site.y])
+        for form, error in _errors(site, forms, branches.values(site.x)).items():
+            errors[number][form] += error
+        for form in forms:
+            names: list[Any] = [(number, form)] if form in trials else []
+            names += [("plan", at) for at, plan in enumerate(plans) if plan[number] == form]
+            if names:
+                make = _replacement(site, form, level)
+                for name in names:
+                    branches.change(name, site.y, make, site.x)
+    divergence = Divergence()
+    found = branches.compared(divergence.expected, divergence.of)
+    damage = {name: float(np.mean(np.concatenate(parts), dtype=np.float64)) for name, parts in found.items()}
+    return Damages(
+        tuple(errors),
+        tuple({form: damage[number, form] for form in trials} for number in range(len(units))),
+        tuple(damage["plan", at] for at in range(len(plans))),
+    )
+
+
+def _replacement(site: Site, form: Form, level: int) -> Callable[[Array], Array]:
+    """What the site gives for its x, its weight being in `form`."""
+    packed = concatenated(list(quantized_tiles(site.rows, form)))
+    width = site.rows.shape[1]
+    if site.is_lookup:
+        table = unpacked(packed, form.bits, width).astype(site.dtype)
+        return lambda ids: table[ids]
+    return product(packed, form, width, level, site.bias)
+
+
+def _errors(site: Site, forms: Sequence[Form], inputs: Sequence[Array]) -> dict[Form, float]:
+    """The power of the error of some of a product's results, relative to that of the results.
+
+    Lookups have none of their own: the product by the same rows tells.
+    """
+    if site.is_lookup:
+        return {}
+    width = site.rows.shape[1]
+    rows = _some_rows(site.rows)
+    x = np.concatenate([array.reshape(-1, width) for array in inputs])
+    x = x[:: -(-len(x) // _TOKENS)].astype(np.float32)
+    whole = float(((x @ rows.T) ** 2).sum())
+    found = {}
+    for form in forms:
+        packed = quantize_rows(rows, form.bits, form.block, zeros=form.zeros)
+        found[form] = float(((x @ (unpacked(packed, form.bits, width) - rows).T) ** 2).sum()) / whole
+    return found
+
+
+def _some_rows(rows: Expr) -> Array:
+    """At most `_ROWS` of them, the same distance apart."""
+    step = -(-rows.shape[0] // _ROWS)
+    kept, start = [], 0
+    for _, tile in tiles(rows):
+        kept.append(tile[-start % step :: step])
+        start += len(tile)
+    return np.ascontiguousarray(np.concatenate(kept))

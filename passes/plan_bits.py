@@ -1,0 +1,244 @@
+"""plan-bits: which form each weight is stored in, so that a budget is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.calibrate import Branches
+from graphopt.errors import BadInput
+from graphopt.interface import adapt_feeds
+from graphopt.ir import blocks_of, name_matches, stored_bytes
+from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
+from graphopt.plan import PLAN, Choice, Table, Together, Unit, allocate, parse_bounds
+
+from ._forms import Form
+from ._sensitivity import Damages, measure
+from ._units import WeightUnit, weight_units
+
+_LOGITS = "logits"
+_WORK = 1e14
+"""Operations of all trials together, at most: ten minutes of two cores. A window is read in any case."""
+_JOINT = ("4/128", "4/64", "4/256", "8/128")
+"""What all units are stored as in plans that are measured as a whole."""
+
+
+class PlanBits(Pass):
+    """Bits and blocks are shared out among weights, by the damage that each does and what the budget allows.
+
+    Before: MatMul(x, W), Gemm(x, W, b), and Gather(W, ids) of such a weight
+    After:  the same graph: what was decided is for the pass that quantizes
+    Weights that are read together share a form: queries, keys and values; gate and up; a tied table and head.
+    Each unit's damage is measured in one form of each number of bits, the others of which follow from the
+    error of its products: it is stored so, as the kernel computes it, and the KL divergence of the model's
+    answers from those of the model as it is, on calibration text, is its damage alone. What damages come to
+    together is learned from plans that are measured as a whole. Integer programming then finds the plan
+    (a multiple-choice knapsack, as in HAWQ-V3, Yao et al. 2021, with measured damage in place of curvature).
+    Refuses: models that give no logits, and those without anything to calibrate on; weights that came in
+    blocks, small ones and excluded ones are left out.
+    """
+
+    name: ClassVar[str] = "plan-bits"
+    level: ClassVar[Level] = Level.COMPRESS
+    contract: ClassVar[Contract] = Contract.exact()
+    main_graph_only: ClassVar[bool] = True
+    decides_only: ClassVar[bool] = True
+
+    @dataclass(frozen=True)
+    class Options:
+        """budget: what to keep to, "bpw=4.25" or "kl_mean=0.02, package_bytes=700MB"; empty: nothing is
+        planned; forms that weights may be stored in, BITS/BLOCK, with z for zero points, separated by commas;
+        smallest_plan: what a budget of damage makes small, bytes or the time of a token (seconds);
+        tokens of calibration text that are read, at most: fewer for large models; accuracy_level of the
+        products; include and exclude are globs over weight names, separated by commas; smallest: entries
+        below which a weight is left out; aim: bounds that stand in for some of the budget's, after a package
+        was measured.
+        """
+
+        budget: str = ""
+        forms: str = "2/64,2/128,4/32,4/64,4/128,4/256,8/32,8/128"
+        smallest_plan: Literal["bytes", "seconds"] = "bytes"
+        tokens: int = 1024
+        accuracy_level: Literal[0, 1, 2, 3, 4] = 4
+        include: str = "*"
+        exclude: str = ""
+        smallest: int = 4096
+        aim: str = ""
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        if not self.options.budget or self.name in context.decisions:
+            return
+        bounds = parse_bounds([self.options.budget])
+        aims = {
+            bound.metric: bound.value
+            for bound in parse_bounds([self.options.aim] if self.options.aim else [])
+        }
+        units = [unit for unit in weight_units(graph) if self._is_wanted(unit)]
+        output = next((value for value in graph.outputs if value.name == _LOGITS), None)
+        stream = context.stream()
+        reason = "there is no weight to plan for" if not units else None
+        if isinstance(stream, str):
+            reason = stream
+        if output is None:
+            reason = "the model gives no logits: its damage has no measure"
+        if reason is not None:
+            yield NearMiss(graph.name or "graph", reason)
+            context.note(f"{self.name}: the budget {self.options.budget} is not planned for: {reason}")
+            return
+        assert output is not None
+        forms = self._forms(context)
+        damages = self._remembered(graph, output, context, units, forms)
+        table = self._table(graph, units, forms, damages)
+        plan = allocate(table, bounds, step=self.name, smallest=self.options.smallest_plan, aims=aims)
+        joint = zip(damages["sums"].tolist(), damages["joint"].tolist(), strict=True)
+        plan = plan.model_copy(update={"joint": tuple(joint)})
+        context.decisions[self.name] = dict(plan.forms)
+        context.decisions[PLAN] = plan.model_dump(mode="json")
+
+    def _is_wanted(self, unit: WeightUnit) -> bool:
+        options = self.options
+        return all(
+            name_matches(site.name, options.include)
+            and not name_matches(site.name, options.exclude)
+            and site.rows.shape[0] * site.rows.shape[1] >= options.smallest
+            and blocks_of(site.rows) is None
+            for site in unit.sites
+        )
+
+    def _forms(self, context: Context) -> list[Form]:
+        """Those that the target has kernels for."""
+        try:
+            forms = [Form.parse(text) for text in self.options.forms.split(",")]
+        except ValueError as error:
+            raise BadInput(f"pass {self.name!r}, option 'forms': {error}") from error
+        accepts = context.target.capabilities().accepts if context.target is not None else lambda *_: True
+        kept = [form for form in dict.fromkeys(forms) if _asked(accepts, form)]
+        if not kept:
+            raise BadInput(f"pass {self.name!r}: the target has no kernel for any of {self.options.forms}")
+        return kept
+
+    def _remembered(
+        self,
+        graph: ir.Graph,
+        output: ir.Value,
+        context: Context,
+        units: Sequence[WeightUnit],
+        forms: Sequence[Form],
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """What `_measured` gives, or gave before: for any budget it is the same."""
+        key = [
+            self.name,
+            [unit.names for unit in units],
+            [str(form) for form in forms],
+            self.options.tokens,
+            self.options.accuracy_level,
+        ]
+        return context.remember(
+            key, lambda: self._measured(graph, output, context, units, forms), for_any_options=True
+        )
+
+    def _measured(
+        self,
+        graph: ir.Graph,
+        output: ir.Value,
+        context: Context,
+        units: Sequence[WeightUnit],
+        forms: Sequence[Form],
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Damage of each unit and form, float64 [units, forms]; sums of whole plans, and what they did."""
+        assert context.calibration is not None
+        calls = [adapt_feeds(context.adapters, feeds) for feeds in context.calibration]
+        entries = sum(unit.entries for unit in units)
+        trials = _trials(forms)
+        tokens = context.calibration.rows / len(calls)
+        affordable = _WORK / (2 * entries * tokens * max(1.0, len(units) * len(trials) / 2))
+        count = max(1, min(len(calls), round(self.options.tokens / tokens), int(affordable)))
+        plans = [[form] * len(units) for form in forms if str(form) in _JOINT]
+        plans.append([trials[index % len(trials)] for index in range(len(units))])
+        found = measure(
+            Branches(graph, calls[:count], output),
+            units,
+            forms,
+            trials=trials,
+            plans=plans,
+            level=self.options.accuracy_level,
+            watch=lambda visits: context.watch(visits, "measuring weight"),
+        )
+        damages = np.asarray(list(_damages(found, forms, trials)))
+        sums = [sum(damages[i, forms.index(form)] for i, form in enumerate(plan)) for plan in plans]
+        return {"damages": damages, "sums": np.asarray(sums), "joint": np.asarray(found.joint)}
+
+    def _table(
+        self,
+        graph: ir.Graph,
+        units: Sequence[WeightUnit],
+        forms: Sequence[Form],
+        measured: dict[str, np.ndarray[Any, Any]],
+    ) -> Table:
+        planned = {id(site.weight.const_value) for unit in units for site in unit.sites}
+        held = {id(v.const_value): v.const_value for v in graph.initializers.values() if v.const_value}
+        fixed = float(sum(stored_bytes(tensor) for key, tensor in held.items() if key not in planned))
+        table_units = []
+        for unit, row in zip(units, measured["damages"].tolist(), strict=True):
+            choices = [
+                Choice(str(form), damage, _bytes(unit, form))
+                for form, damage in zip(forms, row, strict=True)
+                if _fits(unit, form)
+            ]
+            table_units.append(Unit(unit.names, unit.entries, tuple(choices)))
+        together = Together.fitted(measured["sums"].tolist(), measured["joint"].tolist())
+        return Table(table_units, together, {"weight_bytes": fixed, "package_bytes": fixed})
+
+
+def _asked(accepts: Callable[..., bool], form: Form) -> bool:
+    """Whether the target takes the form; one that knows no such rule is not in the way."""
+    try:
+        return accepts("matmul-nbits", form.bits, form.block)
+    except KeyError:
+        return True
+
+
+def _trials(forms: Sequence[Form]) -> list[Form]:
+    """One form of each number of bits: the middle one."""
+    of_bits = {
+        bits: [form for form in forms if form.bits == bits] for bits in sorted({f.bits for f in forms})
+    }
+    return [sorted(same)[len(same) // 2] for same in of_bits.values()]
+
+
+def _damages(found: Damages, forms: Sequence[Form], trials: Sequence[Form]) -> Iterator[list[float]]:
+    """Of each unit its damage in each form.
+
+    What was not measured is as much larger than what was, of as many bits, as the error of its products is.
+    """
+    trial_of = {form.bits: form for form in trials}
+    for errors, alone in zip(found.errors, found.alone, strict=True):
+        yield [
+            alone[trial_of[form.bits]] * errors[form] / (errors[trial_of[form.bits]] or 1.0) for form in forms
+        ]
+
+
+def _bytes(unit: WeightUnit, form: Form) -> int:
+    """Of packed weights, scales and zero points."""
+    size = 0
+    for rows in unit.weights:
+        count, width = rows.shape
+        fitting = form.fitting(width)
+        blocks = -(-width // fitting.block)
+        zeros = -(-blocks * fitting.bits // 8) if fitting.zeros else 0
+        size += count * (blocks * (fitting.block * fitting.bits // 8 + 4) + zeros)
+    return size
+
+
+def _fits(unit: WeightUnit, form: Form) -> bool:
+    """Whether every weight can be stored so: rows that are looked up are whole blocks."""
+    for site in unit.sites:
+        width = site.rows.shape[1]
+        block = form.fitting(width).block
+        if block != form.block or (site.is_lookup and width % block):
+            return False
+    return True

@@ -1,0 +1,161 @@
+"""plan-bits on a real model of a few thousand weights, and what it shares choices among."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from graphopt import BadInput, CheckFailed
+from graphopt.calibrate import Branches, CalibrationData
+from graphopt.ir import infer_types, parse
+from graphopt.pipeline import Context, run_steps
+from graphopt.plan import PLAN, Plan
+from graphopt.plugins import registry
+
+units_of = importlib.import_module("graphopt_passes._units").weight_units
+PlanBits = registry.passes()["plan-bits"]
+TEXT = """
+<ir_version: 10, opset_import: ["" : 23]>
+g (int64[B,S] ids) => (float[B,S,V] logits) {
+  x = Gather(table, ids)
+  q = MatMul(x, Wq)
+  k = MatMul(x, Wk)
+  v = MatMul(x, Wv)
+  a = Attention <q_num_heads = 2, kv_num_heads = 2> (q, k, v)
+  o = MatMul(a, Wo)
+  h = Add(x, o)
+  gate = MatMul(h, Wg)
+  s = Sigmoid(gate)
+  act = Mul(gate, s)
+  up = MatMul(h, Wu)
+  m = Mul(act, up)
+  down = MatMul(m, Wd)
+  y = Add(h, down)
+  head = Transpose <perm = [1, 0]> (table)
+  logits = MatMul(y, head)
+}
+"""
+SHAPES = {"table": (96, 64), "Wd": (128, 64), "Wg": (64, 128), "Wu": (64, 128)}
+
+
+def model() -> ir.Model:
+    made = parse(TEXT)
+    rng = np.random.default_rng(0)
+    for name in ("table", "Wq", "Wk", "Wv", "Wo", "Wg", "Wu", "Wd"):
+        shape = SHAPES.get(name, (64, 64))
+        array = rng.standard_normal(shape).astype(np.float32) / np.float32(8)
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        for node in made.graph:
+            for index, given in enumerate(node.inputs):
+                if given is not None and given.name == name:
+                    node.replace_input_with(index, value)
+        made.graph.initializers[name] = value
+    infer_types(made)
+    return made
+
+
+def context(made: ir.Model) -> Context:
+    rng = np.random.default_rng(1)
+    calls = tuple({"ids": rng.integers(0, 96, (1, 48))} for _ in range(2))
+    return Context(made, calibration=CalibrationData("made up", "0", calls, 96))
+
+
+def planned(budget: str, **options: object) -> tuple[Plan | None, Context]:
+    made = model()
+    around = context(made)
+    options = {"forms": "2/32,4/32,4/64,8/32", "smallest": 0, "budget": budget, **options}
+    run_steps(made, [("plan-bits", PlanBits.configure(options))], around)
+    found = around.decisions.get(PLAN)
+    return None if found is None else Plan.model_validate(found), around
+
+
+def test_what_is_read_together_shares_a_form() -> None:
+    found = units_of(model().graph)
+    assert [unit.names for unit in found] == [("table",), ("Wq", "Wk", "Wv"), ("Wo",), ("Wg", "Wu"), ("Wd",)]
+    assert [len(unit.sites) for unit in found] == [2, 3, 1, 2, 1]
+
+
+def test_a_budget_of_bits_is_kept_and_used() -> None:
+    plan, around = planned("bpw=4.5")
+    assert plan is not None
+    assert plan.predicted["bpw"] <= 4.5
+    assert around.decisions["plan-bits"] == dict(plan.forms)
+    assert set(plan.forms) == {"table", "Wq", "Wk", "Wv", "Wo", "Wg", "Wu", "Wd"}
+    smaller, _ = planned("bpw=3.2")
+    assert smaller is not None
+    assert smaller.predicted["kl_mean"] > plan.predicted["kl_mean"] > 0
+
+
+def test_damages_are_those_of_the_model_so_stored() -> None:
+    """What is predicted of a plan is what comes out where its weights are put into the model."""
+    plan, around = planned("bpw=4.2")
+    assert plan is not None
+    assert around.calibration is not None
+    original, changed = model(), model()
+    forms, nbits = (importlib.import_module(f"graphopt_passes.{n}") for n in ("_forms", "_nbits"))
+    for name, text in plan.forms.items():
+        value, form = changed.graph.initializers[name], forms.Form.parse(text)
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        rows = array if name == "table" else np.ascontiguousarray(array.T)
+        stored = nbits.unpacked(nbits.quantize_rows(rows, form.bits, form.block), form.bits, rows.shape[1])
+        value.const_value = ir.tensor(np.ascontiguousarray(stored if name == "table" else stored.T), name=name)
+    kl = []
+    for feeds in around.calibration:
+        log_p, log_q = (_log_probabilities(m, feeds["ids"]) for m in (original, changed))
+        kl.append((np.exp(log_p) * (log_p - log_q)).sum(-1))
+    assert plan.predicted["kl_mean"] == pytest.approx(np.mean(kl), rel=0.2)
+
+
+def _log_probabilities(made: ir.Model, ids: np.ndarray) -> np.ndarray:
+    from graphopt.ir import evaluate
+
+    (logits,) = evaluate(made, {"ids": ids})
+    logits = logits.astype(np.float64)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_a_budget_that_cannot_be_met_is_refused() -> None:
+    with pytest.raises(CheckFailed, match="bpw=2 cannot be met"):
+        planned("bpw=2")
+
+
+def test_without_a_budget_or_calibration_nothing_is_decided() -> None:
+    assert planned("")[0] is None
+    made = model()
+    around = replace(context(made), calibration=None)
+    run_steps(made, [("plan-bits", PlanBits.configure({"budget": "bpw=4", "smallest": 0}))], around)
+    assert around.decisions == {}
+    assert "nothing to calibrate on" in around.notes[0]
+
+
+def test_a_recorded_plan_is_not_measured_again() -> None:
+    made = model()
+    around = replace(context(made), calibration=None, decisions={"plan-bits": {"Wq": "4/32"}})
+    run_steps(made, [("plan-bits", PlanBits.configure({"budget": "bpw=4"}))], around)
+    assert around.decisions == {"plan-bits": {"Wq": "4/32"}}
+    assert around.notes == []
+
+
+def test_forms_that_are_none_are_refused() -> None:
+    with pytest.raises(BadInput, match="is not of the form BITS/BLOCK"):
+        planned("bpw=4", forms="5/32")
+
+
+def test_branches_give_the_same_on_any_number_of_threads() -> None:
+    made = model()
+    node = next(node for node in made.graph if node.outputs[0].name == "o")
+    logits = made.graph.outputs[0]
+    found = []
+    for threads in (1, 3):
+        branches = Branches(made.graph, context(made).calibration or (), logits, threads=threads)
+        branches.advance([node.inputs[0], node.outputs[0]])
+        branches.change("half", node.outputs[0], lambda a: a[..., :64] * 0.5, node.inputs[0])
+        found.append(branches.compared(lambda a: a, lambda a, b: b - a)["half"])
+    assert len(found[0]) == 2
+    assert all((one != 0).any() for one in found[0])
+    assert all((a == b).all() for a, b in zip(*found, strict=True))
