@@ -55,8 +55,6 @@ _ROWS: Mapping[str, _Row] = {
     ),
     "weight_bytes": _bytes_of("weight_bytes"),
     "package_bytes": _bytes_of("package_bytes"),
-    "memory": _bytes_of("memory"),
-    "peak_memory": _bytes_of("peak_memory"),
     "tpot": _Row(
         "seconds",
         lambda table, total: total + _seconds(table),

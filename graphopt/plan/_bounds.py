@@ -18,8 +18,6 @@ PLANNED = (
     "package_bytes",
     "weight_bytes",
     "bpw",
-    "memory",
-    "peak_memory",
     "tpot",
     "decode_tokens_per_second",
 )

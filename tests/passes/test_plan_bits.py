@@ -103,7 +103,9 @@ def test_damages_are_those_of_the_model_so_stored() -> None:
         array = value.const_value.numpy()
         rows = array if name == "table" else np.ascontiguousarray(array.T)
         stored = nbits.unpacked(nbits.quantize_rows(rows, form.bits, form.block), form.bits, rows.shape[1])
-        value.const_value = ir.tensor(np.ascontiguousarray(stored if name == "table" else stored.T), name=name)
+        value.const_value = ir.tensor(
+            np.ascontiguousarray(stored if name == "table" else stored.T), name=name
+        )
     kl = []
     for feeds in around.calibration:
         log_p, log_q = (_log_probabilities(m, feeds["ids"]) for m in (original, changed))
