@@ -18,7 +18,7 @@ PICTURE = Path("docs/house.svg")
 
 Graph = dict[str, frozenset[str]]
 
-_WIDTH, _ROW, _BOX, _PAD, _GAP = 960, 74, 40, 20, 22
+_WIDTH, _ROW, _BOX, _PAD, _GAP = 960, 74, 40, 20, 18
 _LEFT, _RIGHT = 150, 780  # where rooms stand; those kept free are to their right
 _LETTER = 8.2
 _STYLE = """
