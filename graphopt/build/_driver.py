@@ -17,6 +17,7 @@ from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.package import check_destination, staged
+from graphopt.plan import parse_bounds
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
 from graphopt.report import PAGE, Report, write_page
 from graphopt.targets import Target
@@ -58,6 +59,7 @@ def optimize(
     replay = Replay.read(Path(options.locked)) if options.locked is not None else None
     if replay is not None:
         options = replay.options(options)
+    parse_bounds(options.budget)  # what is wrong with it is said before anything is exported
     target = chosen_target(options.target)
     recipe = configured(options.recipe, options.settings, target, options.budget) if options.recipe else None
     bindings = Bindings.parse(options.inputs, options.dims)
