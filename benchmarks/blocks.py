@@ -2,6 +2,7 @@
 
     python benchmarks/blocks.py                     # both tables
     python benchmarks/blocks.py --only speed --threads 1
+    python benchmarks/blocks.py --only floor        # what bfloat16 does to the same model in PyTorch
 
 Speed: one node in a session of its own, every configuration in turn (so that weights come from memory, not
 from the cache), the fastest of many runs (so that other load on the machine counts little). Damage: each
@@ -19,12 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from _damage import SOURCE, torch_logits
 from _provenance import here
 from _results import Row, Table, option, record
 
 import graphopt
+from graphopt.evaluate import compare_language_models
+from graphopt.evaluate._corpus import built_in_corpus, sequences
 from graphopt.ir import to_proto
-from graphopt.runtime import default_threads, session_options
+from graphopt.runtime import Tokenizer, default_threads, session_options
 
 BLOCKS = (32, 64, 128, 256)
 BITS = (4, 8)
@@ -143,9 +147,30 @@ def damage(args: argparse.Namespace) -> None:
     record(args.json, [Table(name="damage", cell=cell, key="weights", interval=whose, rows=rows, **here())])
 
 
+def floor(args: argparse.Namespace) -> None:
+    """Damage of computing in bfloat16: what a model trained in it cannot be told from."""
+    texts = [
+        window.tokens
+        for window in sequences(built_in_corpus(), Tokenizer(SOURCE), tokens=args.tokens, context=None)
+    ]
+    logits = (torch_logits(SOURCE, dtype) for dtype in ("bfloat16", "float32"))
+    found = compare_language_models(*logits, texts)
+    kl, far, top1 = found.kl_mean, found.kl_p99, found.top1_agreement
+    print(f"\ntiny-coder in PyTorch, bfloat16 beside float32, {args.tokens} tokens of held-out text\n")
+    print("| mean KL, nats a token | 99th percentile | top-1 agreement |\n|---|---|---|")
+    print(f"| {kl.value:.5f} [{kl.low:.5f}, {kl.high:.5f}] | {far.value:.5f} | {top1.value:.2%} |")
+    rows: list[Row] = [
+        {"weights": "bfloat16", "kl_mean": kl, "kl_p99": far.value, "top1_percent": 100 * top1.value}
+    ]
+    whose = "95 % bootstrap interval, over pieces of the held-out text, of the mean KL divergence"
+    cell = {"model": "tiny-coder", "tokens": args.tokens}
+    about = here("torch")
+    record(args.json, [Table(name="floor", cell=cell, key="weights", interval=whose, rows=rows, **about)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=["speed", "damage"])
+    parser.add_argument("--only", choices=["speed", "damage", "floor"])
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--k", type=int, default=2048)
@@ -153,10 +178,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16384)
     option(parser, "blocks")
     args = parser.parse_args()
-    if args.only != "damage":
-        speed(args)
-    if args.only != "speed":
-        damage(args)
+    for part in (speed, damage, floor):
+        if args.only in (None, part.__name__):
+            part(args)
 
 
 if __name__ == "__main__":
