@@ -88,17 +88,20 @@ PEERS = (
     calibrated("gptqmodel", "_gptqmodel.py", "GPTQModel, group 128", "--group", "128"),
 )
 # Nothing but the layers' products, as those who round in PyTorch have it.
+_LEARNED = ("--set", "quantize-weights.rounding=learned")
 _LINEARS = (
+    *_LEARNED,
     *("--set", "quantize-weights.block_size=128", "--set", "quantize-weights.embedding=keep"),
     *("--set", "quantize-weights.exclude=*lm_head*,*embed_tokens*"),
 )
 FIXED = (
     ours("int4-fast", "int4-fast", "int4-fast"),
     ours("int4", "int4", "int4"),
+    ours("int4, learned", "int4-learned", "int4", *_LEARNED),
     ours("int8", "int8", "int8"),
     ours("int8, int8 cache", "int8-kv8", str(HERE / "int8-kv8.toml")),
     ours("at Q4_K_M's quality", "equal-quality", str(HERE / "equal-quality.toml")),
-    ours("3.25 bits", "plan-3.25", "int4", "--budget", "bpw=3.25"),
+    ours("3.25 bits", "plan-3.25", "int4", "--budget", "bpw=3.25", *_LEARNED),
     ours("layers' products alone, block 128", "linears", "int4", *_LINEARS),
 )
 
@@ -110,7 +113,7 @@ def planned(bits: Mapping[str, float]) -> list[Recipe]:
         peer = gguf(kind, importance=True).name
         if peer in bits:
             budget = f"bpw={bits[peer]:.4f}"
-            found.append(ours(f"at {kind}'s bits", f"plan-{kind}", "int4", "--budget", budget))
+            found.append(ours(f"at {kind}'s bits", f"plan-{kind}", "int4", "--budget", budget, *_LEARNED))
     return found
 
 

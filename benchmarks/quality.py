@@ -37,6 +37,7 @@ INTERVAL = "95 % bootstrap interval, over windows of the held-out text"
 # Ours, and whose damage it is held against. Who rounds in PyTorch leaves the tables as they are.
 _PAIRS = (
     ("graphopt int4", "graphopt int4-fast"),
+    ("graphopt int4, learned", "graphopt int4-fast"),
     ("graphopt at Q4_K_M's bits", "llama.cpp Q4_K_M, importance matrix"),
     ("graphopt at Q4_K_M's quality", "llama.cpp Q4_K_M, importance matrix"),
     ("graphopt at Q4_0's bits", "llama.cpp Q4_0"),
