@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -193,9 +194,21 @@ class _Packing:
             self.made[key] = _stored(unit.name, [packed], unit.form, shape, self._context)
 
     def _packed(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
-        form, parts = self._rounded(name, rows, x)
         count, width = rows.shape
+        if self._hessians is None or x is None:
+            form, parts = self._rounded(name, rows, x)
+        else:
+            known = self._context.remember(["rounded", name], lambda: self._arrays(name, rows, x))
+            form = Form.parse(str(known["form"]))
+            parts = [Packed(known["weight"], known["scales"], known.get("zeros"))]
         return _stored(name, parts, form, (count, width), self._context)
+
+    def _arrays(self, name: str, rows: Expr, x: ir.Value) -> dict[str, NDArray[Any]]:
+        """What `_rounded` gives, as arrays by name."""
+        form, parts = self._rounded(name, rows, x)
+        packed = concatenated(list(parts))
+        found = {"form": np.asarray(str(form)), "weight": packed.weight, "scales": packed.scales}
+        return found if packed.zeros is None else found | {"zeros": packed.zeros}
 
     def _rounded(self, name: str, rows: Expr, x: ir.Value | None) -> tuple[Form, Iterable[Packed]]:
         """How the weight is packed, and its rows so, some after the others."""

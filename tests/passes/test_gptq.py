@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from graphopt.calibrate import CalibrationData, Gram
 from graphopt.errors import BadInput
-from graphopt.pipeline import Context
+from graphopt.pipeline import Context, Memory
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
 from tests.passes._compressed import PRODUCT, TIED, built, normal
@@ -173,12 +173,14 @@ def test_the_number_of_threads_does_not_matter() -> None:
     assert made[0] == made[1]
 
 
-def calibrated(w: Array, calls: list[Array], source: str = PRODUCT, **options: Any) -> tuple[Any, Context]:
+def calibrated(
+    w: Array, calls: list[Array], source: str = PRODUCT, memory: Memory | None = None, **options: Any
+) -> tuple[Any, Context]:
     n, k = w.shape if source == TIED else w.shape[::-1]
     model = built(source, {"w": w}, n=n, k=k)
     feeds = tuple({"x": x[None]} for x in calls)
     data = CalibrationData("test", "digest", feeds, sum(map(len, calls)))
-    context = Context(model, calibration=data if calls else None)
+    context = Context(model, calibration=data if calls else None, memory=memory)
     step = Step("quantize-weights", {"smallest": 1, "block_size": 32, "rounding": "gptq", **options})
     run_recipe(model, Recipe("test", "", Budget(), (step,)), context)
     return model, context
@@ -214,6 +216,28 @@ def test_without_calibration_data_it_rounds_to_nearest_and_says_so() -> None:
     assert context.notes == [
         "quantize-weights: weights are rounded to nearest: there is nothing to calibrate on"
     ]
+
+
+class _Kept(dict[str, Any]):
+    """What an interrupted run has left."""
+
+    def recall(self, key: str, *, for_any_options: bool) -> dict[str, Array] | None:
+        return self.get(key)
+
+    def keep(self, key: str, arrays: Any, *, for_any_options: bool) -> None:
+        self[key] = dict(arrays)
+
+
+def test_a_weight_that_was_rounded_is_not_rounded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, calls, memory = normal(64, 48), [activations(100, 64, seed) for seed in range(8)], _Kept()
+    first, _ = calibrated(w, calls, memory=memory)
+    assert len(memory) == 1
+
+    monkeypatch.setattr(Hessian, "of", lambda *_, **__: pytest.fail("it was collected again"))
+    second, _ = calibrated(w, calls, memory=memory)
+
+    np.testing.assert_array_equal(packed_in(second).weight, packed_in(first).weight)
+    np.testing.assert_array_equal(packed_in(second).scales, packed_in(first).scales)
 
 
 def test_too_little_to_calibrate_on_is_said() -> None:
