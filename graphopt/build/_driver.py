@@ -78,20 +78,8 @@ def optimize(
             recipe = configured(default_recipe(exported[0]), options.settings, target, options.budget)
         place = Path(out) if out is not None else Path(f"{_short_name(resolved)}-{recipe.name}")
         with staged(place, force=options.force, source=resolved.path) as staging:
-            job = Job(
-                resolved,
-                exported,
-                target,
-                recipe,
-                options,
-                bindings,
-                place,
-                staging,
-                clock,
-                kernels,
-                cache,
-                is_cached,
-            )
+            run = (options, bindings, place, staging, clock, kernels, cache, is_cached)
+            job = Job(resolved, exported, target, recipe, *run)
             _run(job, replay)
         job.clear_mismatches()
     return Package.load(place)

@@ -15,7 +15,7 @@ from graphopt.targets import BlockProduct
 from tests.passes._compressed import PRODUCT, built, normal
 
 QUANTIZE = registry.passes()["quantize-weights"]
-MODULE = sys.modules[QUANTIZE.__module__]
+FORMS = sys.modules[f"{QUANTIZE.__module__.rpartition('.')[0]}._weight_forms"]
 KEY = "quantize-weights: seconds of 512 x 24, 4 bits, by block size"
 
 
@@ -35,7 +35,7 @@ def context() -> Context:
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every weight counts as large."""
-    monkeypatch.setattr(MODULE, "_LARGE", 1)
+    monkeypatch.setattr(FORMS, "_LARGE", 1)
 
 
 def measuring(context: Context, seconds: Mapping[int, float] | None) -> list[BlockProduct]:
