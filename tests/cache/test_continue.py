@@ -184,7 +184,7 @@ def test_a_language_model_broken_after_each_step_makes_the_same_package(
     tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tiny_model("llama")
-    options: dict[str, Any] = {"recipe": "int4", "validate": False}
+    options: dict[str, Any] = {"recipe": "int4-fast", "validate": False}
     whole = optimize(source, tmp_path / "whole", cache=False, **options)
     package, broken = interrupt_after_each_step(
         monkeypatch, lambda: optimize(source, tmp_path / "out", **options)

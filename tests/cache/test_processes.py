@@ -51,7 +51,7 @@ def when(place: Path, text: str, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_continues(tmp_path: Path) -> None:
-    command = ["optimize", "tiny-coder", "-o", "out", "--recipe", "int4", "--no-validate"]
+    command = ["optimize", "tiny-coder", "-o", "out", "--recipe", "int4-fast", "--no-validate"]
     whole = tmp_path / "whole"
     assert start(whole, *command, "--no-cache").wait() == 0
     place = tmp_path / "killed"

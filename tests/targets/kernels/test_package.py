@@ -16,7 +16,7 @@ from graphopt import BadInput, Package
 def test_text_does_not_depend_on_whose_kernels_run(
     tiny_coder_at: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package, told = Package.load(tiny_coder_at("int4")), []
+    package, told = Package.load(tiny_coder_at("int4-fast")), []
     for kernels in ("graphopt", "onnxruntime"):
         monkeypatch.setenv("GRAPHOPT_KERNELS", kernels)
         told.append(package.generate("def f", max_new_tokens=24, repetition_penalty=1.3))
