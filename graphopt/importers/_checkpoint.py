@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from graphopt.errors import BadInput
 from graphopt.importers._methods import METHODS, reader_of
-from graphopt.importers._stored import Mismatch, Reader, Unkept
+from graphopt.importers._stored import Mismatch, Reader, Tensors, Unkept
 from graphopt.ir import Expr, FileRange, SafetensorsIndex, Transposed
 
 __all__ = ["Imported", "is_read", "quantized_reader"]
@@ -36,7 +36,7 @@ def quantized_reader(folder: Path, method: str, said: Mapping[str, Any]) -> Read
         ) from error
 
 
-class Imported:
+class Imported(Tensors):
     """The tensors of `index`, with one float32 `weight` for all that a quantized layer has.
 
     Each is `graphopt.ir.Blocks` over ranges of the checkpoint. Raises `BadInput` for tensors that are
@@ -58,7 +58,7 @@ class Imported:
         }
         taken = {f"{name.removesuffix('weight')}{part}" for name in self.weights for part in reader.parts}
         plain = {key: index.expr(key) for key in sorted(index.keys()) if key not in taken}
-        self._exprs: dict[str, Expr] = plain | self.weights
+        self._exprs = plain | self.weights
 
     def _weight(self, layer: str, parts: Mapping[str, FileRange]) -> Expr:
         try:
@@ -75,17 +75,3 @@ class Imported:
     def turn(self, key: str) -> None:
         """Let the quantized weight `key` [N, K] be [K, N]."""
         self.weights[key] = self._exprs[key] = Transposed(self.weights[key], (1, 0))
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._exprs
-
-    def __len__(self) -> int:
-        return len(self._exprs)
-
-    def keys(self) -> KeysView[str]:
-        """Names of all tensors."""
-        return self._exprs.keys()
-
-    def expr(self, key: str) -> Expr:
-        """The tensor called `key`; `KeyError` where there is none."""
-        return self._exprs[key]

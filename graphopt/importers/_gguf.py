@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import onnx_ir as ir
 from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.importers._gguf_blocks import KEPT, GgufFloats, GgufIntegers, GgufScales
 from graphopt.importers._gguf_rope import ROPE_FACTORS, scaled_rope
+from graphopt.importers._stored import Tensors
 from graphopt.ir import Blocks, Cast, Expr, FileRange, InMemory
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Names:
         return next((count for part, count in self.heads.items() if part in name), 0)
 
 
-class GgufCheckpoint:
+class GgufCheckpoint(Tensors):
     """The tensors of the GGUF file in a folder of `write_model_folder`'s, by transformers' names.
 
     Matrices in blocks that MatMulNBits can hold are `graphopt.ir.Blocks`, others float32: of which types
@@ -133,7 +133,7 @@ class GgufCheckpoint:
         field = reader.fields["general.architecture"]
         names = _Names.of(folder, str(field.contents()))
         self._stamp, self._size = self.path.stat().st_mtime_ns, self.path.stat().st_size
-        self._exprs: dict[str, Expr] = {}
+        self._exprs = {}
         for tensor in reader.tensors:
             if tensor.name in names.by_gguf:
                 self._exprs[names.by_gguf[tensor.name]] = self._expr(tensor, names)
@@ -179,17 +179,3 @@ class GgufCheckpoint:
         values = dequantize(tensor.data, tensor.tensor_type)
         made = names.processor.process(values, name=tensor.name).weights
         return Cast(InMemory(made), ir.DataType.FLOAT)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._exprs
-
-    def __len__(self) -> int:
-        return len(self._exprs)
-
-    def keys(self) -> KeysView[str]:
-        """Names of all tensors."""
-        return self._exprs.keys()
-
-    def expr(self, key: str) -> Expr:
-        """The tensor called `key`; `KeyError` where there is none."""
-        return self._exprs[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import KeysView, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphopt.ir import Expr, FileRange
 
-__all__ = ["WHOLE_ROWS", "Mismatch", "Parts", "Reader", "Said", "Unkept"]
+__all__ = ["WHOLE_ROWS", "Mismatch", "Parts", "Reader", "Said", "Tensors", "Unkept"]
 
 Parts = Mapping[str, FileRange]
 
@@ -75,3 +75,23 @@ class Said:
             raise Mismatch(
                 f"its {name} is of {stored.dtype.name.lower()} instead of {dtypes[0].name.lower()}"
             )
+
+
+class Tensors:
+    """A checkpoint's tensors by name, as `graphopt.ir.SafetensorsIndex` has them."""
+
+    _exprs: dict[str, Expr]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._exprs
+
+    def __len__(self) -> int:
+        return len(self._exprs)
+
+    def keys(self) -> KeysView[str]:
+        """Names of all tensors."""
+        return self._exprs.keys()
+
+    def expr(self, key: str) -> Expr:
+        """The tensor called `key`; `KeyError` where there is none."""
+        return self._exprs[key]
