@@ -39,6 +39,8 @@ _MOVES = frozenset(
 _WIDENS = "DequantizeLinear"
 # Narrower floats the runtime widens, for as many nodes at once as it likes.
 _KERNELS_FOR = (np.float32, np.float64)
+# Their result is all of one operand, and keeps its name: weights are chosen by the checkpoint's names.
+_KEEP_ALL = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _OF_SHAPE_OR_TYPE = ("CastLike", "Shape", "Size")
 _READ_LIMIT = 1 << 20  # bytes, as `const_of` reads: a judgement, between tables and weights
 
@@ -47,7 +49,7 @@ class FoldConstants(Pass):
     """Nodes whose inputs are all constant become initializers, within one net-byte budget for a whole run.
 
     Before: c = Add(w, 1) with w an initializer; s = Shape(x)[1:2] with that dimension known; k = Constant()
-    After:  initializers of the same names
+    After:  initializers of the same names; a matrix in another shape, order or type is NAME~how of its own
     A Transpose of a large weight becomes a lazy view of it: nothing is read, and where the weight has no
     other use nothing is added.
     Refuses: results (or intermediate sizes) that would grow the model by more than `max_growth` bytes in all
@@ -88,7 +90,7 @@ class FoldConstants(Pass):
             growth = sum(map(stored_bytes, folded)) - _freed(node)
             values = [
                 ir.Value(
-                    name=f"{old.name}/constant",
+                    name=_name(node, old),
                     shape=ir.Shape(tensor.shape.numpy()),
                     type=ir.TensorType(tensor.dtype),
                     const_value=tensor,
@@ -104,6 +106,13 @@ class FoldConstants(Pass):
             )
             if outcome is Outcome.APPLIED and is_new:
                 context.spent[self.name] = context.spent.get(self.name, 0) + max(growth, 0)
+
+
+def _name(node: ir.Node, old: ir.Value) -> str:
+    operand = node.inputs[0] if node.inputs else None
+    if node.op_type in _KEEP_ALL and operand is not None and len(operand.shape or ()) > 1:
+        return f"{operand.name}~{node.op_type.lower()}"
+    return f"{old.name}/constant"
 
 
 def _kept(node: ir.Node, model: ir.Model) -> str | None:

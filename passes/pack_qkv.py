@@ -160,7 +160,8 @@ def _biases(projections: list[_Projection], weights: list[Expr]) -> Expr:
 
 
 def _joined(names: list[str]) -> str:
-    """One name for several: `attn.q_proj.weight`, `attn.k_proj.weight` are `attn.qk_proj.weight`."""
+    """One name for several: `attn.q_proj.weight`, `attn.k_proj.weight~cast` are `attn.qk_proj.weight`."""
+    names = [name.partition("~")[0] for name in names]
     start = _beginning(names)
     end = _beginning([name[len(start) :][::-1] for name in names])[::-1]
     middle = "".join(name[len(start) : len(name) - len(end)] for name in names)

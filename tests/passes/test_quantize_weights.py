@@ -255,6 +255,18 @@ def test_weights_are_chosen_by_name_and_size(
     assert {name.removesuffix("/scales") for name in names if name.endswith("/scales")} == quantized
 
 
+def test_a_folded_transpose_leaves_a_weight_its_name() -> None:
+    """What a checkpoint calls a weight is what chooses it, also as exporters turn it: head = Transpose(w)."""
+    model = built(TIED, {"w": normal(64, 128)}, n=64, k=128)
+    steps = [Step("fold-constants", {}), Step(NAME, {"smallest": 1, "exclude": "w"})]
+
+    folded, packed = run_recipe(model, Recipe("test", "", Budget(), tuple(steps)), Context(model)).records
+
+    assert folded.applied == 1
+    assert packed.near_misses[0].reason == "weight w is left out by name"
+    assert [node.op_type for node in model.graph] == ["Gather", "MatMul"]
+
+
 def test_what_is_planned_for_a_weight_goes_before_the_options() -> None:
     model = built(PRODUCT, {"w": normal(128, 64)}, n=64, k=128)
     recipe = Recipe("test", "", Budget(), (Step(NAME, {"smallest": 1}),))
