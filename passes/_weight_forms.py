@@ -12,7 +12,7 @@ from graphopt.ir import Expr
 from graphopt.pipeline import Context
 from graphopt.targets import BlockProduct, Target
 
-from ._forms import Form
+from ._forms import SMALLEST_BLOCK, Form
 from ._rates import BLOCKS, chosen_block
 from ._zeros import zero_points_pay
 
@@ -39,6 +39,16 @@ class WeightForms:
             return form
         key = f"quantize-weights: zero points of {name} pay in {form}"
         return replace(form, zeros=self.context.decide(key, lambda: zero_points_pay(rows, form, gram)))
+
+    def of_table(self, name: str, rows: Expr, bits: int) -> Form:
+        """That of a table that rows are only looked up in, with `bits`; they end with a block if any fits."""
+        planned = self.context.decisions.get("plan-bits", {}).get(name)
+        if planned is not None:
+            return Form.parse(planned).fitting(rows.shape[1])
+        block = _USUAL if self.block_size == "auto" else int(self.block_size)
+        while rows.shape[1] % block and block > SMALLEST_BLOCK:
+            block //= 2
+        return Form(bits, block, self.zero_points == "always")
 
     def without_zeros(self, name: str, rows: Expr) -> tuple[Form, bool]:
         """The form before it is known whether zero points pay, and whether it was planned."""

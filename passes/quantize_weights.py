@@ -76,7 +76,7 @@ class QuantizeWeights(Pass):
         a hundred times as long; search tries several scales for each block; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
         as it is; embedding: one that is tied shares the head's packed weight (tied), or every one is packed
-        (all), or none (keep); requantize: also weights that the source holds in blocks, which loses twice.
+        (all), those that no product shares in table_bits, or none (keep); requantize: also weights that the source holds in blocks, which loses twice.
         """
 
         bits: Literal[2, 4, 8] = 4
@@ -91,6 +91,7 @@ class QuantizeWeights(Pass):
         exclude: str = ""
         smallest: int = 4096
         embedding: Literal["tied", "all", "keep"] = "tied"
+        table_bits: Literal[2, 4, 8] = 8
         requantize: bool = False
 
     def effective_contract(self) -> Contract:
@@ -124,27 +125,28 @@ class QuantizeWeights(Pass):
             if found is None:
                 continue
             name, rows = found
-            where = node.name or node.op_type
             reason = self._unwanted(name, rows)
             if self.options.embedding == "tied" and rows.identity not in packing.made:
                 reason = "no product uses the same weight"
             if node.inputs[1] is None or node.inputs[1].shape is None:
                 reason = "the rank of its indices is unknown"
-            if reason is not None:
-                yield NearMiss(where, reason)
-            elif rows.shape[1] % packing.forms.without_zeros(name, rows)[0].block:
-                yield NearMiss(where, f"rows of {rows.shape[1]} are not a multiple of the block size")
+            blocks = None
+            if reason is None:
+                try:
+                    blocks = packing.table(name, rows)
+                    reason = f"rows of {rows.shape[1]} are not a multiple of the block size"
+                except NotFinite:
+                    reason = f"weight {name} has entries that are not finite"
+            if blocks is None:
+                yield NearMiss(node.name or node.op_type, reason or "")
             else:
-                blocks = packing.of(name, rows, None)
                 yield replace(gathered(node, blocks), contract=_CONTRACTS[blocks.bits])
 
-    def _weights(self, graph: ir.Graph) -> Iterator[tuple[str, Expr, ir.Value | None]]:
-        """Names and rows of weights, each with what it is multiplied by; tables last, with nothing."""
+    def _weights(self, graph: ir.Graph) -> Iterator[tuple[str, Expr, ir.Value]]:
+        """Names and rows of weights, each with what it is multiplied by."""
         for found in map(constant_matrix, graph):
             if isinstance(found, ConstantMatrix):
                 yield found.name, found.rows, found.x
-        if self.options.embedding == "all":
-            yield from ((*table, None) for table in map(constant_table, graph) if table is not None)
 
     def _unwanted(self, name: str, rows: Expr) -> str | None:
         if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):
@@ -177,7 +179,18 @@ class _Packing:
             self.made[rows.identity] = self._packed(name, rows, x)
         return self.made[rows.identity]
 
-    def learn(self, weights: Iterable[tuple[str, Expr, ir.Value | None]]) -> None:
+    def table(self, name: str, rows: Expr) -> BlockWeight | None:
+        """The table `name`, `rows` [V, K]; None where they do not end with a block. Raises `NotFinite`."""
+        if rows.identity not in self.made:
+            form = self.forms.of_table(name, rows, self._options.table_bits)
+            if rows.shape[1] % form.block:
+                return None
+            parts = quantized_tiles(rows, form, search=self._options.search)
+            self.made[rows.identity] = _stored(name, parts, form, (rows.shape[0], rows.shape[1]), self._context)
+        made = self.made[rows.identity]
+        return None if made.width % made.block else made
+
+    def learn(self, weights: Iterable[tuple[str, Expr, ir.Value]]) -> None:
         """Pack all `weights` as is learned from where they are rounded to else, if that can be learned."""
         units: dict[Hashable, Unit] = {}
         for name, rows, x in weights:

@@ -16,7 +16,7 @@ from graphopt_passes._nbits import Packed, levels_of, pack_levels, quantize_rows
 
 from graphopt.ir import Cast, Concatenated, FileRange, LazyTensor, Transposed
 from graphopt.pipeline import Context, Mismatch, RunHooks
-from graphopt.plugins import run_recipe
+from graphopt.plugins import load_recipe, run_recipe
 from graphopt.plugins.registry import passes
 from graphopt.recipes import Budget, OptimizeOptions, Recipe, Step
 from graphopt.verify import EditVerifier
@@ -117,21 +117,59 @@ def test_weights_of_half_precision_are_packed_and_the_rest_stays(
     assert made.stored < w.size * bits // 8 + 4 * w.size // 32 + 100
 
 
+UNTIED = """<ir_version: 10, opset_import: ["" : 23]>
+g (int64[B,S] ids) => (float[B,S,%(n)d] logits)
+<float[%(n)d,%(k)d] e = ["location": "absent"], float[%(k)d,%(n)d] w = ["location": "absent"]>
+{ x = Gather(e, ids) logits = MatMul(x, w) }"""
+
+
 def test_embeddings_are_packed_where_they_are_tied_or_where_told(tmp_path: Path) -> None:
-    untied = """<ir_version: 10, opset_import: ["" : 23]>
-    g (int64[B,S] ids) => (float[B,S,%(n)d] logits)
-    <float[%(n)d,%(k)d] e = ["location": "absent"], float[%(k)d,%(n)d] w = ["location": "absent"]>
-    { x = Gather(e, ids) logits = MatMul(x, w) }"""
     weights = {"e": normal(64, 32), "w": normal(32, 64, seed=1)}
 
     def operators(source: str, embedding: str) -> set[str]:
-        given = weights if source == untied else {"w": weights["e"]}
+        given = weights if source == UNTIED else {"w": weights["e"]}
         model = built(source, given, n=64, k=32)
         return set(Compressed(model, NAME, tmp_path, embedding=embedding, block_size=32).operators)
 
-    assert operators(untied, "tied") == {"Gather", "MatMulNBits"}
-    assert operators(untied, "all") == {"GatherBlockQuantized", "Reshape", "MatMulNBits"}
+    assert operators(UNTIED, "tied") == {"Gather", "MatMulNBits"}
+    assert operators(UNTIED, "all") == {"GatherBlockQuantized", "Reshape", "MatMulNBits"}
     assert operators(TIED, "keep") == {"Gather", "MatMulNBits"}
+
+
+@pytest.mark.parametrize(("bits", "width", "block"), [(8, 128, 128), (4, 96, 32), (2, 320, 64)])
+def test_a_table_alone_has_bits_of_its_own(tmp_path: Path, bits: int, width: int, block: int) -> None:
+    w, ids = normal(256, width), np.array([[3, 0, 255], [7, 7, 1]])
+    source = """<ir_version: 10, opset_import: ["" : 23]>
+    g (int64[B,S] ids) => (float[B,S,%(k)d] x) <float[%(n)d,%(k)d] w = ["location": "absent"]>
+    { x = Gather(w, ids) }"""
+    model = built(source, {"w": w}, n=256, k=width)
+    made = Compressed(model, NAME, tmp_path, bits=4, embedding="all", table_bits=bits)
+
+    (x,) = made.run(ids=ids)
+
+    np.testing.assert_array_equal(x, rounded(w, Form(bits, block))[ids])
+
+
+@pytest.mark.parametrize(("recipe", "bits"), [("int4", 8), ("int8", 8), ("int4-fast", 0)])
+def test_recipes_pack_tables_that_no_head_shares(recipe: str, bits: int) -> None:
+    """In 8 bits, which loses nothing to speak of; int4-fast leaves them as they are, as it always did."""
+    (step,) = (step for step in load_recipe(recipe).expanded(()).steps if step.name == NAME)
+    model = built(UNTIED, {"e": normal(256, 128), "w": normal(128, 256, seed=1)}, n=256, k=128)
+
+    run_recipe(model, Recipe("test", "", Budget(), (step,)), Context(model))
+
+    lookups = [node.attributes["bits"].value for node in model.graph if node.op_type == "GatherBlockQuantized"]
+    assert lookups == [bits] * bool(bits)
+
+
+def test_a_table_that_is_not_finite_stays(tmp_path: Path) -> None:
+    source = """<ir_version: 10, opset_import: ["" : 23]>
+    g (int64[S] ids) => (float[S,64] x) <float[256,64] w = ["location": "absent"]> { x = Gather(w, ids) }"""
+    w = normal(256, 64)
+    w[5, 5] = np.inf
+    made = Compressed(built(source, {"w": w}), NAME, tmp_path, embedding="all")
+
+    assert made.reasons == ["weight w has entries that are not finite"]
 
 
 @pytest.mark.parametrize(
@@ -332,5 +370,6 @@ def test_the_defaults_are_what_was_measured() -> None:
         "exclude": "",
         "smallest": 4096,
         "embedding": "tied",
+        "table_bits": 8,
         "requantize": False,
     }
