@@ -76,7 +76,8 @@ class QuantizeWeights(Pass):
         a hundred times as long; search tries several scales for each block; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
         as it is; embedding: one that is tied shares the head's packed weight (tied), or every one is packed
-        (all), those that no product shares in table_bits, or none (keep); requantize: also weights that the source holds in blocks, which loses twice.
+        (all), those that no product shares in table_bits, or none (keep); requantize: also weights that the
+        source holds in blocks, which loses twice.
         """
 
         bits: Literal[2, 4, 8] = 4
@@ -186,7 +187,9 @@ class _Packing:
             if rows.shape[1] % form.block:
                 return None
             parts = quantized_tiles(rows, form, search=self._options.search)
-            self.made[rows.identity] = _stored(name, parts, form, (rows.shape[0], rows.shape[1]), self._context)
+            self.made[rows.identity] = _stored(
+                name, parts, form, (rows.shape[0], rows.shape[1]), self._context
+            )
         made = self.made[rows.identity]
         return None if made.width % made.block else made
 

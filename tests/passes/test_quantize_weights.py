@@ -158,7 +158,9 @@ def test_recipes_pack_tables_that_no_head_shares(recipe: str, bits: int) -> None
 
     run_recipe(model, Recipe("test", "", Budget(), (step,)), Context(model))
 
-    lookups = [node.attributes["bits"].value for node in model.graph if node.op_type == "GatherBlockQuantized"]
+    lookups = [
+        node.attributes["bits"].value for node in model.graph if node.op_type == "GatherBlockQuantized"
+    ]
     assert lookups == [bits] * bool(bits)
 
 
