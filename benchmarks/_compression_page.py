@@ -137,6 +137,47 @@ def single_goals(figures: Figures) -> str:
     return markdown(["", "must", "aim", "measured", ""], rows)
 
 
+_PLANS = {
+    "predicted": ("predicted KL", 5),
+    "corrected": ("times one factor", 5),
+    "measured": ("measured KL", 5),
+}
+_JUDGED = {
+    "plans": ("plans", 0),
+    "rank_correlation": ("rank correlation", 3),
+    "median_error_percent": ("median error, %", 1),
+    "largest_error_percent": ("largest error, %", 1),
+}
+
+
+def plans(figures: Figures) -> str:
+    """What was predicted of each plan, and what was measured."""
+    return _allocation(figures, "plans", _PLANS)
+
+
+def judged(figures: Figures) -> str:
+    """How good predictions are."""
+    return _allocation(figures, "judged", _JUDGED)
+
+
+def corrector(figures: Figures) -> str:
+    """What is said of the plan that others are corrected by."""
+    if "allocation" not in figures.files:
+        return NOT_YET
+    return figures.files["allocation"].find("plans").notes[0].partition(", is that of ")[2]
+
+
+def _allocation(figures: Figures, name: str, shown: dict[str, tuple[str, int]]) -> str:
+    if "allocation" not in figures.files:
+        return NOT_YET
+    table = figures.files["allocation"].find(name)
+    texts = [
+        [str(row[table.key]), *(said(row.get(c), digits) for c, (_, digits) in shown.items())]
+        for row in table.rows
+    ]
+    return markdown(["", *(head for head, _ in shown.values())], texts)
+
+
 def costs(figures: Figures) -> str:
     if "cost" not in figures.files:
         return NOT_YET

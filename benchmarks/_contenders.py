@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import peers
-from _lms import digest, tensors_of
+from _lms import WEIGHTS, digest, tensors_of
 from _recipes import HERE, OURS, ROOT, Command, Recipe, builder
 
 KINDS = ("F32", "BF16", "Q2_K", "Q3_K_M", "Q4_0", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
@@ -106,13 +106,20 @@ FIXED = (
 )
 
 
-def planned(bits: Mapping[str, float]) -> list[Recipe]:
-    """Plans with as many bits a weight as the peers have, whose names `bits` gives them by."""
+def planned(sizes: Mapping[str, int], source: Path) -> list[Recipe]:
+    """Plans for packages of `source` that store no more bytes than the peers, whose names give `sizes`.
+
+    A budget is of the weights that are planned for; vectors are stored in 32 bits on top of them.
+    """
+    shapes = [shape for _, shape in tensors_of(source / WEIGHTS).values()]
+    vectors = sum(math.prod(shape) for shape in shapes if len(shape) < 2)
+    matrices = sum(map(math.prod, shapes)) - vectors
     found = []
     for kind in ("Q4_0", "Q4_K_M"):
         peer = gguf(kind, importance=True).name
-        if peer in bits:
-            budget = f"bpw={bits[peer]:.4f}"
+        if peer in sizes:
+            bits = (8 * sizes[peer] - 32 * vectors) / matrices
+            budget = f"bpw={math.floor(bits * 1e4) / 1e4}"
             found.append(ours(f"at {kind}'s bits", f"plan-{kind}", "int4", "--budget", budget, *_LEARNED))
     return found
 
@@ -163,5 +170,11 @@ def _onnx_bytes(path: Path) -> int:
         for at in _POSITIONS.get(node.op_type, ())
         if at < len(node.inputs)
     }
-    values = [value for value in graph.initializers.values() if value not in positions]
-    return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+    held = [value.const_value for value in graph.initializers.values() if value not in positions]
+    # Two shapes of one tensor are one piece of the file.
+    places = {
+        (t.location, t.offset) if isinstance(t, ir.ExternalTensor) else id(t): t.nbytes
+        for t in held
+        if t is not None
+    }
+    return sum(places.values())

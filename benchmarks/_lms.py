@@ -20,7 +20,7 @@ LMS = {
     "tiny-qwen2": HERE / "lms" / "tiny-qwen2",
 }
 TOKENS = 16384
-_WEIGHTS = "model.safetensors"
+WEIGHTS = "model.safetensors"
 
 Tokens = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -42,12 +42,12 @@ def tensors_of(path: Path) -> dict[str, tuple[str, list[int]]]:
 
 def parameters(source: Path) -> int:
     """Entries of all tensors of a checkpoint in one file: a tied table is there once."""
-    return sum(math.prod(shape) for _, shape in tensors_of(source / _WEIGHTS).values())
+    return sum(math.prod(shape) for _, shape in tensors_of(source / WEIGHTS).values())
 
 
 def digest(source: Path) -> str:
     """What says which weights, configuration and tokenizer these are."""
     content = hashlib.sha256()
-    for name in (_WEIGHTS, "config.json", "tokenizer.json"):
+    for name in (WEIGHTS, "config.json", "tokenizer.json"):
         content.update((source / name).read_bytes())
     return content.hexdigest()[:12]

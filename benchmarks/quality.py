@@ -54,7 +54,6 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Kept]:
     """Everyone that is asked for, and who is known already, by name."""
     source, work = LMS[name], args.work / name
     texts = heldout(source, args.tokens)
-    total = parameters(source)
 
     @cache
     def reference() -> Logits:
@@ -76,7 +75,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Kept]:
 
     add(PEERS)
     add(FIXED)
-    add(planned({name: 8 * kept.size / total for name, kept in found.items()}))
+    add(planned({name: kept.size for name, kept in found.items()}, source))
     return found
 
 

@@ -58,7 +58,10 @@ def compression(results: Path, docs: Path) -> dict[Path, str]:
     names = {
         "figures": figures,
         "models": LMS,
-        "sources": partial(_page.sources, figures, "cost", "quality"),
+        "sources": partial(_page.sources, figures, "allocation", "cost", "quality"),
+        "corrector": partial(_compression_page.corrector, figures),
+        "plans": partial(_compression_page.plans, figures),
+        "judged": partial(_compression_page.judged, figures),
         "goals": partial(_compression_page.goals, figures),
         "single_goals": partial(_compression_page.single_goals, figures),
         "quality": partial(_compression_page.quality, figures),

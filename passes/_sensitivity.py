@@ -13,7 +13,8 @@ from graphopt.calibrate import Branches
 from graphopt.ir import Expr, tiles
 
 from ._forms import Form
-from ._nbits import concatenated, quantize_rows, quantized_tiles, unpacked
+from ._nbits import unpacked
+from ._rounding import Rounding, SiteRounding
 from ._trials import Divergence, product
 from ._units import Site, WeightUnit
 
@@ -24,6 +25,9 @@ _ROWS = 512
 """Of a weight, by which its error in each form is estimated; its damage is measured in a few."""
 _TOKENS = 256
 """By which that is estimated."""
+
+_SMALLEST = 1e-30
+"""Of a power, so that what is zero throughout is not off by anything."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,16 @@ def measure(
     *,
     trials: Sequence[Form],
     plans: Sequence[Sequence[Form]],
+    rounding: Rounding,
     level: int,
     watch: Callable[[Sequence[Any]], Iterable[Any]],
 ) -> Damages:
     """Measure each of `units` in each of the `forms`: its error, and for `trials` the damage it does alone.
 
     `plans`, a form for each unit, are measured as they are. The output of `branches` are logits [..., tokens,
-    vocabulary]. Products are those of the kernel that will run them, at this accuracy `level`, which rounds
-    activations. `watch` gives out what it is given, and tells how far it is.
+    vocabulary]. Weights are rounded by `rounding`, and products are those of the kernel that will run them,
+    at this accuracy `level`, which rounds activations. `watch` gives out what it is given, and tells how far
+    it is.
     """
     visits = [(site, number) for number, unit in enumerate(units) for site in unit.sites]
     visits.sort(key=lambda visit: visit[0].place)
@@ -59,13 +65,14 @@ def measure(
     for site, number in watch(visits):
         is_last = (site, number) == visits[-1]
         branches.advance([site.x] if is_last else [site.x, site.y])
-        for form, error in _errors(site, forms, branches.values(site.x)).items():
+        how = rounding.at(site)
+        for form, error in _errors(site, forms, branches.values(site.x), how, level).items():
             errors[number][form] += error
         for form in forms:
             names: list[Any] = [(number, form)] if form in trials else []
             names += [("plan", at) for at, plan in enumerate(plans) if plan[number] == form]
             if names:
-                make = _replacement(site, form, level)
+                make = _replacement(site, form, how, level)
                 for name in names:
                     branches.change(name, site.y, make, site.x)
     divergence = Divergence()
@@ -78,9 +85,9 @@ def measure(
     )
 
 
-def _replacement(site: Site, form: Form, level: int) -> Callable[[Array], Array]:
+def _replacement(site: Site, form: Form, how: SiteRounding, level: int) -> Callable[[Array], Array]:
     """What the site gives for its x, its weight being in `form`."""
-    packed = concatenated(list(quantized_tiles(site.rows, form)))
+    packed = how.whole(form)
     width = site.rows.shape[1]
     if site.is_lookup:
         table = unpacked(packed, form.bits, width).astype(site.dtype)
@@ -88,23 +95,22 @@ def _replacement(site: Site, form: Form, level: int) -> Callable[[Array], Array]
     return product(packed, form, width, level, site.bias)
 
 
-def _errors(site: Site, forms: Sequence[Form], inputs: Sequence[Array]) -> dict[Form, float]:
-    """The power of the error of some of a product's results, relative to that of the results.
-
-    Lookups have none of their own: the product by the same rows tells.
-    """
-    if site.is_lookup:
-        return {}
+def _errors(
+    site: Site, forms: Sequence[Form], inputs: Sequence[Array], how: SiteRounding, level: int
+) -> dict[Form, float]:
+    """The power of the error of some of a site's results, relative to that of the results."""
     width = site.rows.shape[1]
     rows = _some_rows(site.rows)
+    if site.is_lookup:
+        return {form: _power(unpacked(how.of(rows, form), form.bits, width), rows) for form in forms}
     x = np.concatenate([array.reshape(-1, width) for array in inputs])
-    x = x[:: -(-len(x) // _TOKENS)].astype(np.float32)
-    whole = float(((x @ rows.T) ** 2).sum())
-    found = {}
-    for form in forms:
-        packed = quantize_rows(rows, form.bits, form.block, zeros=form.zeros)
-        found[form] = float(((x @ (unpacked(packed, form.bits, width) - rows).T) ** 2).sum()) / whole
-    return found
+    x = np.ascontiguousarray(x[:: -(-len(x) // _TOKENS)], dtype=np.float32)
+    exact = x @ rows.T
+    return {form: _power(product(how.of(rows, form), form, width, level)(x), exact) for form in forms}
+
+
+def _power(found: Array, exact: Array) -> float:
+    return float(((found - exact) ** 2).sum() / max(float((exact**2).sum()), _SMALLEST))
 
 
 def _some_rows(rows: Expr) -> Array:

@@ -63,6 +63,11 @@ class WeightUnit:
         return tuple(dict.fromkeys(site.name for site in self.sites))
 
     @property
+    def is_table(self) -> bool:
+        """Whether nothing is multiplied by its weights: rows of them are looked up."""
+        return all(site.is_lookup for site in self.sites)
+
+    @property
     def weights(self) -> tuple[Expr, ...]:
         """Each once."""
         return tuple({site.rows.identity: site.rows for site in self.sites}.values())
@@ -72,13 +77,13 @@ class WeightUnit:
         return sum(rows.shape[0] * rows.shape[1] for rows in self.weights)
 
 
-def weight_units(graph: ir.Graph) -> list[WeightUnit]:
-    """The units of `graph`, in its order.
+def weight_units(graph: ir.Graph, *, lookups: bool = True) -> list[WeightUnit]:
+    """The units of `graph`, in its order; without `lookups` tables that rows are taken from are none.
 
     One choice share: a weight and a table of the same rows; products of one x whose results meet in a
     product of values (gate and up) or in attention (queries, keys and values).
     """
-    sites = list(_sites(graph))
+    sites = [site for site in _sites(graph) if lookups or not site.is_lookup]
     of_node = {site.node: index for index, site in enumerate(sites)}
     parent = list(range(len(sites)))
 
@@ -107,19 +112,14 @@ def weight_units(graph: ir.Graph) -> list[WeightUnit]:
 
 
 def _sites(graph: ir.Graph) -> Iterator[Site]:
-    """Products by constants, and lookups in the same constants."""
-    products: list[Site] = []
-    lookups: list[Site] = []
+    """Products by constants, and lookups in constants."""
     for place, node in enumerate(graph):
         found = constant_matrix(node, _DTYPES)
         if isinstance(found, ConstantMatrix):
-            products.append(Site(node, found.x, found.rows, found.name, place, bias=found.bias))
+            yield Site(node, found.x, found.rows, found.name, place, bias=found.bias)
         table = constant_table(node)
         if table is not None and node.inputs[1] is not None:
-            lookups.append(Site(node, node.inputs[1], table[1], table[0], place, is_lookup=True))
-    multiplied = {site.rows.identity for site in products}
-    shared = [site for site in lookups if site.rows.identity in multiplied]
-    yield from sorted([*products, *shared], key=lambda site: site.place)
+            yield Site(node, node.inputs[1], table[1], table[0], place, is_lookup=True)
 
 
 def _meeting(node: ir.Node, sites: list[Site], of_node: dict[ir.Node, int]) -> list[int]:

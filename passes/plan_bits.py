@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,7 +17,9 @@ from graphopt.ir import blocks_of, name_matches, stored_bytes
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 from graphopt.plan import PLAN, Choice, Table, Together, Unit, allocate, parse_bounds
 
+from ._calibrated import Hessians
 from ._forms import Form
+from ._rounding import Method, Rounding
 from ._sensitivity import Damages, measure
 from ._units import WeightUnit, weight_units
 
@@ -34,10 +37,12 @@ class PlanBits(Pass):
     After:  the same graph: what was decided is for the pass that quantizes
     Weights that are read together share a form: queries, keys and values; gate and up; a tied table and head.
     Each unit's damage is measured in one form of each number of bits, the others of which follow from the
-    error of its products: it is stored so, as the kernel computes it, and the KL divergence of the model's
-    answers from those of the model as it is, on calibration text, is its damage alone. What damages come to
-    together is learned from plans that are measured as a whole. Integer programming then finds the plan
-    (a multiple-choice knapsack, as in HAWQ-V3, Yao et al. 2021, with measured damage in place of curvature).
+    error of its products: it is rounded so, as it will be (by GPTQ where weights are to be learned, which
+    begins there), and multiplied as the kernel does it; the KL divergence of the model's answers from those
+    of the model as it is, on the end of the calibration text, by which nothing was rounded, is its damage
+    alone. What damages come to together is learned from plans that are measured as a whole. Integer
+    programming then finds the plan (a multiple-choice knapsack, as in HAWQ-V3, Yao et al. 2021, with measured
+    damage in place of curvature).
     Refuses: models that give no logits, and those without anything to calibrate on; weights that came in
     blocks, small ones and excluded ones are left out.
     """
@@ -47,37 +52,38 @@ class PlanBits(Pass):
     contract: ClassVar[Contract] = Contract.exact()
     main_graph_only: ClassVar[bool] = True
     decides_only: ClassVar[bool] = True
+    decides_for: ClassVar[str] = "quantize-weights"
 
     @dataclass(frozen=True)
     class Options:
         """budget: what to keep to, "bpw=4.25" or "kl_mean=0.02, package_bytes=700MB"; empty: nothing is
         planned; forms that weights may be stored in, BITS/BLOCK, with z for zero points, separated by commas;
         smallest_plan: what a budget of damage makes small, bytes or the time of a token (seconds);
-        tokens of calibration text that are read, at most: fewer for large models; accuracy_level of the
-        products; include and exclude are globs over weight names, separated by commas; smallest: entries
-        below which a weight is left out; aim: bounds that stand in for some of the budget's, after a package
-        was measured.
+        tokens of calibration text that damage is measured on, at most: fewer for large models. The others are
+        those of quantize-weights, and as they are there where nothing is said here.
         """
 
         budget: str = ""
         forms: str = "2/64,2/128,4/32,4/64,4/128,4/256,8/32,8/128"
         smallest_plan: Literal["bytes", "seconds"] = "bytes"
         tokens: int = 1024
+        rounding: Method = "nearest"
+        sweeps: int = 2
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
+        embedding: Literal["tied", "all", "keep"] = "tied"
         include: str = "*"
         exclude: str = ""
         smallest: int = 4096
-        aim: str = ""
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         if not self.options.budget or self.name in context.decisions:
             return
         bounds = parse_bounds([self.options.budget])
-        aims = {
-            bound.metric: bound.value
-            for bound in parse_bounds([self.options.aim] if self.options.aim else [])
-        }
-        units = [unit for unit in weight_units(graph) if self._is_wanted(unit)]
+        units = [
+            unit
+            for unit in weight_units(graph, lookups=self.options.embedding != "keep")
+            if self._is_wanted(unit)
+        ]
         output = next((value for value in graph.outputs if value.name == _LOGITS), None)
         stream = context.stream()
         reason = "there is no weight to plan for" if not units else None
@@ -93,11 +99,21 @@ class PlanBits(Pass):
         forms = self._forms(context)
         damages = self._remembered(graph, output, context, units, forms)
         table = self._table(graph, units, forms, damages)
-        plan = allocate(table, bounds, step=self.name, smallest=self.options.smallest_plan, aims=aims)
+        plan = allocate(table, bounds, step=self.name, smallest=self.options.smallest_plan)
         joint = zip(damages["sums"].tolist(), damages["joint"].tolist(), strict=True)
         plan = plan.model_copy(update={"joint": tuple(joint)})
+        if self.options.rounding == "learned":
+            context.note(f"{self.name}: damages are GPTQ's, which learned rounding begins with")
         context.decisions[self.name] = dict(plan.forms)
         context.decisions[PLAN] = plan.model_dump(mode="json")
+
+    def _units(self, graph: ir.Graph) -> list[WeightUnit]:
+        embedding = self.options.embedding
+        return [
+            unit
+            for unit in weight_units(graph, lookups=embedding != "keep")
+            if self._is_wanted(unit) and (embedding == "all" or not unit.is_table)
+        ]
 
     def _is_wanted(self, unit: WeightUnit) -> bool:
         options = self.options
@@ -135,6 +151,7 @@ class PlanBits(Pass):
             [unit.names for unit in units],
             [str(form) for form in forms],
             self.options.tokens,
+            "nearest" if self.options.rounding == "nearest" else ["gptq", self.options.sweeps],
             self.options.accuracy_level,
         ]
         return context.remember(
@@ -160,17 +177,29 @@ class PlanBits(Pass):
         plans = [[form] * len(units) for form in forms if str(form) in _JOINT]
         plans.append([trials[index % len(trials)] for index in range(len(units))])
         found = measure(
-            Branches(graph, calls[:count], output),
+            Branches(graph, calls[-count:], output),  # GPTQ sees the others
             units,
             forms,
             trials=trials,
             plans=plans,
+            rounding=self._rounding(graph, units, context),
             level=self.options.accuracy_level,
             watch=lambda visits: context.watch(visits, "measuring weight"),
         )
         damages = np.asarray(list(_damages(found, forms, trials)))
         sums = [sum(damages[i, forms.index(form)] for i, form in enumerate(plan)) for plan in plans]
         return {"damages": damages, "sums": np.asarray(sums), "joint": np.asarray(found.joint)}
+
+    def _rounding(self, graph: ir.Graph, units: Sequence[WeightUnit], context: Context) -> Rounding:
+        sites = [site for unit in units for site in unit.sites]
+        looked_up = {site.rows.identity for site in sites if site.is_lookup}
+        tables = {site.rows.identity: site.x for site in sites if not site.is_lookup}
+        collect = None
+        if self.options.rounding != "nearest":
+            collect = partial(Hessians, context, self.name)
+        return Rounding(
+            collect, self.options.sweeps, {key: x for key, x in tables.items() if key in looked_up}
+        )
 
     def _table(
         self,

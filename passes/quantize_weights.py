@@ -29,6 +29,7 @@ from ._forms import Form
 from ._gptq import LEAST_DAMPING, rounded_tiles
 from ._learned import Learning, Unit, learn
 from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
+from ._rounding import OF_TABLES
 from ._weight_forms import WeightForms
 
 _CONTRACTS = {
@@ -36,8 +37,6 @@ _CONTRACTS = {
     4: Contract.lossy("sqnr", 12.0),
     8: Contract.lossy("sqnr", 30.0),
 }
-_OF_TABLES = 0.5
-"""Damping of a weight that rows are looked up in, too, where all columns count alike."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
@@ -231,7 +230,7 @@ class _Packing:
         hessian = None
         if self._hessians is not None and x is not None:
             shared = rows.identity in self._looked_up
-            hessian = self._hessians.of(x, _OF_TABLES if shared else LEAST_DAMPING)
+            hessian = self._hessians.of(x, OF_TABLES if shared else LEAST_DAMPING)
         form = self.forms.of(name, rows, None if hessian is None else hessian.matrix)
         if hessian is None:
             return form, quantized_tiles(rows, form, search=self._options.search)

@@ -34,7 +34,7 @@ def configured(name: str, settings: Sequence[str], target: Target, budget: Seque
     recipe = recipe.expanded(target.lowering(recipe))
     if budget:
         recipe = _within(recipe, budget)
-    recipe = with_options(recipe, settings)
+    recipe = _agreeing(with_options(recipe, settings))
     build_steps(recipe)
     return recipe
 
@@ -61,6 +61,20 @@ def _within(recipe: Recipe, budget: Sequence[str]) -> Recipe:
             for step in recipe.steps
         ),
     )
+
+
+def _agreeing(recipe: Recipe) -> Recipe:
+    """With options of a step that decides for a later one as they are there, where it has no own."""
+    passes = registry.passes()
+    steps = list(recipe.steps)
+    for index, step in enumerate(steps):
+        cls = passes.get(step.name)
+        followers = [s for s in steps[index + 1 :] if cls is not None and s.name == cls.decides_for]
+        if cls is not None and followers:
+            known = cls.Options.__dataclass_fields__
+            there = {name: value for name, value in followers[0].options.items() if name in known}
+            steps[index] = replace(step, options={**there, **step.options})
+    return replace(recipe, steps=tuple(steps))
 
 
 def default_recipe(exported: Exported) -> str:

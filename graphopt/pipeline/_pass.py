@@ -32,7 +32,8 @@ class Pass(ABC):
     graph once it has the `Outcome`; it yields a `NearMiss` where a match failed on its last condition. It
     never changes the graph itself: new nodes are built off-graph. A pass that may
     find something in its own result says so with `idempotent = False`, and one that makes no edits, but
-    decides for passes behind it, with `decides_only = True`.
+    decides for passes behind it, with `decides_only = True`; where `decides_for` names one of these, options
+    of the same names that a run sets there hold here, too.
     """
 
     name: ClassVar[str]
@@ -42,6 +43,7 @@ class Pass(ABC):
     main_graph_only: ClassVar[bool] = False
     idempotent: ClassVar[bool] = True
     decides_only: ClassVar[bool] = False
+    decides_for: ClassVar[str] = ""
 
     @dataclass(frozen=True)
     class Options:

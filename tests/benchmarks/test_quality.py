@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from safetensors.numpy import save_file
@@ -135,12 +136,36 @@ def test_an_identity_is_of_the_command_and_the_weights_but_not_of_where_they_are
     assert module.identity(changed, tmp_path / "one") != one[-1]
 
 
-def test_plans_get_as_many_bits_as_those_they_are_held_against(script: Script) -> None:
+def test_plans_get_as_many_bytes_as_those_they_are_held_against(script: Script, tmp_path: Path) -> None:
+    tensors = {"matrix": np.zeros((100, 10), np.float32), "vector": np.zeros(10, np.float32)}
+    save_file(tensors, tmp_path / "model.safetensors")
     module = script("_contenders")
-    (plan,) = module.planned({"llama.cpp Q4_K_M, importance matrix": 5.06251})
+    (plan,) = module.planned({"llama.cpp Q4_K_M, importance matrix": 40 + 625}, tmp_path)
     words = plan.make(Path("SOURCE"), Path("OUT"))
 
-    assert words[words.index("--budget") + 1] == "bpw=5.0625"
+    assert words[words.index("--budget") + 1] == "bpw=5.0"
+
+
+def test_one_tensor_in_two_shapes_counts_once(script: Script, tmp_path: Path) -> None:
+    """As scales are that a product and a lookup share."""
+    scales = ir.tensor(np.ones((2000, 2), np.float32))
+    flat, spread = ir.Value(name="a", const_value=scales), ir.Value(name="b")
+    spread.const_value = ir.tensor(np.ones((2000, 2, 1), np.float32))
+    x = ir.Value(name="x", shape=ir.Shape([2000, 2]), type=ir.TensorType(ir.DataType.FLOAT))
+    nodes = [ir.node("Add", [x, flat]), ir.node("Identity", [spread])]
+    outputs = [node.outputs[0] for node in nodes]
+    graph = ir.Graph([x], outputs, nodes=nodes, initializers=[flat, spread], opset_imports={"": 23})
+    path = tmp_path / "model.onnx"
+    ir.save(ir.Model(graph, ir_version=11), path, external_data="model.onnx.data")
+    contenders = script("_contenders")
+    assert contenders.stored(contenders.FIXED[0], tmp_path) == 2 * 16000
+
+    proto = onnx.load(path, load_external_data=False)
+    one, other = proto.graph.initializer
+    other.external_data.clear()
+    other.external_data.extend(one.external_data)
+    onnx.save(proto, path)
+    assert contenders.stored(contenders.FIXED[0], tmp_path) == 16000
 
 
 def test_tables_of_positions_are_no_weights(script: Script, tmp_path: Path) -> None:
@@ -223,8 +248,9 @@ def test_goals_are_of_pairs_and_tasks_that_are_measured(script: Script) -> None:
     quality, contenders = script("quality"), script("_contenders")
     goals = json.loads(script("_compression_page").GOALS.read_text())
     pairs = {" / ".join(pair) for pair in quality._PAIRS}
-    bits = {recipe.name: 5.0 for recipe in contenders.PEERS}
-    names = {r.name for r in (*contenders.PEERS, *contenders.FIXED, *contenders.planned(bits))}
+    sizes = {recipe.name: 3_500_000 for recipe in contenders.PEERS}
+    plans = contenders.planned(sizes, ROOT / "models" / "tiny_coder")
+    names = {r.name for r in (*contenders.PEERS, *contenders.FIXED, *plans)}
 
     assert {goal["pair"] for goal in goals["damage"] if "pair" in goal} == pairs
     assert {name for pair in quality._PAIRS for name in pair} <= names

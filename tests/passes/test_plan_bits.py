@@ -113,6 +113,51 @@ def test_damages_are_those_of_the_model_so_stored() -> None:
     assert plan.predicted["kl_mean"] == pytest.approx(np.mean(kl), rel=0.2)
 
 
+def test_damages_are_those_of_the_rounding_that_follows() -> None:
+    """What is predicted is what comes of GPTQ, on calls that it has not seen."""
+    options = {"forms": "2/32,4/32", "smallest": 0, "rounding": "gptq"}
+    made, original = model(), model()
+    rng = np.random.default_rng(1)
+    calls = tuple({"ids": rng.integers(0, 96, (1, 64))} for _ in range(16))
+    around = Context(made, calibration=CalibrationData("made up", "0", calls, 1024))
+    quantize = registry.passes()["quantize-weights"]
+    steps = [
+        ("plan-bits", PlanBits.configure({**options, "budget": "bpw=4", "tokens": 256})),
+        ("quantize-weights", quantize.configure({"rounding": "gptq", "smallest": 0})),
+    ]
+    run_steps(made, steps, around)
+    plan = Plan.model_validate(around.decisions[PLAN])
+    assert set(plan.forms.values()) == {"2/32", "4/32"}
+    kl = []
+    for feeds in calls[-4:]:
+        log_p, log_q = (_log_probabilities(m, feeds["ids"]) for m in (original, made))
+        kl.append((np.exp(log_p) * (log_p - log_q)).sum(-1))
+    assert plan.predicted["kl_mean"] == pytest.approx(np.mean(kl), rel=0.15)
+
+
+def test_a_table_of_its_own_is_planned_and_packed() -> None:
+    made = model()
+    lookup = next(node for node in made.graph if node.op_type == "Gather")
+    table = made.graph.initializers["table"].const_value
+    assert table is not None
+    other = ir.Value(name="own", const_value=ir.tensor(table.numpy() * np.float32(1.5), name="own"))
+    made.graph.initializers.add(other)
+    lookup.replace_input_with(0, other)
+    infer_types(made)
+    assert next(unit.names for unit in units_of(made.graph)) == ("own",)
+    assert ("own",) not in [unit.names for unit in units_of(made.graph, lookups=False)]
+    around = context(made)
+    quantize = registry.passes()["quantize-weights"]
+    plan = {"forms": "4/32,8/32", "smallest": 0, "budget": "bpw=6", "embedding": "all"}
+    steps = [
+        ("plan-bits", PlanBits.configure(plan)),
+        ("quantize-weights", quantize.configure({"smallest": 0, "embedding": "all"})),
+    ]
+    run_steps(made, steps, around)
+    assert "own" in around.decisions["plan-bits"]
+    assert "GatherBlockQuantized" in {node.op_type for node in made.graph}
+
+
 def _log_probabilities(made: ir.Model, ids: np.ndarray) -> np.ndarray:
     from graphopt.ir import evaluate
 

@@ -22,6 +22,16 @@ def test_it_reaches_the_pass_that_plans_and_bounds_the_damage() -> None:
     assert configured("int4", (), target, ["bpw=4"]).budget == plain
 
 
+def test_it_plans_for_the_weights_and_the_rounding_that_follow() -> None:
+    settings = ("quantize-weights.exclude=*head*", "quantize-weights.sweeps=1", "plan-bits.sweeps=3")
+    recipe = configured("int4", settings, chosen_target(None), ["bpw=4"])
+    (step,) = (step for step in recipe.steps if step.name == "plan-bits")
+    assert step.options["rounding"] == "gptq"
+    assert step.options["exclude"] == "*head*"
+    assert step.options["sweeps"] == "3"
+    assert "block_size" not in step.options
+
+
 def test_a_recipe_that_plans_nothing_takes_no_budget() -> None:
     with pytest.raises(BadInput, match="has no pass that plans"):
         configured("lossless", (), chosen_target(None), ["bpw=4"])
