@@ -12,8 +12,12 @@ from graphopt.families import Assumption
 from graphopt.ir import MICROSOFT, ConstantMatrix, Expr, LazyTensor, Reshaped, lazy
 from graphopt.pipeline import Edit, Nodes
 
-__all__ = ["BlockWeight", "gathered", "multiplied"]
+__all__ = ["BLOCK_SIZES", "CAME_IN_BLOCKS", "BlockWeight", "gathered", "multiplied"]
 
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+"""That MatMulNBits and QMoE take (onnxruntime's ContribOperators.md)."""
+CAME_IN_BLOCKS = "came in blocks, and rounding it again has to be asked for (requantize)"
+"""What is said of a weight that stays as the source has it."""
 _SAME_NUMBERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from graphopt.ir import (
+    MICROSOFT,
     Blocks,
     ConstantMatrix,
     Expr,
@@ -20,9 +21,8 @@ from graphopt.ir import (
 )
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-from ._block_nodes import BlockWeight, gathered, multiplied
-
-_SIZES = (16, 32, 64, 128, 256)  # the blocks that MatMulNBits takes (onnxruntime's ContribOperators.md)
+from ._block_nodes import BLOCK_SIZES, BlockWeight, gathered, multiplied
+from ._kept_experts import kept_experts
 
 
 class KeepBlocks(Pass):
@@ -30,12 +30,14 @@ class KeepBlocks(Pass):
 
     Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); Gather(W, ids), where W [N, K] float32
             is (integer - zero) * scale of what the source holds (`graphopt.ir.Blocks`), in blocks along K
-    After:  MatMulNBits(x, packed, scales, zeros); GatherBlockQuantized of the same bytes
+            MoE, of whose experts both weights are
+    After:  MatMulNBits(x, packed, scales, zeros); GatherBlockQuantized of the same bytes; QMoE
     Nothing is rounded again: rows that were joined or moved since are joined and moved in what is packed.
     Where the blocks' columns are in another order than W's (GPTQ's desc_act), a Gather puts x in theirs.
     At accuracy level 4, though, the kernel rounds x to 8 bits, a block at a time.
     Refuses: weights that were multiplied or of which columns moved since; rows of several forms; blocks other
-    than of 16 to 256; a lookup of rows that end within a block, or are in another order.
+    than of 16 to 256; a lookup of rows that end within a block, or are in another order; experts in two
+    forms, with rows that end within a block or columns in another order; what QMoE does not have.
     """
 
     name: ClassVar[str] = "keep-blocks"
@@ -56,8 +58,13 @@ class KeepBlocks(Pass):
         return self.contract if self.options.accuracy_level == 4 else self._IN_FLOAT
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        made: dict[Hashable, BlockWeight] = {}
+        weights: dict[Hashable, BlockWeight] = {}
         for node in graph:
+            if node.op_type == "MoE" and node.domain == MICROSOFT:
+                made = kept_experts(node, self.options.accuracy_level)
+                if made is not None:
+                    yield made if isinstance(made, Edit) else NearMiss(node.name or "MoE", made)
+                continue
             product = constant_matrix(node)
             if isinstance(product, ConstantMatrix):
                 name, rows = product.name, product.rows
@@ -72,10 +79,10 @@ class KeepBlocks(Pass):
                 yield NearMiss(node.name or node.op_type, f"weight {name} came in blocks and is {found}")
                 continue
             blocks, order = found
-            if rows.identity not in made:
-                made[rows.identity] = _weight(name, blocks)
-            weight = made[rows.identity]
-            if blocks.block not in _SIZES:
+            if rows.identity not in weights:
+                weights[rows.identity] = _weight(name, blocks)
+            weight = weights[rows.identity]
+            if blocks.block not in BLOCK_SIZES:
                 edit: Edit | str = f"weight {name} is in blocks of {blocks.block}, and kernels take 16 to 256"
             elif isinstance(product, ConstantMatrix):
                 edit = multiplied(node, product, weight, self.options.accuracy_level, order)

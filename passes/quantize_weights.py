@@ -23,7 +23,7 @@ from graphopt.ir import (
 )
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 
-from ._block_nodes import BlockWeight, gathered, multiplied
+from ._block_nodes import CAME_IN_BLOCKS, BlockWeight, gathered, multiplied
 from ._calibrated import Hessians
 from ._forms import Form
 from ._gptq import LEAST_DAMPING, rounded_tiles
@@ -154,7 +154,7 @@ class QuantizeWeights(Pass):
         if rows.shape[0] * rows.shape[1] < self.options.smallest:
             return f"weight {name} has fewer than {self.options.smallest} entries"
         if not self.options.requantize and blocks_of(rows) is not None:
-            return f"weight {name} came in blocks, and rounding it again has to be asked for (requantize)"
+            return f"weight {name} {CAME_IN_BLOCKS}"
         return None
 
 

@@ -12,10 +12,10 @@ import onnx_ir as ir
 from graphopt.ir._bytes import Array, Region, full_region, unpack
 from graphopt.ir._channels import Taken
 from graphopt.ir._expression import Expr, InMemory
-from graphopt.ir._operations import Concatenated, Sliced
+from graphopt.ir._operations import Concatenated, Reshaped, Sliced, Transposed
 from graphopt.ir._simplify import simplified
 
-__all__ = ["Blocks", "blocks_of", "ordered_blocks_of"]
+__all__ = ["Blocks", "blocks_of", "ordered_blocks_of", "stacked_blocks_of"]
 
 _INTEGERS = {2: ir.DataType.UINT2, 4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
 
@@ -112,6 +112,79 @@ def ordered_blocks_of(expr: Expr) -> tuple[Blocks, Expr | None] | str | None:
         case Concatenated(parts, 0):
             return _joined([ordered_blocks_of(part) for part in parts])
     return f"{expr.op} after it was unpacked" if _holds_blocks(expr) else None
+
+
+def stacked_blocks_of(expr: Expr) -> Blocks | str | None:
+    """As `blocks_of`, of an array float32 [experts, ..., K] and all of its rows, one below the other.
+
+    Rows may have been put together and in another order, as those of gates and the rest are; but not
+    columns.
+    """
+    expr = simplified(expr)
+    if not _holds_blocks(expr):
+        return None
+    leaves: list[Blocks] = []
+    rows = _row_numbers(expr, leaves)
+    if isinstance(rows, str):
+        return rows
+    ends = np.cumsum([leaf.shape[0] for leaf in leaves])
+    parts = [_taken(leaves, ends, places.reshape(-1)) for places in rows]
+    found = _joined(parts)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _row_numbers(expr: Expr, leaves: list[Blocks]) -> Array | str:
+    """int64 [...], which rows of `leaves`, one below the other, the rows of `expr` [..., K] are."""
+    last = len(expr.shape) - 1
+    match expr:
+        case Blocks():
+            start = sum(leaf.shape[0] for leaf in leaves)
+            leaves.append(expr)
+            return np.arange(start, start + expr.shape[0])
+        case Concatenated(parts, axis) if axis < last:
+            found = [_row_numbers(part, leaves) for part in parts]
+            reason = next((rows for rows in found if isinstance(rows, str)), None)
+            return reason or np.concatenate([rows for rows in found if not isinstance(rows, str)], axis)
+        case Reshaped(source, _) | Transposed(source, _) | Sliced(source, _, _, _) | Taken(source, _, _) if (
+            expr.shape[-1] == source.shape[-1]
+        ):
+            rows = _row_numbers(source, leaves)
+            moved = rows if isinstance(rows, str) else _with_rows_moved(expr, rows)
+            if moved is not None:
+                return moved
+    if not _holds_blocks(expr):
+        return "joined with rows that are not in blocks"
+    return f"{expr.op} after it was unpacked"
+
+
+def _with_rows_moved(expr: Expr, rows: Array) -> Array | None:
+    """The numbers of `expr`'s rows from those of its source; None where it moves columns."""
+    last = len(expr.shape) - 1
+    match expr:
+        case Reshaped(_, shape):
+            return rows.reshape(shape[:-1])
+        case Transposed(_, perm) if perm[-1] == last:
+            return rows.transpose(perm[:-1])
+        case Sliced(_, axis, start, stop) if axis < last:
+            return rows[(slice(None),) * axis + (slice(start, stop),)]
+        case Taken(_, places, axis) if axis < last:
+            return np.take(rows, places.read(), axis)
+    return None
+
+
+def _taken(leaves: list[Blocks], ends: Array, places: Array) -> tuple[Blocks, Expr | None] | str | None:
+    """The rows at `places` of all `leaves`, one below the other; only the leaves they are in are read."""
+    holder = np.searchsorted(ends, places, side="right")
+    used = np.unique(holder)
+    found = _joined([(leaves[index], None) for index in used])
+    if not isinstance(found, tuple):
+        return found
+    sizes = np.array([leaves[index].shape[0] for index in used])
+    before = (np.cumsum(sizes) - sizes)[np.searchsorted(used, holder)]
+    local = places - (ends[holder] - np.array([leaf.shape[0] for leaf in leaves])[holder]) + before
+    if np.array_equal(local, np.arange(found[0].shape[0])):
+        return found
+    return found[0].moved(lambda part: Taken(part, InMemory(local), 0)), None
 
 
 def _moved(source: Expr, move: Callable[[Expr], Expr]) -> tuple[Blocks, Expr | None] | str | None:
