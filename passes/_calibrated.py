@@ -8,7 +8,7 @@ from graphopt.calibrate import Gram
 from graphopt.ir import static_dim
 from graphopt.pipeline import Context
 
-from ._gptq import Hessian
+from ._gptq import Hessian, fewest_rows
 
 __all__ = ["Hessians"]
 
@@ -16,7 +16,11 @@ _FEW = 4  # calls: of fewer, each is held out in part
 
 
 class Hessians:
-    """Hessians of the products of a graph, asked for in its order, with what is quantized by then."""
+    """Hessians of the products of a graph, asked for in its order, with what is quantized by then.
+
+    `BadInput`, which says how much is needed, where there are fewer rows to calibrate on than a quarter of a
+    weight's columns.
+    """
 
     def __init__(self, context: Context, step: str) -> None:
         self._context, self._step = context, step
@@ -50,6 +54,7 @@ class Hessians:
                 first = len(rows) - len(rows) // 4
             seen.add(rows[:first])
             held_out.add(rows[first:])
+        self._require(seen.rows + held_out.rows, width)
         if seen.rows < width:
             self._say(x, f"{seen.rows + held_out.rows} rows to calibrate on, and {width * 4 // 3} are wanted")
         if not seen.rows or not held_out.rows:
@@ -57,6 +62,13 @@ class Hessians:
         return Hessian.of(
             seen.matrix, held_out.matrix, lambda text: self._say(x, text), least_damping=least_damping
         )
+
+    def _require(self, rows: int, width: int) -> None:
+        """Raise `BadInput` where `rows` of activations are too few, with what would make enough of them."""
+        data, fewest = self._context.calibration, fewest_rows(width)
+        if data is not None and 0 < rows < fewest:
+            needed = -(-fewest * data.rows // rows)
+            data.require(needed, f"{self._step} (GPTQ of a weight with {width} columns)")
 
     def _say(self, x: ir.Value, text: str) -> None:
         self._context.note(f"{self._step}: {x.name}: {text}")

@@ -13,9 +13,9 @@ from graphopt.ir import Expr, Reshaped, Sliced, lazy
 from graphopt.pipeline import Context
 
 from ._forms import Form
-from ._gptq import rounded_tiles
+from ._gptq import fewest_rows, rounded_tiles
 from ._nbits import Packed, concatenated, quantized_tiles, unpacked
-from ._routed import Routed, fewest_rows, gated, hessian_of
+from ._routed import Routed, gated, hessian_of
 
 __all__ = ["ExpertRounding"]
 

@@ -20,16 +20,23 @@ from graphopt.pipeline import map_tiles
 from ._forms import Form
 from ._nbits import Packed, concatenated, levels_of, pack_levels, quantize_rows, zero_points_of
 
-__all__ = ["LEAST_DAMPING", "Hessian", "rounded", "rounded_tiles"]
+__all__ = ["LEAST_DAMPING", "Hessian", "fewest_rows", "rounded", "rounded_tiles"]
 
 Floats = NDArray[np.float32]
 
 LEAST_DAMPING = 0.01
 """Of the mean of a Hessian's diagonal, what GPTQ adds to all of it."""
+_COLUMNS_A_ROW = 4
+"""Of a weight, at most: from fewer rows of activations GPTQ learns these rows more than the model. A judgement."""
 _STEPS = 4  # of damping, each ten times the one before
 _ROWS = 1024  # of a weight at once: enough for products at full speed
 _COLUMNS = 128  # whose feedback is summed up at once
 _SMALLEST = np.float32(1e-37)  # of scales: see _nbits
+
+
+def fewest_rows(width: int) -> int:
+    """Of activations, for a weight of `width` columns to be rounded by them."""
+    return max(4, -(-width // _COLUMNS_A_ROW))
 
 
 @dataclass(frozen=True)

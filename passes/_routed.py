@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from graphopt.calibrate import Gram, Stream
 
-from ._gptq import Hessian
+from ._gptq import Hessian, fewest_rows
 
-__all__ = ["Routed", "fewest_rows", "gated", "hessian_of"]
+__all__ = ["Routed", "gated", "hessian_of"]
 
 Floats = NDArray[np.float32]
 
-_COLUMNS_A_ROW = 4  # of a weight, at most: of fewer rows GPTQ learns more of these rows than of the model
 _HELD_OUT = 4  # one row of so many
 
 
@@ -72,11 +71,6 @@ def gated(h: Floats, node: ir.Node) -> Floats | None:
     with np.errstate(over="ignore"):
         made: Floats = gate / (1 + np.exp(-alpha * gate)) * (up + beta)
     return made
-
-
-def fewest_rows(width: int) -> int:
-    """Of activations, for a weight of `width` columns to be rounded by them."""
-    return max(_HELD_OUT, -(-width // _COLUMNS_A_ROW))
 
 
 def hessian_of(rows: Floats, say: Callable[[str], None]) -> Hessian | None:

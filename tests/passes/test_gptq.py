@@ -246,6 +246,13 @@ def test_too_little_to_calibrate_on_is_said() -> None:
     assert context.notes[1:] == ["quantize-weights: x: 30 rows to calibrate on, and 85 are wanted"]
 
 
+def test_far_too_little_is_refused_and_says_how_much_is_needed() -> None:
+    with pytest.raises(
+        BadInput, match=r"quantize-weights \(GPTQ of .* 64 columns\) needs 16 tokens, it has 9"
+    ):
+        calibrated(normal(64, 48), [activations(3, 64)] * 3)
+
+
 def test_activations_that_are_not_finite_are_refused() -> None:
     calls = [activations(100, 64, seed) for seed in range(4)]
     calls[2][5, 5] = np.nan
