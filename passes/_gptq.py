@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 LEAST_DAMPING = 0.01
 """Of the mean of a Hessian's diagonal, what GPTQ adds to all of it."""
 _COLUMNS_A_ROW = 4
-"""Of a weight, at most: from fewer rows of activations GPTQ learns these rows more than the model. A judgement."""
+"""Of a weight, at most: from fewer rows GPTQ learns these rows more than the model. A judgement."""
 _STEPS = 4  # of damping, each ten times the one before
 _ROWS = 1024  # of a weight at once: enough for products at full speed
 _COLUMNS = 128  # whose feedback is summed up at once
