@@ -44,6 +44,7 @@ from .smooth_activations import SmoothActivations
 from .split_heads import SplitHeads
 from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
+from .unfold_conv import UnfoldConv
 from .upgrade import Upgrade
 
 PACK = Pack(
@@ -86,6 +87,7 @@ PACK = Pack(
         SplitHeads,
         StoreFp16,
         TieWeights,
+        UnfoldConv,
         Upgrade,
     ),
     recipes=Path(__file__).parent / "recipes",

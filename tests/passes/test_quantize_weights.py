@@ -14,6 +14,7 @@ from graphopt_passes import quantize_weights
 from graphopt_passes._forms import Form
 from graphopt_passes._nbits import Packed, levels_of, pack_levels, quantize_rows, unpacked, zero_points_of
 
+from graphopt.calibrate import CalibrationData
 from graphopt.ir import Cast, Concatenated, FileRange, LazyTensor, Transposed
 from graphopt.pipeline import Context, Mismatch, RunHooks
 from graphopt.plugins import load_recipe, run_recipe
@@ -293,6 +294,56 @@ def test_weights_are_chosen_by_name_and_size(
 
     names = set(made.model.graph.initializers)
     assert {name.removesuffix("/scales") for name in names if name.endswith("/scales")} == quantized
+
+
+PRODUCTS = {
+    "gemm": ("y = Gemm(x, w, b)", (64, 48)),
+    "turned gemm": ("y = Gemm<transB = 1>(x, w, b)", (48, 64)),
+    "transposed": ("t = Transpose<perm = [1, 0]>(w) y = MatMul(x, t)", (48, 64)),
+    "convolution": ("y = Conv(x, w, b)", (48, 64, 1)),
+}
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "gptq", "learned"])
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_every_product_is_rounded_as_its_rows_are(product: str, rounding: str) -> None:
+    """Gemm, transposed and 1-element convolutions give the bytes that MatMul by the same rows gives."""
+    text, shape = PRODUCTS[product]
+    is_conv = product == "convolution"
+
+    def packed(text: str, w: np.ndarray, *, is_conv: bool) -> tuple[np.ndarray, np.ndarray]:
+        x, y = ("float[B,64,5] x", "float[B,48,5] y") if is_conv else ("float[B,64] x", "float[B,48] y")
+        sizes = ",".join(map(str, w.shape))
+        model = built(
+            f"""<ir_version: 10, opset_import: ["" : 23]>
+            g ({x}) => ({y}) <float[{sizes}] w = ["location": "absent"], float[48] b = ["location": "absent"]>
+            {{ {text} }}""",
+            {"w": w, "b": normal(48, seed=5)},
+        )
+        calls = [normal(40, 64, seed=seed) * np.geomspace(1, 0.1, 64, dtype=np.float32) for seed in range(6)]
+        if is_conv:
+            calls = [np.ascontiguousarray(c.reshape(8, 5, 64).transpose(0, 2, 1)) for c in calls]
+        data = CalibrationData("test", "digest", tuple({"x": c} for c in calls), 240)
+        steps = [
+            Step("unfold-conv", {"smallest": 1}),
+            Step(NAME, {"smallest": 1, "block_size": 32, "rounding": rounding, "steps": 3}),
+        ]
+        context = Context(model, calibration=data)
+        run_recipe(model, Recipe("test", "", Budget(), tuple(steps)), context)
+        assert context.notes == ["calibrated on test: 240 tokens"] * (rounding != "nearest")
+        assert "MatMulNBits" in {node.op_type for node in model.graph}
+        held = [model.graph.initializers[f"w/{part}"].const_value for part in ("q4", "scales")]
+        return held[0].numpy(), held[1].numpy()
+
+    w = normal(*shape)
+    rows = w.reshape(48, 64) if shape[0] == 48 else w.T
+
+    got, expected = packed(text, w, is_conv=is_conv), packed("y = MatMul(x, w)", rows.T.copy(), is_conv=False)
+
+    if rounding == "nearest":
+        np.testing.assert_array_equal(got[0], expected[0])
+    assert (got[0] == expected[0]).mean() > 0.99
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-3)
 
 
 def test_a_folded_transpose_leaves_a_weight_its_name() -> None:
