@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from graphopt.calibrate import Gram
+from graphopt.calibrate import CalibrationData, Gram
 from graphopt.ir import static_dim
 from graphopt.pipeline import Context
 
@@ -22,9 +22,9 @@ class Hessians:
     weight's columns.
     """
 
-    def __init__(self, context: Context, step: str) -> None:
+    def __init__(self, context: Context, step: str, data: CalibrationData | None = None) -> None:
         self._context, self._step = context, step
-        self._stream = context.stream()
+        self._stream = context.stream(data=data)
         if isinstance(self._stream, str):
             context.note(f"{step}: weights are rounded to nearest: {self._stream}")
         self._last: tuple[ir.Value, float, Hessian | None] | None = None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.calibrate import CalibrationData
 from graphopt.interface import adapt_feeds
 from graphopt.ir import Expr, tiles
 from graphopt.pipeline import Context
@@ -23,6 +24,7 @@ Feeds = Mapping[str, Any]
 
 _MOST = 64 << 20  # weights: some 24 bytes of state each, and a minute's work for a tenth of it
 _HELD_OUT = 5  # one call of so many is held out
+_ENOUGH = 8  # calls held out at most: some 4,000 tokens tell better from worse, and each is computed twice
 _LOGITS = "logits"
 
 
@@ -50,9 +52,14 @@ class Learning:
 
 
 def learn(
-    graph: ir.Graph, units: Sequence[Unit], context: Context, learning: Learning | None = None
+    graph: ir.Graph,
+    units: Sequence[Unit],
+    context: Context,
+    learning: Learning | None = None,
+    data: CalibrationData | None = None,
 ) -> Mapping[str, Packed]:
-    """What `units` round to, by name, such that the outputs of `graph` are least off on the calibration data.
+    """What `units` round to, by name, such that the outputs of `graph` are least off on `data`,
+    or else on the calibration data of `context`.
 
     All weights move together, end to end, while activations are rounded as the kernel will: outputs that are
     distributions (logits) are held to the source's by KL divergence, others by squared error. This is
@@ -62,7 +69,7 @@ def learn(
     in the way, which is noted, the result is empty. It is the same for any number of threads; PyTorch's sums
     differ in their last bits between processors, and so may levels.
     """
-    made = _learned(graph, units, context, learning or Learning())
+    made = _learned(graph, units, context, learning or Learning(), data or context.calibration)
     if isinstance(made, str):
         context.note(f"weights keep the rounding they began with: {made}")
         return {}
@@ -70,16 +77,21 @@ def learn(
 
 
 def _learned(
-    graph: ir.Graph, units: Sequence[Unit], context: Context, learning: Learning
+    graph: ir.Graph,
+    units: Sequence[Unit],
+    context: Context,
+    learning: Learning,
+    data: CalibrationData | None,
 ) -> Mapping[str, Packed] | str:
     if not units:
         return {}
     if importlib.util.find_spec("torch") is None:
         return "learning it needs PyTorch, which is not installed"
-    if context.calibration is None:
+    if data is None:
         return "there is nothing to learn it on"
-    calls = [adapt_feeds(context.adapters, feeds) for feeds in context.calibration]
-    held, seen = calls[_HELD_OUT - 1 :: _HELD_OUT], [c for i, c in enumerate(calls) if (i + 1) % _HELD_OUT]
+    calls = [adapt_feeds(context.adapters, feeds) for feeds in data]
+    share = max(_HELD_OUT, len(calls) // _ENOUGH)
+    held, seen = calls[share - 1 :: share][:_ENOUGH], [c for i, c in enumerate(calls) if (i + 1) % share]
     if not held:
         return f"{len(calls)} calls of calibration data are too few to learn it on: {_HELD_OUT} are needed"
     count = sum(int(np.prod(unit.rows.shape)) for unit in _distinct(units).values())

@@ -29,6 +29,7 @@ from ._forms import Form
 from ._gptq import LEAST_DAMPING, rounded_tiles
 from ._learned import Learning, Unit, learn
 from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
+from ._own_text import with_own_text
 from ._rounding import OF_TABLES
 from ._weight_forms import WeightForms
 
@@ -71,6 +72,8 @@ class QuantizeWeights(Pass):
         from there on so that the model's outputs are least off (learned, calibrated: with PyTorch, all
         weights together, at most 64 million of them; gptq else, which is noted), in so many steps of two
         calls each;
+        own_text: tokens that a language model writes by itself to be calibrated on beside the text that is
+        given, at most: fewer the larger it is, and none where a billion weights would take minutes;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
         a hundred times as long; search tries several scales for each block; include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
@@ -85,6 +88,7 @@ class QuantizeWeights(Pass):
         rounding: Literal["nearest", "gptq", "learned"] = "nearest"
         sweeps: int = 2
         steps: int = 60
+        own_text: int = 0
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
         include: str = "*"
@@ -171,7 +175,10 @@ class _Packing:
         self._options, self._graph, self._context = options, graph, context
         tables = (constant_table(node) for node in graph if options.embedding != "keep")
         self._looked_up = {table[1].identity for table in tables if table is not None}
-        self._hessians = Hessians(context, step) if options.rounding != "nearest" else None
+        self._hessians = None
+        if options.rounding != "nearest":
+            self._data = with_own_text(context, graph, options.own_text)
+            self._hessians = Hessians(context, step, self._data)
 
     def of(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
         """The weight `name`, `rows` [N, K], that `x` is multiplied by, if anything is. Raises `NotFinite`."""
@@ -202,7 +209,7 @@ class _Packing:
                     looked_up = rows.identity in self._looked_up and rows.shape[1] % form.block == 0
                     units[rows.identity] = Unit(name, rows, form, concatenated(list(parts)), looked_up)
         learning = Learning(self._options.steps, level=self._options.accuracy_level)
-        learned = learn(self._graph, list(units.values()), self._context, learning)
+        learned = learn(self._graph, list(units.values()), self._context, learning, self._data)
         for key, unit in units.items():
             shape = (unit.rows.shape[0], unit.rows.shape[1])
             packed = learned.get(unit.name, unit.packed)

@@ -72,14 +72,16 @@ class Context:
         """Version of the default operator set the model is at."""
         return self.model.opset_imports.get("", 0)
 
-    def stream(self, *, steps: int = 0, memory: int = 1 << 30) -> Stream | str:
-        """Values of the graph on the calibration data, or why there are none.
+    def stream(
+        self, *, steps: int = 0, memory: int = 1 << 30, data: CalibrationData | None = None
+    ) -> Stream | str:
+        """Values of the graph on the calibration data, or on `data` made from them, or why there are none.
 
         Of each text the last `steps` tokens are read one in a call, as text is written, after the states that
         those before have left. It holds `memory` bytes of values between two questions; what is more lies
         beside the scratch file.
         """
-        whole = data = self.calibration
+        whole = data = data or self.calibration
         if whole is None or data is None:
             return "there is nothing to calibrate on"
         if steps:
@@ -93,7 +95,8 @@ class Context:
         if missing:
             return f"what it is calibrated on has nothing for the input {missing[0]}"
         self.require_calibration()
-        self.decisions.setdefault(_CALIBRATION, whole.described())
+        if self.calibration is not None:
+            self.decisions.setdefault(_CALIBRATION, self.calibration.described())
         self.note(f"calibrated on {whole.name}: {whole.rows} {whole.unit}")
         folder = self.scratch.folder if self.scratch is not None else None
         return Stream(graph, calls, states=self.states, folder=folder, memory=memory)

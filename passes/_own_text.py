@@ -1,0 +1,98 @@
+"""Text that a model writes itself, to calibrate it on."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from graphopt.calibrate import CalibrationData, from_windows
+from graphopt.errors import BadInput
+from graphopt.ir import save_model
+from graphopt.pipeline import Context
+from graphopt.runtime import Decoder, default_threads, open_session
+
+__all__ = ["with_own_text"]
+
+_LONGEST = 512
+"""Tokens of a text: as many as a call on given text reads."""
+_TEXTS = 32
+"""Written together by one thread: products of so many rows are no longer bound by memory."""
+_WORK = 1 << 39
+"""Weights times tokens: a minute's work, as one reads memory for few texts at once."""
+_LEAST = 8192
+"""Tokens: fewer are not worth the trouble beside as many that are given."""
+_NAME = "text of its own"
+
+
+def with_own_text(context: Context, graph: ir.Graph, tokens: int) -> CalibrationData | None:
+    """The calibration data of `context`, and `tokens` at most that the model writes by itself among them.
+
+    A model drawn from at its own probabilities goes where it goes in use, in every language it knows, and
+    there is as much of it as one has time for: rounding that is learned on text the model wrote generalizes
+    better than on a little text of others (LLM-QAT, arXiv 2305.17888). It is the same for any number of
+    threads. What was given alone, with a note, where the model writes no text.
+    """
+    given, domain = context.calibration, context.domain
+    weights = sum(v.const_value.size for v in graph.initializers.values() if v.const_value is not None)
+    tokens = min(tokens, _WORK // max(1, weights))
+    if tokens < _LEAST or (given is not None and not given.windows):
+        return given
+    made = context.remember([_NAME, tokens], lambda: {"tokens": _written(context, tokens)})["tokens"]
+    if domain is None or not made.size:
+        return given
+    windows = [*made] if given is None else _interleaved(given.windows, made)
+    name = _NAME if given is None else f"{given.name} and {_NAME}"
+    return from_windows(name, windows, domain) or given
+
+
+def _interleaved(texts: tuple[NDArray[np.int64], ...], others: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Both, each evenly over the whole, so that what is held out of it has its share of both."""
+    places = [((i + 0.5) / len(texts), text) for i, text in enumerate(texts)]
+    places += [((i + 0.5) / len(others), text) for i, text in enumerate(others)]
+    return [text for _, text in sorted(places, key=lambda pair: pair[0])]
+
+
+def _written(context: Context, tokens: int) -> NDArray[np.int64]:
+    """Texts int64 [N, S] of `tokens` or a few more; none, with a note, of what is no language model."""
+    domain = context.domain
+    length = min(_LONGEST, (domain.positions if domain is not None else None) or _LONGEST)
+    batches = ceil(tokens / (length * _TEXTS))
+    try:
+        if domain is None or not context.states:
+            raise BadInput("it is no language model that goes on from a state")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            save_model(context.model, path)
+            session = open_session(path, threads=1)
+
+            def write(seed: int) -> NDArray[np.int64]:
+                decoder = Decoder(session, batch=_TEXTS, states=context.states)
+                return _text(decoder, length, context.config.get("bos_token_id"), seed)
+
+            with ThreadPoolExecutor(default_threads()) as pool:
+                texts = context.watch([pool.submit(write, seed) for seed in range(batches)], "writing text")
+                return np.concatenate([text.result() for text in texts])
+    except BadInput as error:
+        context.note(f"calibrated without text that the model writes: {error}")
+        return np.empty((0, length), np.int64)
+
+
+def _text(decoder: Decoder, length: int, opening: Any, seed: int) -> NDArray[np.int64]:
+    """int64 [batch, length]: `opening`, or a random token, and what the model draws after it."""
+    rng = np.random.default_rng(seed)
+    tokens = np.empty((decoder.batch, length), np.int64)
+    start = rng.integers(0, decoder.vocabulary, decoder.batch)
+    tokens[:, 0] = opening if isinstance(opening, int) else start
+    for place in range(1, length):
+        logits = decoder.append(tokens[:, place - 1 : place])[:, -1]
+        weights = np.exp(logits - logits.max(-1, keepdims=True)).cumsum(-1, dtype=np.float64)
+        drawn = rng.random((decoder.batch, 1)) * weights[:, -1:]
+        tokens[:, place] = np.minimum((weights <= drawn).sum(-1), decoder.vocabulary - 1)
+    return tokens
