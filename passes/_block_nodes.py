@@ -7,12 +7,13 @@ from math import prod
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from graphopt.families import Assumption
-from graphopt.ir import MICROSOFT, ConstantMatrix, Expr, LazyTensor, Reshaped, lazy
+from graphopt.ir import MICROSOFT, ConstantMatrix, Expr, LazyTensor, Reshaped, has_data, lazy, only_user
 from graphopt.pipeline import Edit, Nodes
 
-__all__ = ["BLOCK_SIZES", "CAME_IN_BLOCKS", "BlockWeight", "gathered", "multiplied"]
+__all__ = ["BLOCK_SIZES", "CAME_IN_BLOCKS", "BlockWeight", "bias_after", "gathered", "multiplied"]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """That MatMulNBits and QMoE take (onnxruntime's ContribOperators.md)."""
@@ -45,12 +46,39 @@ class BlockWeight:
         return [value for value in held if value is not None and value.graph is None]
 
 
+def bias_after(node: ir.Node, found: ConstantMatrix) -> ir.Value | None:
+    """The constant float32 [N] added to the product `node`: its own, or that of the one Add behind it."""
+    if found.bias is not None:
+        return found.bias if _is_bias(found.bias, found) else None
+    add = only_user(node.outputs[0])
+    if add is None or add.op_type != "Add" or add.domain != "":
+        return None
+    return next((value for value in add.inputs if _is_bias(value, found)), None)
+
+
+def _is_bias(value: ir.Value | None, found: ConstantMatrix) -> bool:
+    if (
+        value is None
+        or value.is_graph_input()
+        or value.const_value is None
+        or not has_data(value.const_value)
+    ):
+        return False
+    return value.dtype == ir.DataType.FLOAT and value.const_value.shape.numpy() == (found.rows.shape[0],)
+
+
 def multiplied(
-    node: ir.Node, found: ConstantMatrix, made: BlockWeight, accuracy_level: int, order: Expr | None = None
+    node: ir.Node,
+    found: ConstantMatrix,
+    made: BlockWeight,
+    accuracy_level: int,
+    order: Expr | None = None,
+    shift: NDArray[np.float32] | None = None,
 ) -> Edit:
     """The product `node`, which is that of `found`, as MatMulNBits; one of float16 between two Casts.
 
-    `order` (int64 [K]) are the places of columns 0, 1, ... in `made`, where they are others.
+    `order` (int64 [K]) are the places of columns 0, 1, ... in `made`, where they are others. `shift` [N] is
+    added to what it gives, in the bias where `bias_after` finds one.
     """
     new = Nodes(node.name or "MatMul")
     x, is_half = found.x, found.dtype != ir.DataType.FLOAT
@@ -74,14 +102,26 @@ def multiplied(
     )
     if is_half:
         y = new.op("Cast", [y], "narrow", like=node.outputs[0], to=found.dtype)
-    if found.bias is not None:
-        y = new.op("Add", [y, found.bias], "bias", like=node.outputs[0])
+    old, removed, bias = node.outputs[0], found.removed, found.bias
+    if shift is not None:
+        into = bias_after(node, found)
+        behind = only_user(old) if into is not None and bias is None else None
+        if behind is not None:
+            old, removed = behind.outputs[0], (*removed, behind)
+        if into is not None:
+            assert into.const_value is not None
+            bias = new.weight(ir.tensor(into.const_value.numpy() + shift), f"{into.name}~corrected")
+        else:
+            moved = new.constant(shift, np.float32, "correction")
+            y = new.op("Add", [y, moved], "corrected", like=node.outputs[0])
+    if bias is not None:
+        y = new.op("Add", [y, bias], "bias", like=old)
     return Edit(
         f"{made.bits}-bit weight in blocks of {made.block}",
-        remove=found.removed,
+        remove=removed,
         insert=new.nodes,
         initializers=[*made.new_initializers(), *new.initializers],
-        replace={node.outputs[0]: y},
+        replace={old: y},
         before=node,
     )
 

@@ -23,6 +23,7 @@ from graphopt.ir import (
 )
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 
+from ._bias_correction import BiasCorrection
 from ._block_nodes import CAME_IN_BLOCKS, BlockWeight, gathered, multiplied
 from ._calibrated import Hessians
 from ._forms import Form
@@ -75,7 +76,9 @@ class QuantizeWeights(Pass):
         own_text: tokens that a language model writes by itself to be calibrated on beside the text that is
         given, at most: fewer the larger it is, and none where a billion weights would take minutes;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
-        a hundred times as long; search tries several scales for each block; include and
+        a hundred times as long; search tries several scales for each block; bias_correction:
+        what a product is off by on average is taken from its bias (calibrated; behind LayerNormalization
+        without); include and
         exclude are globs over weight names, separated by commas; smallest: entries below which a weight stays
         as it is; embedding: one that is tied shares the head's packed weight (tied), or every one is packed
         (all), those that no product shares in table_bits, or none (keep); requantize: also weights that the
@@ -91,6 +94,7 @@ class QuantizeWeights(Pass):
         own_text: int = 0
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
+        bias_correction: bool = False
         include: str = "*"
         exclude: str = ""
         smallest: int = 4096
@@ -105,6 +109,7 @@ class QuantizeWeights(Pass):
         packing = _Packing(self.options, graph, context, self.name)
         if self.options.rounding == "learned":
             packing.learn([u for u in self._weights(graph) if self._unwanted(u[0], u[1]) is None])
+        correction = BiasCorrection(context, self.name) if self.options.bias_correction else None
         products = [node for node in graph if constant_matrix(node, _FLOATS) is not None]
         for node in context.watch(products, "rounding weight"):
             found = constant_matrix(node, _FLOATS)
@@ -114,7 +119,8 @@ class QuantizeWeights(Pass):
                 if reason is None:
                     try:
                         blocks = packing.of(found.name, found.rows, found.x)
-                        edit = multiplied(node, found, blocks, self.options.accuracy_level)
+                        shift = None if correction is None else correction.of(node, found, blocks)
+                        edit = multiplied(node, found, blocks, self.options.accuracy_level, shift=shift)
                         yield replace(edit, contract=_CONTRACTS[blocks.bits])
                         continue
                     except NotFinite:

@@ -419,6 +419,7 @@ def test_the_defaults_are_what_was_measured() -> None:
         "steps": 60,
         "accuracy_level": 4,
         "search": True,
+        "bias_correction": False,
         "include": "*",
         "exclude": "",
         "smallest": 4096,
