@@ -173,6 +173,13 @@ class Target(ABC):
         """
         return None
 
+    def token_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> Mapping[int, float] | None:
+        """Seconds of `product` for one token that is written, by block size, its weight read from memory.
+
+        None where this target has not measured and cannot.
+        """
+        return None
+
 
 def _refusal(target: str, found: Sequence[Unsupported]) -> BadInput:
     first = found[0]

@@ -21,7 +21,7 @@ from ._units import Site, WeightUnit
 __all__ = ["Damages", "measure"]
 
 Array = NDArray[Any]
-_ROWS = 512
+_ROWS = 128
 """Of a weight, by which its error in each form is estimated; its damage is measured in a few."""
 _TOKENS = 256
 """By which that is estimated."""

@@ -36,6 +36,11 @@ class Site:
         return self.node.outputs[0]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """N and K."""
+        return self.rows.shape[0], self.rows.shape[1]
+
+    @property
     def weight(self) -> ir.Value:
         """The initializer that holds the rows."""
         value = self.node.inputs[0 if self.is_lookup else 1]

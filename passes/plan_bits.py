@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,8 @@ from graphopt.errors import BadInput
 from graphopt.interface import adapt_feeds
 from graphopt.ir import blocks_of, name_matches, stored_bytes
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
-from graphopt.plan import PLAN, Choice, Table, Together, Unit, allocate, parse_bounds
+from graphopt.plan import PLAN, Bound, Choice, Table, Together, Unit, allocate, parse_bounds
+from graphopt.targets import BlockProduct
 
 from ._calibrated import Hessians
 from ._forms import Form
@@ -23,6 +24,7 @@ from ._rounding import Method, Rounding
 from ._sensitivity import Damages, measure
 from ._units import WeightUnit, weight_units
 
+T = TypeVar("T")
 _LOGITS = "logits"
 _WORK = 1e14
 """Operations of all trials together, at most: ten minutes of two cores. A window is read in any case."""
@@ -58,15 +60,16 @@ class PlanBits(Pass):
     class Options:
         """budget: what to keep to, "bpw=4.25" or "kl_mean=0.02, package_bytes=700MB"; empty: nothing is
         planned; forms that weights may be stored in, BITS/BLOCK, with z for zero points, separated by commas;
-        smallest_plan: what a budget of damage makes small, bytes or the time of a token (seconds);
-        tokens of calibration text that damage is measured on, at most: fewer for large models. The others are
-        those of quantize-weights, and as they are there where nothing is said here.
+        smallest_plan: what a budget of damage makes small, bytes or the time of a token (seconds, those of
+        products without zero points, as the target measures them); tokens of calibration text that damage is
+        measured on, at most: fewer for large models. The others are those of quantize-weights, and as they
+        are there where nothing is said here.
         """
 
         budget: str = ""
-        forms: str = "2/64,2/128,4/32,4/64,4/128,4/256,8/32,8/128"
+        forms: str = "2/64,2/64z,2/128,2/128z,2/256,4/32,4/64,4/64z,4/128,4/128z,4/256,8/32,8/128,8/256"
         smallest_plan: Literal["bytes", "seconds"] = "bytes"
-        tokens: int = 1024
+        tokens: int = 2048
         rounding: Method = "nearest"
         sweeps: int = 2
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
@@ -98,7 +101,7 @@ class PlanBits(Pass):
         assert output is not None
         forms = self._forms(context)
         damages = self._remembered(graph, output, context, units, forms)
-        table = self._table(graph, units, forms, damages)
+        table = self._table(graph, units, forms, damages, self._seconds(context, bounds, units, forms))
         plan = allocate(table, bounds, step=self.name, smallest=self.options.smallest_plan)
         joint = zip(damages["sums"].tolist(), damages["joint"].tolist(), strict=True)
         plan = plan.model_copy(update={"joint": tuple(joint)})
@@ -177,7 +180,7 @@ class PlanBits(Pass):
         plans = [[form] * len(units) for form in forms if str(form) in _JOINT]
         plans.append([trials[index % len(trials)] for index in range(len(units))])
         found = measure(
-            Branches(graph, calls[-count:], output),  # GPTQ sees the others
+            Branches(graph, _spread(calls[-max(count, len(calls) // 4) :], count), output),
             units,
             forms,
             trials=trials,
@@ -207,6 +210,7 @@ class PlanBits(Pass):
         units: Sequence[WeightUnit],
         forms: Sequence[Form],
         measured: dict[str, np.ndarray[Any, Any]],
+        seconds: Callable[[WeightUnit, Form], float] | None,
     ) -> Table:
         planned = {id(site.weight.const_value) for unit in units for site in unit.sites}
         held = {id(v.const_value): v.const_value for v in graph.initializers.values() if v.const_value}
@@ -214,13 +218,49 @@ class PlanBits(Pass):
         table_units = []
         for unit, row in zip(units, measured["damages"].tolist(), strict=True):
             choices = [
-                Choice(str(form), damage, _bytes(unit, form))
+                Choice(str(form), damage, _bytes(unit, form), seconds and seconds(unit, form))
                 for form, damage in zip(forms, row, strict=True)
                 if _fits(unit, form)
             ]
             table_units.append(Unit(unit.names, unit.entries, tuple(choices)))
         together = Together.fitted(measured["sums"].tolist(), measured["joint"].tolist())
-        return Table(table_units, together, {"weight_bytes": fixed, "package_bytes": fixed})
+        on_top = dict.fromkeys(("weight_bytes", "package_bytes", "peak_memory"), fixed)
+        if seconds is not None:
+            on_top |= {"tpot": 0.0, "decode_tokens_per_second": 0.0}
+        return Table(table_units, together, on_top)
+
+    def _seconds(
+        self, context: Context, bounds: Sequence[Bound], units: Sequence[WeightUnit], forms: Sequence[Form]
+    ) -> Callable[[WeightUnit, Form], float] | None:
+        """How long all products of a unit take of a token, where that matters and the target knows."""
+        if self.options.smallest_plan == "bytes" and not any(bound.of_time for bound in bounds):
+            return None
+        target = context.target
+        sizes = sorted({site.size for unit in units for site in unit.sites if not site.is_lookup})
+        blocks = {bits: [f.block for f in forms if f.bits == bits] for bits in {f.bits for f in forms}}
+        known: dict[str, float] = {}
+        for n, k in context.watch(sizes, "timing products of size"):
+            for bits, of_bits in blocks.items():
+                fitting = sorted({Form(bits, block).fitting(k).block for block in of_bits})
+                product = BlockProduct(bits=bits, k=k, n=n, level=self.options.accuracy_level)
+                found = None if target is None else target.token_seconds(product, fitting)
+                if found is None:
+                    return None
+                known |= {f"{k} x {n}, {bits}/{block}": s for block, s in found.items()}
+        known = context.decide(f"{self.name}: seconds of a token's products", lambda: known)
+
+        def seconds(unit: WeightUnit, form: Form) -> float:
+            return sum(
+                known[f"{k} x {n}, {form.bits}/{form.fitting(k).block}"]
+                for n, k in (site.size for site in unit.sites if not site.is_lookup)
+            )
+
+        return seconds
+
+
+def _spread(calls: Sequence[T], count: int) -> Sequence[T]:
+    """So many of them, as far apart as they may be. GPTQ rounds by none of the last quarter."""
+    return [calls[index * len(calls) // count] for index in range(count)]
 
 
 def _asked(accepts: Callable[..., bool], form: Form) -> bool:

@@ -8,11 +8,21 @@ import sys
 from graphopt.build._job import Job
 from graphopt.build._replay import SEEDS
 from graphopt.io import digest_of, digests_below
-from graphopt.package import Lock, LockedStep, Manifest, TargetInfo, packs, versions
+from graphopt.package import LOCK, MANIFEST, Lock, LockedStep, Manifest, TargetInfo, packs, versions
 from graphopt.pipeline import weight_bytes
-from graphopt.report import REPORT, ClosingReport, PassReport, Report, Sizes, idle_stages
+from graphopt.plan import PLAN
+from graphopt.report import (
+    PAGE,
+    REPORT,
+    ClosingReport,
+    PassReport,
+    Report,
+    Sizes,
+    idle_stages,
+    write_page,
+)
 
-__all__ = ["write_documents"]
+__all__ = ["remove_documents", "write_all_documents", "write_documents"]
 
 
 def write_documents(job: Job) -> tuple[Report, Lock]:
@@ -25,6 +35,20 @@ def write_documents(job: Job) -> tuple[Report, Lock]:
     report = _report(job, lock)
     report.write(folder / REPORT)
     return report, lock
+
+
+def write_all_documents(job: Job) -> tuple[Report, Lock]:
+    """`write_documents`, and report.html."""
+    report, lock = write_documents(job)
+    title = f"{report.source}, {report.recipe} on {report.target}"
+    write_page(job.staging.package / PAGE, title=title, reports=[report])
+    return report, lock
+
+
+def remove_documents(job: Job) -> None:
+    """Take away what `write_all_documents` wrote."""
+    for name in (MANIFEST, LOCK, REPORT, PAGE):
+        (job.staging.package / name).unlink()
 
 
 def _manifest(job: Job) -> Manifest:
@@ -107,6 +131,11 @@ def _report(job: Job, lock: Lock) -> Report:
         assumptions={a.key: a.text for a in job.assumptions()},
         versions=lock.versions,
         machine=lock.fingerprint,
+        plans={
+            graph.exported.role: graph.context.decisions[PLAN]
+            for graph in job.graphs
+            if PLAN in graph.context.decisions
+        },
         views={graph.exported.role: graph.view() for graph in job.graphs},
     )
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graphopt.build._budget import hold_to_budget, replanned
 from graphopt.build._clock import Clock, Progress
 from graphopt.build._configure import chosen_target, configured, default_recipe
-from graphopt.build._documents import write_documents
+from graphopt.build._documents import write_all_documents, write_documents
 from graphopt.build._job import Job
 from graphopt.build._package import Package
 from graphopt.build._replay import Replay
 from graphopt.cache import RunCache
 from graphopt.errors import BadInput, CheckFailed
-from graphopt.evaluate import Bindings
+from graphopt.evaluate import Bindings, ClosingCheck
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.package import check_destination, staged
 from graphopt.plan import parse_bounds
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
-from graphopt.report import PAGE, Report, write_page
+from graphopt.report import Report
 from graphopt.targets import Target
 from graphopt.verify import KernelWorker
 
@@ -71,7 +73,7 @@ def optimize(
     with KernelWorker() as kernels:
         if options.verify == "numeric":
             kernels.start()  # it gets ready while the model is exported
-        cache = _run_cache(resolved, options, replay)
+        cache = _run_cache(resolved, options, None if replay is None else replay.lock.decisions)
         with clock.phase("export", "exporting"):
             exported, is_cached = _exported(resolved, options, clock, cache)
         if recipe is None:
@@ -80,7 +82,10 @@ def optimize(
         with staged(place, force=options.force, source=resolved.path) as staging:
             run = (options, bindings, place, staging, clock, kernels, cache, is_cached)
             job = Job(resolved, exported, target, recipe, *run)
-            _run(job, replay)
+            _make(job, None if replay is None else replay.lock.decisions)
+            if replay is None and options.validate:
+                job = _within_budget(job)
+            _finish(job, replay)
         job.clear_mismatches()
     return Package.load(place)
 
@@ -101,20 +106,37 @@ def _resolved(
     return resolved
 
 
-def _run(job: Job, replay: Replay | None) -> None:
-    """All of `job`; raises where its package must not be installed."""
-    if replay is not None:
-        job.follow(replay.lock.decisions)
+def _make(job: Job, decisions: Mapping[str, Any] | None) -> None:
+    """All of `job` but its documents, with the `decisions` of an earlier one."""
+    if decisions is not None:
+        job.follow(decisions)
     job.transform()
     job.compile()
     if job.options.validate:
         job.compare()
-    report, lock = write_documents(job)
-    write_page(
-        job.staging.package / PAGE,
-        title=f"{report.source}, {report.recipe} on {report.target}",
-        reports=[report],
+
+
+def _within_budget(job: Job) -> Job:
+    """`job`, held to the budget that it was planned for; where it fails, one that was planned anew."""
+    hold_to_budget(job)
+    decisions = replanned(job)
+    if decisions is None:
+        return job
+    job.clock.say("the budget is not kept: planning once more, by what was measured")
+    job.staging.clear()
+    cache = _run_cache(job.source, job.options, decisions)
+    exported, is_cached = _exported(job.source, job.options, job.clock, cache)
+    again = replace(
+        job, exported=exported, cache=cache, export_cached=is_cached, closing=ClosingCheck("not run")
     )
+    _make(again, decisions)
+    hold_to_budget(again)
+    return again
+
+
+def _finish(job: Job, replay: Replay | None) -> None:
+    """Write the documents of `job`; raises where its package must not be installed."""
+    report, lock = write_all_documents(job)
     if job.closing.verdict == "failed":
         raise Rejected(job.closing.difference(), report)
     if replay is not None:
@@ -157,10 +179,9 @@ def export_package(
     return Package.load(Path(out))
 
 
-def _run_cache(source: Source, options: OptimizeOptions, replay: Replay | None) -> RunCache | None:
+def _run_cache(source: Source, options: OptimizeOptions, locked: Mapping[str, Any] | None) -> RunCache | None:
     if not options.cache or options.trust_remote_code:  # what such code reads is not known
         return None
-    locked = replay.lock.decisions if replay is not None else None
     return RunCache.open(source, options.task, {"locked": locked, "requantize": options.requantize})
 
 

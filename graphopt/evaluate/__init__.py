@@ -10,6 +10,7 @@ from graphopt.evaluate._assignment import fallback_nodes
 from graphopt.evaluate._bindings import SEED, Bindings
 from graphopt.evaluate._census import census, census_differences
 from graphopt.evaluate._closing import (
+    BUDGET,
     LOSSLESS,
     CheckedMetric,
     ClosingCase,
@@ -40,6 +41,7 @@ from graphopt.evaluate._turns import SpeedTurns
 from graphopt.evaluate._validation import Validation, validate
 
 __all__ = [
+    "BUDGET",
     "CALIBRATION",
     "ENCODER_METRICS",
     "FACTS",

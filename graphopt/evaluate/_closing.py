@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from graphopt.recipes import Budget
 
 __all__ = [
+    "BUDGET",
     "LOSSLESS",
     "CheckedMetric",
     "ClosingCase",
@@ -44,6 +45,8 @@ LOSSLESS = 1e-3
 """Standard deviations of an output: what fp32 sums in another order lose stays below, and a top-1 token
 hardly ever changes by it (docs/architecture.md)."""
 DISTRIBUTION = "logits"
+BUDGET = "its budget"
+"""The case of metrics that a package is held to whatever its source gives."""
 _ORDER = ("passed", "not run", "inconclusive", "failed")
 
 Noises = Mapping[tuple[str, str], Noise]
@@ -123,7 +126,9 @@ class ClosingCheck:
     def difference(self) -> str:
         """What is wrong with a package that failed, in one line."""
         more = f" ({self.reason})" if self.reason else ""
-        return f"the package differs from its source: {self.failures()[0]}{more}"
+        first = self.failures()[0]
+        what = "does not keep its budget" if first.case == BUDGET else "differs from its source"
+        return f"the package {what}: {first}{more}"
 
 
 def closing_check(

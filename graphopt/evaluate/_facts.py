@@ -14,6 +14,7 @@ from graphopt.evaluate._assignment import fallback_nodes
 from graphopt.evaluate._census import census_differences, census_of
 from graphopt.evaluate._costs import Cost, step_cost
 from graphopt.evaluate._interface_changes import interface_differences, optional_inputs
+from graphopt.evaluate._stored_bits import bits_a_weight
 from graphopt.interface import Interface
 from graphopt.ir import infer_types, load_model
 from graphopt.metrics import Exact, Sample
@@ -102,6 +103,7 @@ def _nodes(facts: _Facts) -> float:
 _VALUES: dict[str, Callable[[_Facts], float]] = {
     "package_bytes": _package_bytes,
     "weight_bytes": lambda facts: float(sum(map(weight_bytes, facts.models.values()))),
+    "bpw": lambda facts: bits_a_weight(facts.models.values()),
     "nodes": _nodes,
     "fallback_nodes": lambda facts: float(len(fallback_nodes(facts.package))),
     "bytes_per_token": lambda facts: float(facts.step.bytes),

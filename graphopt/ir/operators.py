@@ -179,3 +179,6 @@ MATRIX_PRODUCTS = {
 
 TURNING_PRODUCTS = {"Gemm", "FusedMatMul", "FusedGemm", "QGemm"}
 """Products of which the attribute transA says that the first operand lies transposed."""
+
+BLOCK_PARTS = {"MatMulNBits": (1, 2, 3), "GatherBlockQuantized": (0, 2, 3)}
+"""Operators that read a weight in blocks of integers: which inputs are its levels, scales and zero points."""

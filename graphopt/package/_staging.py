@@ -29,6 +29,12 @@ class Staging:
     package: Path
     scratch: Path
 
+    def clear(self) -> None:
+        """Take away all that was built."""
+        for folder in (self.package, self.scratch):
+            shutil.rmtree(folder)
+            folder.mkdir()
+
 
 @contextlib.contextmanager
 def staged(out: Path, *, force: bool = False, source: Path | None = None) -> Iterator[Staging]:

@@ -2,14 +2,16 @@
 
 from graphopt.plan._allocate import Objective, allocate, pareto, predicted
 from graphopt.plan._bounds import PLANNED, Bound, parse_bounds
+from graphopt.plan._corrected import corrected, keeps
 from graphopt.plan._damages import Together
-from graphopt.plan._plan import PLAN, ParetoPoint, Plan, PlannedUnit
+from graphopt.plan._plan import PLAN, Attempt, ParetoPoint, Plan, PlannedUnit
 from graphopt.plan._solve import solve, total
 from graphopt.plan._table import Choice, Table, Unit
 
 __all__ = [
     "PLAN",
     "PLANNED",
+    "Attempt",
     "Bound",
     "Choice",
     "Objective",
@@ -20,6 +22,8 @@ __all__ = [
     "Together",
     "Unit",
     "allocate",
+    "corrected",
+    "keeps",
     "pareto",
     "parse_bounds",
     "predicted",

@@ -55,6 +55,7 @@ _ROWS: Mapping[str, _Row] = {
     ),
     "weight_bytes": _bytes_of("weight_bytes"),
     "package_bytes": _bytes_of("package_bytes"),
+    "peak_memory": _bytes_of("peak_memory"),
     "tpot": _Row(
         "seconds",
         lambda table, total: total + _seconds(table),
@@ -78,15 +79,14 @@ def allocate(
     *,
     step: str,
     smallest: Literal["bytes", "seconds"] = "bytes",
-    aims: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan that keeps to `bounds`: the one that is `smallest` where damage is bounded, else does least.
 
-    `aims` stand in for the bounds of some metrics. `step` is the pass that plans. Raises `CheckFailed`, with
-    the bound that is in the way and the nearest plan there is, where none keeps to all of them, and
-    `BadInput` where a bound is of time and none was measured.
+    `step` is the pass that plans. Raises `CheckFailed`, with the bound that is in the way and the nearest
+    plan there is, where none keeps to all of them, and `BadInput` where a bound is of time and none was
+    measured.
     """
-    aimed = {bound.metric: bound.value for bound in bounds} | dict(aims or {})
+    aimed = {bound.metric: bound.value for bound in bounds}
     objective: Objective = smallest if "kl_mean" in aimed else "damage"
     costs = _costs(table)
     if any("seconds" not in unit[0] for unit in costs) and "seconds" in {
@@ -97,15 +97,16 @@ def allocate(
     limits = _limits(table, aimed)
     chosen = solve(costs, objective, limits)
     if chosen is None:
-        raise _cannot(table, costs, bounds, aimed, step)
+        raise _cannot(table, costs, bounds, step)
     return Plan(
         step=step,
         budget=tuple(bound.text for bound in bounds),
         bounds={bound.metric: bound.value for bound in bounds},
-        aims=dict(aims or {}),
         predicted=predicted(table, chosen),
         units=tuple(_planned(unit, unit.choices[i]) for unit, i in zip(table.units, chosen, strict=True)),
         pareto=tuple(pareto(table)),
+        smallest=smallest,
+        fixed=dict(table.fixed),
         scale=table.together.scale,
         power=table.together.power,
     )
@@ -170,26 +171,23 @@ def _cannot(
     table: Table,
     costs: Sequence[Sequence[Costs]],
     bounds: Sequence[Bound],
-    aimed: Mapping[str, float],
     step: str,
 ) -> CheckFailed:
     """Why no plan keeps to all of `bounds`: the first that cannot be kept beside those before it."""
     kept: dict[str, float] = {}
     for bound in bounds:
-        before, kept = kept, {**kept, bound.metric: aimed[bound.metric]}
+        before, kept = kept, {**kept, bound.metric: bound.value}
         if solve(costs, _ROWS[bound.metric].cost, _limits(table, kept)) is not None:
             continue
         nearest = solve(costs, _ROWS[bound.metric].cost, _limits(table, before))
         assert nearest is not None  # it kept to those before
         metric, values = bound.described, predicted(table, nearest)
         beside = " and ".join(b.text for b in bounds if b.metric in before)
-        planned = aimed[bound.metric]
-        asked = "" if planned == bound.value else f" (planned for as {metric.text(planned)}, as measured)"
         value = _ROWS[bound.metric].value(table, total(costs, nearest, _ROWS[bound.metric].cost))
         point = _point(table, costs, nearest)
         forms = ", ".join(f"{count} of {form}" for form, count in point.forms.items())
         return CheckFailed(
-            f"{step}: the budget {bound.text}{asked} cannot be met{f' beside {beside}' if beside else ''}: "
+            f"{step}: the budget {bound.text} cannot be met{f' beside {beside}' if beside else ''}: "
             f"the nearest plan has {bound.metric} {metric.text(value)}",
             hint=f"That is {point.bpw:.3g} bits a weight and a predicted KL of {values['kl_mean']:.3g}: "
             f"weights {forms}.",
@@ -206,6 +204,7 @@ def _planned(unit: Unit, chosen: Choice) -> PlannedUnit:
         damage=chosen.damage,
         reason=_reason(unit, chosen),
         others={choice.form: (choice.damage, choice.bytes) for choice in unit.choices},
+        seconds={c.form: c.seconds for c in unit.choices if c.seconds is not None},
     )
 
 

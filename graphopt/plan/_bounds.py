@@ -17,6 +17,7 @@ PLANNED = (
     "kl_mean",
     "package_bytes",
     "weight_bytes",
+    "peak_memory",
     "bpw",
     "tpot",
     "decode_tokens_per_second",
@@ -33,6 +34,11 @@ class Bound:
     metric: str
     value: float
     text: str
+
+    @property
+    def of_time(self) -> bool:
+        """Whether it is of how long a token takes."""
+        return self.metric in ("tpot", "decode_tokens_per_second")
 
     @property
     def described(self) -> Metric:

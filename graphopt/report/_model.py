@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from graphopt.plan import Plan
 from graphopt.report._graph_view import GraphView
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class Sizes(BaseModel):
 class Report(BaseModel):
     """The whole of report.json. `seconds` are by phase; `peak_memory` is this process's, in bytes.
 
-    `export_cached`: an earlier run exported the model. `views` show each graph before and after, by role.
+    `views` show each graph before and after, by role, and `plans` why weights are stored as they are.
     `export_cached`: an earlier run exported the model. `versions` are those of the libraries, `machine` what
     the target found.
     """
@@ -206,6 +207,7 @@ class Report(BaseModel):
     peak_memory: int = 0
     notes: list[str] = Field(default_factory=list)
     assumptions: dict[str, str] = Field(default_factory=dict)
+    plans: dict[str, Plan] = Field(default_factory=dict)
     views: dict[str, GraphView] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)

@@ -15,6 +15,7 @@ from graphopt.report._page_damage import Damage, damage_of
 from graphopt.report._page_graph import GraphPanel, graph_panels
 from graphopt.report._page_parts import Chart, Fact, Verdict, share_text
 from graphopt.report._page_passes import PassRow, by_role, pass_row, totals, waterfalls
+from graphopt.report._page_plan import PlanPanel, plans_of
 from graphopt.report._text import bytes_text, seconds_text
 
 __all__ = ["Run", "run_view"]
@@ -37,6 +38,7 @@ class Run:
     sizes: Sequence[tuple[str, str]]
     graphs: Sequence[GraphPanel]
     damage: Sequence[Damage]
+    plans: Sequence[PlanPanel]
     environment: Mapping[str, str]
     command: str
 
@@ -48,6 +50,7 @@ class Run:
         yield from self.waterfalls
         for panel in self.graphs:
             yield from panel.charts
+        yield from (one.chart for one in self.plans)
         yield from (one.chart for one in self.damage)
 
 
@@ -68,6 +71,7 @@ def run_view(report: Report, key: str, name: str) -> Run:
         sizes=_sizes(report),
         graphs=list(graph_panels(report, key)),
         damage=list(damage_of(report, key)),
+        plans=list(plans_of(report, key)),
         environment=_environment(report),
         command=shlex.join(
             [

@@ -14,6 +14,7 @@ from rich.text import Text
 from graphopt.metrics import METRICS
 from graphopt.report._closing import worst
 from graphopt.report._model import PAGE, ClosingReport, MetricReport, PassReport, Report
+from graphopt.report._terminal_plan import plan_text
 from graphopt.report._text import bytes_change, bytes_text, plural, seconds_text
 
 __all__ = ["print_explanation", "print_report"]
@@ -34,6 +35,9 @@ def print_report(report: Report, console: Console, *, installed: bool = True) ->
     console.print(_passes(report.passes))
     for line in _aside(report):
         console.print(Padding(line, (0, 0, 0, 1)))
+    for plan in report.plans.values():
+        console.print()
+        console.print(plan_text(plan))
     console.print()
     console.print(_facts(report, installed))
 

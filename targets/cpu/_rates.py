@@ -17,7 +17,7 @@ from graphopt.targets import BlockProduct
 
 from .kernels import session_of
 
-__all__ = ["KNOWLEDGE", "known_seconds", "measured_seconds", "relevant"]
+__all__ = ["KNOWLEDGE", "known_seconds", "measured_seconds", "relevant", "written_seconds"]
 
 KNOWLEDGE = Path(__file__).with_name("knowledge.json")
 """What was measured before, on which machine: a list that `benchmarks/rates.py` adds to."""
@@ -47,10 +47,15 @@ def measured_seconds(product: BlockProduct, blocks: Sequence[int]) -> dict[int, 
 
     So one row from memory, and one of many that are multiplied at a time, each the least of runs in turn.
     """
-    copies = max(1, _BYTES // (product.k * product.n * product.bits // 8))
-    written = _least(product, blocks, rows=1, copies=copies)
+    written = written_seconds(product, blocks)
     read = _least(product, blocks, rows=_PROMPT, copies=1)
     return {block: float(f"{written[block] + read[block]:.3g}") for block in blocks}
+
+
+def written_seconds(product: BlockProduct, blocks: Sequence[int]) -> dict[int, float]:
+    """Seconds by block size that [k, n] takes to write a token: one row, the weight from memory."""
+    copies = max(1, _BYTES // (product.k * product.n * product.bits // 8))
+    return _least(product, blocks, rows=1, copies=copies)
 
 
 def _least(product: BlockProduct, blocks: Sequence[int], *, rows: int, copies: int) -> dict[int, float]:

@@ -16,7 +16,7 @@ from graphopt.targets import BlockProduct, Target
 
 from ._cache import shares_cache
 from ._capabilities import CpuCapabilities
-from ._rates import known_seconds, measured_seconds
+from ._rates import known_seconds, measured_seconds, written_seconds
 from .kernels import kernels_name, open_session
 
 _LOWERING = (
@@ -66,6 +66,9 @@ class CpuTarget(Target):
         if known is not None and known.keys() >= set(blocks):
             return {block: known[block] for block in blocks}
         return measured_seconds(product, blocks)
+
+    def token_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> Mapping[int, float]:
+        return written_seconds(product, blocks)
 
     def fingerprint(self) -> dict[str, str]:
         import onnxruntime

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from graphopt import BadInput, CheckFailed
-from graphopt.plan import Choice, Plan, Table, Together, Unit, allocate, pareto, parse_bounds
+from graphopt.plan import (
+    Choice,
+    Plan,
+    Table,
+    Together,
+    Unit,
+    allocate,
+    corrected,
+    keeps,
+    pareto,
+    parse_bounds,
+)
 
 
 def unit(name: str, entries: int, harm: float, *, seconds: bool = False) -> Unit:
@@ -70,10 +83,42 @@ def test_damages_that_do_not_add_are_planned_for() -> None:
     assert made.predicted["kl_mean"] == pytest.approx(2 * sum(one.damage for one in made.units))
 
 
-def test_an_aim_stands_in_for_a_bound() -> None:
-    made = plan("kl_mean=0.02", aims={"kl_mean": 0.004})
-    assert made.predicted["kl_mean"] <= 0.004
-    assert (made.bounds, made.aims) == ({"kl_mean": 0.02}, {"kl_mean": 0.004})
+def test_a_plan_is_corrected_by_what_came_of_it() -> None:
+    first = plan("kl_mean=0.02")
+    measured = {"kl_mean": 2 * first.predicted["kl_mean"]}
+    assert not keeps(first, measured)
+    assert keeps(first, first.predicted)
+    made = corrected(first, measured)
+    assert made.bounds == {"kl_mean": 0.02}
+    assert made.predicted["kl_mean"] <= 0.0194
+    assert made.predicted["kl_mean"] == pytest.approx(2 * sum(one.damage for one in made.units))
+    assert made.before is not None
+    assert (made.before.predicted, made.before.measured) == (first.predicted, measured)
+    assert made.predicted["bpw"] > first.predicted["bpw"]
+
+
+def test_what_comes_on_top_is_corrected() -> None:
+    units = [unit("a", 800_000, 0.001, seconds=True), unit("b", 8_000, 0.01, seconds=True)]
+    first = plan("tpot=0.004ms", table=Table(units, fixed={"tpot": 0.0, "package_bytes": 100.0}))
+    assert first.forms["a"] == "4/128"
+    measured = {"tpot": first.predicted["tpot"] + 2e-6, "package_bytes": first.predicted["package_bytes"] + 7}
+    made = corrected(first, measured)
+    assert made.forms["a"] == "2/128"
+    assert made.fixed == {"tpot": pytest.approx(2e-6), "package_bytes": pytest.approx(107)}
+    with pytest.raises(CheckFailed, match=r"tpot=0\.004ms cannot be met"):
+        corrected(first, {"tpot": first.predicted["tpot"] + 3e-6})
+
+
+def test_the_nearest_plan_is_one() -> None:
+    """What a refusal says is the nearest can be had."""
+    with pytest.raises(CheckFailed) as raised:
+        plan("kl_mean=0.0035", "bpw=3")
+    said = re.search(r"nearest plan has bpw ([\d.]+)", str(raised.value))
+    assert said is not None
+    nearest = float(said[1])
+    assert plan("kl_mean=0.0035", f"bpw={nearest + 0.005}").predicted["kl_mean"] <= 0.0035
+    with pytest.raises(CheckFailed):
+        plan("kl_mean=0.0035", f"bpw={nearest - 0.01}")
 
 
 def test_every_unit_says_why() -> None:

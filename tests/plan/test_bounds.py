@@ -17,6 +17,7 @@ from graphopt.plan import PLANNED, parse_bounds
         ("kl_mean=0.02nats", "kl_mean", 0.02),
         ("package_bytes=700MB", "package_bytes", 7e8),
         ("weight_bytes=2GiB", "weight_bytes", 2**31),
+        ("peak_memory=3GB", "peak_memory", 3e9),
         ("bpw=4.25", "bpw", 4.25),
         ("tpot=20ms", "tpot", 0.02),
         ("decode_tokens_per_second=40tok/s", "decode_tokens_per_second", 40),
