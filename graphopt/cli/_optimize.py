@@ -79,7 +79,8 @@ __all__ = ["command"]
     "--budget",
     multiple=True,
     metavar="METRIC=VALUE",
-    help="Store weights so that kl_mean=0.02, package_bytes=700MB, bpw=4.25... is kept; may be repeated.",
+    help="Store weights so that kl_mean=0.02, package_bytes=700MB, bpw=4.25, tpot=20ms... is kept; may be"
+    " repeated.",
 )
 @click.option("--stop-after", metavar="PASS[#N][:EDIT]", help="Stop the recipe after this pass or edit.")
 @click.option("--explain", metavar="PASS", help="Say where PASS almost matched, and why it did not.")

@@ -66,6 +66,8 @@ class _Page:
 def _run_sections(run: Run) -> Iterator[tuple[str, str]]:
     if run.closing:
         yield f"{run.key}-accuracy", "Accuracy"
+    if run.plans:
+        yield f"{run.key}-plan", "Plan"
     if run.passes:
         yield f"{run.key}-passes", "Passes"
     if run.graphs:

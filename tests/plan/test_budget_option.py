@@ -18,7 +18,7 @@ def test_it_reaches_the_pass_that_plans_and_bounds_the_damage() -> None:
     assert recipe.budget.kl_mean == 0.02
     assert plain.kl_mean is not None
     assert plain.kl_p99 is not None
-    assert recipe.budget.kl_p99 == pytest.approx(plain.kl_p99 * 0.02 / plain.kl_mean)
+    assert recipe.budget.kl_p99 == pytest.approx(1.5 * plain.kl_p99 * 0.02 / plain.kl_mean)
     assert configured("int4", (), target, ["bpw=4"]).budget == plain
 
 

@@ -61,6 +61,7 @@
 
     pareto({points, chosen}, width) {
       const drawn = points.filter((one) => one.kl > 0);
+      const steps = drawn.slice(1).map((one, index) => [drawn[index], one]);
       const here = [{...chosen, says: "this plan"}, ...(chosen.measured > 0 ? [{bpw: chosen.bpw, kl: chosen.measured, says: "as measured"}] : [])].filter((one) => one.kl > 0);
       return Charts.plot({
         ...common(width), height: 240, marginLeft: 56, marginRight: 72, marginBottom: 38, marginTop: 26,
@@ -68,10 +69,11 @@
         y: {type: "log", label: "mean KL divergence, nats a token", labelArrow: "none", nice: true, ticks: 4, tickFormat: (value) => `${+value.toPrecision(1)}`},
         marks: [
           Charts.gridY({stroke: "var(--grid)", strokeOpacity: 1}),
-          Charts.line(drawn, {x: "bpw", y: "kl", stroke: "var(--total)", strokeWidth: 1.5}),
+          Charts.link(steps, {x1: (one) => one[0].bpw, y1: (one) => one[0].kl, x2: (one) => one[1].bpw, y2: (one) => one[1].kl, stroke: "var(--total)", strokeWidth: 1.5}),
           Charts.dot(drawn, {x: "bpw", y: "kl", r: 3, fill: "var(--total)"}),
           Charts.dot(here, {x: "bpw", y: "kl", r: 5, fill: "var(--down)"}),
-          Charts.text(here, {x: "bpw", y: "kl", text: "says", textAnchor: "start", dx: 9, fill: "var(--ink)"}),
+          Charts.text(here.slice(0, 1), {x: "bpw", y: "kl", text: "says", textAnchor: "end", dx: -7, dy: 8, fill: "var(--ink)"}),
+          Charts.text(here.slice(1), {x: "bpw", y: "kl", text: "says", textAnchor: "start", dx: 9, dy: -4, fill: "var(--ink)"}),
           Charts.tip(drawn, Charts.pointer({x: "bpw", y: "kl", title: (one) => `${one.bpw.toPrecision(3)} bits, ${one.kl.toPrecision(3)}\n${one.tip}`, ...tip})),
         ],
       });
