@@ -39,6 +39,7 @@ from .remove_noops import RemoveNoops
 from .rotate import Rotate
 from .rotate_values import RotateValues
 from .scale_channels import ScaleChannels
+from .scale_values import ScaleValues
 from .simplify_shapes import SimplifyShapes
 from .smooth_activations import SmoothActivations
 from .split_heads import SplitHeads
@@ -82,6 +83,7 @@ PACK = Pack(
         Rotate,
         RotateValues,
         ScaleChannels,
+        ScaleValues,
         SimplifyShapes,
         SmoothActivations,
         SplitHeads,

@@ -10,8 +10,9 @@ import numpy as np
 from graphopt.interface import Adapter, Arrays
 
 from ._rotations import rotation
+from ._scale_search import factors_of
 
-__all__ = ["LastTokenLogits", "QuantizedCache", "TurnedValues"]
+__all__ = ["LastTokenLogits", "QuantizedCache", "ScaledValues", "TurnedValues"]
 
 
 @dataclass(frozen=True)
@@ -79,3 +80,27 @@ class TurnedValues(Adapter):
 
     def _matrix(self) -> np.ndarray:
         return rotation(self.size, self.seed).matrix
+
+
+@dataclass(frozen=True)
+class ScaledValues(Adapter):
+    """A cache of values v [batch, heads, length, size] holds v / s: the input `past`, the output `present`.
+
+    `steps` are the logarithms of s [heads, size] to the base of the eighth root of two.
+    """
+
+    kind: ClassVar[str] = "scaled-values"
+    past: str
+    present: str
+    heads: int
+    steps: tuple[int, ...]
+
+    def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
+        return {**old, self.past: old[self.past] / self._factors()}
+
+    def results(self, new: Arrays) -> dict[str, np.ndarray]:
+        return {**new, self.present: new[self.present] * self._factors()}
+
+    def _factors(self) -> np.ndarray:
+        """float32 [heads, 1, size]."""
+        return factors_of(self.steps).reshape(self.heads, 1, -1)

@@ -49,10 +49,13 @@ def factors_of(steps: Sequence[int]) -> Floats:
     return np.exp2(np.asarray(steps) / _FINENESS).astype(np.float32)
 
 
-def chosen_steps(weights: Sequence[Weight], seen: Seen) -> list[int] | None:
-    """Eighths of powers of two to multiply the columns of all weights by; None where no choice pays."""
+def chosen_steps(weights: Sequence[Weight], seen: Seen, groups: Sequence[int] = ()) -> list[int] | None:
+    """Eighths of powers of two to multiply the columns of all weights by; None where no choice pays.
+
+    With `groups`, numbers from 0 on [K], channels of one group share their factor.
+    """
     best, least = None, _error(weights, seen.chosen_by, None)
-    for steps in _candidates(weights, seen.mean):
+    for steps in _candidates(weights, seen.mean, np.asarray(groups, np.intp)):
         error = _error(weights, seen.chosen_by, factors_of(steps))
         if error < least:
             best, least = steps, error
@@ -62,9 +65,12 @@ def chosen_steps(weights: Sequence[Weight], seen: Seen) -> list[int] | None:
     return best if after < _WORTH * before else None
 
 
-def _candidates(weights: Sequence[Weight], mean: Floats) -> Iterator[list[int]]:
+def _candidates(weights: Sequence[Weight], mean: Floats, groups: NDArray[np.intp]) -> Iterator[list[int]]:
     """mean^a, and mean^a / |w|^(1 - a), centred around one."""
     typical = np.mean([np.abs(w.rows).mean(0) for w in weights], axis=0)
+    if len(groups):
+        sizes = np.bincount(groups)
+        mean, typical = ((np.bincount(groups, x) / sizes)[groups].astype(np.float32) for x in (mean, typical))
     read, held = (np.log2(np.maximum(x, x.max() * 1e-4 + 1e-30)) for x in (mean, typical))
     for step in range(1, _STEPS + 1):
         share = step / _STEPS

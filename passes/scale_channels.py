@@ -11,20 +11,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from graphopt.calibrate import AbsoluteMean, RowSample, Stream
-from graphopt.ir import InMemory, LazyTensor, Scaled, has_data, lazy, tiles
+from graphopt.calibrate import Stream
+from graphopt.ir import InMemory, LazyTensor, Scaled, has_data, lazy
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
+from ._channel_factors import steps_for
 from ._columns import Columns, again, columns_of
-from ._forms import Form
 from ._products import Product, products_of, used_elsewhere
-from ._scale_search import Seen, Weight, chosen_steps, factors_of
+from ._scale_search import factors_of
 
 Floats = NDArray[np.float32]
 
 _NORMS = ("LayerNormalization", "RMSNormalization")
-_SAMPLED = 512  # rows of activations, half to choose by and half to judge by. A judgement
-_ROWS = 1024  # rows of a weight that are rounded on trial: of a larger one, evenly spaced ones
 
 
 class ScaleChannels(Pass):
@@ -77,25 +75,12 @@ class ScaleChannels(Pass):
                 if isinstance(stream, str):
                     yield NearMiss(where, stream)
                     continue
-            steps = context.decide(key, partial(self._steps, group, stream, context))
+            form = (self.options.bits, self.options.block_size)
+            steps = context.decide(key, partial(steps_for, group.products, group.x, form, stream, context))
             if steps is None:
                 yield NearMiss(where, "no factors lower the error of the products behind it")
                 continue
             yield group.edit(factors_of(steps))
-
-    def _steps(self, group: _Group, stream: Stream | str | None, context: Context) -> list[int] | None:
-        weights = [Weight(_some_rows(p), self._form(p, context)) for p in group.products]
-        if not isinstance(stream, Stream):
-            return chosen_steps(weights, Seen(np.ones(group.width, np.float32)))
-        mean, rows = AbsoluteMean(group.width), RowSample(group.width, _SAMPLED)
-        for (array,) in stream.values([group.x]):
-            mean.add(array)
-            rows.add(array)
-        return chosen_steps(weights, Seen(mean.mean, rows.sample[::2], rows.sample[1::2]))
-
-    def _form(self, product: Product, context: Context) -> Form:
-        planned = context.decisions.get("plan-bits", {}).get(product.matrix.name)
-        return Form.parse(planned) if planned else Form(self.options.bits, self.options.block_size)
 
 
 @dataclass(frozen=True)
@@ -109,12 +94,6 @@ class _Group:
     @property
     def width(self) -> int:
         return self.products[0].rows.shape[1]
-
-
-def _some_rows(product: Product) -> Floats:
-    """Rows of its weight, evenly spaced."""
-    step = -(-product.rows.shape[0] // _ROWS)
-    return np.concatenate([tile[-rows.start % step :: step] for rows, tile in tiles(product.rows)])
 
 
 def _behind_norm(norm: ir.Node) -> _Group | str | None:
