@@ -35,7 +35,7 @@ help:
 
 venv: $(VENV)/.installed
 
-$(VENV)/.installed: constraints.txt pyproject.toml setup.py $(wildcard targets/cpu/kernels/*.[ch])
+$(VENV)/.installed: constraints.txt pyproject.toml setup.py $(wildcard targets/cpu/kernels/*.[ch] passes/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "graphopt needs Python 3.11 or later: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

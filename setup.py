@@ -23,29 +23,39 @@ def packages(installed: str, folder: str) -> list[str]:
     return [installed, *(f"{installed}.{name}" for name in inner)]
 
 
-def kernels() -> list[Extension]:
-    """What the cpu target loads; where it cannot be compiled, graphopt does without.
+# Rounding gives the bits that numpy gives: no product and sum become one.
+ROUNDING = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 
-    It has nothing of Python in it. Which instructions it may use is checked where it runs.
+
+def compiled() -> list[Extension]:
+    """What the cpu target and the passes load; where it cannot be compiled, graphopt does without.
+
+    There is nothing of Python in it. Which instructions it may use is checked where it runs.
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return []
-    folder = "targets/cpu/kernels"
+    kernels, passes = "targets/cpu/kernels", "passes"
     return [
-        Extension(
-            "graphopt_targets.cpu.kernels._compiled",
-            sorted(glob(f"{folder}/*.c")),
-            depends=sorted(glob(f"{folder}/*.h")),
-            extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
-            optional=True,
-        )
+        library("graphopt_targets.cpu.kernels._compiled", kernels),
+        library("graphopt_passes._compiled", passes, *ROUNDING),
     ]
+
+
+def library(name: str, folder: str, *options: str) -> Extension:
+    """The C files of `folder`."""
+    return Extension(
+        name,
+        sorted(glob(f"{folder}/*.c")),
+        depends=sorted(glob(f"{folder}/*.h")),
+        extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", *options],
+        optional=True,
+    )
 
 
 setup(
     packages=[name for installed, folder in SOURCES.items() for name in packages(installed, folder)],
     package_dir=SOURCES,
-    ext_modules=kernels(),
+    ext_modules=compiled(),
     package_data={"": ["*"]},
     exclude_package_data={"": ["*.pyc"]},
 )

@@ -14,6 +14,7 @@ from graphopt.ir import Expr
 from graphopt.pipeline import Context, map_tiles
 
 from ._forms import Form
+from ._nearest import round_to_nearest
 
 __all__ = [
     "NotFinite",
@@ -42,6 +43,7 @@ How many is a judgement: each costs one more pass over the weight. 8 bits gain a
 """
 
 _CACHED = 1 << 18  # entries at a time: 1 MiB of float32, which stays in a core's cache over all passes
+_NONE = np.zeros(0, np.float32)
 _SMALLEST = np.float32(1e-37)  # below, 1 / scale is beyond float32's 3.4e38
 
 
@@ -79,6 +81,20 @@ def quantize_rows(
     each column's counted `importance` [K] times. With `zeros`, other zero points are tried, too.
     Raises `NotFinite`.
     """
+    if not zeros and importance is None:
+        made = round_to_nearest(rows, bits, block, _inverse_factors(bits) if search else _NONE)
+        if made is not None:
+            weight, found, finite = made
+            if not finite:
+                raise NotFinite
+            return Packed(weight, found)
+    return _quantized(rows, bits, block, search, zeros, importance)
+
+
+def _quantized(
+    rows: Floats, bits: int, block: int, search: bool, zeros: bool, importance: Floats | None
+) -> Packed:
+    """`quantize_rows` in numpy: the definition."""
     count, width = rows.shape
     blocks = -(-width // block)
     missing = blocks * block - width
@@ -107,7 +123,14 @@ def quantize_rows(
         columns *= _inverse(factors)
     _round(columns, rounded, levels)
     rounded += np.float32(levels)
+    scales += np.float32(
+        0
+    )  # no zero is negative: of zeros of both signs, numpy does not say which is largest
     return pack_levels(rounded.astype(np.uint8), scales.reshape(count, blocks), bits)
+
+
+def _inverse_factors(bits: int) -> Floats:
+    return np.array([1 / factor for factor in FACTORS[bits]], np.float32)
 
 
 def _best_factors(columns: Floats, rounded: Floats, bits: int, weights: Floats | None) -> Floats:
@@ -126,9 +149,22 @@ def _best_factors(columns: Floats, rounded: Floats, bits: int, weights: Floats |
 def _gain(columns: Floats, rounded: Floats, weights: Floats | None) -> tuple[Floats, Floats]:
     """By how much levels `rounded` lower the squared error from that of zeros, and the scale at which."""
     weighted = rounded if weights is None else rounded * weights
-    along = np.einsum("ij,ij->j", columns, weighted)
-    fitted = along / np.maximum(np.einsum("ij,ij->j", rounded, weighted), _SMALLEST)
-    return along * fitted, fitted
+    along = _summed(columns, weighted)
+    norm: Floats = np.maximum(_summed(rounded, weighted), _SMALLEST)
+    fitted: Floats = np.divide(along, norm)
+    return np.multiply(along, fitted), fitted
+
+
+def _summed(a: Floats, b: Floats) -> Floats:
+    """The sums of a * b over the first axis, in its order: einsum takes that of a single column otherwise."""
+    total: Floats
+    if a.shape[1] > 1:
+        total = np.einsum("ij,ij->j", a, b)
+        return total
+    total = np.zeros(a.shape[1], np.float32)
+    for product in a * b:
+        total += product
+    return total
 
 
 class _Fit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,31 @@ KNOWLEDGE = Path(__file__).with_name("knowledge.json")
 _BYTES = 96 << 20  # of weights in a session: more than processors cache, so that they come from memory
 _PROMPT = 64  # rows read at once: enough for the kernels of many rows, and soon measured
 _SECONDS, _ROUNDS = 0.6, 3  # at least, of each measurement: the least of its times settles within them
+_LARGEST = 16 << 20
+"""Bytes of a weight that is measured. Of a larger one so many rows are: each takes as long as another, and a
+table of 100,000 rows would take a gigabyte."""
 _MACHINE = ("processor", "instructions", "threads", "onnxruntime", "kernels")
+_OWN = "graphopt"
+_OWN_INSTRUCTIONS = ("avx512f", "avx512_vnni")
 
 
 def relevant(machine: Mapping[str, str]) -> dict[str, str | None]:
-    """What of a target's fingerprint the speed of a product depends on."""
-    return {key: machine.get(key) for key in _MACHINE}
+    """What of a target's fingerprint the speed of a product depends on.
+
+    Our own kernels are the same whatever onnxruntime they are loaded by and what else the processor can do.
+    """
+    found = {key: machine.get(key) for key in _MACHINE}
+    if machine.get("kernels") == _OWN:
+        can = (machine.get("instructions") or "").split()
+        found |= {"onnxruntime": None, "instructions": " ".join(i for i in _OWN_INSTRUCTIONS if i in can)}
+    return found
 
 
 def known_seconds(machine: Mapping[str, str], product: BlockProduct) -> dict[int, float] | None:
     """What the knowledge file says of a product on a machine of this fingerprint, if it says anything."""
     here = relevant(machine)
     for entry in json.loads(KNOWLEDGE.read_text(encoding="utf-8")):
-        if entry["machine"] == here and entry["product"] == asdict(product):
+        if relevant(entry["machine"]) == here and entry["product"] == asdict(product):
             return {int(block): seconds for block, seconds in entry["seconds"].items()}
     return None
 
@@ -47,15 +59,24 @@ def measured_seconds(product: BlockProduct, blocks: Sequence[int]) -> dict[int, 
 
     So one row from memory, and one of many that are multiplied at a time, each the least of runs in turn.
     """
+    part, share = _part(product)
     written = written_seconds(product, blocks)
-    read = _least(product, blocks, rows=_PROMPT, copies=1)
-    return {block: float(f"{written[block] + read[block]:.3g}") for block in blocks}
+    read = _least(part, blocks, rows=_PROMPT, copies=1)
+    return {block: float(f"{written[block] + read[block] * share:.3g}") for block in blocks}
 
 
 def written_seconds(product: BlockProduct, blocks: Sequence[int]) -> dict[int, float]:
     """Seconds by block size that [k, n] takes to write a token: one row, the weight from memory."""
-    copies = max(1, _BYTES // (product.k * product.n * product.bits // 8))
-    return _least(product, blocks, rows=1, copies=copies)
+    part, share = _part(product)
+    copies = max(1, _BYTES // (part.k * part.n * part.bits // 8))
+    written = _least(part, blocks, rows=1, copies=copies)
+    return {block: seconds * share for block, seconds in written.items()}
+
+
+def _part(product: BlockProduct) -> tuple[BlockProduct, float]:
+    """What is measured of a product, and how much longer all of it takes."""
+    rows = min(product.n, max(1, _LARGEST * 8 // (product.k * product.bits)))
+    return replace(product, n=rows), product.n / rows
 
 
 def _least(product: BlockProduct, blocks: Sequence[int], *, rows: int, copies: int) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -42,6 +43,37 @@ def test_what_is_known_is_of_the_same_machine_and_product(
     assert rates.known_seconds({**machine, "cores": "8"}, PRODUCT) == {128: 2.0, 256: 1.0}
     assert rates.known_seconds({**machine, "onnxruntime": "2"}, PRODUCT) is None
     assert rates.known_seconds(machine, replace(PRODUCT, n=25)) is None
+
+
+def test_our_own_kernels_are_known_under_any_onnxruntime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"processor": "P", "instructions": "avx512f avx512_vnni f16c", "threads": "2"}
+    machine |= {"onnxruntime": "1", "kernels": "graphopt"}
+    entry = {"machine": machine, "product": asdict(PRODUCT), "seconds": {"128": 2.0, "256": 1.0}}
+    file = tmp_path / "knowledge.json"
+    file.write_text(json.dumps([entry]))
+    monkeypatch.setattr(rates, "KNOWLEDGE", file)
+    there = {**machine, "onnxruntime": "2", "instructions": "avx2 avx512f avx512_vnni"}
+
+    assert rates.known_seconds(there, PRODUCT) == {128: 2.0, 256: 1.0}
+    assert rates.known_seconds({**there, "instructions": "avx512f"}, PRODUCT) is None
+    assert rates.known_seconds({**there, "threads": "4"}, PRODUCT) is None
+    assert rates.known_seconds({**there, "kernels": "onnxruntime"}, PRODUCT) is None
+
+
+def test_of_a_large_weight_some_rows_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def least(product: BlockProduct, blocks: Sequence[int], **how: int) -> dict[int, float]:
+        measured.append(product.n)
+        return dict.fromkeys(blocks, 1.0)
+
+    monkeypatch.setattr(rates, "_LARGEST", 8 * PRODUCT.k * PRODUCT.bits // 8)
+    monkeypatch.setattr(rates, "_least", least)
+
+    assert rates.measured_seconds(PRODUCT, (64,)) == {64: 2.0 * PRODUCT.n / 8}
+    assert measured == [8, 8]
 
 
 def test_every_known_entry_names_its_evidence() -> None:
