@@ -72,7 +72,7 @@ class Hessian:
         order = np.argsort(-diagonal, kind="stable")
         for damping in (least_damping * 10**step for step in range(_STEPS)):
             np.fill_diagonal(matrix, diagonal + np.float32(damping))
-            factor = _unit_upper(matrix[np.ix_(order, order)])
+            factor = _unit_upper(matrix[np.ix_(order[::-1], order[::-1])])
             if factor is not None:
                 scale = np.float32(max(held_out.diagonal().mean(), _SMALLEST))
                 return cls(matrix, factor, order, damping, held_out / scale)
@@ -81,18 +81,21 @@ class Hessian:
         return None
 
 
-def _unit_upper(matrix: Floats) -> Floats | None:
-    """U of U D U^T; None where `matrix` is not positive definite."""
+def _unit_upper(turned: Floats) -> Floats | None:
+    """U of U D U^T, which is symmetric and comes `turned`: its last row and column first.
+
+    None where it is not positive definite. `turned` is overwritten: of 8,192 columns each copy is 256 MiB.
+    """
     try:
         with threadpool_limits(1, "blas"):  # sums depend on how many there are
-            lower = scipy.linalg.cholesky(matrix[::-1, ::-1], lower=True, check_finite=False)
+            lower = scipy.linalg.cholesky(turned.T, lower=True, overwrite_a=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return None
     upper = lower[::-1, ::-1]
     diagonal = upper.diagonal()
     if not np.isfinite(diagonal).all() or not (diagonal > 0).all():
         return None
-    unit: Floats = np.ascontiguousarray(upper / diagonal)
+    unit: Floats = np.divide(upper, diagonal, out=np.empty(upper.shape, np.float32))
     return unit
 
 
