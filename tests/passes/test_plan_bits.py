@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +17,9 @@ from graphopt.ir import infer_types, parse
 from graphopt.pipeline import Context, run_steps
 from graphopt.plan import PLAN, Plan
 from graphopt.plugins import registry
+from graphopt.targets import BlockProduct
 
+Form = importlib.import_module("graphopt_passes._forms").Form
 units_of = importlib.import_module("graphopt_passes._units").weight_units
 PlanBits = registry.passes()["plan-bits"]
 TEXT = """
@@ -156,6 +160,35 @@ def test_a_table_of_its_own_is_planned_and_packed() -> None:
     run_steps(made, steps, around)
     assert "own" in around.decisions["plan-bits"]
     assert "GatherBlockQuantized" in {node.op_type for node in made.graph}
+
+
+class Timed:
+    """A target on which a bit of a weight takes a picosecond, and blocks of 64 nothing on top."""
+
+    name = "timed"
+
+    def capabilities(self) -> Any:
+        raise AssertionError("not asked")
+
+    def token_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> dict[int, float]:
+        size = product.k * product.n * product.bits * 1e-12
+        return {block: size * (1 if block == 64 else 1.25) for block in blocks}
+
+
+@pytest.mark.parametrize(("times", "form"), [(1.001, "4/64"), (2.001, "8/64")])
+def test_time_is_shared_out_as_the_target_measures_it(
+    monkeypatch: pytest.MonkeyPatch, times: float, form: str
+) -> None:
+    made = model()
+    around = replace(context(made), target=cast("Any", Timed()))
+    monkeypatch.setattr(PlanBits, "_forms", lambda self, context: [Form(4, 32), Form(4, 64), Form(8, 64)])
+    bound = times * 64 * (4 * 64 + 3 * 128 + 96) * 4e-12  # of what 4 bits in blocks of 64 take
+    options = {"smallest": 0, "budget": f"tpot={bound}s"}
+    run_steps(made, [("plan-bits", PlanBits.configure(options))], around)
+    plan = Plan.model_validate(around.decisions[PLAN])
+    assert set(plan.forms.values()) == {form}
+    assert plan.predicted["tpot"] == pytest.approx(bound, rel=0.002)
+    assert plan.predicted["decode_tokens_per_second"] == pytest.approx(1 / plan.predicted["tpot"])
 
 
 def _log_probabilities(made: ir.Model, ids: np.ndarray) -> np.ndarray:
