@@ -52,8 +52,10 @@ class ScaleValues(Pass):
         by: Literal["activations", "weights"] = "activations"
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        # All are searched for first: an edit changes inputs, and the stream feeds those that there were.
         stream: Stream | str | None = None
-        for node in list(graph):
+        chosen: dict[ir.Node, list[int]] = {}
+        for node in graph:
             if node.domain != "" or node.op_type != "Attention":
                 continue
             where, found = node.name or node.op_type, value_path(node)
@@ -72,7 +74,14 @@ class ScaleValues(Pass):
             if steps is None:
                 yield NearMiss(where, "no factors lower the error of the products behind it")
             else:
-                yield _scaled(found, steps)
+                chosen[node] = steps
+        for node, steps in chosen.items():
+            found = value_path(node)
+            yield (
+                NearMiss(node.name or node.op_type, found)
+                if isinstance(found, str)
+                else _scaled(found, steps)
+            )
 
 
 def _groups(found: ValuePath) -> list[int]:

@@ -60,28 +60,30 @@ def test_a_neighbour_that_is_not_scaled_is_found(wrong: object, monkeypatch: pyt
 
 
 def test_heads_that_share_values_share_factors_and_a_lock_repeats_them() -> None:
-    shape = Shape(layers=1)
+    shape = Shape(layers=2)
     calls = tuple(case.feeds for case in Domain(shape).cases(np.random.default_rng(1)))
     made = []
     decisions: dict[str, object] = {}
     for data in (CalibrationData("calls", "0", calls, 60), None):
         model = canonical_decoder(shape)
-        weight = model.graph.initializers["layers.0.attn.v_proj.weight"]
-        assert weight.const_value is not None
-        large = weight.const_value.numpy().copy()
-        large[:, [3, 20]] *= 30
-        weight.const_value = ir.tensor(large)
+        for layer in range(2):
+            weight = model.graph.initializers[f"layers.{layer}.attn.v_proj.weight"]
+            assert weight.const_value is not None
+            large = weight.const_value.numpy().copy()
+            large[:, [3, 20]] *= 30
+            weight.const_value = ir.tensor(large)
         context = Context(model, domain=Domain(shape), calibration=data, task="text-generation")
         context.decisions.update(decisions)
         step = Step("scale-values", {"block_size": 16})
         made.append(run_recipe(model, Recipe("test", "", Budget(), (step,)), context).records[0].applied)
         decisions = dict(context.decisions)
 
-    (steps,) = (found for key, found in decisions.items() if key.startswith("scale-values"))
-    by_head = np.asarray(steps).reshape(2, 2, 16)
-    np.testing.assert_array_equal(by_head[:, 0], by_head[:, 1])
-    assert np.sort(np.argsort(by_head[:, 0].ravel())[-2:]).tolist() == [3, 20]
-    assert made == [1, 1]
+    found = [steps for key, steps in decisions.items() if key.startswith("scale-values")]
+    for steps in found:
+        by_head = np.asarray(steps).reshape(2, 2, 16)
+        np.testing.assert_array_equal(by_head[:, 0], by_head[:, 1])
+        assert np.sort(np.argsort(by_head[:, 0].ravel())[-2:]).tolist() == [3, 20]
+    assert made == [len(found), len(found)] == [2, 2]
 
 
 def test_the_adapter_scales_a_cache_there_and_back() -> None:
