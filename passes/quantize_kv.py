@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from graphopt.calibrate import Stream
 from graphopt.errors import BadInput
 from graphopt.ir import MICROSOFT, consumers, save_model, static_dim
 from graphopt.pipeline import Bridge, Context, Contract, Edit, Edits, Level, NearMiss, Nodes, Pass
@@ -29,9 +30,9 @@ class QuantizeKv(Pass):
 
     Before: GroupQueryAttention(.., past_key, past_value), the cache float32
     After:  GroupQueryAttention(.., past_key, past_value, .., k_scale, v_scale), the cache int8
-    A quarter of the bytes, and attention over a long past has less to read. Scales come from what the model
-    itself says: it continues a few random tokens, drawing each next one, and the largest magnitude of each
-    channel is levelled to 127; anything beyond is clipped. They are decisions, replayed from a lock.
+    A quarter of the bytes, and attention over a long past has less to read. The largest magnitude of each
+    channel in the calibration text is levelled to 127; anything beyond is clipped. Without such text it is
+    that of texts which the model draws after a few random tokens. They are decisions, replayed from a lock.
     Refuses: a cache that is no input and output of the graph, is used elsewhere, is not float32, or is
     quantized already; a model that cannot be run on tokens alone.
     """
@@ -43,8 +44,8 @@ class QuantizeKv(Pass):
 
     @dataclass(frozen=True)
     class Options:
-        """texts and tokens: how many texts, each of how many tokens, the scales are taken from; margin: how
-        much larger than what was seen a value may be before it is clipped.
+        """texts and tokens: how many texts, each of how many tokens, are drawn where there is none to read;
+        margin: how much larger than what was seen a value may be before it is clipped.
         """
 
         texts: int = 4
@@ -65,32 +66,60 @@ class QuantizeKv(Pass):
                 yield NearMiss(node.name or node.op_type, reason)
         if not found:
             return
-        try:
-            largest = context.decide(self.name, lambda: self._largest(found, context))
-        except BadInput as error:
-            yield NearMiss(self.name, f"the model cannot be run on tokens: {error}")
-            return
+        stream = context.stream()
+        if isinstance(stream, str):
+            try:
+                largest = context.decide(self.name, lambda: self._drawn(found, context))
+            except BadInput as error:
+                yield NearMiss(self.name, f"the model cannot be run on tokens: {error}")
+                return
+        else:
+            largest = context.decide(self.name, lambda: _read(found, stream))
         for node in found:
             yield _quantized(node, largest, self.options.margin)
 
-    def _largest(self, nodes: list[ir.Node], context: Context) -> dict[str, list[float]]:
-        """By cache input, the largest magnitude in each channel of each head, to three digits."""
+    def _drawn(self, nodes: list[ir.Node], context: Context) -> dict[str, list[float]]:
+        """By cache input, the largest magnitudes in texts that the model draws."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             save_model(context.model, path)
             decoder = _decoder(context.target, path, self.options)
             _continue(decoder, self.options.tokens, context.config.get("bos_token_id"))
             cache = decoder.cache()
-        found = {}
-        for node in nodes:
-            for past, rotated in zip(node.inputs[3:5], (True, False), strict=True):
-                assert past is not None
-                assert past.name is not None
-                channels = np.abs(cache[past.name])
-                if rotated:
-                    _at_any_position(channels, node)
-                found[past.name] = [float(f"{x:.3g}") for x in channels.max((0, 2)).ravel()]
-        return found
+        return {
+            name: _digits(_channels(cache[name], node, rotated=rotated))
+            for node in nodes
+            for name, rotated in zip(_pasts(node), (True, False), strict=True)
+        }
+
+
+def _read(nodes: list[ir.Node], stream: Stream) -> dict[str, list[float]]:
+    """By cache input, the largest magnitudes in the calibration text."""
+    found: dict[str, list[float]] = {}
+    for node in nodes:
+        largest: list[NDArray[np.float32]] = []
+        for caches in stream.values(node.outputs[1:3]):
+            seen = [_channels(x, node, rotated=not i) for i, x in enumerate(caches)]
+            largest = [np.maximum(a, b) for a, b in zip(largest or seen, seen, strict=True)]
+        found |= dict(zip(_pasts(node), map(_digits, largest), strict=True))
+    return found
+
+
+def _pasts(node: ir.Node) -> list[str]:
+    return [past.name for past in node.inputs[3:5] if past is not None and past.name is not None]
+
+
+def _channels(cache: NDArray[np.float32], node: ir.Node, *, rotated: bool) -> NDArray[np.float32]:
+    """The largest magnitude in each channel of each head, [heads, size], of keys at any position."""
+    channels = np.abs(cache)
+    if rotated:
+        _at_any_position(channels, node)
+    largest: NDArray[np.float32] = channels.max((0, 2))
+    return largest
+
+
+def _digits(largest: NDArray[np.float32]) -> list[float]:
+    return [float(f"{x:.3g}") for x in largest.ravel()]
 
 
 def _decoder(target: Target | None, path: Path, options: QuantizeKv.Options) -> Decoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from graphopt_passes._adapters import QuantizedCache
 from graphopt_passes.quantize_kv import QuantizeKv
 
+from graphopt.calibrate import from_arrays
 from graphopt.interface import Interface
 from graphopt.pipeline import Edit
 from graphopt.plugins import adapter_from_json
@@ -104,6 +106,18 @@ def test_scales_are_decisions(quantized: Lowered) -> None:
 
     assert set(decided) == {f"past_key_values.{i}.{kind}" for i in range(2) for kind in ("key", "value")}
     assert all(len(v) == SHAPE.kv_heads * SHAPE.head and min(v) > 0 for v in decided.values())
+
+
+def test_scales_are_those_of_the_calibration_text() -> None:
+    made = Lowered(SHAPE, *CHAIN)
+    case = next(c for c in Domain(SHAPE).cases(np.random.default_rng(1)) if c.name.startswith("prefill"))
+    data = from_arrays("text", [case.feeds], Interface.of(canonical_decoder(SHAPE)))
+    context = replace(made.context, calibration=data, decisions={})
+    edits = [edit for edit in QuantizeKv().edits(made.model.graph, context) if isinstance(edit, Edit)]
+    seen = np.abs(made.run(case.feeds)["present.0.value"]).max((0, 2)).ravel()
+
+    assert len(edits) == SHAPE.layers
+    np.testing.assert_allclose(context.decisions["quantize-kv"]["past_key_values.0.value"], seen, rtol=6e-3)
 
 
 def test_the_adapter_survives_json() -> None:
