@@ -46,8 +46,8 @@ class Unit:
 class Learning:
     """`steps` of Adam at `rate`, in levels of a weight a step; `level`: MatMulNBits' accuracy level."""
 
-    steps: int = 60
-    rate: float = 0.012
+    steps: int = 120
+    rate: float = 0.008
     level: int = 4
 
 

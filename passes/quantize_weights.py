@@ -90,7 +90,7 @@ class QuantizeWeights(Pass):
         zero_points: Literal["never", "auto", "always"] = "never"
         rounding: Literal["nearest", "gptq", "learned"] = "nearest"
         sweeps: int = 2
-        steps: int = 60
+        steps: int = 120
         own_text: int = 0
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
