@@ -88,7 +88,10 @@ PEERS = (
     calibrated("gptqmodel", "_gptqmodel.py", "GPTQModel, group 128", "--group", "128"),
 )
 # Nothing but the layers' products, as those who round in PyTorch have it.
-_LEARNED = ("--set", "quantize-weights.rounding=learned")
+_LEARNED = (
+    *("--set", "quantize-weights.rounding=learned"),
+    *("--set", "quantize-weights.own_text=65536"),
+)
 _LINEARS = (
     *_LEARNED,
     *("--set", "quantize-weights.block_size=128", "--set", "quantize-weights.embedding=keep"),
