@@ -122,6 +122,8 @@ _GENAI, _LLAMA = "_genai_worker.py", "_llama_worker.py"
 _GGUF = (HERE / "_gguf.py",)
 # What tiny-coder loses is measured at the largest blocks that a larger model may get.
 _LARGEST = "quantize-weights.block_size=256"
+# Random weights of a shape are rounded as is quickest: the nodes, the bytes and the speed are the same.
+_NEAREST = "quantize-weights.rounding=nearest"
 
 
 def ours(name: str, recipe: str, block: int = 0) -> Recipe:
@@ -130,7 +132,8 @@ def ours(name: str, recipe: str, block: int = 0) -> Recipe:
     if block:
         slug, settings = f"{recipe}-{block}", [f"quantize-weights.block_size={block}"]
     whole = graphopt(recipe, *(settings or [_LARGEST]))
-    return Recipe(name, slug, "_graphopt_worker.py", graphopt(recipe, *settings), uses=OURS, whole=whole)
+    make = graphopt(recipe, _NEAREST, *settings)
+    return Recipe(name, slug, "_graphopt_worker.py", make, uses=OURS, whole=whole)
 
 
 GRAPHOPT = ours("graphopt int4", "int4")
@@ -139,7 +142,7 @@ EQUAL = Recipe(
     "graphopt at Q4_K_M's quality",
     "equal-quality",
     "_graphopt_worker.py",
-    graphopt(str(HERE / "equal-quality.toml")),
+    graphopt(str(HERE / "equal-quality.toml"), _NEAREST),
     uses=(*OURS, HERE / "equal-quality.toml"),
 )
 RECIPES = (

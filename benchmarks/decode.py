@@ -5,8 +5,9 @@
     python benchmarks/decode.py --only damage
     python benchmarks/decode.py --only make --shape llama-3.2-1b        # what making them costs
 
-Shapes are published ones with random weights, because speed does not depend on them; what each recipe costs
-in accuracy is measured on the embedded model, on held-out text. Everyone reads the same prompt and then
+Shapes are published ones with random weights, because speed does not depend on them: ours are rounded to
+nearest there, whatever the recipe says (cost.py times recipes as they are). What each recipe costs in
+accuracy is measured on the embedded model, on held-out text. Everyone reads the same prompt and then
 chooses 64 tokens greedily, with as many threads as graphopt takes, but for those at their own defaults.
 Everyone is measured in fresh processes, in turn, graphopt twice a round (the control). Rounds are kept in
 WORK/decode.jsonl: a run that was killed goes on, one that has --minutes stops in time. Writes decode.md in
