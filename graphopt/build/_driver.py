@@ -12,6 +12,7 @@ from graphopt.build._clock import Clock, Progress
 from graphopt.build._configure import chosen_target, configured, default_recipe
 from graphopt.build._documents import write_all_documents, write_documents
 from graphopt.build._job import Job
+from graphopt.build._memory import limited
 from graphopt.build._package import Package
 from graphopt.build._replay import Replay
 from graphopt.cache import RunCache
@@ -57,7 +58,11 @@ def optimize(
     undecided comparison raises nothing: see `Package.manifest.closing_check`.
     """
     options = replace(options or OptimizeOptions(), **changes)
-    clock = Clock(progress or _silent)
+    with limited(options.max_ram, progress or _silent) as say:
+        return _optimized(source, out, options, Clock(say))
+
+
+def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOptions, clock: Clock) -> Package:
     replay = Replay.read(Path(options.locked)) if options.locked is not None else None
     if replay is not None:
         options = replay.options(options)
@@ -86,6 +91,7 @@ def optimize(
             if replay is None and options.validate:
                 job = _within_budget(job)
             _finish(job, replay)
+            clock.say(f"installing {place}")
         job.clear_mismatches()
     return Package.load(place)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphopt.build._calibration import calibration_of
 from graphopt.build._clock import Clock
+from graphopt.build._memory import ram_bytes
 from graphopt.cache import RunCache, StepCache
 from graphopt.evaluate import Bindings
 from graphopt.export import Exported
@@ -62,6 +63,7 @@ class GraphJob:
             calibration=calibration_of(exported, self.options.calibration),
             task=exported.task,
             scratch=Scratch(self.scratch),
+            max_ram=ram_bytes(self.options.max_ram),
             notes=list(exported.notes),
             adapters=self.result.adapters,
         )

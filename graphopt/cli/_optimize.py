@@ -82,6 +82,12 @@ __all__ = ["command"]
     help="Store weights so that kl_mean=0.02, package_bytes=700MB, bpw=4.25, tpot=20ms... is kept; may be"
     " repeated.",
 )
+@click.option(
+    "--max-ram",
+    metavar="SIZE",
+    help="End with an error, at the next step or weight, once all processes together took more than SIZE"
+    " (3GB); calibration spills to disk sooner.",
+)
 @click.option("--stop-after", metavar="PASS[#N][:EDIT]", help="Stop the recipe after this pass or edit.")
 @click.option("--explain", metavar="PASS", help="Say where PASS almost matched, and why it did not.")
 @click.option("--no-validate", is_flag=True, help="Leave out the closing check against the source.")

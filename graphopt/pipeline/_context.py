@@ -30,6 +30,8 @@ T = TypeVar("T")
 _CALIBRATION = "calibration"
 _LONG = 2.0
 """Seconds after which it is said how long something will still take."""
+_SHARE = 4
+"""Of a limit on memory a stream holds one part in so many; the rest is for weights and programs. A guess."""
 
 
 def _silent(text: str) -> None:
@@ -47,7 +49,8 @@ class Context:
     what takes long for the next run.
     `assumptions` are conditions the package is only right under, by key; `decisions` are choices made by
     measurement or data, replayed from the lock when given. `spent` is what passes used of budgets that are
-    one for the whole run, in bytes by the name of the pass.
+    one for the whole run, in bytes by the name of the pass. `max_ram` are the bytes that the run's processes
+    may take together, where that is limited.
     """
 
     model: ir.Model
@@ -66,6 +69,7 @@ class Context:
     adapters: Sequence[Adapter] = ()
     progress: Callable[[str], None] = _silent
     memory: Memory | None = None
+    max_ram: int | None = None
 
     @property
     def opset(self) -> int:
@@ -79,7 +83,7 @@ class Context:
 
         Of each text the last `steps` tokens are read one in a call, as text is written, after the states that
         those before have left. It holds `memory` bytes of values between two questions; what is more lies
-        beside the scratch file.
+        beside the scratch file. Where memory is limited, it holds no more than a quarter of that.
         """
         whole = data = data or self.calibration
         if whole is None or data is None:
@@ -98,6 +102,8 @@ class Context:
         if self.calibration is not None:
             self.decisions.setdefault(_CALIBRATION, self.calibration.described())
         self.note(f"calibrated on {whole.name}: {whole.rows} {whole.unit}")
+        if self.max_ram is not None:
+            memory = min(memory, self.max_ram // _SHARE)
         folder = self.scratch.folder if self.scratch is not None else None
         return Stream(graph, calls, states=self.states, folder=folder, memory=memory)
 

@@ -34,6 +34,7 @@ class OptimizeOptions:
     what an earlier run of the same left in the cache, if it did, and leave as much for the next one.
     `requantize`: quantized weights of the source that no kernel reads as they are may be rounded again.
     `force`: take the place of what is at the destination.
+    `max_ram` is a size, "3GB": the run ends with `BadInput` where its processes take more.
     """
 
     target: str | None = None
@@ -53,6 +54,7 @@ class OptimizeOptions:
     trust_remote_code: bool = False
     requantize: bool = False
     force: bool = False
+    max_ram: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("dims", "settings", "budget"):  # frozen, so that equal options have equal hashes
