@@ -109,16 +109,16 @@ def _fused(graph: ir.Graph, topk: ir.Node, experts: Experts) -> Edit:
     logits = _logits(graph, topk, experts)
     y = make.op(
         "MoE",
-        [experts.x, logits.value if logits else _spread(topk, experts, make), first, b1, second, b2],
+        [experts.x, logits or _spread(topk, experts, make), first, b1, second, b2],
         "experts",
         like=experts.y,
         domain=MICROSOFT,
         **_attributes(experts),
     )
-    if logits is None or not logits.sum_to_one:
-        axis = make.constant([1], np.int64, "axis")
-        total = make.op("ReduceSum", [experts.weights, axis], "total", dtype=y.dtype, shape=[None, 1])
-        y = make.op("Mul", [y, total], "weighted", like=experts.y)
+    # A sum of one is no number where scores are none, which the kernel passes over.
+    axis = make.constant([1], np.int64, "axis")
+    total = make.op("ReduceSum", [experts.weights, axis], "total", dtype=y.dtype, shape=[None, 1])
+    y = make.op("Mul", [y, total], "weighted", like=experts.y)
     last = experts.y.producer()
     assert last is not None
     used = {value for node in make.nodes for value in node.inputs if value is not None}
@@ -166,16 +166,8 @@ def _spread(topk: ir.Node, experts: Experts, make: Nodes) -> ir.Value:
     return make.op("Log", [spread], "logits", like=none)
 
 
-@dataclass(frozen=True)
-class _Logits:
-    """float[tokens, experts]: weights are in the ratio of the softmax over the chosen of its entries."""
-
-    value: ir.Value
-    sum_to_one: bool
-
-
-def _logits(graph: ir.Graph, topk: ir.Node, experts: Experts) -> _Logits | None:
-    """What the choice is made from, where the weights follow from it in the way the kernel knows.
+def _logits(graph: ir.Graph, topk: ir.Node, experts: Experts) -> ir.Value | None:
+    """float[tokens, experts] in the ratio of the softmax over the chosen of whose entries the weights are.
 
     None where it has nothing to do with the tokens: the kernel chooses others than TopK among equal scores,
     and passes over those that are not numbers. Scores of tokens are equal or no numbers where tokens are.
@@ -184,9 +176,8 @@ def _logits(graph: ir.Graph, topk: ir.Node, experts: Experts) -> _Logits | None:
     if value is not None and not _share_a_source(value, experts.x):
         return None
     while value is not None:
-        found = _explained(graph, value, experts)
-        if found is not None:
-            return found
+        if _explains(graph, value, experts):
+            return value
         node = value.producer()
         value = node.inputs[0] if node is not None and node.op_type in _ONE_TO_ONE else None
     return None
@@ -212,23 +203,21 @@ def _share_a_source(a: ir.Value, b: ir.Value) -> bool:
     return False
 
 
-def _explained(graph: ir.Graph, logits: ir.Value, experts: Experts) -> _Logits | None:
+def _explains(graph: ir.Graph, logits: ir.Value, experts: Experts) -> bool:
     count = static_dim(logits, 1)
     if count is None or len(logits.shape or ()) != 2:
-        return None
+        return False
     piece = extract(graph, [experts.ids, experts.weights], cut=[logits])
     sample = np.random.default_rng(0).standard_normal((_SAMPLES, count)).astype(np.float32)
     if [v.name for v in piece.graph.inputs if not v.is_initializer()] != [logits.name]:
-        return None
+        return False
     try:
         ids, weights = evaluate(piece, {logits.name or "": sample})
     except Exception:  # onnxruntime has a class for each of its errors, with no common one
-        return None
+        return False
     chosen, best = np.take_along_axis(sample, ids, 1), np.sort(sample, 1)[:, -experts.k :]
     total = weights.sum(1, keepdims=True)
-    if not np.array_equal(np.sort(chosen, 1), best) or not _close(weights / total, _softmax(chosen)):
-        return None
-    return _Logits(logits, _close(total, np.ones_like(total)))
+    return np.array_equal(np.sort(chosen, 1), best) and _close(weights / total, _softmax(chosen))
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

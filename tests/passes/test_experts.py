@@ -13,6 +13,7 @@ from graphopt.ir import parse, to_proto
 from graphopt.pipeline import Context, PassRecord
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
+from tests._cache import ROOT
 from tests.passes._compressed import normal
 
 Array = np.ndarray[Any, Any]
@@ -155,3 +156,19 @@ def test_the_kernel_takes_the_softmax_over_the_chosen() -> None:
             gate, up = np.split((w1[expert] @ x[token]).reshape(-1, 2).T, 2)
             expected[token] += share * (w2[expert] @ (gate / (1 + np.exp(-gate)) * up)[0])
     np.testing.assert_allclose(run(model), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_token_that_is_no_number_stays_none() -> None:
+    """The kernel chooses no expert for it, whose sum is 0."""
+    (_, text) = (
+        (ROOT / "tests/golden/fuse-experts/weights-gathered-by-token.txt").read_text().split("--- before")
+    )
+    source, fused = (parse(text.split("--- after")[0]) for _ in range(2))
+    record = run_recipe(
+        fused, Recipe("test", "", Budget(), (Step("fuse-experts", {}),)), Context(fused)
+    ).records[0]
+    assert record.applied == 1
+    x = normal(3, 4, seed=2)
+    x[1, 2] = np.nan
+    for model in (source, fused):
+        assert np.isnan(run(model, x=x)).any(1).tolist() == [False, True, False]
