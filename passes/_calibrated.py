@@ -59,7 +59,7 @@ class Hessians:
             self._say(x, f"{seen.rows + held_out.rows} rows to calibrate on, and {width * 4 // 3} are wanted")
         if not seen.rows or not held_out.rows:
             return None
-        return Hessian.of(
+        return Hessian.taking(
             seen.matrix, held_out.matrix, lambda text: self._say(x, text), least_damping=least_damping
         )
 

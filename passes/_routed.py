@@ -82,4 +82,4 @@ def hessian_of(rows: Floats, say: Callable[[str], None]) -> Hessian | None:
     first = len(rows) - len(rows) // _HELD_OUT
     seen.add(rows[:first])
     held_out.add(rows[first:])
-    return Hessian.of(seen.matrix, held_out.matrix, say)
+    return Hessian.taking(seen.matrix, held_out.matrix, say)
