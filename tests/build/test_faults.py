@@ -24,7 +24,7 @@ def saboteurs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fault", [p.name for p in SABOTAGE])
-@pytest.mark.parametrize("recipe", ["lossless", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("recipe", ["lossless", "fp16", "int8", "int4-fast"])
 def test_a_broken_model_is_rejected(
     recipe: str, fault: str, begun: Path, own_cache: Path, tiny_coder: Path, tmp_path: Path
 ) -> None:
