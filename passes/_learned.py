@@ -58,8 +58,9 @@ def learn(
     learning: Learning | None = None,
     data: CalibrationData | None = None,
 ) -> Mapping[str, Packed]:
-    """What `units` round to, by name, such that the outputs of `graph` are least off on `data`,
-    or else on the calibration data of `context`.
+    """What `units` round to, by name, such that the outputs of `graph` are least off on `data`.
+
+    These are the calibration data of `context` where none are given.
 
     All weights move together, end to end, while activations are rounded as the kernel will: outputs that are
     distributions (logits) are held to the source's by KL divergence, others by squared error. This is

@@ -18,7 +18,7 @@ from graphopt.ir import save_model
 from graphopt.pipeline import Context
 from graphopt.runtime import Decoder, default_threads, open_session
 
-__all__ = ["with_own_text"]
+__all__ = ["continued", "opened", "with_own_text"]
 
 _LONGEST = 512
 """Tokens of a text: as many as a call on given text reads."""
@@ -70,11 +70,12 @@ def _written(context: Context, tokens: int) -> NDArray[np.int64]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             save_model(context.model, path)
-            session = open_session(path, threads=1)
+            session, opening = open_session(path, threads=1), context.config.get("bos_token_id")
 
             def write(seed: int) -> NDArray[np.int64]:
                 decoder = Decoder(session, batch=_TEXTS, states=context.states)
-                return _text(decoder, length, context.config.get("bos_token_id"), seed)
+                rng = np.random.default_rng(seed)
+                return continued(decoder, opened(decoder, 1, opening, rng), length, rng)
 
             with ThreadPoolExecutor(default_threads()) as pool:
                 texts = context.watch([pool.submit(write, seed) for seed in range(batches)], "writing text")
@@ -84,15 +85,29 @@ def _written(context: Context, tokens: int) -> NDArray[np.int64]:
         return np.empty((0, length), np.int64)
 
 
-def _text(decoder: Decoder, length: int, opening: Any, seed: int) -> NDArray[np.int64]:
-    """int64 [batch, length]: `opening`, or a random token, and what the model draws after it."""
-    rng = np.random.default_rng(seed)
+def continued(
+    decoder: Decoder, prompt: NDArray[np.int64], length: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """int64 [batch, length]: the `prompt` [batch, ..], and what the model draws after it.
+
+    `decoder` has been fed all of it but the last token.
+    """
     tokens = np.empty((decoder.batch, length), np.int64)
-    start = rng.integers(0, decoder.vocabulary, decoder.batch)
-    tokens[:, 0] = opening if isinstance(opening, int) else start
-    for place in range(1, length):
-        logits = decoder.append(tokens[:, place - 1 : place])[:, -1]
+    place = prompt.shape[1]
+    tokens[:, :place] = new = prompt
+    while place < length:
+        logits = decoder.append(new)[:, -1]
         weights = np.exp(logits - logits.max(-1, keepdims=True)).cumsum(-1, dtype=np.float64)
         drawn = rng.random((decoder.batch, 1)) * weights[:, -1:]
         tokens[:, place] = np.minimum((weights <= drawn).sum(-1), decoder.vocabulary - 1)
+        new = tokens[:, place : place + 1]
+        place += 1
+    return tokens
+
+
+def opened(decoder: Decoder, count: int, opening: Any, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Random tokens int64 [batch, count], of which the first is `opening` if there is one."""
+    tokens = rng.integers(0, decoder.vocabulary, (decoder.batch, count))
+    if isinstance(opening, int):
+        tokens[:, 0] = opening
     return tokens

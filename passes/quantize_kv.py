@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -20,8 +20,10 @@ from graphopt.runtime import Decoder, open_session
 from graphopt.targets import Target
 
 from ._adapters import QuantizedCache
+from ._own_text import continued, opened
 
 _SCALES = slice(12, 14)  # GroupQueryAttention's inputs k_scale and v_scale
+_RANDOM = 4  # tokens that a drawn text begins with, so that texts differ. A judgement
 _INPUTS = 17  # all that it has with query_seqlens, the last
 
 
@@ -84,7 +86,9 @@ class QuantizeKv(Pass):
             path = Path(folder) / "model.onnx"
             save_model(context.model, path)
             decoder = _decoder(context.target, path, self.options)
-            _continue(decoder, self.options.tokens, context.config.get("bos_token_id"))
+            count, rng = self.options.tokens, np.random.default_rng(0)
+            prompt = opened(decoder, min(_RANDOM, count), context.config.get("bos_token_id"), rng)
+            continued(decoder, prompt, count + 1, rng)
             cache = decoder.cache()
         return {
             name: _digits(_channels(cache[name], node, rotated=rotated))
@@ -146,21 +150,6 @@ def _rotated(node: ir.Node) -> tuple[slice, slice]:
     if node.attributes.get_int("rotary_interleaved", 0):
         return slice(0, 2 * half, 2), slice(1, 2 * half, 2)
     return slice(half), slice(half, 2 * half)
-
-
-def _continue(decoder: Decoder, count: int, opening: Any) -> None:
-    """Feed `count` tokens: `opening` if there is one, four random ones, then what the model itself draws."""
-    rng = np.random.default_rng(0)
-    batch, vocabulary = decoder.batch, decoder.vocabulary
-    tokens = rng.integers(0, vocabulary, (batch, min(4, count)))
-    if isinstance(opening, int):
-        tokens[:, 0] = opening
-    while True:
-        logits = decoder.append(tokens)[:, -1].astype(np.float64)
-        if decoder.length >= count:
-            return
-        # The largest of logits with Gumbel noise is a draw from their softmax.
-        tokens = (logits + rng.gumbel(size=logits.shape)).argmax(-1)[:, None]
 
 
 def _unfit(node: ir.Node) -> str | None:

@@ -74,7 +74,7 @@ class QuantizeWeights(Pass):
         weights together, at most 64 million of them; gptq else, which is noted), in so many steps of two
         calls each;
         own_text: tokens that a language model writes by itself to be calibrated on beside the text that is
-        given, at most: fewer the larger it is, and none where a billion weights would take minutes;
+        given, at most: fewer the larger it is, and none of more than 64 million weights;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
         a hundred times as long; search tries several scales for each block; bias_correction:
         what a product is off by on average is taken from its bias (calibrated; behind LayerNormalization
