@@ -142,12 +142,6 @@ _PLANS = {
     "corrected": ("times one factor", 5),
     "measured": ("measured KL", 5),
 }
-_JUDGED = {
-    "plans": ("plans", 0),
-    "rank_correlation": ("rank correlation", 3),
-    "median_error_percent": ("median error, %", 1),
-    "largest_error_percent": ("largest error, %", 1),
-}
 
 
 def plans(figures: Figures) -> str:
@@ -156,8 +150,16 @@ def plans(figures: Figures) -> str:
 
 
 def judged(figures: Figures) -> str:
-    """How good predictions are."""
-    return _allocation(figures, "judged", _JUDGED)
+    """How good predictions are, in a sentence."""
+    if "allocation" not in figures.files:
+        return NOT_YET
+    table = figures.files["allocation"].find("judged")
+    found = [
+        f"{row[table.key]}, the median error is {said(row['median_error_percent'], 1)} % and the largest "
+        f"{said(row['largest_error_percent'], 1)} %, the rank correlation {said(row['rank_correlation'], 3)}"
+        for row in table.rows
+    ]
+    return f"{'; '.join(found).capitalize()}."
 
 
 def corrector(figures: Figures) -> str:
@@ -183,7 +185,8 @@ def costs(figures: Figures) -> str:
         return NOT_YET
     shown = {"seconds": ("seconds", 1), "peak_gb": ("peak, GB", 2), "largest_gb": ("largest process, GB", 2)}
     rows = []
-    for row in figures.files["cost"].find("cost").rows:
+    tasks = [row for table in figures.files["cost"].tables if table.name == "cost" for row in table.rows]
+    for row in tasks:
         values = [said(row.get(column), digits) for column, (_, digits) in shown.items()]
         rows.append([str(row["task"]), *values, f"`{row['options']}`"])
     return markdown(["", *(head for head, _ in shown.values()), "options"], rows)
