@@ -1,9 +1,10 @@
 """Train one of the small language models that compression is measured on, beside the embedded one.
 
     python benchmarks/train_lm.py tiny-qwen3 --minutes 80 --threads 1
+    python benchmarks/train_lm.py tiny-qwen3-long --minutes 25 --threads 1 --batch 1
 
 Corpus, split, tokenizer and optimizers are those of models/tiny_coder/train.py; the architecture is another.
-It writes benchmarks/lms/NAME: weights in bfloat16, configuration, tokenizer and training.json.
+The long one goes on from the weights of tiny-qwen3. It writes benchmarks/lms/NAME: weights in bfloat16, configuration, tokenizer and training.json.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ sys.path.insert(0, str(EMBEDDED))
 
 import train as recipe  # noqa: E402
 
+LONG = 3072  # positions: a text of 2,048 tokens, and what is judged after them
 _COMMON: dict[str, Any] = {
     "vocab_size": recipe.VOCABULARY,
     "hidden_size": 256,
@@ -47,6 +49,13 @@ ARCHITECTURES: dict[str, PreTrainedConfig] = {
         **_COMMON, num_hidden_layers=4, num_key_value_heads=4, tie_word_embeddings=False
     ),
 }
+ARCHITECTURES["tiny-qwen3-long"] = Qwen3Config(
+    **ARCHITECTURES["tiny-qwen3"].to_dict()
+    | {
+        "max_position_embeddings": LONG,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 80000.0},
+    }
+)
 
 
 def main() -> None:
@@ -67,26 +76,34 @@ def main() -> None:
     for name, text in recipe.corpus(Path(sysconfig.get_paths()["stdlib"])).items():
         texts[recipe.split_of(name)].append(text)
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
-    tokenizer.save_pretrained(out)
     joined = recipe.END_OF_TEXT + recipe.END_OF_TEXT.join(texts["train"])
     tokens = np.asarray(tokenizer.backend_tokenizer.encode(joined).ids, np.int64)
     heldout = (EMBEDDED / "heldout.txt").read_text(encoding="utf-8")
     held_tokens = np.asarray([0, *tokenizer.backend_tokenizer.encode(heldout).ids], np.int64)
 
-    model = transformers.AutoModelForCausalLM.from_config(ARCHITECTURES[args.name])
+    config = ARCHITECTURES[args.name]
+    context = config.max_position_embeddings
+    tokenizer.model_max_length = context
+    tokenizer.save_pretrained(out)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    if context == LONG:
+        shorter = transformers.AutoModelForCausalLM.from_pretrained(
+            HERE / "lms" / "tiny-qwen3", dtype=torch.float32
+        )
+        model.load_state_dict(shorter.state_dict())
     print(f"{model.num_parameters():,} parameters, {len(tokens):,} training tokens", flush=True)
-    steps = recipe.train(model, tokens, args.minutes, args.batch)
+    steps = recipe.train(model, tokens, args.minutes, args.batch, context)
     model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     facts = {
         "heldout_bits_per_byte": round(
-            recipe.bits_per_byte(model.float(), held_tokens, len(heldout.encode())), 4
+            recipe.bits_per_byte(model.float(), held_tokens, len(heldout.encode()), context), 4
         ),
         "parameters": model.num_parameters(),
         "training_tokens": len(tokens),
         "heldout_bytes": len(heldout.encode()),
         "steps": steps,
-        "tokens_seen": steps * args.batch * recipe.CONTEXT,
+        "tokens_seen": steps * args.batch * context,
         "minutes": args.minutes,
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -94,13 +94,15 @@ def config() -> LlamaConfig:
     )
 
 
-def bits_per_byte(model: LlamaForCausalLM, tokens: np.ndarray, n_bytes: int) -> float:
-    """Negative log2-likelihood of `tokens` int64[N] over `n_bytes`, in windows of the context."""
+def bits_per_byte(
+    model: LlamaForCausalLM, tokens: np.ndarray, n_bytes: int, context: int = CONTEXT
+) -> float:
+    """Negative log2-likelihood of `tokens` int64[N] over `n_bytes`, in windows of `context`."""
     model.eval()
     total = 0.0
     with torch.no_grad():
-        for start in range(0, len(tokens) - 1, CONTEXT - 1):
-            window = torch.from_numpy(tokens[start : start + CONTEXT])[None]
+        for start in range(0, len(tokens) - 1, context - 1):
+            window = torch.from_numpy(tokens[start : start + context])[None]
             if window.shape[1] < 2:
                 continue
             logits = model(input_ids=window).logits[0, :-1].float()
@@ -123,7 +125,9 @@ def schedule(progress: float) -> float:
     return min(progress / 0.02, 1.0) * min(1.0, (1.0 - progress) / 0.55)
 
 
-def train(model: LlamaForCausalLM, tokens: np.ndarray, minutes: float, batch: int) -> int:
+def train(
+    model: LlamaForCausalLM, tokens: np.ndarray, minutes: float, batch: int, context: int = CONTEXT
+) -> int:
     rng = np.random.default_rng(0)
     optims = optimizers(model)
     base = [group["lr"] for o in optims for group in o.param_groups]
@@ -131,9 +135,9 @@ def train(model: LlamaForCausalLM, tokens: np.ndarray, minutes: float, batch: in
     order: list[int] = []
     while (progress := (time.monotonic() - started) / (60 * minutes)) < 1:
         if len(order) < batch:
-            offset = int(rng.integers(CONTEXT))
-            order = list(rng.permutation(np.arange(offset, len(tokens) - CONTEXT - 1, CONTEXT)))
-        rows = np.stack([tokens[s : s + CONTEXT + 1] for s in (order.pop() for _ in range(batch))])
+            offset = int(rng.integers(context))
+            order = list(rng.permutation(np.arange(offset, len(tokens) - context - 1, context)))
+        rows = np.stack([tokens[s : s + context + 1] for s in (order.pop() for _ in range(batch))])
         window = torch.from_numpy(rows)
         for group, rate in zip([g for o in optims for g in o.param_groups], base, strict=True):
             group["lr"] = rate * schedule(progress)
