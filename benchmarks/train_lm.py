@@ -29,6 +29,7 @@ sys.path.insert(0, str(EMBEDDED))
 import train as recipe  # noqa: E402
 
 LONG = 3072  # positions: a text of 2,048 tokens, and what is judged after them
+FURTHER = 0.15  # of the learning rate: more unlearns what the shorter one knows
 _COMMON: dict[str, Any] = {
     "vocab_size": recipe.VOCABULARY,
     "hidden_size": 256,
@@ -86,13 +87,15 @@ def main() -> None:
     tokenizer.model_max_length = context
     tokenizer.save_pretrained(out)
     model = transformers.AutoModelForCausalLM.from_config(config)
+    rate = 1.0
     if context == LONG:
+        rate = FURTHER
         shorter = transformers.AutoModelForCausalLM.from_pretrained(
             HERE / "lms" / "tiny-qwen3", dtype=torch.float32
         )
         model.load_state_dict(shorter.state_dict())
     print(f"{model.num_parameters():,} parameters, {len(tokens):,} training tokens", flush=True)
-    steps = recipe.train(model, tokens, args.minutes, args.batch, context)
+    steps = recipe.train(model, tokens, args.minutes, args.batch, context, rate)
     model = model.to(torch.bfloat16)
     model.save_pretrained(out)
     facts = {

@@ -126,11 +126,17 @@ def schedule(progress: float) -> float:
 
 
 def train(
-    model: LlamaForCausalLM, tokens: np.ndarray, minutes: float, batch: int, context: int = CONTEXT
+    model: LlamaForCausalLM,
+    tokens: np.ndarray,
+    minutes: float,
+    batch: int,
+    context: int = CONTEXT,
+    rate: float = 1.0,
 ) -> int:
+    """How many steps were taken; `rate` is the learning rate as a part of that from random weights."""
     rng = np.random.default_rng(0)
     optims = optimizers(model)
-    base = [group["lr"] for o in optims for group in o.param_groups]
+    base = [rate * group["lr"] for o in optims for group in o.param_groups]
     started, step, average = time.monotonic(), 0, None
     order: list[int] = []
     while (progress := (time.monotonic() - started) / (60 * minutes)) < 1:
@@ -139,8 +145,8 @@ def train(
             order = list(rng.permutation(np.arange(offset, len(tokens) - context - 1, context)))
         rows = np.stack([tokens[s : s + context + 1] for s in (order.pop() for _ in range(batch))])
         window = torch.from_numpy(rows)
-        for group, rate in zip([g for o in optims for g in o.param_groups], base, strict=True):
-            group["lr"] = rate * schedule(progress)
+        for group, usual in zip([g for o in optims for g in o.param_groups], base, strict=True):
+            group["lr"] = usual * schedule(progress)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = model(input_ids=window[:, :-1]).logits
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), window[:, 1:].flatten())
