@@ -4,7 +4,8 @@
     python benchmarks/train_lm.py tiny-qwen3-long --minutes 25 --threads 1 --batch 1
 
 Corpus, split, tokenizer and optimizers are those of models/tiny_coder/train.py; the architecture is another.
-The long one goes on from the weights of tiny-qwen3. It writes benchmarks/lms/NAME: weights in bfloat16, configuration, tokenizer and training.json.
+The long one goes on from the weights of tiny-qwen3. It writes benchmarks/lms/NAME: weights in bfloat16,
+configuration, tokenizer and training.json.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from .raise_rms_norm import RaiseRmsNorm
 from .raise_rope import RaiseRope
 from .raise_silu import RaiseSilu
 from .raise_split import RaiseSplit
+from .refine_head import RefineHead
 from .remove_noops import RemoveNoops
 from .rotate import Rotate
 from .rotate_values import RotateValues
@@ -79,6 +80,7 @@ PACK = Pack(
         RaiseRope,
         RaiseSilu,
         RaiseSplit,
+        RefineHead,
         RemoveNoops,
         Rotate,
         RotateValues,

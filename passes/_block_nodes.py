@@ -13,7 +13,15 @@ from graphopt.families import Assumption
 from graphopt.ir import MICROSOFT, ConstantMatrix, Expr, LazyTensor, Reshaped, has_data, lazy, only_user
 from graphopt.pipeline import Edit, Nodes
 
-__all__ = ["BLOCK_SIZES", "CAME_IN_BLOCKS", "BlockWeight", "bias_after", "gathered", "multiplied"]
+__all__ = [
+    "BLOCK_SIZES",
+    "CAME_IN_BLOCKS",
+    "BlockWeight",
+    "bias_after",
+    "gathered",
+    "looked_up",
+    "multiplied",
+]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """That MatMulNBits and QMoE take (onnxruntime's ContribOperators.md)."""
@@ -132,7 +140,7 @@ def gathered(node: ir.Node, made: BlockWeight) -> Edit:
     ids, old = node.inputs[1], node.outputs[0]
     assert ids is not None
     assert ids.shape is not None
-    rows = _whole_rows(new, ids, made) if made.zeros is not None else _rows_of_blocks(new, ids, made, old)
+    rows = looked_up(new, ids, made, old)
     if old.dtype != ir.DataType.FLOAT:
         rows = new.op("Cast", [rows], "narrow", like=old, to=old.dtype)
     return Edit(
@@ -145,13 +153,18 @@ def gathered(node: ir.Node, made: BlockWeight) -> Edit:
     )
 
 
-def _rows_of_blocks(new: Nodes, ids: ir.Value, made: BlockWeight, old: ir.Value) -> ir.Value:
+def looked_up(new: Nodes, ids: ir.Value, made: BlockWeight, like: ir.Value | None = None) -> ir.Value:
+    """The rows `ids` of `made`, float32 [..., width], of `like`'s shape; they end with a block."""
+    return _whole_rows(new, ids, made) if made.zeros is not None else _rows_of_blocks(new, ids, made, like)
+
+
+def _rows_of_blocks(new: Nodes, ids: ir.Value, made: BlockWeight, like: ir.Value | None) -> ir.Value:
     """The kernel gives [..., blocks, block]. It wants scales of the data's rank."""
     scales = new.weight(_reshaped(made.scales, (made.rows, -1, 1)), f"{made.scales.name}/spread")
     blocks = _from_blocks(new, [made.weight, ids, scales], made, 2)
     assert ids.shape is not None
     shape = new.constant([0] * len(ids.shape) + [made.width], np.int64, "shape")
-    return new.op("Reshape", [blocks, shape], "rows", like=old, dtype=ir.DataType.FLOAT)
+    return new.op("Reshape", [blocks, shape], "rows", like=like, dtype=ir.DataType.FLOAT)
 
 
 def _whole_rows(new: Nodes, ids: ir.Value, made: BlockWeight) -> ir.Value:

@@ -12,6 +12,7 @@ from graphopt.ir import MICROSOFT, is_output
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Nodes, OpsetRange, Pass
 
 from ._adapters import LastTokenLogits
+from .refine_head import refined_head
 
 _KEEP = "logits_to_keep"
 _LOGITS = "logits"
@@ -32,8 +33,8 @@ class LastTokenHead(Pass):
     A row that `attention_mask` shows to be padded on the right gives its last tokens, not its padding; asking
     for as many as there are gives every position in order. Without such an input, the last positions.
     The output is declared with one position, as onnxruntime-genai wants it, and has as many as asked for.
-    Refuses: logits that are used in the graph too, or that do not come from a MatMul (or MatMulNBits). Tasks
-    other than text generation are passed over.
+    So does what `refine-head` made of one. Refuses: logits that are used in the graph too, or that do not
+    come from a MatMul (or MatMulNBits). Tasks other than text generation are passed over.
     """
 
     name: ClassVar[str] = "last-token-head"
@@ -67,6 +68,8 @@ def _from_head(logits: ir.Value) -> list[ir.Node] | str:
     while (node := value.producer()) is not None:
         if value.uses() if value is logits else len(value.uses()) > 1 or is_output(value):
             return "they are used in the graph too"
+        if node.op_type == "ScatterElements" and node.domain == "":
+            return [*refined_head(node), *chain] or "they do not come from a projection"
         chain.insert(0, node)
         if (node.domain, node.op_type) in _HEADS:
             return chain

@@ -94,9 +94,7 @@ def config() -> LlamaConfig:
     )
 
 
-def bits_per_byte(
-    model: LlamaForCausalLM, tokens: np.ndarray, n_bytes: int, context: int = CONTEXT
-) -> float:
+def bits_per_byte(model: LlamaForCausalLM, tokens: np.ndarray, n_bytes: int, context: int = CONTEXT) -> float:
     """Negative log2-likelihood of `tokens` int64[N] over `n_bytes`, in windows of `context`."""
     model.eval()
     total = 0.0
