@@ -31,8 +31,9 @@ class RefineHead(Pass):
     bits: what is off is the share of those that are not. A head that is the embedding's table stays stored
     for that; another one is read by rows alone. Each place asks for `best` rows of W in float32, so that a
     prompt which is scored at every place takes memory; with `last-token-head` it is not.
-    Refuses: a product whose scores are no output named logits, or with a choice of columns or a bias in it;
-    one with fewer than 8 times as many rows as are computed again, or of which rows end within a block.
+    Refuses: a product whose scores are no output named logits, not float32, or with a choice of columns or a
+    bias in it; one with fewer than 8 times as many rows as are computed again, or whose rows end within a
+    block.
     """
 
     name: ClassVar[str] = "refine-head"
@@ -65,6 +66,8 @@ class RefineHead(Pass):
 
     def _unfit(self, node: ir.Node) -> str | None:
         size, width, block = (node.attributes.get_int(name, 0) for name in ("N", "K", "block_size"))
+        if node.outputs[0].dtype != ir.DataType.FLOAT:
+            return "its scores are not float32"
         if any(node.inputs[4:]):
             return "it has a bias, or an order of its columns"
         if any(value is None or not _is_known(value) for value in node.inputs[1:3]):

@@ -9,7 +9,7 @@ import pytest
 from tests._cache import ROOT
 
 FOLDER = ROOT / "benchmarks" / "lms"
-NAMES = ("tiny-qwen2", "tiny-qwen3")
+NAMES = ("tiny-qwen2", "tiny-qwen3", "tiny-qwen3-long")
 
 
 @pytest.mark.parametrize("name", NAMES)
