@@ -33,9 +33,11 @@ class LastTokenLogits(Adapter):
 
 @dataclass(frozen=True)
 class QuantizedCache(Adapter):
-    """Float32 caches [batch, heads, length, size] have become int8: the inputs `past`, the outputs `present`.
+    """Float32 caches [batch, heads, length, size] are integers now: the inputs `past`, the outputs `present`.
 
-    The integers are round(x / scale), kept within -128 and 127; `scale` is float32 [caches, heads, size].
+    Those are round(x / scale), kept within what `bits` (8 or 4) hold; `scale` is float32
+    [caches, heads, size]. 8 bits are int8; 4 bits, plus 8, halves of uint8 [batch, heads, length, size / 2],
+    the lower one first.
     """
 
     kind: ClassVar[str] = "quantized-cache"
@@ -43,16 +45,22 @@ class QuantizedCache(Adapter):
     present: tuple[str, ...]
     heads: int
     scale: tuple[float, ...]
+    bits: int = 8
 
     def feeds(self, old: Arrays) -> dict[str, np.ndarray]:
         new = dict(old)
+        most = 2 ** (self.bits - 1) - 1
         for name, scale in zip(self.past, self._scales(), strict=True):
-            new[name] = np.clip(np.rint(old[name] / scale), -128, 127).astype(np.int8)
+            levels = np.clip(np.rint(old[name] / scale), -most - 1, most).astype(np.int8)
+            new[name] = levels if self.bits == 8 else _packed_halves(levels)
         return new
 
     def results(self, new: Arrays) -> dict[str, np.ndarray]:
-        scales = zip(self.present, self._scales(), strict=True)
-        return {**new, **{name: new[name].astype(np.float32) * scale for name, scale in scales}}
+        found = dict(new)
+        for name, scale in zip(self.present, self._scales(), strict=True):
+            levels = new[name] if self.bits == 8 else _unpacked_halves(new[name])
+            found[name] = levels.astype(np.float32) * scale
+        return found
 
     def _scales(self) -> np.ndarray:
         """They, as float32 [caches, heads, 1, size]."""
@@ -104,3 +112,16 @@ class ScaledValues(Adapter):
     def _factors(self) -> np.ndarray:
         """float32 [heads, 1, size]."""
         return factors_of(self.steps).reshape(self.heads, 1, -1)
+
+
+def _packed_halves(levels: np.ndarray) -> np.ndarray:
+    """Integers [.., n] from -8 to 7 as uint8 [.., n / 2]."""
+    nibbles = (levels + 8).astype(np.uint8)
+    packed: np.ndarray = nibbles[..., ::2] | nibbles[..., 1::2] << 4
+    return packed
+
+
+def _unpacked_halves(packed: np.ndarray) -> np.ndarray:
+    """int8 [.., n] of uint8 [.., n / 2]."""
+    nibbles = np.stack([packed & 15, packed >> 4], -1).reshape(*packed.shape[:-1], -1)
+    return nibbles.astype(np.int8) - np.int8(8)
