@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._known import FLOAT, INT8, Known
+from ._known import FLOAT, INT8, UINT8, Known
 
 if TYPE_CHECKING:
     import onnx
@@ -38,8 +38,9 @@ _UNSERVED = {
 def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
     """Make `node`, a GroupQueryAttention, the one that our kernel knows, if it serves it; whether it does.
 
-    It does in float32 with a cache, an input of the graph, of float32, or of int8 with a scale a channel;
-    heads of a multiple of 16 up to 256 elements; causal, with any of rotation, window, cap, bias and sink.
+    It does in float32 with a cache, an input of the graph, of float32, or of integers of 8 or 4 bits with a
+    scale a channel; heads of a multiple of 16 up to 256 elements; causal, with any of rotation, window, cap,
+    bias and sink.
     """
     import onnx
 
@@ -66,8 +67,7 @@ def hand_over_attention(node: onnx.NodeProto, known: Known) -> bool:
         ("softcap", float(says["softcap"])),
     ):
         node.attribute.append(onnx.helper.make_attribute(name, value))
-    if kind == INT8:
-        node.op_type += "Int8"
+    node.op_type += {FLOAT: "", INT8: "Int8", UINT8: "Int4"}[kind]
     return True
 
 
@@ -93,7 +93,8 @@ def _is_served(node: onnx.NodeProto, names: list[str], says: dict[str, Any], kno
     kinds = {one.elem_type for one in past if one is not None}
     if len(sizes) != 1 or len(kinds) != 1:
         return False
-    (size,), (kind,) = sizes, kinds
+    (held,), (kind,) = sizes, kinds
+    size = 2 * held if kind == UINT8 else held
     if not 0 < size <= _LARGEST or size % _LANES:
         return False
     tables = names[_COS : _SIN + 1]
@@ -111,8 +112,7 @@ def _is_cache_served(kind: int, says: dict[str, Any], names: list[str], channels
     if kind == FLOAT:
         return quantized == ["NONE", "NONE"] and not any(scales)
     return (
-        kind == INT8
+        (kind, says["kv_cache_bit_width"]) in ((INT8, 8), (UINT8, 4))
         and quantized == ["PER_CHANNEL", "PER_CHANNEL"]
-        and says["kv_cache_bit_width"] == 8
         and all(known.is_constant(name, FLOAT, channels) for name in scales)
     )

@@ -104,11 +104,19 @@ VNNI static void add_product(int64_t rows, int64_t width, int64_t depth, Matrix 
     product(true, rows, width, depth, a, b, b_row, c, c_row, ahead);
 }
 
+/* Bytes of so many elements of the cache. */
+static int64_t bytes_of(int64_t elements, int64_t bits) { return elements * bits / 8; }
+
 /* 16 numbers of the cache from an element on. */
-INLINE __m512 cached(const void *cache, int64_t at, const bool int8) {
-    if (!int8) return _mm512_loadu_ps((const float *)cache + at);
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)((const int8_t *)cache + at));
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+INLINE __m512 cached(const char *cache, int64_t at, const int bits) {
+    const char *from = cache + bytes_of(at, bits);
+    if (bits == 32) return _mm512_loadu_ps(from);
+    if (bits == 8)
+        return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+    const __m128i pairs = _mm_loadl_epi64((const __m128i *)from), half = _mm_set1_epi8(15);
+    const __m128i low = _mm_and_si128(pairs, half), high = _mm_and_si128(_mm_srli_epi16(pairs, 4), half);
+    const __m128i levels = _mm_sub_epi8(_mm_unpacklo_epi8(low, high), _mm_set1_epi8(8));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels));
 }
 
 /* [16, 16] of one row after another to one column after another. */
@@ -159,16 +167,16 @@ INLINE __m512 sums_of(__m512 r[LANES]) {
 
 /* Scores [rows, SOME] of few rows and keys [count, size]; what comes next is asked for meanwhile. */
 INLINE void few_scores_of(int64_t rows, int64_t size, const float *queries, const char *keys, int64_t count,
-                          const bool int8, Ahead next_keys, Ahead next_values, float *scores) {
+                          const int bits, Ahead next_keys, Ahead next_values, float *scores) {
     const int64_t steps = (count + LANES - 1) / LANES * rows,
                   hurry = (next_keys.bytes + steps * LINE - 1) / (steps * LINE) * LINE;
     _Alignas(LINE) float wide[LANES * ATTENTION_SIZE];
     for (int64_t j = 0; j < count; j += LANES) {
         const int64_t here = least(LANES, count - j);
         const float *at = (const float *)keys + j * size;
-        if (int8) {
+        if (bits < 32) {
             for (int64_t i = 0; i < here * size; i += LANES)
-                _mm512_store_ps(wide + i, cached(keys, j * size + i, true));
+                _mm512_store_ps(wide + i, cached(keys, j * size + i, bits));
             at = wide;
         }
         for (int64_t r = 0; r < rows; r++) {
@@ -252,34 +260,43 @@ VNNI static void turned(const Attention *a, int64_t text, int64_t token, const f
 }
 
 VNNI static void store(const Attention *a, const float *x, const float *scale, void *cache, int64_t at) {
-    if (!scale) {
-        memcpy((float *)cache + at, x, (size_t)a->size * sizeof *x);
+    char *to = (char *)cache + bytes_of(at, a->bits);
+    if (a->bits == 32) {
+        memcpy(to, x, (size_t)a->size * sizeof *x);
         return;
     }
-    for (int64_t i = 0; i < a->size; i += LANES) {
+    for (int64_t i = 0; i < a->size; i += LANES, to += 2 * a->bits) {
         const __m512 exact = _mm512_div_ps(_mm512_loadu_ps(x + i), _mm512_loadu_ps(scale + i));
-        const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(exact));
-        _mm_storeu_si128((__m128i *)((int8_t *)cache + at + i), bytes);
+        __m512i level = _mm512_cvtps_epi32(exact);
+        if (a->bits == 8) {
+            _mm_storeu_si128((__m128i *)to, _mm512_cvtsepi32_epi8(level));
+            continue;
+        }
+        level = _mm512_min_epi32(_mm512_max_epi32(level, _mm512_set1_epi32(-8)), _mm512_set1_epi32(7));
+        level = _mm512_add_epi32(level, _mm512_set1_epi32(8));
+        const __m512i pairs = _mm512_or_si512(level, _mm512_srli_epi64(level, 28));
+        _mm_storel_epi64((__m128i *)to, _mm512_cvtepi64_epi8(pairs));
     }
 }
 
 /* The new tokens of one text and one head of the cache. */
 VNNI static void append(const Attention *a, int64_t text, int64_t head) {
-    const int64_t from = before(a, text), pair = text * a->kv_heads + head, bytes = a->key_scale ? 1 : 4;
-    const int64_t old = pair * a->past * a->size, new = pair * a->present * a->size;
-    const size_t kept = (size_t)(from * a->size * bytes);
+    const int64_t from = before(a, text), pair = text * a->kv_heads + head, row = bytes_of(a->size, a->bits);
+    const int64_t old = pair * a->past * row, new = pair * a->present * row;
+    const size_t kept = (size_t)(from * row);
     if (a->past_key != a->present_key && kept)
-        memcpy((char *)a->present_key + new * bytes, (const char *)a->past_key + old * bytes, kept);
+        memcpy((char *)a->present_key + new, (const char *)a->past_key + old, kept);
     if (a->past_value != a->present_value && kept)
-        memcpy((char *)a->present_value + new * bytes, (const char *)a->past_value + old * bytes, kept);
+        memcpy((char *)a->present_value + new, (const char *)a->past_value + old, kept);
     const float *key_scale = a->key_scale ? a->key_scale + head * a->size : NULL;
     const float *value_scale = a->key_scale ? a->value_scale + head * a->size : NULL;
     for (int64_t token = 0; token < valid(a, text); token++) {
         const int64_t x = (text * a->tokens + token) * a->key_step + head * a->size;
         float key[ATTENTION_SIZE];
         turned(a, text, token, a->key + x, key);
-        store(a, key, key_scale, a->present_key, new + (from + token) * a->size);
-        store(a, a->value + x, value_scale, a->present_value, new + (from + token) * a->size);
+        const int64_t at = (pair * a->present + from + token) * a->size;
+        store(a, key, key_scale, a->present_key, at);
+        store(a, a->value + x, value_scale, a->present_value, at);
     }
 }
 
@@ -294,7 +311,7 @@ typedef struct {
 static View view_of(const Attention *a, int64_t text, int64_t head, int64_t first) {
     const int64_t group = a->heads / a->kv_heads, past = before(a, text);
     const int64_t rows = least(ROWS, valid(a, text) * group - first);
-    const int64_t cache = (text * a->kv_heads + head) * a->present * a->size * (a->key_scale ? 1 : 4);
+    const int64_t cache = bytes_of((text * a->kv_heads + head) * a->present * a->size, a->bits);
     return (View){
         .a = a,
         .text = text,
@@ -346,9 +363,9 @@ static float first_largest(const View *v, int64_t row) {
 }
 
 /* [count, size] of the cache as float, and zeros up to `rows` rows. */
-INLINE const float *widened(const char *cache, int64_t count, int64_t rows, int64_t size, const bool int8,
+INLINE const float *widened(const char *cache, int64_t count, int64_t rows, int64_t size, const int bits,
                             float *out) {
-    for (int64_t i = 0; i < count * size; i += LANES) _mm512_store_ps(out + i, cached(cache, i, int8));
+    for (int64_t i = 0; i < count * size; i += LANES) _mm512_store_ps(out + i, cached(cache, i, bits));
     memset(out + count * size, 0, (size_t)((rows - count) * size) * sizeof *out);
     return out;
 }
@@ -358,15 +375,15 @@ INLINE const float *widened(const char *cache, int64_t count, int64_t rows, int6
 static Ahead following(const View *v, const char *cache, int64_t key, int64_t count) {
     const Attention *a = v->a;
     const bool more = key + count < v->end;
-    const int64_t bytes = a->size * (a->key_scale ? 1 : 4), from = more ? key + count : v->begin;
+    const int64_t bytes = bytes_of(a->size, a->bits), from = more ? key + count : v->begin;
     if (!more && v->head + 1 == a->kv_heads) return (Ahead){cache, 0};
     return (Ahead){cache + (from + (more ? 0 : a->present)) * bytes, least(count, v->end - from) * bytes};
 }
 
 /* Where a lane is a key: few rows. */
-INLINE void look_few(const View *v, const bool int8) {
+INLINE void look_few(const View *v, const int bits) {
     const Attention *a = v->a;
-    const int64_t size = a->size, rows = v->rows, bytes = int8 ? 1 : 4;
+    const int64_t size = a->size, rows = v->rows;
     _Alignas(LINE) float queries[FEW * ATTENTION_SIZE], sums[FEW * ATTENTION_SIZE], scores[FEW * SOME],
         wide[SOME * ATTENTION_SIZE];
     float largest[FEW], total[FEW];
@@ -377,8 +394,8 @@ INLINE void look_few(const View *v, const bool int8) {
     }
     memset(sums, 0, (size_t)(rows * size) * sizeof *sums);
     for (int64_t j = v->begin; j < v->end; j += SOME) {
-        const int64_t count = least(SOME, v->end - j), at = j * size * bytes;
-        few_scores_of(rows, size, queries, v->keys + at, count, int8, following(v, v->keys, j, SOME),
+        const int64_t count = least(SOME, v->end - j), at = bytes_of(j * size, bits);
+        few_scores_of(rows, size, queries, v->keys + at, count, bits, following(v, v->keys, j, SOME),
                       following(v, v->values, j, SOME), scores);
         for (int64_t r = 0; r < rows; r++) {
             const float *bias = a->bias ? bias_of(v, r, j) : NULL;
@@ -390,7 +407,8 @@ INLINE void look_few(const View *v, const bool int8) {
                 _mm512_storeu_ps(sum + d, _mm512_mul_ps(_mm512_loadu_ps(sum + d), _mm512_set1_ps(factor)));
         }
         const char *values = v->values + at;
-        const float *meet = int8 ? widened(values, count, count, size, true, wide) : (const float *)values;
+        const float *meet =
+            bits < 32 ? widened(values, count, count, size, bits, wide) : (const float *)values;
         add_product(rows, size, count, (Matrix){scores, SOME, 1}, meet, size, sums, size, (Ahead){values, 0});
     }
     for (int64_t r = 0; r < rows; r++) put(v, r, sums + r * size, total[r]);
@@ -457,9 +475,9 @@ INLINE void turned_bias(const View *v, int64_t row, int64_t key, int64_t count, 
 }
 
 /* Where a lane is a row: many of them. */
-INLINE void look_many(const View *v, const bool int8) {
+INLINE void look_many(const View *v, const int bits) {
     const Attention *a = v->a;
-    const int64_t size = a->size, width = (v->rows + LANES - 1) / LANES * LANES, bytes = int8 ? 1 : 4;
+    const int64_t size = a->size, width = (v->rows + LANES - 1) / LANES * LANES;
     _Alignas(LINE) float queries[ATTENTION_SIZE * ROWS], sums[ATTENTION_SIZE * ROWS], scores[KEYS * ROWS],
         wide[KEYS * ATTENTION_SIZE], lines[LANES * ATTENTION_SIZE], bias[KEYS * LANES];
     Softmax softmax[ROWS / LANES];
@@ -484,10 +502,10 @@ INLINE void look_many(const View *v, const bool int8) {
     }
     memset(sums, 0, (size_t)(size * width) * sizeof *sums);
     for (int64_t j = v->begin; j < v->end; j += KEYS) {
-        const int64_t count = least(KEYS, v->end - j), at = j * size * bytes;
+        const int64_t count = least(KEYS, v->end - j), at = bytes_of(j * size, bits);
         const char *keys = v->keys + at, *values = v->values + at;
         const float *meet =
-            int8 || count < KEYS ? widened(keys, count, KEYS, size, int8, wide) : (const float *)keys;
+            bits < 32 || count < KEYS ? widened(keys, count, KEYS, size, bits, wide) : (const float *)keys;
         set_product(KEYS, width, size, (Matrix){meet, size, 1}, queries, width, scores, width,
                     following(v, v->keys, j, KEYS));
         const bool masked = j < from_of(v, v->rows - 1) || j + KEYS > to_of(v, 0);
@@ -501,7 +519,7 @@ INLINE void look_many(const View *v, const bool int8) {
             for (float *sum = sums + row; sum < sums + size * width; sum += width)
                 _mm512_store_ps(sum, _mm512_mul_ps(_mm512_load_ps(sum), factor));
         }
-        meet = int8 ? widened(values, count, count, size, true, wide) : (const float *)values;
+        meet = bits < 32 ? widened(values, count, count, size, bits, wide) : (const float *)values;
         add_product(size, width, count, (Matrix){meet, 1, size}, scores, width, sums, width,
                     following(v, v->values, j, KEYS));
     }
@@ -520,20 +538,24 @@ INLINE void look_many(const View *v, const bool int8) {
     }
 }
 
-INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, const bool int8) {
+INLINE void look(const Attention *a, int64_t text, int64_t head, int64_t first, const int bits) {
     const View v = view_of(a, text, head, first);
     if (v.rows <= FEW)
-        look_few(&v, int8);
+        look_few(&v, bits);
     else
-        look_many(&v, int8);
+        look_many(&v, bits);
 }
 
 VNNI static void look_at_floats(const Attention *a, int64_t text, int64_t head, int64_t first) {
-    look(a, text, head, first, false);
+    look(a, text, head, first, 32);
 }
 
 VNNI static void look_at_int8(const Attention *a, int64_t text, int64_t head, int64_t first) {
-    look(a, text, head, first, true);
+    look(a, text, head, first, 8);
+}
+
+VNNI static void look_at_int4(const Attention *a, int64_t text, int64_t head, int64_t first) {
+    look(a, text, head, first, 4);
 }
 
 static void append_task(void *data, size_t task) {
@@ -547,7 +569,8 @@ static void look_task(void *data, size_t task) {
     const int64_t pair = (int64_t)task / count, text = pair / a->kv_heads, head = pair % a->kv_heads;
     const int64_t padding = a->tokens - valid(a, text), width = group * a->size;
     if (count == 1) append(a, text, head);
-    if (first < valid(a, text) * group) (a->key_scale ? look_at_int8 : look_at_floats)(a, text, head, first);
+    if (first < valid(a, text) * group)
+        (a->bits == 32 ? look_at_floats : a->bits == 8 ? look_at_int8 : look_at_int4)(a, text, head, first);
     if (first == 0 && padding)
         for (int64_t token = valid(a, text); token < a->tokens; token++)
             memset(a->y + ((text * a->tokens + token) * a->kv_heads + head) * width, 0,

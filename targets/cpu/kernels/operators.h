@@ -1,4 +1,5 @@
 #pragma once
 #include "ort_api.h"
 
-extern const CustomOp MATMUL_NBITS, GATED_MATMUL_NBITS, ATTENTION, ATTENTION_INT8;
+extern const CustomOp MATMUL_NBITS, GATED_MATMUL_NBITS, ATTENTION, ATTENTION_INT8,
+    ATTENTION_INT4;

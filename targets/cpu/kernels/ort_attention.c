@@ -1,5 +1,6 @@
-/* GroupQueryAttention for onnxruntime, as operators graphopt::GroupQueryAttention and
- * GroupQueryAttentionInt8, whose cache is int8. Inputs are those of com.microsoft, less the norms' weights.
+/* GroupQueryAttention for onnxruntime, as operators graphopt::GroupQueryAttention, GroupQueryAttentionInt8,
+ * whose cache is int8, and GroupQueryAttentionInt4, whose is of 4 bits. Inputs are those of com.microsoft, less
+ * the norms' weights.
  */
 #include <math.h>
 
@@ -27,7 +28,7 @@ enum {
 
 typedef struct {
     Api api;
-    int64_t heads, kv_heads, window, interleaved;
+    int64_t heads, kv_heads, window, interleaved, bits;
     float scale, cap;
 } Kernel;
 
@@ -52,11 +53,13 @@ static const char *measure(const Kernel *k, const Shape *s, Attention *a) {
     a->batch = s[QUERY].sizes[0], a->tokens = s[QUERY].sizes[1];
     a->heads = k->heads, a->kv_heads = k->kv_heads, a->window = k->window;
     a->cap = k->cap, a->interleaved = k->interleaved;
-    a->past = s[PAST_KEY].sizes[2], a->size = s[PAST_KEY].sizes[3];
+    a->bits = k->bits, a->past = s[PAST_KEY].sizes[2];
+    const int64_t held = s[PAST_KEY].sizes[3];
+    a->size = a->bits == 4 ? 2 * held : held;
     if (a->size < 16 || a->size > ATTENTION_SIZE || a->size % 16)
         return "heads are not of a size that is served";
-    if (!IS(s[PAST_KEY], a->batch, a->kv_heads, a->past, a->size) ||
-        !IS(s[PAST_VALUE], a->batch, a->kv_heads, a->past, a->size))
+    if (!IS(s[PAST_KEY], a->batch, a->kv_heads, a->past, held) ||
+        !IS(s[PAST_VALUE], a->batch, a->kv_heads, a->past, held))
         return "the cache is not [batch, kv_num_heads, past, head_size]";
     const int64_t width = a->heads * a->size, narrow = a->kv_heads * a->size;
     const bool packed = !s[KEY].count;
@@ -124,7 +127,8 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     const char *wrong = measure(k, s, &a);
     if (wrong) return create_status(api)(FAIL, wrong);
     const int64_t total = *(const int32_t *)data[TOTAL];
-    const int64_t cache[] = {a.batch, a.kv_heads, a.past > total ? a.past : total, a.size};
+    const int64_t cache[] = {a.batch, a.kv_heads, a.past > total ? a.past : total,
+                             s[PAST_KEY].sizes[3]};
     const int64_t out[] = {a.batch, a.tokens, a.heads * a.size};
     TRY(output(api, context, 0, out, 3, &y));
     TRY(output(api, context, 1, cache, 4, &present_key));
@@ -146,8 +150,7 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
-    (void)op;
-    Kernel kernel = {.api = api};
+    Kernel kernel = {.api = api, .bits = op == &ATTENTION ? 32 : op == &ATTENTION_INT8 ? 8 : 4};
     TRY(attribute(api)(info, "num_heads", &kernel.heads));
     TRY(attribute(api)(info, "kv_num_heads", &kernel.kv_heads));
     TRY(attribute(api)(info, "local_window_size", &kernel.window));
@@ -162,11 +165,15 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
 }
 
 static const char *name(const CustomOp *op) {
-    return op == &ATTENTION ? "GroupQueryAttention" : "GroupQueryAttentionInt8";
+    return op == &ATTENTION        ? "GroupQueryAttention"
+           : op == &ATTENTION_INT8 ? "GroupQueryAttentionInt8"
+                                   : "GroupQueryAttentionInt4";
 }
 static size_t inputs(const CustomOp *op) { return (void)op, INPUTS; }
 static size_t outputs(const CustomOp *op) { return (void)op, 3; }
-static int cache_type(const CustomOp *op) { return op == &ATTENTION ? FLOAT : INT8; }
+static int cache_type(const CustomOp *op) {
+    return op == &ATTENTION ? FLOAT : op == &ATTENTION_INT8 ? INT8 : UINT8;
+}
 static int input_type(const CustomOp *op, size_t index) {
     switch (index) {
         case PAST_KEY:
@@ -192,4 +199,4 @@ static int input_kind(const CustomOp *op, size_t index) { return (void)op, index
      .input_kind = input_kind,  .create_or_fail = create,   \
      .compute_or_fail = compute}
 
-const CustomOp ATTENTION = OPERATOR, ATTENTION_INT8 = OPERATOR;
+const CustomOp ATTENTION = OPERATOR, ATTENTION_INT8 = OPERATOR, ATTENTION_INT4 = OPERATOR;

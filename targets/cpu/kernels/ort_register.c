@@ -9,7 +9,8 @@ __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOp
     if (!domain) {
         OrtCustomOpDomain *made = NULL;
         TRY(create_domain(api)("graphopt", &made));
-        const CustomOp *const all[] = {&MATMUL_NBITS, &GATED_MATMUL_NBITS, &ATTENTION, &ATTENTION_INT8};
+        const CustomOp *const all[] = {&MATMUL_NBITS, &GATED_MATMUL_NBITS, &ATTENTION, &ATTENTION_INT8,
+                                       &ATTENTION_INT4};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) TRY(domain_add(api)(made, all[i]));
         domain = made;
     }

@@ -28,7 +28,7 @@ class Case:
     window: int | None = None
     bias: tuple[int, int] | None = None
     sink: bool = False
-    int8: bool = False
+    bits: int = 32
     room: int = 0
     scale: float | None = None
     cap: float = 0.0
@@ -43,20 +43,43 @@ class Case:
     def total(self) -> int:
         return max(p + self.width for p in self.past)
 
+    @property
+    def most(self) -> int:
+        """Levels below zero that an integer of the cache has."""
+        return int(2 ** (self.bits - 1))
+
+    def stored(self, x: Array) -> Array:
+        """Levels as a cache holds them."""
+        levels = np.clip(np.rint(x), -self.most, self.most - 1).astype(np.int8)
+        if self.bits == 8:
+            return levels
+        halves = (levels + 8).astype(np.uint8)
+        return np.asarray(halves[..., ::2] + 16 * halves[..., 1::2], np.uint8)
+
+    def levels(self, cache: Array) -> Array:
+        """What a cache holds; of one in float, that itself."""
+        if self.bits != 4:
+            return cache
+        halves = np.stack([cache % 16, cache // 16], -1).astype(np.int8) - 8
+        return halves.reshape(*cache.shape[:-1], self.size)
+
 
 def attention(case: Case, **changes: Any) -> onnx.ModelProto:
     """The operator alone, its cache an input; `changes` are attributes."""
     rng = np.random.default_rng(case.seed)
-    constants, kind = {}, TensorProto.INT8 if case.int8 else TensorProto.FLOAT
+    constants = {}
+    kind = {32: TensorProto.FLOAT, 8: TensorProto.INT8, 4: TensorProto.UINT8}[case.bits]
     says: dict[str, Any] = {"num_heads": case.heads, "kv_num_heads": case.kv_heads}
     if case.half:
         angles = rng.uniform(0, 6, (PLACES, case.half))
         constants |= {"cos": np.cos(angles).astype(np.float32), "sin": np.sin(angles).astype(np.float32)}
         says |= {"do_rotary": 1, "rotary_interleaved": int(case.interleaved)}
-    if case.int8:
+    if case.bits < 32:
         for name in ("k_scale", "v_scale"):
-            constants[name] = rng.uniform(0.01, 0.04, (1, case.kv_heads, 1, case.size)).astype(np.float32)
-        says |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+            scales = rng.uniform(0.01, 0.04, (1, case.kv_heads, 1, case.size)) * 128 / case.most
+            constants[name] = scales.astype(np.float32)
+        says |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+        says["kv_cache_bit_width"] = case.bits
     if case.window is not None:
         says["local_window_size"] = case.window
     if case.cap:
@@ -76,11 +99,11 @@ def attention(case: Case, **changes: Any) -> onnx.ModelProto:
     if not case.packed:
         names[1:3] = ["key", "value"]
     names += ["places" if case.half else "", "bias" if case.bias else "", "sink" if case.sink else ""]
-    names += [*(["k_scale", "v_scale"] if case.int8 else ["", ""]), "", "", "valid"]
+    names += [*(["k_scale", "v_scale"] if case.bits < 32 else ["", ""]), "", "", "valid"]
     types = dict.fromkeys(("query", "key", "value", "bias", "sink"), TensorProto.FLOAT)
     types |= {"past_key": kind, "past_value": kind, "places": TensorProto.INT64}
     types |= dict.fromkeys(("last", "total", "valid"), TensorProto.INT32)
-    cache = ["batch", case.kv_heads, "past", case.size]
+    cache = ["batch", case.kv_heads, "past", case.size // 2 if case.bits == 4 else case.size]
     shapes = {"query": ["batch", "tokens", "width"], "past_key": cache, "past_value": cache, "total": []}
     node = helper.make_node(
         "GroupQueryAttention",
@@ -119,9 +142,7 @@ def inputs(case: Case) -> dict[str, Array]:
     for name in ("past_key", "past_value"):
         shape = (batch, case.kv_heads, room, case.size)
         cache = rng.standard_normal(shape).astype(np.float32)
-        if case.int8:
-            cache = np.clip(np.rint(cache * 50), -128, 127).astype(np.int8)
-        found[name] = cache
+        found[name] = cache if case.bits == 32 else case.stored(cache * 50 * case.most / 128)
     past, tokens = np.asarray(case.past), np.asarray(case.tokens)
     found["last"] = (past + tokens - 1).astype(np.int32)
     found["total"] = np.asarray(case.total, np.int32)
@@ -163,12 +184,12 @@ def expected(
         own = []
         for name, new in (("key", k), ("value", v)):
             old = feeds[f"past_{name}"][text, :, :past]
-            if case.int8:
+            if case.bits < 32:
                 scale = constants[f"{name[0]}_scale"][0].astype(np.float64)
-                new = np.clip(np.rint(new / scale), -128, 127)
+                old, new = case.levels(old), np.clip(np.rint(new / scale), -case.most, case.most - 1)
             own.append(np.concatenate([old, new], 1))
-        keys, values = own if caches is None else (x[text, :, : past + tokens] for x in caches)
-        if case.int8:
+        keys, values = own if caches is None else (case.levels(x[text, :, : past + tokens]) for x in caches)
+        if case.bits < 32:
             keys, values = (x * constants[f"{n}_scale"][0] for x, n in ((keys, "k"), (values, "v")))
         keys, values = (np.repeat(x, case.heads // case.kv_heads, 0) for x in (keys, values))
         scale = case.scale or case.size**-0.5

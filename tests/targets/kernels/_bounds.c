@@ -33,9 +33,9 @@ static void try(int64_t bits, int64_t block, int64_t rows, int64_t k, int64_t n,
     free(x), free(y), free(scales), free(bias), free(weights), free(points);
 }
 
-static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int64_t window, bool int8) {
+static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int64_t window, int64_t bits) {
     const int64_t batch = 2, kv = 2, heads = kv * group, half = size / 4, keys = past + tokens;
-    const size_t cache = (size_t)(batch * kv * keys * size) * (int8 ? 1 : 4);
+    const size_t cache = (size_t)(batch * kv * keys * size * bits / 8);
     const int64_t width = (heads + 2 * kv) * size;
     float *x = calloc((size_t)(batch * tokens * width), 4),
           *y = malloc((size_t)(batch * tokens * heads * size) * 4);
@@ -54,8 +54,8 @@ static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int6
                                  .past_value = old[1],
                                  .present_key = new[0],
                                  .present_value = new[1],
-                                 .key_scale = int8 ? scale : NULL,
-                                 .value_scale = int8 ? scale : NULL,
+                                 .key_scale = bits < 32 ? scale : NULL,
+                                 .value_scale = bits < 32 ? scale : NULL,
                                  .last = last,
                                  .valid = valid,
                                  .cos = table,
@@ -69,6 +69,7 @@ static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int6
                                  .heads = heads,
                                  .kv_heads = kv,
                                  .size = size,
+                                 .bits = bits,
                                  .past = keys,
                                  .present = keys,
                                  .half = half,
@@ -95,10 +96,10 @@ int main(void) {
         for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)
             for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
                 for (int64_t group = 1; group < 4; group++)
-                    for (int int8 = 0; int8 < 2; int8++) {
+                    for (int64_t bits = 4; bits <= 32; bits += bits < 8 ? 4 : 24) {
                         if (pasts[p] + tokens[t] < 2) continue; /* a text may not be empty */
-                        look(pasts[p], tokens[t], group, sizes[s], 0, int8);
-                        look(pasts[p], tokens[t], group, sizes[s], 40, int8);
+                        look(pasts[p], tokens[t], group, sizes[s], 0, bits);
+                        look(pasts[p], tokens[t], group, sizes[s], 40, bits);
                     }
     return 0;
 }

@@ -38,8 +38,8 @@ def check(case: Case) -> None:
             close(y[text, :tokens], from_caches[text][0])
         assert not y[text, tokens:].any()
         for cache, one in ((keys, right_keys), (values, right_values)):
-            here = cache[text, :, : past + tokens]
-            if case.int8:
+            here = case.levels(cache[text, :, : past + tokens])
+            if case.bits < 32:
                 assert np.abs(here.astype(int) - one).max() <= 1, "a tie may be rounded either way"
                 assert (here != one).sum() <= 2 + here.size / 1000
             else:
@@ -47,10 +47,10 @@ def check(case: Case) -> None:
 
 
 @own
-@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("bits", [32, 8, 4])
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_results_are_the_definitions(int8: bool, data: st.DataObject) -> None:
+def test_results_are_the_definitions(bits: int, data: st.DataObject) -> None:
     kv_heads = data.draw(st.integers(1, 3))
     size = data.draw(st.sampled_from([16, 32, 48, 64, 80, 128, 256]))
     batch = data.draw(st.integers(1, 3))
@@ -70,7 +70,7 @@ def test_results_are_the_definitions(int8: bool, data: st.DataObject) -> None:
             window=data.draw(st.none() | st.integers(1, 150)),
             bias=data.draw(st.none() | st.tuples(st.integers(0, 1), st.integers(0, 1))),
             sink=data.draw(st.booleans()),
-            int8=int8,
+            bits=bits,
             room=data.draw(st.sampled_from([0, 1, 70])),
             scale=data.draw(st.none() | st.just(0.04)),
             cap=data.draw(st.just(0.0) | st.floats(0.5, 30)),
@@ -90,8 +90,11 @@ SAME = [
     Case(past=(70,), tokens=(40,), window=10),
     Case(past=(70,), tokens=(1,), window=33),
     Case(past=(70,), tokens=(9,), half=8, scale=0.3),
-    Case(past=(70,), tokens=(9,), int8=True),
-    Case(past=(200,), tokens=(1,), int8=True, room=50),
+    Case(past=(70,), tokens=(9,), bits=8),
+    Case(past=(200,), tokens=(1,), bits=8, room=50),
+    Case(past=(70,), tokens=(9,), bits=4),
+    Case(past=(200,), tokens=(1,), bits=4, room=50),
+    Case(past=(90, 10), tokens=(40, 7), bits=4, bias=(1, 0)),
     Case(past=(70,), tokens=(20,), cap=2.0, bias=(0, 0)),
     Case(past=(70,), tokens=(20,), interleaved=True),
 ]
@@ -128,14 +131,14 @@ def test_results_do_not_depend_on_threads(tokens: int) -> None:
 
 @own
 @pytest.mark.parametrize("tokens", [1, 70])
-@pytest.mark.parametrize("int8", [False, True])
-def test_what_lies_in_the_cache_beyond_a_text_is_not_read(tokens: int, int8: bool) -> None:
-    case = Case(past=(70,), tokens=(tokens,), int8=int8, room=64)
+@pytest.mark.parametrize("bits", [32, 8, 4])
+def test_what_lies_in_the_cache_beyond_a_text_is_not_read(tokens: int, bits: int) -> None:
+    case = Case(past=(70,), tokens=(tokens,), bits=bits, room=64)
     feeds = inputs(case)
     session = session_of(attention(case))
     clean = session.run(None, feeds)[0]
     for name in ("past_key", "past_value"):
-        feeds[name][:, :, 70:] = -128 if int8 else np.nan
+        feeds[name][:, :, 70:] = {32: np.nan, 8: -128, 4: 255}[bits]
 
     np.testing.assert_array_equal(session.run(None, feeds)[0], clean)
 
@@ -199,8 +202,15 @@ def test_what_is_served(case: Case) -> None:
     assert operators(attention(case)) == [("graphopt", "GroupQueryAttention")]
 
 
-def test_an_int8_cache_is_served() -> None:
-    assert operators(attention(Case(int8=True))) == [("graphopt", "GroupQueryAttentionInt8")]
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_cache_of_integers_is_served(bits: int) -> None:
+    assert operators(attention(Case(bits=bits))) == [("graphopt", f"GroupQueryAttentionInt{bits}")]
+
+
+def test_a_cache_whose_bits_are_not_its_types_is_not() -> None:
+    model = attention(Case(bits=8), kv_cache_bit_width=4)
+
+    assert operators(model) == [("com.microsoft", "GroupQueryAttention")]
 
 
 @pytest.mark.parametrize(
