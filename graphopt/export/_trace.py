@@ -6,7 +6,7 @@ import contextlib
 import gc
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
@@ -14,6 +14,9 @@ from graphopt.errors import BadInput
 from graphopt.export._environment import quiet
 from graphopt.export._widen import widen_masks
 from graphopt.families import ExportInputs
+
+if TYPE_CHECKING:
+    from graphopt.export._alike import Stack
 
 __all__ = ["OPSET", "CannotTrace", "reported", "trace"]
 
@@ -33,8 +36,9 @@ class CannotTrace(BadInput):
 def trace(model: Any, inputs: ExportInputs) -> ir.Model:
     """The graph of `model` on `inputs`: opset 23, not optimized, inputs and outputs under torch's names.
 
-    Shortcuts come first, then the exporter as it is, then attention spelled out, which needs no operator of
-    its own. Raises `CannotTrace` with what the first attempt met.
+    Of layers that are alike, three are traced. Shortcuts come first, then the exporter as it is, then
+    attention spelled out, which needs no operator of its own. Raises `CannotTrace` with what the first
+    attempt at all layers met.
     """
     from graphopt.export._faster import faster_export
 
@@ -44,13 +48,10 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
         lambda: _eager_attention(model),
     )
     first: Exception | None = None
-    with (
-        quiet(),
-        _without_dumps(),
-        _without_collection(),
-        _scalars_keep_their_value(),
-        _forward(model, inputs.forward),
-    ):
+    with _ready(model, inputs):
+        short = _of_few_layers(model, inputs)
+        if short is not None:
+            return short
         for attempt in attempts:
             try:
                 with attempt():
@@ -61,6 +62,46 @@ def trace(model: Any, inputs: ExportInputs) -> ir.Model:
                 first = first or error
     with reported(type(model).__name__):
         raise first or AssertionError
+
+
+@contextlib.contextmanager
+def _ready(model: Any, inputs: ExportInputs) -> Iterator[None]:
+    """Inside, `_export` works, and quietly."""
+    with (
+        quiet(),
+        _without_dumps(),
+        _without_collection(),
+        _scalars_keep_their_value(),
+        _forward(model, inputs.forward),
+    ):
+        yield
+
+
+def _of_few_layers(model: Any, inputs: ExportInputs) -> ir.Model | None:
+    """The graph made from a trace of few of the model's layers, where they are alike."""
+    from graphopt.export._alike import alike_layers
+
+    stack = alike_layers(model)
+    if stack is None:
+        return None
+    try:
+        return _shortened(model, inputs, stack)
+    except MemoryError:
+        raise
+    except Exception:  # what is wrong, if it is more than unlike layers, is said when all are traced
+        return None
+
+
+def _shortened(model: Any, inputs: ExportInputs, stack: Stack) -> ir.Model:
+    """Raises `Unlike` where a trace shows that layers are."""
+    from graphopt.export._faster import faster_export
+    from graphopt.export._repeat import renumber, repeat_layers
+
+    with faster_export(), stack.shortened():
+        program = _export(model, inputs)
+    repeat_layers(program.graph, stack)
+    renumber(program.graph)
+    return program
 
 
 def _export(model: Any, inputs: ExportInputs) -> ir.Model:
