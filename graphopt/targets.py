@@ -78,7 +78,7 @@ class CompileReport:
 class BlockProduct:
     """Rows float32[.., k] times a weight [k, n] of so many `bits`, quantized in blocks along k: MatMulNBits.
 
-    `level` is its accuracy_level: at 4 the kernel rounds the rows to int8.
+    `level` is its accuracy_level: at 4 the kernel rounds the rows to int8, or to more.
     """
 
     bits: int

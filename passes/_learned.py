@@ -124,7 +124,10 @@ def _end_to_end(
         key: torch.from_numpy(np.concatenate([tile for _, tile in tiles(unit.rows)]))
         for key, unit in distinct.items()
     }
-    blocks = {key: unit.form.block if learning.level == 4 else None for key, unit in distinct.items()}
+    blocks = {
+        key: unit.form.block if learning.level == 4 and unit.form.bits < 8 else None
+        for key, unit in distinct.items()
+    }
     tables = {key for key, unit in distinct.items() if unit.gathered}
     try:
         piece = TorchGraph(graph, _outputs(graph, context), blocks, tables)

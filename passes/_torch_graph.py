@@ -133,6 +133,8 @@ def _read(node: ir.Node, changed: object) -> list[ir.Value]:
 def rounded_to_8_bits(x: Tensor, block: int) -> Tensor:
     """`x` as MatMulNBits at accuracy level 4 reads it: 255 levels for each block of its last axis.
 
+    Beside weights of 8 bits onnxruntime's kernel alone does so: ours gives x 16 bits, which is next to exact.
+
     Gradients pass as if nothing were rounded (the straight-through estimator, Bengio et al. 2013,
     arXiv 1308.3432).
     """

@@ -34,7 +34,7 @@ class KeepBlocks(Pass):
     After:  MatMulNBits(x, packed, scales, zeros); GatherBlockQuantized of the same bytes; QMoE
     Nothing is rounded again: rows that were joined or moved since are joined and moved in what is packed.
     Where the blocks' columns are in another order than W's (GPTQ's desc_act), a Gather puts x in theirs.
-    At accuracy level 4, though, the kernel rounds x to 8 bits, a block at a time.
+    At accuracy level 4, though, the kernel rounds x, a block at a time.
     Refuses: weights that were multiplied or of which columns moved since; rows of several forms; blocks other
     than of 16 to 256; a lookup of rows that end within a block, or are in another order; experts in two
     forms, with rows that end within a block or columns in another order; what QMoE does not have.

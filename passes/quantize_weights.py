@@ -48,9 +48,9 @@ class QuantizeWeights(Pass):
     Before: MatMul(x, W), MatMul(x, Transpose(W)) or Gemm(x, W, b); Gather(W, ids) of such a weight
     After:  MatMulNBits(x, packed, scales, zero points); Gather as GatherBlockQuantized of the same bytes
     Blocks run along the reduced axis. Weights are read and packed a few rows at a time and spilled to disk.
-    At accuracy level 4 the kernel also rounds x to 8 bits, a block at a time: damage counts both. Products of
-    float16 are computed in float32 between two Casts, as the runtime computes them anyway. What plan-bits
-    decided for a weight goes before the options.
+    At accuracy level 4 the kernel also rounds x, a block at a time: damage counts both. x gets 8 bits or,
+    beside weights of 8 where the kernel is ours, 16. Products of float16 are computed in float32 between two
+    Casts, as the runtime computes them anyway. What plan-bits decided for a weight goes before the options.
     Refuses: weights that are not constant, not matrices of float32 or float16, quantized already, without
     data or not finite; those that came in blocks; small ones; names that `exclude` matches or `include` does
     not; Gemm with factors or a transposed x.

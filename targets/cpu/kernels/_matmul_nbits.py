@@ -21,7 +21,7 @@ _DEFAULTS = {"bits": 4, "accuracy_level": 0}
 def hand_over_matmul_nbits(node: onnx.NodeProto, known: Known) -> bool:
     """Make `node`, a MatMulNBits, the one that our kernel knows, if it serves it; whether it does.
 
-    It does for 2, 4 or 8 bits in blocks of 32 to 256 in float32, where activations may be rounded to int8
+    It does for 2, 4 or 8 bits in blocks of 32 to 256 in float32, where activations may be rounded
     (accuracy_level 4); weights, scales, packed zero points and bias constants of the sizes that the node
     says.
     """

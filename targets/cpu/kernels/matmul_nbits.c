@@ -9,12 +9,14 @@ enum {
     LANES = 16,
     LINE = 64,
     DEPTH = 256,        /* elements of a piece, at most */
-    WORDS = DEPTH / 4,  /* of 4 elements */
+    WORDS = DEPTH / 2,  /* of 4 elements, or of 2 where x has 16 bits */
     MOST_BLOCKS = 8,    /* of a piece */
-    FEW = 16,           /* rows of x up to which a row of weights is unpacked in registers, not in a panel */
-    AT_ONCE = 6,        /* of them */
-    NARROW = 2,         /* of them that meet one row of weights after another; */
-    SIDE = 4,           /* rows of weights that meet more of them side by side */
+    FEW = 16,           /* rows of x up to which a row of weights is unpacked in registers, not in a panel, */
+    FEW_OF_8 = 8,       /* with 8 bits */
+    AT_ONCE = 6,        /* of them, */
+    NARROW = 2,         /* of them that meet PAIR rows of weights side by side; */
+    PAIR = 2,           /* SIDE meet more of them, */
+    SIDE = 4,           /* and are added up together */
     WIDE = 32,          /* rows of weights in a panel */
     TALL = 12,          /* rows of x that meet a panel at once: 24 sums in registers */
     MANY = 512,         /* rows of x that are rounded at a time */
@@ -25,10 +27,14 @@ enum {
     STRIP = 128         /* rows of weights in a task of few rows of x */
 };
 
-/* A byte holds `parts` weights, and a vector the weights of a chunk. Its word (4 bytes) number i, shifted and
- * masked for part p, are the weights of elements 4 * i * parts + p, + p + parts, ...: these 4 elements of x
- * are a word of it, number i * parts + p. So the words of a block lie together, and in a vector its lanes do.
- * A piece is a chunk, or a block where that is larger; rows end in zeros up to a whole piece. */
+/* Bytes of an element of x, and of a weight when it meets it. */
+static inline int64_t size_of(int64_t bits) { return bits == 8 ? 2 : 1; }
+
+/* That many bytes hold `parts` weights, and a vector the weights of a chunk. Its word (4 bytes) number i,
+ * shifted and masked for part p, are the weights of elements p, p + parts, ... of those that lie in it: these
+ * elements of x are a word of it, number i * parts + p. So the words of a block lie together, and in a vector
+ * its lanes do. A piece is a chunk, or a block where that is larger; rows end in zeros up to a whole piece. */
+static inline int parts_of(int64_t bits) { return (int)(8 * size_of(bits) / bits); }
 static inline int64_t chunk_of(int64_t bits) { return LINE * 8 / bits; }
 static inline int64_t depth_of(int64_t bits, int64_t block) {
     return block < chunk_of(bits) ? chunk_of(bits) : block;
@@ -36,8 +42,8 @@ static inline int64_t depth_of(int64_t bits, int64_t block) {
 
 /* Rows of x as integers. */
 typedef struct {
-    int8_t *values;  /* [k / block, rows, block] in the order of words; for few rows [k / depth, rows, depth],
-                      * of each chunk first the words of part 0, then of part 1, ... */
+    int8_t *values;  /* of `size` bytes, [k / block, rows, block] in the order of words; for few rows [k / depth,
+                      * rows, depth], of each chunk first the words of part 0, then of part 1, ... */
     float *scales;   /* [rows, k / block] */
     int32_t *shifts; /* [rows, k / block]: sums of values times -1, for zero points */
     int64_t rows;
@@ -62,8 +68,8 @@ static int64_t ceiling(int64_t count, int64_t each) { return (count + each - 1) 
 static int64_t blocks_of(const Product *p) { return ceiling(p->k, p->block); }
 static int64_t bytes_of(const Product *p) { return blocks_of(p) * p->block * p->bits / 8; }
 
-/* A block as int8, numbers between two integers to the even one, its scale, and the sum of the integers. */
-INLINE int32_t round_block(const float *x, int64_t block, int8_t *out, float *scale) {
+/* A block as integers of `size` bytes, numbers between two to the even one, its scale, and the sum of them. */
+INLINE int32_t round_block(const float *x, int64_t block, int64_t size, int8_t *out, float *scale) {
     const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
     __m512i most = _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
     for (int64_t i = 0; i < block; i += LANES)
@@ -71,12 +77,15 @@ INLINE int32_t round_block(const float *x, int64_t block, int8_t *out, float *sc
     const int32_t bits = _mm512_reduce_max_epi32(most);
     float largest;
     memcpy(&largest, &bits, sizeof largest);
-    *scale = largest / 127;
+    *scale = largest / (size == 2 ? INT16_MAX : INT8_MAX);
     const __m512 inverse = _mm512_set1_ps(*scale ? 1 / *scale : 0);
     __m512i sum = _mm512_setzero_si512();
     for (int64_t i = 0; i < block; i += LANES) {
         const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
-        _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtsepi32_epi8(whole));
+        if (size == 2)
+            _mm256_storeu_si256((__m256i *)(out + 2 * i), _mm512_cvtsepi32_epi16(whole));
+        else
+            _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtsepi32_epi8(whole));
         sum = _mm512_add_epi32(sum, whole);
     }
     return _mm512_reduce_add_epi32(sum);
@@ -93,16 +102,17 @@ INLINE void halve(__m512i *a, __m512i *b) {
 /* A piece of elements, in place, to the order of words; for few rows to that of parts. */
 VNNI static void sort(int8_t *values, int64_t bits, int64_t depth, bool few) {
     const __m512i order = _mm512_broadcast_i32x4(
-        bits == 4 ? _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)
-                  : _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    if (bits == 8) return;
-    for (int64_t chunk = 0; chunk < depth; chunk += chunk_of(bits), values += chunk_of(bits)) {
+        bits == 8   ? _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15)
+        : bits == 4 ? _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)
+                    : _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const int parts = parts_of(bits);
+    for (int64_t chunk = 0; chunk < depth; chunk += chunk_of(bits), values += parts * LINE) {
         __m512i v[4];
-        for (int64_t i = 0; i < 8 / bits; i++)
+        for (int i = 0; i < parts; i++)
             v[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(values + i * LINE), order);
-        if (few && bits == 4) halve(v, v + 1);
-        if (few && bits == 2) halve(v, v + 1), halve(v + 2, v + 3), halve(v, v + 2), halve(v + 1, v + 3);
-        for (int64_t i = 0; i < 8 / bits; i++) _mm512_storeu_si512(values + i * LINE, v[i]);
+        if (few && parts == 2) halve(v, v + 1);
+        if (few && parts == 4) halve(v, v + 1), halve(v + 2, v + 3), halve(v, v + 2), halve(v + 1, v + 3);
+        for (int i = 0; i < parts; i++) _mm512_storeu_si512(values + i * LINE, v[i]);
     }
 }
 
@@ -110,12 +120,13 @@ VNNI static void round_row(const Job *job, int64_t row) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t blocks = blocks_of(p), depth = depth_of(p->bits, p->block), each = depth / p->block;
+    const int64_t size = size_of(p->bits), bytes = p->block * size;
     const float *x = p->x + (job->first + row) * p->k;
     float *scales = r->scales + row * blocks;
     int32_t *shifts = r->shifts + row * blocks;
     for (int64_t at = 0, b = 0; b < blocks; at += depth, b += each) {
         float padded[DEPTH];
-        int8_t values[DEPTH];
+        int8_t values[DEPTH * 2];
         const float *from = x + at;
         if (at + depth > p->k) {
             memset(padded, 0, sizeof padded);
@@ -125,13 +136,13 @@ VNNI static void round_row(const Job *job, int64_t row) {
         for (int64_t i = 0; i < each; i++)
             if (b + i < blocks)
                 shifts[b + i] =
-                    -round_block(from + i * p->block, p->block, values + i * p->block, scales + b + i);
+                    -round_block(from + i * p->block, p->block, size, values + i * bytes, scales + b + i);
             else
-                memset(values + i * p->block, 0, (size_t)p->block);
+                memset(values + i * bytes, 0, (size_t)bytes);
         sort(values, p->bits, depth, job->few);
-        const int64_t width = job->few ? depth : p->block;
-        for (int64_t i = 0; i < depth; i += width)
-            memcpy(r->values + (at + i) * r->rows + row * width, values + i, (size_t)width);
+        const int64_t width = job->few ? depth * size : bytes;
+        for (int64_t i = 0; i < depth * size; i += width)
+            memcpy(r->values + (at * size + i) * r->rows + row * width, values + i, (size_t)width);
     }
 }
 
@@ -185,23 +196,58 @@ INLINE __m128 sums_of(const __m512 r[SIDE]) {
     return _mm512_castps512_ps128(_mm512_add_ps(all, _mm512_shuffle_f32x4(all, all, 0xb1)));
 }
 
-/* The weights of part `part` of each byte. */
+/* The weights of part `part` of each byte, or of each two of 8 bits. */
 INLINE __m512i part_of(__m512i bytes, const int part, const int bits) {
-    if (bits == 8) return bytes;
     const __m512i shifted = part ? _mm512_srli_epi16(bytes, (unsigned)(part * bits)) : bytes;
+    if (bits == 8) return part ? shifted : _mm512_and_si512(bytes, _mm512_set1_epi16(0xff));
     return _mm512_and_si512(shifted, _mm512_set1_epi8((char)((1 << bits) - 1)));
 }
 
-/* `wide` rows of weights times `rows` of x from `first`. Of each sixteen blocks what the zero points add
- * comes first, with a block in a lane; then their products, with words in lanes: lanes are added up at last.
- */
-INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
-                     const int64_t block) {
+/* What a piece adds to the sums of `rows` rows of x with `wide` of weights, which are `bytes` apart and of
+ * which `left` bytes are there. The scales of its first block, float[rows, SIDE], are LANES apart. */
+INLINE void piece(__m512 sums[AT_ONCE][SIDE], const float *scales, const uint8_t *weights, int64_t bytes,
+                  int64_t left, const int8_t *values, const int rows, const int wide, const int bits,
+                  const int64_t block) {
+    const int64_t depth = depth_of(bits, block), each = depth / block, lines = depth * bits / 8 / LINE;
+    const int64_t width = depth * size_of(bits);
+    const int parts = parts_of(bits);
+    const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
+    __m512i units[SIDE][8];
+#pragma GCC unroll 4
+    for (int w = 0; w < wide; w++)
+#pragma GCC unroll 4
+        for (int64_t l = 0; l < lines; l++) {
+            __m512i line = _mm512_maskz_loadu_epi8(there, weights + w * bytes + l * LINE);
+            __asm__("" : "+v"(line)); /* else gcc loads it once for each part */
+#pragma GCC unroll 4
+            for (int part = 0; part < parts; part++) units[w][l * parts + part] = part_of(line, part, bits);
+        }
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+        for (int w = 0; w < wide; w++) {
+            __m512i sum = _mm512_setzero_si512();
+#pragma GCC unroll 8
+            for (int64_t u = 0; u < lines * parts; u++) {
+                const __m512i x = _mm512_loadu_si512(values + m * width + u * LINE);
+                sum = bits == 8 ? _mm512_dpwssd_epi32(sum, units[w][u], x)
+                                : _mm512_dpbusd_epi32(sum, units[w][u], x);
+            }
+            sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
+                                         spread(scales + (m * SIDE + w) * LANES, each), sums[m][w]);
+        }
+}
+
+/* Products of `rows` rows of x from `first` with `wide` of weights side by side, in lanes, to [rows, SIDE].
+ * Of each sixteen blocks what the zero points add comes first, with a block in a lane; then their products,
+ * with words in lanes. */
+INLINE void in_lanes(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
+                     const int64_t block, __m512 *out) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t depth = depth_of(bits, block), each = depth / block, lines = depth * bits / 8 / LINE;
     const int64_t blocks = blocks_of(p), bytes = blocks * block * bits / 8;
-    const int parts = 8 / bits;
+    const int64_t width = depth * size_of(bits);
     __m512 sums[AT_ONCE][SIDE];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++)
@@ -209,7 +255,7 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
         for (int w = 0; w < wide; w++) sums[m][w] = _mm512_setzero_ps();
     const uint8_t *weights = p->weights + n * bytes, *ask = weights + AHEAD + (wide - 1) * bytes;
     const float *ask_scales = p->scales + (n + wide) * blocks + SCALES_AHEAD;
-    const int8_t *values = r->values + first * depth;
+    const int8_t *values = r->values + first * width;
     for (int64_t b = 0; b < blocks; b += LANES) {
         const int64_t here = blocks - b < LANES ? blocks - b : LANES;
         const __mmask16 these = (__mmask16)((1u << here) - 1);
@@ -233,36 +279,28 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
                 sums[m][w] = _mm512_fmadd_ps(_mm512_mul_ps(shift, zeros[w]), both, sums[m][w]);
             }
         }
-        for (int64_t i = 0; i < here; i += each, values += r->rows * depth, weights += depth * bits / 8) {
-            const int64_t left = (here - i) * block * bits / 8; /* bytes; more than a line where each is 1 */
-            const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
-            __m512i units[SIDE][4];
+        int64_t i = 0;
+        for (; i + each <= here; i += each, values += r->rows * width, weights += lines * LINE) {
+#pragma GCC unroll 4
             for (int64_t line = 0; line < wide * lines; line++, ask += LINE) _mm_prefetch(ask, _MM_HINT_T0);
-#pragma GCC unroll 4
-            for (int w = 0; w < wide; w++)
-#pragma GCC unroll 4
-                for (int64_t l = 0; l < lines; l++) {
-                    const uint8_t *at = weights + w * bytes + l * LINE;
-                    const __m512i line =
-                        each == 1 ? _mm512_loadu_si512(at) : _mm512_maskz_loadu_epi8(there, at);
-#pragma GCC unroll 4
-                    for (int part = 0; part < parts; part++)
-                        units[w][l * parts + part] = part_of(line, part, bits);
-                }
-#pragma GCC unroll 8
-            for (int m = 0; m < rows; m++)
-#pragma GCC unroll 4
-                for (int w = 0; w < wide; w++) {
-                    __m512i sum = _mm512_setzero_si512();
-#pragma GCC unroll 4
-                    for (int64_t u = 0; u < lines * parts; u++)
-                        sum = _mm512_dpbusd_epi32(sum, units[w][u],
-                                                  _mm512_loadu_si512(values + m * depth + u * LINE));
-                    const __m512 scale = spread(scales[m][w] + i, each);
-                    sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, sums[m][w]);
-                }
+            piece(sums, &scales[0][0][i], weights, bytes, LINE, values, rows, wide, bits, block);
         }
+        if (i < here)
+            piece(sums, &scales[0][0][i], weights, bytes, bytes % LINE, values, rows, wide, bits, block);
     }
+#pragma GCC unroll 8
+    for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+        for (int w = 0; w < wide; w++) out[m * SIDE + w] = sums[m][w];
+}
+
+/* `wide` rows of weights times `rows` of x from `first`, of which `beside` at a time are side by side. */
+INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide,
+                     const int beside, const int bits, const int64_t block) {
+    const Product *p = job->product;
+    __m512 sums[AT_ONCE][SIDE];
+    for (int w = 0; w < wide; w += beside)
+        in_lanes(job, n + w, first, rows, beside, bits, block, &sums[0][w]);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++) {
         float *y = p->y + (job->first + first + m) * p->n + n;
@@ -278,20 +316,22 @@ INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, c
 INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, const int64_t block) {
     const int64_t rows = job->rounded.rows;
     for (int64_t n = from, wide; n < to; n += wide) {
-        wide = rows > NARROW && n + SIDE <= to ? SIDE : 1;
+        wide = n + SIDE <= to ? SIDE : 1;
         for (int64_t m = 0, left = ceiling(rows, wide == 1 ? NARROW : AT_ONCE), here; m < rows; m += here) {
             here = ceiling(rows - m, left--);
             switch (here * SIDE + wide) {
-#define CASE(ROWS, WIDTH)                               \
-    case ROWS * SIDE + WIDTH:                           \
-        few_rows(job, n, m, ROWS, WIDTH, bits, block); \
+#define CASE(ROWS, WIDTH, BESIDE)                              \
+    case ROWS *SIDE + WIDTH:                                   \
+        few_rows(job, n, m, ROWS, WIDTH, BESIDE, bits, block); \
         break;
-                CASE(1, 1)
-                CASE(2, 1)
-                CASE(3, SIDE)
-                CASE(4, SIDE)
-                CASE(5, SIDE)
-                CASE(6, SIDE)
+                CASE(1, 1, 1)
+                CASE(2, 1, 1)
+                CASE(1, SIDE, PAIR)
+                CASE(2, SIDE, PAIR)
+                CASE(3, SIDE, SIDE)
+                CASE(4, SIDE, SIDE)
+                CASE(5, SIDE, SIDE)
+                CASE(6, SIDE, SIDE)
 #undef CASE
             }
         }
@@ -355,7 +395,7 @@ typedef __m512i Panel[WORDS][WIDE / LANES]; /* a piece: words by rows of weights
 INLINE void unpack(const Product *p, int64_t n, int64_t byte, int64_t lines, int64_t left, const int bits,
                    Panel panel) {
     const int64_t bytes = bytes_of(p), last = p->n - 1;
-    const int parts = 8 / bits;
+    const int parts = parts_of(bits);
     const uint8_t *ask = p->weights + (n + WIDE) * bytes + byte * WIDE;
     const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
     for (int half = 0; half < WIDE / LANES; half++)
@@ -391,18 +431,20 @@ VNNI static void sides_of(const Product *p, int64_t n, int64_t block, int64_t co
         float *scales = (float *)out->scales[b];
         int32_t *zeros = (int32_t *)out->zeros[b];
         const int64_t bit = (block + b) * bits;
-        for (int64_t i = 0; i < WIDE; i++)
-            scales[i] = p->scales[least(n + i, p->n - 1) * blocks + block + b];
+        for (int64_t i = 0; i < WIDE; i++) scales[i] = p->scales[least(n + i, p->n - 1) * blocks + block + b];
         out->zeros[b][0] = out->zeros[b][1] = middle;
         for (int64_t i = 0; p->zeros && i < WIDE; i++)
             zeros[i] = p->zeros[least(n + i, p->n - 1) * bytes + bit / 8] >> bit % 8 & ((1 << bits) - 1);
     }
 }
 
-/* As _mm512_dpbusd_epi32, around which gcc copies every sum to another register: that costs a fifth of the
- * speed. */
-INLINE void accumulate(__m512i *sum, __m512i weights, __m512i values) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
+/* As _mm512_dpbusd_epi32, or for x of 16 bits _mm512_dpwssd_epi32, around which gcc copies every sum to
+ * another register: that costs a fifth of the speed. */
+INLINE void accumulate(__m512i *sum, __m512i weights, __m512i values, const int64_t size) {
+    if (size == 2)
+        __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
+    else
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
 }
 
 /* Rows of x that meet a panel: where those of a piece begin. */
@@ -414,28 +456,33 @@ typedef struct {
     int64_t apart, blocks, count;
 } Rows;
 
-/* Adds the products of `rows` rows of x with a panel to their sums. A shift fits 16 bits: it is the sum of at
- * most 256 integers up to 127. */
-INLINE void tile(const int rows, const int64_t block, const Panel panel, const Sides *sides, const Rows *x) {
+/* Adds the products of `rows` rows of x with a panel to their sums. What a block comes to fits 32 bits,
+ * whatever is above on the way: 256 * 255 * 32767. A shift of int8 fits 16: it is the sum of at most 256
+ * integers up to 127. */
+INLINE void tile(const int rows, const int64_t size, const int64_t block, const Panel panel,
+                 const Sides *sides, const Rows *x) {
+    const int64_t words = block * size / 4;
     for (int64_t b = 0; b < x->count; b++) {
         __m512i s[TALL][2];
 #pragma GCC unroll 12
         for (int m = 0; m < rows; m++) {
             const __m512i shift = _mm512_set1_epi32(x->shifts[m * x->blocks + b]);
-            s[m][0] = _mm512_madd_epi16(shift, sides->zeros[b][0]);
-            s[m][1] = _mm512_madd_epi16(shift, sides->zeros[b][1]);
+#pragma GCC unroll 2
+            for (int w = 0; w < 2; w++)
+                s[m][w] = size == 2 ? _mm512_mullo_epi32(shift, sides->zeros[b][w])
+                                    : _mm512_madd_epi16(shift, sides->zeros[b][w]);
         }
         const int8_t *at = x->values + b * x->apart;
 #pragma GCC unroll 1
-        for (int64_t i = 0; i < block / 4; i++) {
-            const __m512i first = panel[b * (block / 4) + i][0], second = panel[b * (block / 4) + i][1];
+        for (int64_t i = 0; i < words; i++) {
+            const __m512i first = panel[b * words + i][0], second = panel[b * words + i][1];
 #pragma GCC unroll 12
             for (int m = 0; m < rows; m++) {
                 int32_t word;
-                memcpy(&word, at + m * block + 4 * i, 4);
-                const __m512i four = _mm512_set1_epi32(word);
-                accumulate(&s[m][0], first, four);
-                accumulate(&s[m][1], second, four);
+                memcpy(&word, at + 4 * (m * words + i), 4);
+                const __m512i one = _mm512_set1_epi32(word);
+                accumulate(&s[m][0], first, one, size);
+                accumulate(&s[m][1], second, one, size);
             }
         }
 #pragma GCC unroll 12
@@ -451,12 +498,13 @@ INLINE void tile(const int rows, const int64_t block, const Panel panel, const S
     }
 }
 
-INLINE void tiles(int64_t rows, const int64_t block, const Panel panel, const Sides *sides, Rows x) {
+INLINE void tiles(int64_t rows, const int64_t size, const int64_t block, const Panel panel,
+                  const Sides *sides, Rows x) {
     for (int64_t m = 0; m < rows; m += TALL) {
         switch (rows - m) {
-#define CASE(ROWS)                            \
-    case ROWS:                                \
-        tile(ROWS, block, panel, sides, &x);  \
+#define CASE(ROWS)                                 \
+    case ROWS:                                     \
+        tile(ROWS, size, block, panel, sides, &x); \
         break;
             CASE(1)
             CASE(2)
@@ -470,20 +518,21 @@ INLINE void tiles(int64_t rows, const int64_t block, const Panel panel, const Si
             CASE(10)
             CASE(11)
             default:
-                tile(TALL, block, panel, sides, &x);
+                tile(TALL, size, block, panel, sides, &x);
 #undef CASE
         }
-        x.values += TALL * block, x.sums += TALL * WIDE;
+        x.values += TALL * block * size, x.sums += TALL * WIDE;
         x.factors += TALL * x.blocks, x.shifts += TALL * x.blocks;
     }
 }
 
-#define CASE(BITS, BLOCK)                                                                                   \
-    VNNI __attribute__((noinline)) static void tiles_##BLOCK(int64_t rows, const Panel panel,               \
-                                                             const Sides *sides, const Rows *x) {           \
-        tiles(rows, BLOCK, panel, sides, *x);                                                               \
+#define CASE(SIZE, BLOCK)                                                                                  \
+    VNNI __attribute__((noinline)) static void tiles_##SIZE##_##BLOCK(int64_t rows, const Panel panel,     \
+                                                                      const Sides *sides, const Rows *x) { \
+        tiles(rows, SIZE, BLOCK, panel, sides, *x);                                                        \
     }
-EACH_BLOCK(CASE, )
+EACH_BLOCK(CASE, 1)
+EACH_BLOCK(CASE, 2)
 #undef CASE
 
 VNNI static void multiply_panel(void *data, size_t task) {
@@ -492,18 +541,19 @@ VNNI static void multiply_panel(void *data, size_t task) {
     const Rounded *r = &job->rounded;
     const int64_t n = (int64_t)task * WIDE, blocks = blocks_of(p), bytes = bytes_of(p);
     const int64_t depth = depth_of(p->bits, p->block), each = depth / p->block, step = depth * p->bits / 8;
+    const int64_t size = size_of(p->bits);
     Panel panel;
     Sides sides;
     float sums[MANY * WIDE];
     memset(sums, 0, (size_t)(r->rows * WIDE) * sizeof *sums);
     for (int64_t b = 0, byte = 0; b < blocks; b += each, byte += step) {
-        const int64_t apart = p->block * r->rows;
-        const Rows x = {r->values + b * apart, r->scales + b, r->shifts + b, sums, apart, blocks,
+        const int64_t apart = p->block * size * r->rows;
+        const Rows x = {r->values + b * apart,  r->scales + b, r->shifts + b, sums, apart, blocks,
                         least(each, blocks - b)};
         switch (p->bits) {
-#define CASE(BITS)                                                          \
-    case BITS:                                                              \
-        unpack(p, n, byte, step / LINE, bytes - byte, BITS, panel);         \
+#define CASE(BITS)                                                  \
+    case BITS:                                                      \
+        unpack(p, n, byte, step / LINE, bytes - byte, BITS, panel); \
         break;
             CASE(2)
             CASE(4)
@@ -511,12 +561,13 @@ VNNI static void multiply_panel(void *data, size_t task) {
 #undef CASE
         }
         sides_of(p, n, b, x.count, &sides);
-        switch (p->block) {
-#define CASE(BITS, BLOCK)                            \
-    case BLOCK:                                      \
-        tiles_##BLOCK(r->rows, panel, &sides, &x);   \
+        switch (KIND(size, p->block)) {
+#define CASE(SIZE, BLOCK)                                   \
+    case KIND(SIZE, BLOCK):                                 \
+        tiles_##SIZE##_##BLOCK(r->rows, panel, &sides, &x); \
         break;
-            EACH_BLOCK(CASE, )
+            EACH_BLOCK(CASE, 1)
+            EACH_BLOCK(CASE, 2)
 #undef CASE
         }
     }
@@ -563,10 +614,11 @@ static void multiply_pair(void *data, size_t task) {
 
 /* The product, or silu of it times `up`. */
 static bool run(const Product *p, const Product *up, Parallel parallel, void *pool) {
-    const bool few = p->rows <= FEW;
+    const bool few = p->rows <= (p->bits == 8 ? FEW_OF_8 : FEW);
     const int64_t most = least(p->rows, MANY), blocks = blocks_of(p), depth = depth_of(p->bits, p->block);
-    const size_t rounded = lines(most * ceiling(p->k, depth) * depth), scaled = lines(most * blocks * 4),
-                 summed = lines(most * blocks * 4), beside = up ? lines(most * p->n * 4) : 0;
+    const size_t rounded = lines(most * ceiling(p->k, depth) * depth * size_of(p->bits)),
+                 scaled = lines(most * blocks * 4), summed = lines(most * blocks * 4),
+                 beside = up ? lines(most * p->n * 4) : 0;
     char *memory = aligned_alloc(LINE, rounded + scaled + summed + beside);
     if (!memory) return false;
     Product other = up ? *up : *p;

@@ -10,8 +10,9 @@
  * weights are uint8[n, blocks, block * bits / 8], blocks being k / block rounded up: 2, 4 or 8 bits for an
  * element, the first of a byte lowest. scales are float[n, blocks]. zeros are uint8[n, blocks * bits / 8
  * rounded up], packed as weights are, or null: then they are 2^(bits - 1). bias is float[n] or null. block is
- * 32, 64, 128 or 256. So onnxruntime's MatMulNBits says, and as its kernel does with accuracy_level 4, x is rounded to int8 by
- * blocks and summed up as integers within one. */
+ * 32, 64, 128 or 256. So onnxruntime's MatMulNBits says, and as its kernel does with accuracy_level 4,
+ * x is rounded by blocks and summed up as integers within one: to int8, which onnxruntime does whatever the
+ * bits, but to int16 for weights of 8. */
 typedef struct {
     const float *x, *scales, *bias;
     const uint8_t *weights, *zeros;

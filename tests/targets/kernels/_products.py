@@ -57,11 +57,11 @@ def product(
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
-def rounded(x: Array, block: int) -> Array:
-    """x as int8 of one scale a block, in float64."""
+def rounded(x: Array, block: int, levels: int) -> Array:
+    """x as integers up to `levels` of one scale a block, in float64."""
     rows, k = x.shape
     parts = np.pad(x, ((0, 0), (0, -k % block))).reshape(-1, block)
-    scales = np.abs(parts).max(-1, keepdims=True) / np.float32(127)
+    scales = np.abs(parts).max(-1, keepdims=True) / np.float32(levels)
     inverse = np.divide(np.float32(1), scales, out=np.zeros_like(scales), where=scales != 0)
     return (np.rint(parts * inverse).astype(np.float64) * scales).reshape(rows, -1)[:, :k]
 
@@ -73,8 +73,19 @@ def numbers(packed: Array, bits: int) -> Array:
 
 
 def expected(model: onnx.ModelProto, x: Array) -> Array:
-    """The product of the rounded x with the weights, in float64."""
-    says: Mapping[str, int] = {a.name: a.i for a in model.graph.node[0].attribute}
+    """The product of x, rounded to int8, for 8 bits to int16, with the weights, in float64."""
+    says = _says(model)
+    levels = 32767 if says["bits"] == 8 else 127
+    return exact(model, rounded(x, says["block_size"], levels))
+
+
+def _says(model: onnx.ModelProto) -> Mapping[str, int]:
+    return {a.name: a.i for a in model.graph.node[0].attribute}
+
+
+def exact(model: onnx.ModelProto, x: Array) -> Array:
+    """The product of x with the weights, in float64."""
+    says = _says(model)
     constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     k, n, block, bits = says["K"], says["N"], says["block_size"], says["bits"]
     blocks = -(-k // block)
@@ -85,4 +96,4 @@ def expected(model: onnx.ModelProto, x: Array) -> Array:
         float
     )
     weights = (whole * constants["scales"].reshape(n, blocks, 1)).reshape(n, -1)[:, :k]
-    return rounded(x, block) @ weights.T + constants.get("bias", 0)
+    return x.astype(float) @ weights.T + constants.get("bias", 0)
