@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -13,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from graphopt.errors import EnvironmentProblem
 
-__all__ = ["quiet", "require_exporter"]
+__all__ = ["quiet", "require_exporter", "without_collection"]
 
 OLDEST = {"torch": (2, 13), "transformers": (5, 23)}
 """The oldest that exporting is tested with."""
@@ -81,3 +82,15 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             library.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Inside, garbage is not looked for: imports and traces make millions of objects and little of it."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

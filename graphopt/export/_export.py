@@ -21,7 +21,7 @@ from graphopt.export._config import (
     refuse_rotation_by_length,
 )
 from graphopt.export._convert import NotByName
-from graphopt.export._environment import quiet, require_exporter
+from graphopt.export._environment import quiet, require_exporter, without_collection
 from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._pooler import NO_POOLER, lacks_pooler
@@ -88,6 +88,7 @@ def export_parts(
     return _exported(source, task, trust_remote_code, progress, several=True)
 
 
+@without_collection()
 def _exported(
     source: Source, task: str, trust_remote_code: bool, progress: Progress | None, *, several: bool
 ) -> list[Exported]:

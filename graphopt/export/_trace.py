@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -70,7 +69,6 @@ def _ready(model: Any, inputs: ExportInputs) -> Iterator[None]:
     with (
         quiet(),
         _without_dumps(),
-        _without_collection(),
         _scalars_keep_their_value(),
         _forward(model, inputs.forward),
     ):
@@ -137,18 +135,6 @@ def _without_dumps() -> Iterator[None]:
         yield
     finally:
         del vars(_trace)["print"]
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """Inside, garbage is not looked for: tracing makes millions of objects and little garbage."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -44,7 +44,16 @@ from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
 from graphopt.ir._single import in_single
 from graphopt.ir._structure import check_structure
-from graphopt.ir._tensor import LazyTensor, digest, has_data, lazy, same_content, stored_bytes, tiles
+from graphopt.ir._tensor import (
+    LazyTensor,
+    digest,
+    has_data,
+    lazy,
+    same_content,
+    stored_bytes,
+    tile_regions,
+    tiles,
+)
 from graphopt.ir._text import parse, text
 from graphopt.ir._unreadable import unreadable
 from graphopt.ir._walk import all_graphs, graph_protos, subgraphs_of
@@ -129,6 +138,7 @@ __all__ = [
     "stored_bytes",
     "subgraphs_of",
     "text",
+    "tile_regions",
     "tiles",
     "to_proto",
     "unreadable",

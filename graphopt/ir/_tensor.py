@@ -19,7 +19,17 @@ from graphopt.ir._expression import Expr, FileRange, InMemory, Unbound
 from graphopt.ir._operations import Transposed
 from graphopt.ir._simplify import simplified
 
-__all__ = ["LazyTensor", "boxes", "digest", "has_data", "lazy", "same_content", "stored_bytes", "tiles"]
+__all__ = [
+    "LazyTensor",
+    "boxes",
+    "digest",
+    "has_data",
+    "lazy",
+    "same_content",
+    "stored_bytes",
+    "tile_regions",
+    "tiles",
+]
 
 _EXPR = "graphopt.expr"
 _TILE = 4 << 20
@@ -121,12 +131,17 @@ def tiles(expr: Expr, max_bytes: int | None = None) -> Iterator[tuple[slice, Arr
     its slice 0..1. Where rows may be huge (a leading axis of one), reshape first.
     """
     expr = simplified(expr)
-    max_bytes = max_bytes or _tile(expr)
     if not expr.shape:
         yield slice(0, 1), expr.read()
         return
-    for rows in _steps(expr.shape[0], expr.nbytes, max_bytes, expr.dtype):
-        yield rows, expr.read((rows, *full_region(expr.shape[1:])))
+    for region in tile_regions(expr, max_bytes):
+        yield region[0], expr.read(region)
+
+
+def tile_regions(expr: Expr, max_bytes: int | None = None) -> Iterator[Region]:
+    """The regions of the blocks that `tiles` reads, of an expression that is simplified and no scalar."""
+    for rows in _steps(expr.shape[0], expr.nbytes, max_bytes or _tile(expr), expr.dtype):
+        yield (rows, *full_region(expr.shape[1:]))
 
 
 def boxes(expr: Expr, max_bytes: int | None = None) -> Iterator[Region]:

@@ -151,3 +151,9 @@ def test_taken_is_another_order() -> None:
     assert np.array_equal(Taken(A, InMemory(np.array([1, 0])), 0).read(), A.array[::-1])
     with pytest.raises(ValueError, match="axis 2"):
         Taken(A, InMemory(places), 2)
+
+
+def test_every_bfloat16_is_widened_to_the_bits_that_ml_dtypes_gives() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256).view(ir.DataType.BFLOAT16.numpy())
+    read = Cast(InMemory(every), ir.DataType.FLOAT).read((slice(0, 256), slice(1, 256)))
+    np.testing.assert_array_equal(read.view(np.uint32), every[:, 1:].astype(np.float32).view(np.uint32))
