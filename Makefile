@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-cost performance kill-test wheel-demo clean
+.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost performance kill-test wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -25,6 +25,7 @@ help:
 	@echo "make bench-roofline how much of the machine a package uses (ten minutes)"
 	@echo "make bench-quality  damage by bits beside llama.cpp, genai, AutoRound, GPTQModel (hours; minutes where peers are known)"
 	@echo "make bench-allocation  predicted and measured damage of plans (ten minutes)"
+	@echo "make bench-long     what caches of integers cost far into a text (minutes)"
 	@echo "make bench-cost     seconds and memory of making packages up to 8 B (40 minutes, 25 GB; estimated)"
 	@echo "make performance  docs/performance.md, docs/compression.md and their charts from benchmarks/results"
 	@echo "make peers        only the environments of peers in build/peers (llama.cpp is compiled: ten minutes)"
@@ -91,6 +92,9 @@ bench-quality: peers
 
 bench-allocation: venv
 	$(BIN)/python benchmarks/allocation.py $(BENCH)
+
+bench-long: venv
+	$(BIN)/python benchmarks/long.py $(BENCH)
 
 bench-cost: venv
 	$(BIN)/python benchmarks/cost.py $(BENCH)

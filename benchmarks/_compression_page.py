@@ -74,7 +74,7 @@ def quality(figures: Figures, model: str) -> str:
     texts = [
         [str(row["peer"]), *(said(row.get(c), digits) for c, (_, digits) in _SHOWN.items())] for row in rows
     ]
-    return markdown(["", *(head for head, _ in _SHOWN.values())], texts)
+    return markdown([model, *(head for head, _ in _SHOWN.values())], texts)
 
 
 def goals(figures: Figures) -> str:
@@ -134,7 +134,7 @@ def single_goals(figures: Figures) -> str:
         text = said(found[column], goal.get("digits", 2))
         outcome = "missed" if not met else "aim met" if aimed and "aim" in goal else "met"
         rows.append([goal["what"], *ends, text if met else f"**{text}**", outcome])
-    return markdown(["", "must", "aim", "measured", ""], rows)
+    return markdown(["what is of one model", "must", "aim", "measured", ""], rows)
 
 
 _PLANS = {
@@ -178,6 +178,27 @@ def _allocation(figures: Figures, name: str, shown: dict[str, tuple[str, int]]) 
         for row in table.rows
     ]
     return markdown(["", *(head for head, _ in shown.values())], texts)
+
+
+def long(figures: Figures) -> str:
+    """Damage by how far into a text, each package a column."""
+    if "long" not in figures.files:
+        return NOT_YET
+    table = figures.files["long"].find("long")
+    stretches = [column for column in table.rows[0] if column != table.key]
+    rows = [
+        [f"up to {int(one.removeprefix('kl_')):,} tokens", *(said(row[one], 5) for row in table.rows)]
+        for one in stretches
+    ]
+    return markdown(["mean KL", *(str(row[table.key]).removeprefix("graphopt ") for row in table.rows)], rows)
+
+
+def long_texts(figures: Figures) -> str:
+    """The texts that it was measured on, in words."""
+    if "long" not in figures.files:
+        return NOT_YET
+    cell = figures.files["long"].find("long").cell
+    return f"{cell['windows']} held-out windows of {cell['window']:,} tokens"
 
 
 def costs(figures: Figures) -> str:

@@ -19,7 +19,7 @@ FILES = (
     *("speculate", "verify_cost"),
 )
 """Of docs/performance.md. Of what documents other than this show there may be files, too."""
-COMPRESSION = ("allocation", "cost", "decode", "quality")
+COMPRESSION = ("allocation", "cost", "decode", "long", "quality")
 """Of docs/compression.md."""
 PROMPTS = (32, 256, 2048)
 SHAPES = {

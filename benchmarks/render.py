@@ -58,7 +58,9 @@ def compression(results: Path, docs: Path) -> dict[Path, str]:
     names = {
         "figures": figures,
         "models": LMS,
-        "sources": partial(_page.sources, figures, "allocation", "cost", "quality"),
+        "sources": partial(_page.sources, figures, "allocation", "cost", "long", "quality"),
+        "long": partial(_compression_page.long, figures),
+        "long_texts": partial(_compression_page.long_texts, figures),
         "corrector": partial(_compression_page.corrector, figures),
         "plans": partial(_compression_page.plans, figures),
         "judged": partial(_compression_page.judged, figures),
