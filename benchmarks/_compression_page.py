@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +186,10 @@ def long(figures: Figures) -> str:
     if "long" not in figures.files:
         return NOT_YET
     table = figures.files["long"].find("long")
-    stretches = [column for column in table.rows[0] if column != table.key]
+    ends = [int(column.removeprefix("kl_")) for column in table.rows[0] if column != table.key]
     rows = [
-        [f"up to {int(one.removeprefix('kl_')):,} tokens", *(said(row[one], 5) for row in table.rows)]
-        for one in stretches
+        [f"tokens {begin + 1:,} to {end:,}", *(said(row[f"kl_{end}"], 5) for row in table.rows)]
+        for begin, end in pairwise([0, *ends])
     ]
     return markdown(["mean KL", *(str(row[table.key]).removeprefix("graphopt ") for row in table.rows)], rows)
 
