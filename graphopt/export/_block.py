@@ -76,7 +76,7 @@ class Block:
                 node.op_identifier(),
                 tuple(sorted((a.name, a.type, _content(a)) for a in node.attributes.values())),
                 tuple(role(value) for value in node.inputs),
-                tuple((str(v.shape), v.dtype, v.is_graph_output(), self.name_in(v, 0)) for v in node.outputs),
+                tuple((str(v.shape), v.dtype, self.name_in(v, 0)) for v in node.outputs),
             )
             for node in self.nodes
         ]

@@ -75,8 +75,11 @@ def _handed_on(first: Block, pattern: Block, last: Block) -> tuple[ir.Value, ir.
     if read is None or not users <= {*pattern.nodes, *last.nodes}:
         raise Unlike("what a layer hands on is not read by the next one alone")
     entered = pattern.nodes[read[0]].inputs[read[1]]
-    if entered not in first.places or last.handed_on() != [last.at(pattern.places[left])]:
+    after = last.at(pattern.places[left])
+    if entered not in first.places or {*last.handed_on()} - {after}:
         raise Unlike("layers do not hand on the same")
+    if any(v.is_graph_output() and pattern.name_in(v, 0) is None for v in pattern.places):
+        raise Unlike("what a layer hands on is an output")
     return entered, left
 
 

@@ -39,16 +39,16 @@ class Layer(torch.nn.Module):
 class Deep(torch.nn.Module):
     """Layers of `kind`, one after the other, each given what the first was given, too."""
 
-    def __init__(self, kind: type[Layer] = Layer, count: int = 9, **config: Any) -> None:
+    def __init__(self, kind: type[Layer] = Layer, count: int = 9, ends: bool = True, **config: Any) -> None:
         super().__init__()
-        self.config = transformers.PretrainedConfig(**config)
+        self.config = transformers.PretrainedConfig(ends=ends, **config)
         self.layers = torch.nn.ModuleList([kind(index) for index in range(count)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = start = x + 1
         for layer in self.layers:
             hidden = layer(hidden, start)
-        return hidden - 1
+        return hidden - 1 if self.config.ends else hidden
 
     def set_attn_implementation(self, name: str) -> None:
         self.config._attn_implementation = name
@@ -67,6 +67,16 @@ class ByTurns(Layer):
 class ByNumber(Layer):
     def forward(self, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
         return super().forward(x, start) / (self.index + 1)
+
+
+class Told(Deep):
+    """What a layer in the middle gives is an output."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        given = [x + 1]
+        for layer in self.layers:
+            given.append(layer(given[-1], given[0]))
+        return given[-1] + 0, given[2]
 
 
 class Backwards(Deep):
@@ -127,9 +137,9 @@ def whole(trace: Callable[[], ir.Model], monkeypatch: pytest.MonkeyPatch) -> ir.
     return model
 
 
-@pytest.mark.parametrize("count", [8, 9])
-def test_copies_are_what_tracing_gives(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = Deep(count=count).eval()
+@pytest.mark.parametrize(("count", "ends"), [(8, True), (9, False)], ids=["even", "odd-without-a-head"])
+def test_copies_are_what_tracing_gives(count: int, ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = Deep(count=count, ends=ends).eval()
     made, traced = short(deep), whole(lambda: _trace.trace(deep, INPUTS), monkeypatch)
     assert listed(made) == listed(traced)
     weights = {name: v.const_value for name, v in made.graph.initializers.items()}
@@ -186,6 +196,8 @@ def test_layers_that_go_by_their_number_are_unlike(kind: type[Layer]) -> None:
 def test_layers_that_others_than_the_next_read_are_unlike() -> None:
     with pytest.raises(Unlike, match="hand"):
         short(Backwards().eval())
+    with pytest.raises(Unlike, match="is an output"):
+        short(Told().eval())
 
 
 def test_layers_that_give_two_values_are_unlike() -> None:
