@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from graphopt.pipeline import Context
 from ._forms import Form
 from ._nbits import Packed
 
-__all__ = ["Learning", "Unit", "learn"]
+__all__ = ["Learning", "Unit", "learn", "unlearnable"]
 
 Feeds = Mapping[str, Any]
 
@@ -46,9 +47,25 @@ class Unit:
 class Learning:
     """`steps` of Adam at `rate`, in levels of a weight a step; `level`: MatMulNBits' accuracy level."""
 
-    steps: int = 120
-    rate: float = 0.008
+    steps: int = 480
+    rate: float = 0.006
     level: int = 4
+
+
+def unlearnable(weights: Iterable[Expr], data: CalibrationData | None) -> str | None:
+    """Why it cannot be learned on `data` how these `weights` [N, K] are rounded, before any is; or None."""
+    count = sum(math.prod(rows.shape) for rows in {rows.identity: rows for rows in weights}.values())
+    if importlib.util.find_spec("torch") is None:
+        return "learning it needs PyTorch, which is not installed"
+    if data is None:
+        return "there is nothing to learn it on"
+    if len(data.calls) < _HELD_OUT:
+        return (
+            f"{len(data.calls)} calls of calibration data are too few to learn it on: {_HELD_OUT} are needed"
+        )
+    if count > _MOST:
+        return f"{count:,} weights are too many to be learned together: at most {_MOST:,}"
+    return None
 
 
 def learn(
@@ -70,6 +87,8 @@ def learn(
     in the way, which is noted, the result is empty. It is the same for any number of threads; PyTorch's sums
     differ in their last bits between processors, and so may levels.
     """
+    if not units:
+        return {}
     made = _learned(graph, units, context, learning or Learning(), data or context.calibration)
     if isinstance(made, str):
         context.note(f"weights keep the rounding they began with: {made}")
@@ -84,20 +103,12 @@ def _learned(
     learning: Learning,
     data: CalibrationData | None,
 ) -> Mapping[str, Packed] | str:
-    if not units:
-        return {}
-    if importlib.util.find_spec("torch") is None:
-        return "learning it needs PyTorch, which is not installed"
-    if data is None:
-        return "there is nothing to learn it on"
+    reason = unlearnable((unit.rows for unit in units), data)
+    if reason is not None or data is None:
+        return reason or ""
     calls = [adapt_feeds(context.adapters, feeds) for feeds in data]
     share = max(_HELD_OUT, len(calls) // _ENOUGH)
     held, seen = calls[share - 1 :: share][:_ENOUGH], [c for i, c in enumerate(calls) if (i + 1) % share]
-    if not held:
-        return f"{len(calls)} calls of calibration data are too few to learn it on: {_HELD_OUT} are needed"
-    count = sum(int(np.prod(unit.rows.shape)) for unit in _distinct(units).values())
-    if count > _MOST:
-        return f"{count:,} weights are too many to be learned together: at most {_MOST:,}"
     return _end_to_end(graph, units, context, learning, seen, held)
 
 
@@ -132,8 +143,8 @@ def _end_to_end(
     try:
         piece = TorchGraph(graph, _outputs(graph, context), blocks, tables)
         weights = {key: LearnedWeight(exact[key], unit.form, unit.packed) for key, unit in distinct.items()}
-        learner = Learner(graph, piece, weights)
-        if not learner.faithful(held[0], exact):
+        learner = Learner(graph, piece, weights, exact)
+        if not learner.faithful(held[0]):
             return "PyTorch computes other outputs than onnxruntime"
     except Unsupported as reason:
         return str(reason)

@@ -14,7 +14,7 @@ __all__ = ["LearnedWeight"]
 
 _HALF = 0.499  # as far as a weight may be from its level
 _START = 0.4  # and at the beginning: nearer to the next level, too many go there that GPTQ sent the other way
-_FACTORS = 0.1  # of the rate, for the logarithms of scales: all of a block's weights move with its scale
+_FACTORS = 0.2  # of the rate, for the logarithms of scales: all of a block's weights move with its scale
 _BETAS = (0.9, 0.95)  # of Adam: the second as in training language models, for few steps
 
 
@@ -34,6 +34,7 @@ class LearnedWeight:
         levels = torch.from_numpy(levels_of(packed, form.bits).astype(np.float32)) - zero
         exact = self._blocks(rows) / torch.where(self._base == 0, torch.ones(()), self._base)
         self._steps = torch.clamp(exact, levels - _START, levels + _START)
+        self._levels = levels
         self._factors = torch.zeros_like(self._base)
         # Adam's steps are as long as the rate, whatever the gradients: rates are in levels and in logarithms.
         groups = [{"params": [self._steps]}, {"params": [self._factors]}]
@@ -44,29 +45,28 @@ class LearnedWeight:
             len(rows), -1, self.form.block
         )
 
-    def _levels(self) -> Tensor:
-        return torch.clamp(torch.round(self._steps), self._low, self._high)
-
     def _scales(self) -> Tensor:
         return self._base * torch.exp(self._factors)
 
     def rounded(self) -> Tensor:
         """The float32 [N, K] that `packed` stands for."""
-        return (self._levels() * self._scales()).flatten(-2)[:, : self._width].contiguous()
+        return (self._levels * self._scales()).flatten(-2)[:, : self._width].contiguous()
 
     def move(self, gradient: Tensor, rate: float) -> None:
         """One step against the `gradient` with respect to `rounded`; `rate` in levels."""
-        blocks, scales = self._blocks(gradient), self._scales()
+        blocks, scales = self._blocks(gradient.float()), self._scales()
         self._steps.grad = blocks * scales
-        self._factors.grad = (blocks * self._levels()).sum(-1, keepdim=True) * scales
+        self._factors.grad = (blocks * self._levels).sum(-1, keepdim=True) * scales
         for group, share in zip(self._adam.param_groups, (1.0, _FACTORS), strict=True):
             group["lr"] = rate * share
         self._adam.step()
         self._steps.clamp_(self._low - _HALF, self._high + _HALF)
+        # As far as it may be, half a level rounds to no other.
+        self._levels = torch.round(self._steps)
 
     def packed(self) -> Packed:
         """What has been learned, as MatMulNBits reads it."""
-        levels = (self._levels() - self._low).to(torch.uint8).numpy()
+        levels = (self._levels - self._low).to(torch.uint8).numpy()
         zeros = zero_points_of(self._start, self.form.bits) if self._start.zeros is not None else None
         columns = np.ascontiguousarray(levels.reshape(-1, self.form.block).T)
         return pack_levels(columns, self._scales()[..., 0].numpy(), self.form.bits, zeros)

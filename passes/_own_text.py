@@ -20,9 +20,9 @@ from graphopt.runtime import Decoder, default_threads, open_session
 
 __all__ = ["continued", "opened", "with_own_text"]
 
-_LONGEST = 512
-"""Tokens of a text: as many as a call on given text reads."""
-_TEXTS = 32
+_LONGEST = 256
+"""Tokens of a text: twice as many would take as long again to attend to, and say no more."""
+_TEXTS = 64
 """Written together by one thread: products of so many rows are no longer bound by memory."""
 _WORK = 1 << 39
 """Weights times tokens: a minute's work, as one reads memory for few texts at once."""
@@ -52,8 +52,13 @@ def with_own_text(context: Context, graph: ir.Graph, tokens: int) -> Calibration
     return from_windows(name, windows, domain) or given
 
 
-def _interleaved(texts: tuple[NDArray[np.int64], ...], others: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Both, each evenly over the whole, so that what is held out of it has its share of both."""
+def _interleaved(given: tuple[NDArray[np.int64], ...], others: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Both, each evenly over the whole, so that what is held out of it has its share of both.
+
+    Texts that are given are read in parts no longer than the others.
+    """
+    longest = others.shape[1]
+    texts = [text[at : at + longest] for text in given for at in range(0, len(text), longest)]
     places = [((i + 0.5) / len(texts), text) for i, text in enumerate(texts)]
     places += [((i + 0.5) / len(others), text) for i, text in enumerate(others)]
     return [text for _, text in sorted(places, key=lambda pair: pair[0])]

@@ -91,7 +91,10 @@ class TorchGraph:
     def __call__(
         self, weights: Mapping[Hashable, Tensor], given: Sequence[Tensor], *, rounding: bool = True
     ) -> list[Tensor]:
-        """The outputs, by weights [N, K] and what `given` are; without `rounding`, x stays as it is."""
+        """The outputs, by weights [N, K] and what `given` are; without `rounding`, x stays as it is.
+
+        By a weight in bfloat16, x is multiplied in bfloat16; sums are in float32.
+        """
         values = self._constants | dict(zip(self.given, given, strict=True))
         for node, changed in self._steps:
             if isinstance(changed, _Product):
@@ -99,10 +102,10 @@ class TorchGraph:
                 if rounding and changed.block is not None:
                     x = rounded_to_8_bits(x, changed.block)
                 bias = None if changed.bias is None else values[changed.bias]
-                results = [functional.linear(x, weights[changed.key], bias)]
+                results = [_product_of(x, weights[changed.key], bias)]
             elif changed is not None:
                 assert node.inputs[1] is not None
-                results = [functional.embedding(values[node.inputs[1]], weights[changed])]
+                results = [functional.embedding(values[node.inputs[1]], weights[changed]).float()]
             else:
                 made = OPERATORS[node.op_type](node, *(None if v is None else values[v] for v in node.inputs))
                 results = list(made) if isinstance(made, list) else [made]
@@ -128,6 +131,11 @@ def _read(node: ir.Node, changed: object) -> list[ir.Value]:
         return [changed.x] if changed.bias is None else [changed.x, changed.bias]
     inputs = node.inputs if changed is None else node.inputs[1:]
     return [value for value in inputs if value is not None]
+
+
+def _product_of(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    y = functional.linear(x.to(weight.dtype), weight).float()
+    return y if bias is None else y + bias
 
 
 def rounded_to_8_bits(x: Tensor, block: int) -> Tensor:

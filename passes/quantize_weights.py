@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from graphopt.calibrate import CalibrationData
 from graphopt.ir import (
     ConstantMatrix,
     Expr,
@@ -28,7 +29,7 @@ from ._block_nodes import CAME_IN_BLOCKS, BlockWeight, gathered, multiplied
 from ._calibrated import Hessians
 from ._forms import Form
 from ._gptq import LEAST_DAMPING, rounded_tiles
-from ._learned import Learning, Unit, learn
+from ._learned import Learning, Unit, learn, unlearnable
 from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
 from ._own_text import with_own_text
 from ._rounding import OF_TABLES
@@ -39,6 +40,8 @@ _CONTRACTS = {
     4: Contract.lossy("sqnr", 12.0),
     8: Contract.lossy("sqnr", 30.0),
 }
+_BEGINNING = 96
+"""Calls that GPTQ is given where rounding is learned from there on: some 24,000 tokens."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 
@@ -71,8 +74,8 @@ class QuantizeWeights(Pass):
         rounding: of each entry by itself (nearest), or of a column after the other, so that what is left of
         one is made up for in the next (gptq, calibrated), with sweeps of coordinate descent afterwards, or
         from there on so that the model's outputs are least off (learned, calibrated: with PyTorch, all
-        weights together, at most 64 million of them; gptq else, which is noted), in so many steps of two
-        calls each;
+        weights together, at most 64 million of them; gptq else, which is noted), in so many steps of one call
+        each;
         own_text: tokens that a language model writes by itself to be calibrated on beside the text that is
         given, at most: fewer the larger it is, and none of more than 64 million weights;
         accuracy_level 4 computes in int8, 0 to 3 in float32, which is slower: with 8 bits one row takes over
@@ -90,7 +93,7 @@ class QuantizeWeights(Pass):
         zero_points: Literal["never", "auto", "always"] = "never"
         rounding: Literal["nearest", "gptq", "learned"] = "nearest"
         sweeps: int = 2
-        steps: int = 120
+        steps: int = 480
         own_text: int = 0
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
         search: bool = True
@@ -107,8 +110,8 @@ class QuantizeWeights(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         packing = _Packing(self.options, graph, context, self.name)
-        if self.options.rounding == "learned":
-            packing.learn([u for u in self._weights(graph) if self._unwanted(u[0], u[1]) is None])
+        if self.options.rounding != "nearest":
+            packing.calibrate([w for w in self._weights(graph) if self._unwanted(w[0], w[1]) is None])
         correction = BiasCorrection(context, self.name) if self.options.bias_correction else None
         products = [node for node in graph if constant_matrix(node, _FLOATS) is not None]
         for node in context.watch(products, "rounding weight"):
@@ -178,13 +181,21 @@ class _Packing:
         self.forms = WeightForms(
             context, options.bits, options.block_size, options.zero_points, options.accuracy_level
         )
-        self._options, self._graph, self._context = options, graph, context
+        self._options, self._graph, self._context, self._step = options, graph, context, step
         tables = (constant_table(node) for node in graph if options.embedding != "keep")
         self._looked_up = {table[1].identity for table in tables if table is not None}
-        self._hessians = None
-        if options.rounding != "nearest":
-            self._data = with_own_text(context, graph, options.own_text)
-            self._hessians = Hessians(context, step, self._data)
+        self._hessians: Hessians | None = None
+
+    def calibrate(self, weights: Sequence[tuple[str, Expr, ir.Value]]) -> None:
+        """Round by GPTQ from here on, and pack `weights` as is learned where that is asked for and can be."""
+        data = with_own_text(self._context, self._graph, self._options.own_text)
+        is_learned = self._options.rounding == "learned"
+        if is_learned and (reason := unlearnable((rows for _, rows, _ in weights), data)):
+            self._context.note(f"{self._step}: how weights are rounded is not learned: {reason}")
+            is_learned = False
+        self._hessians = Hessians(self._context, self._step, _thinned(data) if is_learned else data)
+        if is_learned:
+            self._learn(weights, data)
 
     def of(self, name: str, rows: Expr, x: ir.Value | None) -> BlockWeight:
         """The weight `name`, `rows` [N, K], that `x` is multiplied by, if anything is. Raises `NotFinite`."""
@@ -205,8 +216,7 @@ class _Packing:
         made = self.made[rows.identity]
         return None if made.width % made.block else made
 
-    def learn(self, weights: Iterable[tuple[str, Expr, ir.Value]]) -> None:
-        """Pack all `weights` as is learned from where they are rounded to else, if that can be learned."""
+    def _learn(self, weights: Iterable[tuple[str, Expr, ir.Value]], data: CalibrationData | None) -> None:
         units: dict[Hashable, Unit] = {}
         for name, rows, x in weights:
             if rows.identity not in units:
@@ -215,7 +225,7 @@ class _Packing:
                     looked_up = rows.identity in self._looked_up and rows.shape[1] % form.block == 0
                     units[rows.identity] = Unit(name, rows, form, concatenated(list(parts)), looked_up)
         learning = Learning(self._options.steps, level=self._options.accuracy_level)
-        learned = learn(self._graph, list(units.values()), self._context, learning, self._data)
+        learned = learn(self._graph, list(units.values()), self._context, learning, data)
         for key, unit in units.items():
             shape = (unit.rows.shape[0], unit.rows.shape[1])
             packed = learned.get(unit.name, unit.packed)
@@ -248,6 +258,14 @@ class _Packing:
         if hessian is None:
             return form, quantized_tiles(rows, form, search=self._options.search)
         return form, [rounded_tiles(rows, form, hessian, self._options.sweeps)]
+
+
+def _thinned(data: CalibrationData | None) -> CalibrationData | None:
+    """Some of the calls, evenly over the whole: what is learned leaves where it began."""
+    if data is None:
+        return None
+    calls = data.calls[:: max(1, len(data.calls) // _BEGINNING)]
+    return replace(data, calls=calls, rows=data.rows * len(calls) // len(data.calls))
 
 
 def _stored(

@@ -18,7 +18,7 @@ from tests.passes._canonical import Domain, Shape, canonical_decoder
 
 Array = np.ndarray[Any, Any]
 SHAPE = Shape(layers=1, positions=20)
-TOKENS = 32 * 20 * 2
+TOKENS = 64 * 20 * 2
 
 
 class Reader(Domain):
@@ -61,9 +61,9 @@ def texts(around: Context, tokens: int = TOKENS) -> Array:
 def test_it_is_drawn_from_what_the_model_says() -> None:
     around = context()
     found = texts(around)
-    assert found.shape == (64, 20)
+    assert found.shape == (128, 20)
     assert (found[:, 0] == 7).all()
-    assert len(np.unique(found[:, 1:], axis=0)) == 64
+    assert len(np.unique(found[:, 1:], axis=0)) == 128
     feeds = Reader(SHAPE).reading(found)
     names = [value.name for value in around.model.graph.outputs]
     logits = evaluate(around.model, feeds)[names.index("logits")][:, :-1].astype(np.float64)
@@ -89,13 +89,21 @@ def test_it_stands_among_the_text_that_is_given() -> None:
     around = context(calibration=given)
     found = with_own_text(around, around.model.graph, TOKENS)
     assert found is not None
-    assert (found.name, len(found.windows)) == ("a.txt and text of its own", 72)
+    assert (found.name, len(found.windows)) == ("a.txt and text of its own", 136)
     theirs = [i for i, window in enumerate(found.windows) if np.array_equal(window, windows[0])]
-    assert [i // 9 for i in theirs] == list(range(8))
+    assert [i // 17 for i in theirs] == list(range(8))
     stream = around.stream(data=found)
     assert not isinstance(stream, str)
-    assert len(stream) == 72
+    assert len(stream) == 136
     assert around.decisions["calibration"]["name"] == "a.txt"
+
+
+def test_given_text_is_read_in_parts_no_longer_than_the_written() -> None:
+    given = from_windows("a.txt", [np.arange(50) % SHAPE.vocab], Reader(SHAPE))
+    found = with_own_text(context(calibration=given), context().model.graph, TOKENS)
+    assert found is not None
+    assert max(map(len, found.windows)) == 20
+    assert any(np.array_equal(window, np.arange(40, 50) % SHAPE.vocab) for window in found.windows)
 
 
 def test_a_large_model_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

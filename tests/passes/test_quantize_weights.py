@@ -416,7 +416,7 @@ def test_the_defaults_are_what_was_measured() -> None:
         "zero_points": "never",
         "rounding": "nearest",
         "sweeps": 2,
-        "steps": 120,
+        "steps": 480,
         "own_text": 0,
         "accuracy_level": 4,
         "search": True,
