@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from graphopt.cache import RunCache
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings, ClosingCheck
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
+from graphopt.io import keeping_what_is, without_collection
 from graphopt.package import check_destination, staged
 from graphopt.plan import parse_bounds
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
@@ -75,12 +77,13 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
         recipe = replay.recipe()
     if out is not None:
         check_destination(Path(out), force=options.force, source=resolved.path)
-    with KernelWorker() as kernels:
+    with KernelWorker() as kernels, contextlib.ExitStack() as rest:
         if options.verify == "numeric":
             kernels.start()  # it gets ready while the model is exported
         cache = _run_cache(resolved, options, None if replay is None else replay.lock.decisions)
-        with clock.phase("export", "exporting"):
+        with clock.phase("export", "exporting"), without_collection():
             exported, is_cached = _exported(resolved, options, clock, cache)
+            rest.enter_context(keeping_what_is())
         if recipe is None:
             recipe = configured(default_recipe(exported[0]), options.settings, target, options.budget)
         place = Path(out) if out is not None else Path(f"{_short_name(resolved)}-{recipe.name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import io
 import logging
@@ -14,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from graphopt.errors import EnvironmentProblem
 
-__all__ = ["quiet", "require_exporter", "without_collection"]
+__all__ = ["quiet", "require_exporter"]
 
 OLDEST = {"torch": (2, 13), "transformers": (5, 23)}
 """The oldest that exporting is tested with."""
@@ -82,15 +81,3 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         if shown:
             library.enable_progress_bar()
-
-
-@contextlib.contextmanager
-def without_collection() -> Iterator[None]:
-    """Inside, garbage is not looked for: imports and traces make millions of objects and little of it."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()

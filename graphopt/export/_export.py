@@ -21,7 +21,7 @@ from graphopt.export._config import (
     refuse_rotation_by_length,
 )
 from graphopt.export._convert import NotByName
-from graphopt.export._environment import quiet, require_exporter, without_collection
+from graphopt.export._environment import quiet, require_exporter
 from graphopt.export._load import load_torch_model
 from graphopt.export._names import rename
 from graphopt.export._pooler import NO_POOLER, lacks_pooler
@@ -32,7 +32,7 @@ from graphopt.export._whole import left_out
 from graphopt.families import Family, InputDomain, Part
 from graphopt.importers import GgufCheckpoint, Imported, write_model_folder
 from graphopt.interface import Interface
-from graphopt.io import cache_folder
+from graphopt.io import cache_folder, without_collection
 from graphopt.ir import load_model
 
 __all__ = ["Exported", "export", "export_parts"]

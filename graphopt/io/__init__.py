@@ -1,6 +1,7 @@
 """Files and texts that nobody vouches for: settings, arrays, digests, disks, names that were mistyped."""
 
 from graphopt.io._arrays import parts_of, read_arrays
+from graphopt.io._collection import keeping_what_is, without_collection
 from graphopt.io._digests import code_digest, digest_of, digests_below, module_code
 from graphopt.io._disk import exclusive, sync
 from graphopt.io._nearest import nearest
@@ -16,6 +17,7 @@ __all__ = [
     "exclusive",
     "is_count",
     "keep_quiet",
+    "keeping_what_is",
     "module_code",
     "nearest",
     "parts_of",
@@ -23,4 +25,5 @@ __all__ = [
     "read_json",
     "read_toml",
     "sync",
+    "without_collection",
 ]
