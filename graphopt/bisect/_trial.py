@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphopt.bisect._search import Verdict
-from graphopt.build import Clock, Job, write_documents
+from graphopt.build import Clock, FileDigests, Job, write_documents
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings
 from graphopt.export import Exported, Source
@@ -118,7 +118,7 @@ class Trier:
         """
         exported = replace(self.exported, model=self.exported.model.clone())
         place = self.folder / "package"
-        with staged(place, force=True, source=self.source.path) as staging:
+        with FileDigests() as digests, staged(place, force=True, source=self.source.path) as staging:
             clock = Clock(lambda text: None)
             options = replace(
                 self.options, verify="structure", stop_after=choice.stop_after, validate=self.check is None
@@ -133,6 +133,7 @@ class Trier:
                 place,
                 staging,
                 clock,
+                digests,
             )
             try:
                 job.transform(RunHooks(verifier, allow=choice, verified=verified))

@@ -4,11 +4,13 @@ from graphopt.build._clock import Clock
 from graphopt.build._configure import chosen_target, configured, default_recipe
 from graphopt.build._documents import write_documents
 from graphopt.build._driver import Rejected, export_package, optimize
+from graphopt.build._inputs import FileDigests
 from graphopt.build._job import Job
 from graphopt.build._package import Package
 
 __all__ = [
     "Clock",
+    "FileDigests",
     "Job",
     "Package",
     "Rejected",

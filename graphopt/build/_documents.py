@@ -92,7 +92,7 @@ def _lock(job: Job) -> Lock:
         seeds=SEEDS,
         versions=versions(job.target.libraries),
         packs=packs(),
-        inputs=job.inputs.all() | {name: digest_of(path) for name, path in bindings.files().items()},
+        inputs=job.digests.of(job.files) | {name: digest_of(path) for name, path in bindings.files().items()},
         outputs=digests_below(job.staging.package),
     )
 

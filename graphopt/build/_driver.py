@@ -12,6 +12,7 @@ from graphopt.build._budget import hold_to_budget, replanned
 from graphopt.build._clock import Clock, Progress
 from graphopt.build._configure import chosen_target, configured, default_recipe
 from graphopt.build._documents import write_all_documents, write_documents
+from graphopt.build._inputs import FileDigests, weight_files
 from graphopt.build._job import Job
 from graphopt.build._memory import limited
 from graphopt.build._package import Package
@@ -77,7 +78,8 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
         recipe = replay.recipe()
     if out is not None:
         check_destination(Path(out), force=options.force, source=resolved.path)
-    with KernelWorker() as kernels, contextlib.ExitStack() as rest:
+    with KernelWorker() as kernels, FileDigests() as digests, contextlib.ExitStack() as rest:
+        digests.begin(weight_files(resolved))  # a core is idle while the model is exported
         if options.verify == "numeric":
             kernels.start()  # it gets ready while the model is exported
         cache = _run_cache(resolved, options, None if replay is None else replay.lock.decisions)
@@ -88,7 +90,7 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
             recipe = configured(default_recipe(exported[0]), options.settings, target, options.budget)
         place = Path(out) if out is not None else Path(f"{_short_name(resolved)}-{recipe.name}")
         with staged(place, force=options.force, source=resolved.path) as staging:
-            run = (options, bindings, place, staging, clock, kernels, cache, is_cached)
+            run = (options, bindings, place, staging, clock, digests, kernels, cache, is_cached)
             job = Job(resolved, exported, target, recipe, *run)
             _make(job, None if replay is None else replay.lock.decisions)
             if replay is None and options.validate:
@@ -171,7 +173,7 @@ def export_package(
     with clock.phase("export", "exporting"):
         exported, _ = _exported(resolved, options, clock, None)
     as_it_is = Recipe("export", "As exported.", Budget(), ())
-    with staged(Path(out), force=force, source=resolved.path) as staging:
+    with FileDigests() as digests, staged(Path(out), force=force, source=resolved.path) as staging:
         job = Job(
             resolved,
             exported,
@@ -182,6 +184,7 @@ def export_package(
             Path(out),
             staging,
             clock,
+            digests,
         )
         job.compile()
         write_documents(job)

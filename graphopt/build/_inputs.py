@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from graphopt.export import Source
+from graphopt.export import FOLDER, Source
 from graphopt.io import digest_of
 from graphopt.ir import Expr, FileRange, lazy
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FileDigests", "files_behind", "stored_bytes"]
+__all__ = ["FileDigests", "files_behind", "stored_bytes", "weight_files"]
 
 
 class FileDigests:
-    """Digests of files by name, computed on a thread beside the passes, most of which need but one."""
+    """Digests of files, computed on a thread beside the export and the passes, most of which need but one.
 
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        pool = ThreadPoolExecutor(1, thread_name_prefix="digests")
-        self._pending = {name: pool.submit(digest_of, path) for name, path in files.items()}
-        pool.shutdown(wait=False)
+    A context, at whose end those that nobody waited for are given up.
+    """
 
-    def all(self) -> dict[str, str]:
-        """Wait for all of them."""
-        return {name: digest.result() for name, digest in self._pending.items()}
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="digests")
+        self._unwanted = threading.Event()
+        self._begun: dict[Path, Future[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._unwanted.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, paths: Iterable[Path]) -> None:
+        """Compute those of `paths` that are not begun, after all that are."""
+        for path in paths:
+            if path not in self._begun:
+                self._begun[path] = self._pool.submit(digest_of, path, unwanted=self._unwanted)
+
+    def of(self, files: Mapping[str, Path]) -> dict[str, str]:
+        """Wait for those of `files`, by their names."""
+        self.begin(files.values())
+        return {name: self._begun[path].result() for name, path in files.items()}
+
+
+def weight_files(source: Source) -> list[Path]:
+    """The files of a folder that its weights are in by their names, before anybody has read them."""
+    return sorted(source.path.glob("model*.safetensors")) if source.kind == FOLDER else []
 
 
 def files_behind(source: Source, models: Sequence[ir.Model]) -> dict[str, Path]:

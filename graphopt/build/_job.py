@@ -43,6 +43,7 @@ class Job:
     out: Path
     staging: Staging
     clock: Clock
+    digests: FileDigests
     kernels: KernelWorker = field(default_factory=KernelWorker)
     cache: RunCache | None = None
     export_cached: bool = False
@@ -60,7 +61,8 @@ class Job:
         self.task, self.family = self.exported[0].task, self.exported[0].family
         self.notes: list[str] = []
         models = [exported.model for exported in self.exported]
-        self.inputs = FileDigests(files_behind(self.source, models))
+        self.files = files_behind(self.source, models)
+        self.digests.begin(self.files.values())
         self.source_weights = stored_bytes(models)
 
     def _graph(self, exported: Exported) -> GraphJob:
