@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,9 +28,19 @@ LOSSY = [
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", LOSSY)
 def test_a_budget_is_at_most_half_more_than_what_tiny_coder_needs(
-    recipe: str, tiny_coder_at: Callable[[str], Path]
+    recipe: str,
+    tiny_coder: Path,
+    tiny_coder_at: Callable[[str], Path],
+    own_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    package = graphopt.Package.load(tiny_coder_at(recipe))
+    made = tiny_coder_at(recipe)
+    if recipe == "int8":  # whose budget is for onnxruntime's kernels, too, which round activations to 8 bits
+        shutil.copytree(made.parent / "cache", own_cache, dirs_exist_ok=True)
+        monkeypatch.setenv("GRAPHOPT_KERNELS", "onnxruntime")
+        made = graphopt.optimize(tiny_coder, tmp_path / "other", recipe=recipe).path
+    package = graphopt.Package.load(made)
     on_text = [c for c in package.report().closing.metrics if c.case.startswith("held-out text")]
 
     assert {c.metric for c in on_text} == {"kl_mean", "kl_p99"}
