@@ -20,9 +20,10 @@ from graphopt.runtime import Decoder, default_threads, open_session
 
 __all__ = ["continued", "opened", "with_own_text"]
 
-_LONGEST = 256
-"""Tokens of a text: twice as many would take as long again to attend to, and say no more."""
-_TEXTS = 64
+_LONGEST = 512
+"""Tokens of a text: as many as a call on given text reads. From half as many is learned in half the time, and
+less: docs/decisions/compression.md."""
+_TEXTS = 32
 """Written together by one thread: products of so many rows are no longer bound by memory."""
 _WORK = 1 << 39
 """Weights times tokens: a minute's work, as one reads memory for few texts at once."""
