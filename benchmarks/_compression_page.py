@@ -24,6 +24,7 @@ GROUPS = {
     "GPTQModel": "GPTQModel",
 }
 _IMPORTANCE = ", importance matrix"
+_WHOLE = "llama.cpp F32"  # no damage to the last digit shown: that the measure itself does none
 _MOST_BITS = 10
 """A weight: more are kept as they are trained, and would leave no room to tell the others apart."""
 _LINEARS = "layers' products alone"
@@ -70,8 +71,9 @@ def pareto(figures: Figures) -> Scatter:
 
 
 def quality(figures: Figures, model: str) -> str:
-    """Everyone, from least damage to most."""
-    rows = sorted(quality_rows(figures, model), key=lambda row: middle_of(row["kl_mean"]))
+    """Everyone who stores fewer bits, from least damage to most."""
+    rows = [row for row in quality_rows(figures, model) if row["peer"] != _WHOLE]
+    rows.sort(key=lambda row: middle_of(row["kl_mean"]))
     texts = [
         [str(row["peer"]), *(said(row.get(c), digits) for c, (_, digits) in _SHOWN.items())] for row in rows
     ]
