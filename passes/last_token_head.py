@@ -69,7 +69,8 @@ def _from_head(logits: ir.Value) -> list[ir.Node] | str:
         if value.uses() if value is logits else len(value.uses()) > 1 or is_output(value):
             return "they are used in the graph too"
         if node.op_type == "ScatterElements" and node.domain == "":
-            return [*refined_head(node), *chain] or "they do not come from a projection"
+            refined = refined_head(node)
+            return [*refined, *chain] if refined else "they do not come from a projection"
         chain.insert(0, node)
         if (node.domain, node.op_type) in _HEADS:
             return chain

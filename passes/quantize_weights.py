@@ -41,7 +41,7 @@ _CONTRACTS = {
     8: Contract.lossy("sqnr", 30.0),
 }
 _BEGINNING = 96
-"""Calls that GPTQ is given where rounding is learned from there on: some 24,000 tokens."""
+"""Calls that GPTQ is given where rounding is learned from there on: at most some 49,000 tokens."""
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 

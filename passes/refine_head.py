@@ -14,7 +14,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, N
 
 from ._block_nodes import BlockWeight, looked_up
 from ._forms import Form
-from ._nbits import Packed, concatenated, kept, quantize_rows, unpacked
+from ._nbits import Packed, kept, quantize_rows, unpacked
 
 _CONTRACTS = {2: Contract.lossy("sqnr", 3.0), 4: Contract.lossy("sqnr", 12.0)}
 _WORTH = 8  # times as many rows as are looked up one by one: below, there is little left to save. A judgement
@@ -33,7 +33,7 @@ class RefineHead(Pass):
     prompt which is scored at every place takes memory; with `last-token-head` it is not.
     Refuses: a product whose scores are no output named logits, not float32, or with a choice of columns or a
     bias in it; one with fewer than 8 times as many rows as are computed again, or whose rows end within a
-    block.
+    block or have no row of scales each.
     """
 
     name: ClassVar[str] = "refine-head"
@@ -72,6 +72,11 @@ class RefineHead(Pass):
             return "it has a bias, or an order of its columns"
         if any(value is None or not _is_known(value) for value in node.inputs[1:3]):
             return "its weight is computed"
+        if any(
+            value is not None and value.shape is not None and len(value.shape) != 2
+            for value in node.inputs[2:4]
+        ):
+            return "its scales or zero points are not a row for each of its own"
         if size < _WORTH * self.options.best:
             return f"it has fewer than {_WORTH * self.options.best} rows"
         if width % block:
@@ -177,10 +182,9 @@ def _rounded(exact: BlockWeight, form: Form) -> Iterator[Packed]:
     )
     assert weight is not None
     assert scales is not None
-    scales = scales.reshape(exact.rows, -1)
     step = max(1, _TILE // exact.width)
     for start in range(0, exact.rows, step):
         part = slice(start, start + step)
         held = Packed(weight[part], scales[part], None if zeros is None else zeros[part])
         rows = unpacked(held, exact.bits, exact.width)
-        yield concatenated([quantize_rows(rows, form.bits, form.block)])
+        yield quantize_rows(rows, form.bits, form.block)
