@@ -88,7 +88,7 @@ def goals(figures: Figures) -> str:
         outcome = "missed" if any(met is False for _, met, _ in cells) else "met"
         if any(met is None for _, met, _ in cells):
             outcome = f"{outcome}, not all measured" if outcome == "missed" else NOT_YET
-        elif outcome == "met" and all(aimed for _, _, aimed in cells):
+        elif outcome == "met" and "aim" in goal and all(aimed for _, _, aimed in cells):
             outcome = "aim met"
         sign = "≥" if goal.get("least") else "≤"
         ends = [f"{sign} {goal[key]:g}" if key in goal else "" for key in ("must", "aim")]

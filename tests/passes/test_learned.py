@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from graphopt_passes import _learned, quantize_weights
+from graphopt_passes import _learned, _torch_graph, quantize_weights
 from graphopt_passes._forms import Form
 from graphopt_passes._learned import Learning, Unit, learn
 from graphopt_passes._learned_weight import LearnedWeight
@@ -132,6 +132,27 @@ def test_the_pass_rounds_to_nearest_where_nothing_can_be_learned() -> None:
     for name, weight in nearest.items():
         assert np.array_equal(model.graph.initializers[f"{name}/q4"].const_value.numpy(), weight.weight)
     assert any("nothing to learn it on" in note for note in context.notes)
+
+
+@pytest.mark.parametrize(("form", "level", "block"), [("4/16", 4, 16), ("8/16", 4, None), ("4/16", 0, None)])
+def test_activations_are_rounded_in_learning_where_the_kernel_rounds_them(
+    form: str, level: int, block: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside 8-bit weights the kernel takes 16 bits of x, at level 0 all of them."""
+    asked: list[Mapping[Any, int | None]] = []
+
+    class Recorded(_torch_graph.TorchGraph):
+        def __init__(
+            self, graph: ir.Graph, outputs: Any, blocks: Mapping[Any, int | None], *rest: Any
+        ) -> None:
+            asked.append(blocks)
+            super().__init__(graph, outputs, blocks, *rest)
+
+    monkeypatch.setattr(_torch_graph, "TorchGraph", Recorded)
+    model = canonical_decoder(SHAPE)
+    units = _units(model.graph, Form.parse(form))
+    learn(model.graph, units, _context(model), replace(FEW, steps=2, level=level))
+    assert [set(blocks.values()) for blocks in asked] == [{block}]
 
 
 def test_learned_rounding_is_the_same_every_time() -> None:
