@@ -65,7 +65,7 @@ class Rounds:
         text = self.path.read_text() if self.path.is_file() else ""
         return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
-    def _add(self, one: Round) -> None:
+    def add(self, one: Round) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         whole = sum(map(len, self._lines()))
         with self.path.open("a+") as file:
@@ -87,7 +87,7 @@ class Rounds:
             order = peers if number % 2 == 0 else peers[::-1]
             results = {peer.name: run(peer) for peer in order}
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            self._add(Round(cell, {p.name: p.made for p in peers}, now, results))
+            self.add(Round(cell, {p.name: p.made for p in peers}, now, results))
         return True
 
 
@@ -96,9 +96,9 @@ def run(peer: Peer) -> dict[str, Any]:
 
     `{"error": its last words}` where it failed.
     """
-    started, before = time.perf_counter(), _busy()
+    started, before = time.perf_counter(), busy()
     done = subprocess.run(peer.command, capture_output=True, text=True, check=False)
-    seconds, used = time.perf_counter() - started, _busy() - before
+    seconds, used = time.perf_counter() - started, busy() - before
     if done.returncode:
         words = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         result: dict[str, Any] = {"error": words[-1]}
@@ -110,7 +110,7 @@ def run(peer: Peer) -> dict[str, Any]:
     return result
 
 
-def _busy() -> float:
+def busy() -> float:
     """Seconds of processor time that everyone but this process's finished children has used so far."""
     fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     idle = fields[3] + fields[4]
