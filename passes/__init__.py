@@ -10,6 +10,7 @@ from .absorb_gains import AbsorbGains
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .expand_masks import ExpandMasks
+from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
 from .fuse_experts import FuseExperts
 from .keep_blocks import KeepBlocks
@@ -55,6 +56,7 @@ PACK = Pack(
         CommonSubexpressions,
         DeadCode,
         ExpandMasks,
+        FoldBatchNorm,
         FoldConstants,
         FuseExperts,
         KeepBlocks,
