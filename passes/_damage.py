@@ -26,31 +26,30 @@ def cheapest(
     rest: Rest,
     budget: float,
 ) -> list[str]:
-    """Names of weights whose products, so computed, raise the damage to at most `budget`.
+    """Names of weights whose products, so computed, raise the damage of each output to at most `budget`.
 
     Those that cost least for their size come first. An activation has one scale for each `scale`; products
     that are not chosen are taken to be rounded in blocks, or twice, as `rest` says. A product's damage is
     measured by putting its rounded result into the model; that of the others follows from it, damage being
     proportional to the noise's power in each row.
     """
-    gains: list[tuple[float, float, str]] = []
-    spent = 0.0
-    inputs = list(dict.fromkeys(found.x for found in products.values()))
-    arrays = dict(zip(inputs, calibration.values(inputs), strict=True))
-    for node, found in products.items():
-        x = arrays[found.x]
+    gains: list[tuple[float, str, Array]] = []
+    spent: Array = np.zeros(())
+    arrays = zip(products.items(), calibration.values(found.x for found in products.values()), strict=True)
+    for (node, found), x in arrays:
         w = np.concatenate([tile for _, tile in tiles(found.rows)]).T
         exact = x @ w
         coarse, fine = _ROUNDED[scale](x) @ _per_output(w) - exact, _REST[rest](x, w) - exact
-        y = exact + coarse if found.bias is None else exact + coarse + _bias(found.bias)
-        damage = calibration.damage(node.outputs[0], y.astype(np.float32))
-        of_rest = damage * min(1.0, _power(fine, exact) / max(_power(coarse, exact), 1e-30))
-        spent += of_rest
-        gains.append(((damage - of_rest) / found.size, damage - of_rest, found.name))
+        share = min(1.0, _power(fine, exact) / max(_power(coarse, exact), 1e-30))
+        exact += coarse if found.bias is None else coarse + _bias(found.bias)
+        damage = calibration.damage(node.outputs[0], exact)
+        spent = spent + damage * share
+        more = damage * (1 - share)
+        gains.append((float(more.max()) / found.size, found.name, more))
     chosen = []
-    for _, more, name in sorted(gains):
-        if spent + more <= budget:
-            spent += more
+    for _, name, more in sorted(gains, key=lambda gain: gain[:2]):
+        if (spent + more <= budget).all():
+            spent = spent + more
             chosen.append(name)
     return sorted(chosen)
 

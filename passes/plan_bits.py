@@ -180,7 +180,7 @@ class PlanBits(Pass):
         plans = [[form] * len(units) for form in forms if str(form) in _JOINT]
         plans.append([trials[index % len(trials)] for index in range(len(units))])
         found = measure(
-            Branches(graph, _spread(calls[-max(count, len(calls) // 4) :], count), output),
+            Branches(graph, _spread(calls[-max(count, len(calls) // 4) :], count), [output]),
             units,
             forms,
             trials=trials,

@@ -65,7 +65,7 @@ class QuantizeDynamic(Pass):
         """include and exclude are globs over weight names, separated by commas; smallest: entries below which
         a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
         overflow; scale: what has one, a whole activation or each row of it; damage: how much 1 - cosine of
-        the output may grow to in all, the rest being rounded in blocks or computed twice; 0 for no limit. It
+        each output may grow to in all, the rest being rounded in blocks or computed twice; 0 for no limit. It
         is measured on random legal inputs, for models without a cache.
         """
 
@@ -112,7 +112,7 @@ class QuantizeDynamic(Pass):
         }
         if not products:
             return {}
-        calibration = Calibration.of(context)
+        calibration = Calibration.of(context, next(iter(products.values())).x)
         if isinstance(calibration, str):
             yield NearMiss(next(iter(products)).name or "MatMul", calibration)
             return {}

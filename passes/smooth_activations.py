@@ -52,12 +52,13 @@ class SmoothActivations(Pass):
         found = {n.outputs[0]: products for n in graph if n.op_type in _NORMS and (products := _products(n))}
         if not found:
             return
-        calibration = Calibration.of(context)
+        calibration = Calibration.of(context, next(iter(found)))
         if isinstance(calibration, str):
             yield NearMiss(next(iter(found)).name or "norm", calibration)
             return
-        for x, array in zip(found, calibration.values(list(found)), strict=True):
-            largest = np.maximum(np.abs(array.reshape(-1, array.shape[-1])).max(0), 1e-6)
+        ranges = [np.abs(array.reshape(-1, array.shape[-1])).max(0) for array in calibration.values(found)]
+        for x, channels in zip(found, ranges, strict=True):
+            largest = np.maximum(channels, 1e-6)
             if largest.max() < _UNEVEN * np.median(largest):
                 yield NearMiss(x.name or "norm", "no channel is much larger than the others")
                 continue

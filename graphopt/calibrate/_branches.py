@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ class _Change:
 
 
 class Branches:
-    """Values of `graph` in each of `calls`, from its inputs on towards `output`, in several branches.
+    """Values of `graph` in each of `calls`, from its inputs on towards `outputs`, in several branches.
 
     A branch begins where `change` says that a value is another. From there on it has values of its own
     wherever they depend on it, and those of the trunk, the graph as it is, elsewhere. All branches go through
@@ -47,10 +47,15 @@ class Branches:
     """
 
     def __init__(
-        self, graph: ir.Graph, calls: Iterable[Feeds], output: ir.Value, *, threads: int | None = None
+        self,
+        graph: ir.Graph,
+        calls: Iterable[Feeds],
+        outputs: Sequence[ir.Value],
+        *,
+        threads: int | None = None,
     ) -> None:
-        self._graph, self._output = graph, output
-        nodes = _ancestors(graph, [output], ())
+        self._graph, self._outputs = graph, list(outputs)
+        nodes = _ancestors(graph, outputs, ())
         self._nodes = [node for node in graph if node in nodes]
         self._calls = [dict(feeds) for feeds in calls]
         self._trunk: _Front = {}
@@ -71,8 +76,8 @@ class Branches:
         piece = _ancestors(self._graph, wanted, self._trunk)
         behind = self._behind | piece
         ahead = (node for node in self._nodes if node not in behind)
-        needed = {self._output, *wanted, *(value for node in ahead for value in used_values(node))}
-        made = [v for node in self._nodes if node in piece for v in node.outputs if v in needed]
+        needed = {*self._outputs, *wanted, *(value for node in ahead for value in used_values(node))}
+        made = [v for node in self._graph if node in piece for v in node.outputs if v in needed]
         changed = {name: self._reached(piece, own) for name, own in self._own.items()}
         runs = [None, *(name for name, reached in changed.items() if not reached.isdisjoint(made))]
         results = self._computed(made, runs)
@@ -107,7 +112,7 @@ class Branches:
     ) -> dict[Hashable, list[T]]:
         """For each branch and call what `found` makes of the output beside what `expect` made of the trunk's.
 
-        No outputs are held but those that are being compared.
+        The output is the first. None are held but those that are being compared.
         """
         end, results = self._end(), {name: list[T]() for name in self._own}
         for call in range(len(self)):
@@ -118,11 +123,22 @@ class Branches:
                 results[name].append(one)
         return results
 
+    def ends(self, changed: Mapping[ir.Value, Sequence[Array]]) -> Iterator[list[Array]]:
+        """The outputs in each call of the trunk, where values known or still to come are as in `changed`."""
+        known = {*self._trunk, *changed}
+        made = [value for value in self._outputs if value not in known]
+        piece = self._piece(made, known)
+        for call in range(len(self)):
+            given = self._at(call, None) | {v.name or "": arrays[call] for v, arrays in changed.items()}
+            given |= _named(made, piece, given)
+            yield [given[value.name or ""] for value in self._outputs]
+
     def _end(self) -> Callable[[int, Hashable | None], Array]:
-        """What gives the output in a call of a branch."""
+        """What gives the first output in a call of a branch."""
+        output = self._outputs[0]
         cut = list(dict.fromkeys(change.value for change in self._late.values()))
         first = self._piece(cut, self._trunk)
-        whole = [] if self._output in cut or self._output in self._trunk else [self._output]
+        whole = [] if output in cut or output in self._trunk else [output]
         last = self._piece(whole, {*self._trunk, *cut})
 
         def end(call: int, name: Hashable | None) -> Array:
@@ -132,7 +148,7 @@ class Branches:
             else:
                 given[change.value.name or ""] = change.make(given[change.of.name or ""])
             given |= _named(whole, last, given)
-            return given[self._output.name or ""]
+            return given[output.name or ""]
 
         return end
 

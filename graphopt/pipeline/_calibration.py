@@ -2,59 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from graphopt.ir import evaluate, extract
+from graphopt.calibrate import Branches
 from graphopt.metrics import cosine_similarity
 from graphopt.pipeline._context import Context
 
 __all__ = ["Calibration"]
 
 Array = np.ndarray[Any, Any]
+_ROWS = 576
+"""Of a product: what 96 texts of six tokens make. One call of some models makes more, all at once."""
 _DRAWS = 32
-"""Typical calls that are put together: of texts of six tokens, three a call, 576 rows of each product."""
+"""Typical calls at most: what makes a row of each sample, a classifier's head, gets no more of them."""
 
 
 class Calibration:
-    """One large call made of the input domain's typical ones, their rows put together; not with a cache.
+    """One large call made of the input domain's typical ones, their samples put together; not with a cache.
 
-    Inputs are drawn at random: for the ranges of a model's channels that is nearly as good as text.
+    Inputs are drawn at random: for the ranges of a model's channels that is nearly as good as text. The graph
+    is run a piece after the other: only values that are still to be read are held, and weights once.
     """
 
-    def __init__(self, context: Context, feeds: Mapping[str, Array]) -> None:
-        self._context = context
-        self._feeds = dict(feeds)
-        self._plain: Array | None = None
+    def __init__(self, graph: ir.Graph, feeds: Mapping[str, Array]) -> None:
+        floats = [v for v in graph.outputs if v.dtype is None or v.dtype.is_floating_point()]
+        self._branches = Branches(graph, [feeds], floats or graph.outputs)
+        self._plain: list[Array] | None = None
 
     @classmethod
-    def of(cls, context: Context) -> Calibration | str:
-        """Calibration for the model at hand, or why there is none."""
+    def of(cls, context: Context, value: ir.Value) -> Calibration | str:
+        """As many samples as make `value` have enough rows, for the model at hand; or why there are none."""
         if context.domain is None:
             return "nothing is known about legal inputs: nothing can be measured"
         if context.states:
             return "the model has a cache: its products have few rows, and blocks serve them better"
-        drawn = [
-            case.feeds
-            for seed in range(_DRAWS)
-            for case in context.domain.typical(np.random.default_rng(seed))
-        ]
-        if not drawn:
+        domain, graph = context.domain, context.model.graph
+        drawn = (case.feeds for seed in range(_DRAWS) for case in domain.typical(np.random.default_rng(seed)))
+        first = next(drawn, None)
+        if first is None:
             return "the input domain has no batch without padding"
-        return cls(context, {name: np.concatenate([feeds[name] for feeds in drawn]) for name in drawn[0]})
+        samples = min(map(len, first.values()))
+        (array,) = cls(graph, first).values([value])
+        rows = array.size // array.shape[-1]
+        wanted = -(-_ROWS * samples // rows)
+        calls = [first, *islice(drawn, -(-wanted // samples) - 1)]
+        return cls(graph, {name: np.concatenate([feeds[name] for feeds in calls])[:wanted] for name in first})
 
-    def values(self, wanted: Sequence[ir.Value]) -> list[Array]:
-        """What `wanted` are in this call."""
-        return evaluate(extract(self._context.model.graph, wanted), self._feeds)
+    def values(self, wanted: Iterable[ir.Value]) -> Iterator[Array]:
+        """What each of `wanted` is in this call, one after the other, in the order of the graph."""
+        for value in wanted:
+            self._branches.advance([value])
+            yield self._branches.values(value)[0]
 
-    def damage(self, changed: ir.Value, array: Array) -> float:
-        """1 less the mean cosine of the first output's rows, as they are and where `changed` is `array`."""
-        output = self._context.model.graph.outputs[0]
+    def damage(self, changed: ir.Value, array: Array) -> NDArray[np.float64]:
+        """float64[outputs]: 1 less the mean cosine of the rows of each where `changed` is `array`.
+
+        Outputs in floats count, or all where there are none of those. `changed` comes after the values that
+        were asked for so far, or is one of them.
+        """
         if self._plain is None:
-            (self._plain,) = self.values([output])
-        piece = extract(self._context.model.graph, [output], cut=[changed])
-        (got,) = evaluate(piece, self._feeds | {changed.name or "": array})
-        return 1.0 - float(cosine_similarity(self._plain, got).mean())
+            (self._plain,) = self._branches.ends({})
+        (got,) = self._branches.ends({changed: [array]})
+        pairs = zip(self._plain, got, strict=True)
+        cosines = [cosine_similarity(*map(np.atleast_1d, pair)) for pair in pairs]
+        return np.asarray([1.0 - cosine.mean() for cosine in cosines])

@@ -65,6 +65,16 @@ def test_a_product_of_which_one_token_is_much_larger_is_left_alone() -> None:
     ]
 
 
+def test_the_budget_holds_for_every_output() -> None:
+    model, context = encoder()
+    x = model.graph[0].outputs[0]
+    model.graph.outputs.insert(0, x)  # which no product changes
+
+    quantized(model, context, damage=0.003)
+
+    assert context.decisions["quantize-dynamic"] == ["wide"]
+
+
 @pytest.mark.parametrize(("damage", "count"), [(1e-9, 0), (1.0, 2), (0.0, 2)])
 def test_the_budget_decides_and_none_is_no_limit(damage: float, count: int) -> None:
     model, context = encoder()

@@ -232,7 +232,7 @@ def test_branches_give_the_same_on_any_number_of_threads() -> None:
     logits = made.graph.outputs[0]
     found = []
     for threads in (1, 3):
-        branches = Branches(made.graph, context(made).calibration or (), logits, threads=threads)
+        branches = Branches(made.graph, context(made).calibration or (), [logits], threads=threads)
         branches.advance([node.inputs[0], node.outputs[0]])
         branches.change("half", node.outputs[0], lambda a: a[..., :64] * 0.5, node.inputs[0])
         found.append(branches.compared(lambda a: a, lambda a, b: b - a)["half"])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.families import Case, InputDomain
-from graphopt.ir import FileRange, InMemory, Scratch, infer_types, parse
-from graphopt.pipeline import Calibration, Context, NearMiss, Nodes, Trail, assume_not_empty, map_tiles
+from graphopt.ir import FileRange, InMemory, Scratch, parse
+from graphopt.pipeline import Context, NearMiss, Nodes, Trail, assume_not_empty, map_tiles
+from tests.pipeline._cases import Cases
 
 HEAD = '<ir_version: 10, opset_import: ["" : 23]>'
 
@@ -68,34 +67,6 @@ def test_a_trail_is_silent_about_what_was_told_and_about_others() -> None:
     graph = model("a = Exp(x)  b = Add(a, x)  y = Div(x, b)").graph
     assert list(TRAIL.near_misses(graph, {graph[2]})) == []
     assert list(TRAIL.near_misses(model("y = Tanh(x)").graph, set())) == []
-
-
-class Cases(InputDomain):
-    """Two rows that are padded, two that are not, and one."""
-
-    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
-        for name, rows, padding in (("padded", 2, "left"), ("two", 2, "none"), ("one", 1, "none")):
-            yield Case(name, {"x": rng.standard_normal((rows, 4)).astype(np.float32)}, {}, padding)
-
-
-def test_calibration_measures_values_and_what_a_change_of_one_does() -> None:
-    given = model("a = Tanh(x)  y = Neg(a)")
-    infer_types(given)
-    calibration = Calibration.of(Context(given, domain=Cases()))
-    assert isinstance(calibration, Calibration)
-    a = given.graph[0].outputs[0]
-    (array,) = calibration.values([a])
-
-    assert array.shape == (64, 4)
-    assert -1 < array.min() < 0
-    assert calibration.damage(a, array) < 1e-9
-    assert 0.01 < calibration.damage(a, np.ones_like(array)) < 1
-
-
-def test_calibration_needs_legal_inputs_and_no_cache() -> None:
-    assert "nothing is known" in str(Calibration.of(Context(model("y = Neg(x)"))))
-    cached = model("y = Neg(past)", "float[B,2,P,4] past", "float[B,2,P,4] y")
-    assert "a cache" in str(Calibration.of(Context(cached, domain=Cases(), states={"past": "y"})))
 
 
 def test_sizes_that_may_be_zero_are_assumed_or_refused() -> None:
