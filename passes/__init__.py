@@ -18,6 +18,7 @@ from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
 from .lower_causal_conv import LowerCausalConv
 from .lower_linear_attention import LowerLinearAttention
+from .lower_mish import LowerMish
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
@@ -31,10 +32,13 @@ from .quantize_kv import QuantizeKv
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_gelu import RaiseGelu
+from .raise_hard_swish import RaiseHardSwish
 from .raise_layer_norm import RaiseLayerNorm
+from .raise_mish import RaiseMish
 from .raise_rms_norm import RaiseRmsNorm
 from .raise_rope import RaiseRope
 from .raise_silu import RaiseSilu
+from .raise_softplus import RaiseSoftplus
 from .raise_split import RaiseSplit
 from .refine_head import RefineHead
 from .remove_noops import RemoveNoops
@@ -64,6 +68,7 @@ PACK = Pack(
         LowerAttention,
         LowerCausalConv,
         LowerLinearAttention,
+        LowerMish,
         LowerQuickGelu,
         LowerSkipNorm,
         MergeHeads,
@@ -77,10 +82,13 @@ PACK = Pack(
         QuantizeWeights,
         RaiseAttention,
         RaiseGelu,
+        RaiseHardSwish,
         RaiseLayerNorm,
+        RaiseMish,
         RaiseRmsNorm,
         RaiseRope,
         RaiseSilu,
+        RaiseSoftplus,
         RaiseSplit,
         RefineHead,
         RemoveNoops,

@@ -67,9 +67,9 @@ ELEMENTWISE = {
 """Each element of the output is made of one of every input."""
 
 OTHER_ELEMENTWISE = {
-    "Abs", "And", "Ceil", "Constant", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "IsInf", "IsNaN",
-    "LeakyRelu", "Log", "Not", "Or", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Softplus", "Sqrt",
-    "Swish", "Tanh",
+    "Abs", "And", "Ceil", "Constant", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "IsInf",
+    "IsNaN", "LeakyRelu", "Log", "Mish", "Not", "Or", "Reciprocal", "Relu", "Round", "Sigmoid",
+    "Sign", "Softplus", "Sqrt", "Swish", "Tanh",
 }  # fmt: skip
 """The same, of one element, of flags or of nothing: no two numbers meet in them."""
 

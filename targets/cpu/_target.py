@@ -27,6 +27,7 @@ _LOWERING = (
     "lower-linear-attention",
     "lower-skip-norm",
     "lower-quick-gelu",
+    "lower-mish",
 )
 # Instructions by which onnxruntime's kernels and our own choose among themselves, as /proc/cpuinfo has them.
 _ISA = (
