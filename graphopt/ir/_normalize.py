@@ -29,13 +29,25 @@ def normalize(path: Path, proto: onnx.ModelProto) -> None:
     """Bring `proto`, read from `path`, to one form.
 
     Sparse weights become dense; initializers are no inputs any more, as they are before IR version 4; the
-    default domain is imported; sizes of -1 become unknown; onnxruntime's prepacked copies of weights go.
+    default domain is imported, each domain once; sizes of -1 become unknown; onnxruntime's prepacked copies
+    of weights go.
     Raises `BadInput` for sparse weights that are damaged or huge.
     """
     _make_dense(path, proto)
+    _import_once(proto)
     _update_ir_version(proto)
     _drop_negative_sizes(proto)
     _drop_prepacked(proto)
+
+
+def _import_once(proto: onnx.ModelProto) -> None:
+    """What is imported again at the same version, as `onnx.compose.merge_models` writes it, goes."""
+    imports = {
+        ("" if o.domain == "ai.onnx" else o.domain, o.version): o for o in reversed(proto.opset_import)
+    }
+    kept = [onnx.helper.make_opsetid(one.domain, one.version) for one in reversed(imports.values())]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
 
 
 def _update_ir_version(proto: onnx.ModelProto) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
@@ -20,13 +21,18 @@ from graphopt.ir._operations import Reshaped
 from graphopt.ir._proto import swapped_weights
 from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import boxes, has_data, lazy
+from graphopt.ir._walk import graph_protos
 
 __all__ = ["save_model"]
 
 _EXTERNAL_FROM = 4096
 """Bytes from which a weight goes to the data file: less than a page would be mostly padding there."""
 _ALIGNMENT = 4096
-"""Where weights begin in the data file: at whole pages, so that a runtime can map them."""
+"""Where large weights begin in the data file: at whole pages, so that a runtime can map them alone."""
+_PAGED_FROM = 1 << 16
+"""Bytes from which a weight begins at a page: what is lost before it is then 3 % of it in the mean."""
+_LINE = 64
+"""Where other weights begin: at whole cache lines, which is all that kernels ask of memory."""
 
 
 def save_model(model: ir.Model, path: str | Path) -> None:
@@ -53,10 +59,20 @@ def save_model(model: ir.Model, path: str | Path) -> None:
             # Entered last, so renamed first: at no time does the graph name data that are not there.
             data_file = files.enter_context(_replacing(data))
             _write_weights(big, data_file, data.name)
-        graph_file.write(maps_back(ir.to_proto(model)).SerializeToString())
+        graph_file.write(_lean(maps_back(ir.to_proto(model))).SerializeToString())
         _sync(graph_file)
     if not big:
         data.unlink(missing_ok=True)
+
+
+def _lean(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """`proto`, less the types of weights that stand beside the weights, which say them."""
+    for graph in graph_protos(proto.graph):
+        weights = {tensor.name for tensor in graph.initializer}
+        kept = [value for value in graph.value_info if value.name not in weights]
+        del graph.value_info[:]
+        graph.value_info.extend(kept)
+    return proto
 
 
 def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path) -> None:
@@ -76,7 +92,7 @@ def _write_weights(weights: list[tuple[ir.Value, ir.TensorProtocol]], file: Bina
         expr = lazy(tensor)
         content = _content(expr)
         if content not in written:
-            file.write(bytes(-file.tell() % _ALIGNMENT))
+            file.write(bytes(-file.tell() % (_ALIGNMENT if tensor.nbytes >= _PAGED_FROM else _LINE)))
             written[content] = file.tell()
             _write(expr, file)
         value.const_value = ir.ExternalTensor(

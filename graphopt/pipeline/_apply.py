@@ -95,8 +95,13 @@ def _add_initializers(graph: ir.Graph, edit: Edit, log: Applied) -> None:
 def _insert(graph: ir.Graph, edit: Edit, provenance: str, log: Applied) -> None:
     if not edit.insert:
         return
+    there = {_spelling(node): node for node in edit.remove} if edit.opset is not None else {}
     for node in edit.insert:
-        node.metadata_props.setdefault("graphopt.provenance", provenance)
+        old = there.get(_spelling(node))
+        if old is None:
+            node.metadata_props.setdefault("graphopt.provenance", provenance)
+        else:
+            node.metadata_props.update(old.metadata_props)
     anchor = edit.before or _last(graph, edit)
     if anchor is not None:
         anchor.prepend(edit.insert)
@@ -113,6 +118,11 @@ def _insert(graph: ir.Graph, edit: Edit, provenance: str, log: Applied) -> None:
             graph.remove(node)
 
     log.record(undo)
+
+
+def _spelling(node: ir.Node) -> tuple[object, ...]:
+    """The same for a node and what another opset makes of it, where that is the node as it was."""
+    return (node.name, *node.op_identifier(), *(value and value.name for value in node.inputs))
 
 
 def _last(graph: ir.Graph, edit: Edit) -> ir.Node | None:

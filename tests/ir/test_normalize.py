@@ -144,3 +144,27 @@ def test_maps_are_read_and_written_as_they_are(tmp_path: Path) -> None:
     assert Interface.of(model).outputs[0].dtype == "map"
     assert check_structure(model) == []
     assert onnx.load(tmp_path / "again.onnx").graph.output[0] == scores
+
+
+def test_a_domain_that_is_imported_again_at_its_version_is_imported_once(tmp_path: Path) -> None:
+    proto = product()
+    proto.graph.input.append(helper.make_tensor_value_info("w", FLOAT, [3, 4]))
+    other = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Relu", ["y"], ["z"])],
+            "behind",
+            [helper.make_tensor_value_info("y", FLOAT, ["N", 4])],
+            [helper.make_tensor_value_info("z", FLOAT, ["N", 4])],
+        ),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    merged = onnx.compose.merge_models(proto, other, io_map=[("y", "y")])
+    assert len(merged.opset_import) == 2
+    onnx.save(merged, tmp_path / "m.onnx")
+    assert dict(load_model(tmp_path / "m.onnx").opset_imports) == {"": 13}
+
+    merged.opset_import[1].version = 14
+    onnx.save(merged, tmp_path / "m.onnx")
+    with pytest.raises(BadInput, match=r"imports domain 'ai\.onnx' twice"):
+        load_model(tmp_path / "m.onnx")

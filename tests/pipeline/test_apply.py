@@ -41,6 +41,20 @@ def test_apply_redirects_uses_and_keeps_the_name():
     assert node(model, "Clip").metadata_props["graphopt.provenance"] == "t"
 
 
+def test_a_node_that_another_opset_spells_the_same_stays_that_node():
+    model = parse(MODEL)
+    relu = node(model, "Relu")
+    relu.name, relu.metadata_props["kept"] = "relu", "yes"
+    same = ir.Node("", "Relu", relu.inputs, name="relu")
+    other = ir.Node("", "Identity", same.outputs, name="new")
+    replace = {relu.outputs[0]: other.outputs[0]}
+    apply(
+        model.graph, Edit("opset", remove=[relu], insert=[same, other], replace=replace, opset=22), "t"
+    ).commit()
+    assert dict(same.metadata_props) == {"kept": "yes"}
+    assert dict(other.metadata_props) == {"graphopt.provenance": "t"}
+
+
 def test_undo_restores_the_graph():
     model = parse(MODEL)
     before, order = graph_hash(model), [n.name for n in model.graph]
