@@ -9,6 +9,7 @@ from ._attention import hand_over_attention
 from ._gates import join_gates
 from ._known import OWN_DOMAIN, Known
 from ._matmul_nbits import hand_over_matmul_nbits
+from ._row_product import join_row_products
 
 if TYPE_CHECKING:
     import onnx
@@ -47,9 +48,10 @@ def with_own_kernels(model: onnx.ModelProto) -> bool:
     known = Known.of(model.graph)
     found = [node for node in model.graph.node if node.domain == _DOMAIN and _handed_over(node, known)]
     join_gates(model.graph)
-    if found:
+    if join_row_products(model.graph, known) or found:
         model.opset_import.add(domain=OWN_DOMAIN, version=1)
-    return bool(found)
+        return True
+    return False
 
 
 def weight_files(model: onnx.ModelProto) -> set[str]:

@@ -86,7 +86,7 @@ static inline int op_last_version(const CustomOp *op) { return (void)op, INT_MAX
 
 #define OF_EVERY_OPERATOR                                                                                    \
     .version = API, .provider = op_provider, .output_kind = op_output_kind, .input_memory = op_input_memory, \
-    .destroy = free, .first_version = op_first_version, .last_version = op_last_version
+    .first_version = op_first_version, .last_version = op_last_version
 
 typedef struct {
     Api api;

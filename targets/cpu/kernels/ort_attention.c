@@ -194,6 +194,7 @@ static int input_kind(const CustomOp *op, size_t index) { return (void)op, index
 
 #define OPERATOR                                            \
     {OF_EVERY_OPERATOR,         .name = name,               \
+     .destroy = free,                                       \
      .inputs = inputs,          .input_type = input_type,   \
      .outputs = outputs,        .output_type = output_type, \
      .input_kind = input_kind,  .create_or_fail = create,   \

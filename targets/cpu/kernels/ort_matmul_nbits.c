@@ -99,6 +99,7 @@ static int input_kind(const CustomOp *op, size_t index) {
 
 #define OPERATOR(COMPUTE)                                   \
     {OF_EVERY_OPERATOR,         .name = name,               \
+     .destroy = free,                                       \
      .inputs = inputs,          .input_type = input_type,   \
      .outputs = outputs,        .output_type = output_type, \
      .input_kind = input_kind,  .create_or_fail = create,   \

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "matmul_nbits.h"
+#include "row_product.h"
 
 static bool in_turn(void *pool, void (*task)(void *, size_t), size_t count, void *data) {
     (void)pool;
@@ -31,6 +32,33 @@ static void try(int64_t bits, int64_t block, int64_t rows, int64_t k, int64_t n,
     if (!multiply(&product, in_turn, NULL)) abort();
     if (!multiply_gated(&product, &product, in_turn, NULL)) abort();
     free(x), free(y), free(scales), free(bias), free(weights), free(points);
+}
+
+static void round_and_multiply(int64_t rows, int64_t k, int64_t n, int64_t terms) {
+    float *x = calloc((size_t)(rows * k), 4), *y = malloc((size_t)(rows * n) * 4);
+    float *residual = calloc((size_t)(rows * n), 4), *each = calloc((size_t)n, 4);
+    float *factors = calloc((size_t)k, 4);
+    int8_t *weights = calloc((size_t)(k * n), 1);
+    void *packed = malloc(packed_bytes(k, n));
+    pack_rows(weights, k, n, packed);
+    RowProduct product = {.x = x,
+                          .factors = factors,
+                          .packed = packed,
+                          .scales = each,
+                          .bias = each,
+                          .residual = residual,
+                          .gain = each,
+                          .shift = each,
+                          .y = y,
+                          .rows = rows,
+                          .k = k,
+                          .n = n,
+                          .terms = terms,
+                          .gelu = true};
+    if (!multiply_rows(&product, in_turn, NULL)) abort();
+    product.residual = product.factors = product.bias = NULL;
+    if (!multiply_rows(&product, in_turn, NULL)) abort();
+    free(x), free(y), free(residual), free(each), free(factors), free(weights), free(packed);
 }
 
 static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int64_t window, int64_t bits) {
@@ -91,6 +119,14 @@ int main(void) {
                         if (rows[m] > 25 && (depths[d] > 400 || widths[n] > 33)) continue;
                         try(bits, block, rows[m], depths[d], widths[n], (m + n + d) % 2);
                     }
+    for (size_t m = 0; m < sizeof rows / sizeof *rows; m++)
+        for (size_t n = 0; n < sizeof widths / sizeof *widths; n++)
+            for (size_t d = 0; d < sizeof depths / sizeof *depths; d++)
+                if (rows[m] < 26 || depths[d] < 97)
+                    for (int64_t terms = 1; terms < 3; terms++)
+                        round_and_multiply(rows[m], depths[d], widths[n], terms);
+    round_and_multiply(50, ROW_PRODUCT_DEPTH, 33, 1);
+    round_and_multiply(25, ROW_PRODUCT_DEPTH, 33, 2);
     const int64_t pasts[] = {0, 1, 63, 64, 65, 130}, tokens[] = {1, 2, 33, 64}, sizes[] = {16, 48, 256};
     for (size_t p = 0; p < sizeof pasts / sizeof *pasts; p++)
         for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)
