@@ -12,6 +12,7 @@ from .dead_code import DeadCode
 from .expand_masks import ExpandMasks
 from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
+from .fold_scales import FoldScales
 from .fuse_experts import FuseExperts
 from .keep_blocks import KeepBlocks
 from .last_token_head import LastTokenHead
@@ -62,6 +63,7 @@ PACK = Pack(
         ExpandMasks,
         FoldBatchNorm,
         FoldConstants,
+        FoldScales,
         FuseExperts,
         KeepBlocks,
         LastTokenHead,
