@@ -60,6 +60,12 @@ class Capabilities(ABC):
         """
         raise KeyError(rule)
 
+    def computes_in_integers(self, op_type: str) -> bool:
+        """Whether the runtime computes ONNX's operator in integers of 8 bits, or moves these, where it stands
+        between DequantizeLinear and QuantizeLinear. By default none: the target has no int8.
+        """
+        return False
+
     def remarks(self, model: ir.Model) -> Sequence[str]:
         """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
         return ()

@@ -30,6 +30,7 @@ from .plan_bits import PlanBits
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
 from .quantize_kv import QuantizeKv
+from .quantize_static import QuantizeStatic
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
 from .raise_gelu import RaiseGelu
@@ -81,6 +82,7 @@ PACK = Pack(
         QuantizeDynamic,
         QuantizeExperts,
         QuantizeKv,
+        QuantizeStatic,
         QuantizeWeights,
         RaiseAttention,
         RaiseGelu,

@@ -163,6 +163,15 @@ class GraphJob:
             threads=default_threads(),
         )
 
+    def legal_inputs(self) -> Bindings:
+        """What the package is compared on: where nobody said, a call that passes calibrated on."""
+        data, given = self.context.calibration, self.bindings
+        if given.arrays or given.dims or self.context.calibrated is None or data is None:
+            return given
+        return Bindings(
+            arrays=data.calls[-1], name=f"the last samples of {data.name}, which it is calibrated on"
+        )
+
     def compile(self, folder: Path) -> PackageContext:
         """Have the target write the graph into `folder`; what a family may know of it."""
         model = self.exported.model

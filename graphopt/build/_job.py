@@ -124,7 +124,7 @@ class Job:
                     self.target,
                     graph.result.adapters,
                     budget,
-                    self.bindings,
+                    graph.legal_inputs(),
                     folder=self.staging.package,
                     assumptions=list(graph.context.assumptions.values()),
                     trust_remote_code=trusted,

@@ -41,11 +41,15 @@ class Undecided(Exception):
 
 @dataclass(frozen=True)
 class Bindings:
-    """What the user said legal inputs of an .onnx file are: arrays by input, and sizes by dimension."""
+    """What the user said legal inputs of an .onnx file are: arrays by input, and sizes by dimension.
+
+    `name` is what the arrays are called, where they are not a file's.
+    """
 
     file: Path | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     dims: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    name: str = ""
 
     @classmethod
     def parse(cls, inputs: str | Path | None, dims: Sequence[str]) -> Bindings:
@@ -71,7 +75,7 @@ class Bindings:
             sizes = {name: values[index % len(values)] for name, values in self.dims.items()}
             feeds = {spec.name: self._feed(spec, sizes, rng, DRAWS[draw]) for spec in interface.inputs}
             label = ", ".join(f"{name}={size}" for name, size in sizes.items())
-            yield Case(label or (self.file.name if self.file else draw), feeds, {})
+            yield Case(label or self.name or (self.file.name if self.file else draw), feeds, {})
 
     def guesses(self, interface: Interface) -> bool:
         """Whether values of some input are made up."""

@@ -67,7 +67,8 @@ class Edit:
     conditions under which alone the edit is right: it is checked on calls that meet them, as everything that
     comes after it is, and the package records them. `tentative`: the pass does not answer for it, so where
     the check fails it is rolled back and the run goes on. `contract` is held instead of the pass's, where
-    edits of one pass promise different things.
+    edits of one pass promise different things. `samples` gives arrays for values of the graph as it is before
+    the edit, where a promise is one for what a model is calibrated on: it is checked on these alone.
     """
 
     summary: str
@@ -87,6 +88,7 @@ class Edit:
     assumes: Sequence[Assumption] = ()
     tentative: bool = False
     contract: Contract | None = None
+    samples: Callable[[Sequence[ir.Value]], Sequence[Any]] | None = None
 
     def touches(self) -> tuple[str, ...]:
         """Names of the nodes (or, for edits of weights alone, the initializers) it takes away."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.calibrate import CalibrationData, from_arrays
 from graphopt.errors import BadInput
 from graphopt.families import Case, Family, InputDomain
 from graphopt.interface import Interface
@@ -36,6 +37,7 @@ class Example:
     optimize --inputs` takes them. Its other inputs are seeded; without `bind` it is the only case.
     `blocks: {"w": [4, 16]}` makes of the weight `w` [K, N] what a source holds that quantized it, to 4 bits
     in blocks of 16 along K, with zero points (`graphopt.ir.Blocks`).
+    `calibration: B=16` calibrates on seeded inputs of these sizes, samples along the first dimension.
     `pass: NAME` and `options: JSON` say which pass the graph is for, and with which options.
     """
 
@@ -59,7 +61,15 @@ class Example:
         """What a pass may know around `model`."""
         task = self.header.get("task", "onnx")
         domain, states = self._domain(), self._states()
-        return Context(model, domain=domain, states=states, config=self._config(), task=task)
+        data = self._calibration(model)
+        config = self._config()
+        return Context(model, domain=domain, states=states, config=config, task=task, calibration=data)
+
+    def _calibration(self, model: ir.Model) -> CalibrationData | None:
+        if "calibration" not in self.header:
+            return None
+        feeds = seeded_feeds(model, _bound(self.header["calibration"]))
+        return from_arrays("seeded inputs", [feeds], Interface.of(model))
 
     def options(self, name: str) -> dict[str, Any]:
         """The options for the pass `name`: those of the header where the graph is for it, else none."""
@@ -75,9 +85,7 @@ class Example:
         given = self.given(model)
         if "bind" in self.header or not given:
             for binding in self.header.get("bind", "").split(";"):
-                pairs = (pair.split("=") for pair in binding.split(",") if pair.strip())
-                sizes = {name.strip(): int(size) for name, size in pairs}
-                yield Case(binding.strip(), seeded_feeds(model, sizes), {})
+                yield Case(binding.strip(), seeded_feeds(model, _bound(binding)), {})
         if given:
             yield Case("its inputs", seeded_feeds(model, _sizes(model, given)) | given, {})
 
@@ -118,6 +126,12 @@ class Example:
             return None
         found: type[Family] = registry.resolve("model family", self.header["family"], registry.families())
         return found()
+
+
+def _bound(text: str) -> dict[str, int]:
+    """Sizes by the names of dimensions, of "B=2,S=3"."""
+    pairs = (pair.split("=") for pair in text.split(",") if pair.strip())
+    return {name.strip(): int(size) for name, size in pairs}
 
 
 def _numbers(path: Path, line: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Golden files: a graph as text, and what a pass makes of it or says against it.
 
 A file is header lines (`pass: NAME`, and perhaps `options: JSON`, `config: JSON`, `task: NAME`,
-`blocks: JSON`), then
+`blocks: JSON`, `calibration: B=16`), then
 
     --- before          --- after       or    --- refuses                      or    --- unmatched
     the graph           the graph             a part of a near miss's reason

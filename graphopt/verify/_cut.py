@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -53,7 +54,8 @@ def cut_out(
     described = tuple(_leaf(value, name, edit, within, uses, words) for value, name in names.items())
     outputs = tuple(dims_of(a) or dims_of(b) for a, b in edit.replace.items())
     known = Known(reads_since)
-    key = key_of(made, described, outputs, known)
+    samples = _samples(edit, names)
+    key = key_of(made, (*described, *_digests(samples)), outputs, known)
     new_weights = set(after.weights) - set(before.weights)
     loops = tuple(dict.fromkeys(_steps(node) for node in edit.remove if node.op_type == "Scan"))
     return Window(
@@ -73,7 +75,20 @@ def cut_out(
         all(value.is_graph_input() for value in leaves),
         tuple(_given(model.graph)) if _adapts_floats(edit) else (),
         tuple(sorted({d for v in new_weights for d in (dims_of(v) or ())[:1] if isinstance(d, int)})),
+        samples,
     )
+
+
+def _samples(edit: Edit, names: Mapping[ir.Value, str]) -> dict[str, np.ndarray] | None:
+    """By leaf what it is fed with, where the edit says that."""
+    if edit.samples is None:
+        return None
+    return {name: np.asarray(a) for name, a in zip(names.values(), edit.samples([*names]), strict=True)}
+
+
+def _digests(samples: Mapping[str, np.ndarray] | None) -> Iterator[str]:
+    for array in (samples or {}).values():
+        yield hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _cones(model: ir.Model, edit: Edit, derived: Derived, depth: int) -> tuple[Cone, Cone, Uses]:

@@ -162,6 +162,8 @@ class EditVerifier:
             verdict = self._compared(model, edit, within, contract, adapters, reads_since, save)
         if within and verdict.status in ("proven", "within budget"):
             return replace(verdict, reason="for values within the range that the edit states")
+        if edit.samples is not None and verdict.status in ("proven", "within budget"):
+            return replace(verdict, reason="on what the model is calibrated on")
         return verdict
 
     def _compared(
@@ -205,7 +207,7 @@ class EditVerifier:
             failed, undecided = failed or verdict, ""
             if verdict.particular and all(leaf.anything for leaf in window.leaves):
                 break
-            if window.closed:
+            if window.closed or window.samples is not None:
                 break
         assert failed is not None
         if undecided:
@@ -257,6 +259,8 @@ class EditVerifier:
 
     def _runs(self, window: Window, contract: Contract, adapters: Sequence[Adapter]) -> tuple[list[Run], str]:
         """The runs of a window, and which others would be needed but are too large."""
+        if window.samples is not None:
+            return [Run("calibration data", window.samples, [None] * len(window.outputs))], ""
         runs, lossy, points = [], contract.kind == "lossy", Points.of(window)
         undecided: Undecided | None = None
         missing = ""

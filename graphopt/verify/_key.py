@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from graphopt.ir import Expr, FileRange, InMemory, read_since
 
 if TYPE_CHECKING:
-    from graphopt.verify._window import Leaf, Piece
+    from graphopt.verify._window import Piece
 
 __all__ = ["Known", "key_of"]
 
@@ -49,7 +49,7 @@ class Known:
         return found
 
 
-def key_of(pieces: Sequence[Piece], leaves: Sequence[Leaf], outputs: Sequence[object], known: Known) -> str:
+def key_of(pieces: Sequence[Piece], leaves: Sequence[object], outputs: Sequence[object], known: Known) -> str:
     total = hashlib.sha256(repr((leaves, outputs)).encode())
     for piece in pieces:
         total.update(piece.model)

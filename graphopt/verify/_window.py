@@ -85,7 +85,8 @@ class Window:
     steps. `adds_up`: one value may be made of many. `values`: dims and bytes an element of all that is
     computed. `closed`: all leaves are inputs of the model, so that what it is fed with is a call of the whole
     model. `given` are the model's inputs as they are before the edit, where its adapter makes new ones of
-    them. `tables` are the lengths of weights that only the replacement has.
+    them. `tables` are the lengths of weights that only the replacement has. `samples` are arrays by leaf,
+    where the edit's promise is one for these alone.
     """
 
     before: Piece
@@ -104,6 +105,7 @@ class Window:
     closed: bool = False
     given: tuple[Leaf, ...] = ()
     tables: tuple[int, ...] = ()
+    samples: Mapping[str, np.ndarray] | None = None
 
     @property
     def weight_bytes(self) -> int:

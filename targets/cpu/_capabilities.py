@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from graphopt.targets import Capabilities, Unsupported
 
+from ._integers import computes_in_integers
 from ._rules import demands, remark, tried
 from ._trial import loads, type_text
 
@@ -34,6 +35,9 @@ class CpuCapabilities(Capabilities):
 
     def accepts(self, rule: str, *values: int) -> bool:
         return tried(rule, values)
+
+    def computes_in_integers(self, op_type: str) -> bool:
+        return computes_in_integers(op_type)
 
     def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
         functions = {(f.domain, f.name) for f in model.functions.values()}

@@ -1,0 +1,282 @@
+"""quantize-static: convolutions and what lies between them in 8-bit integers, scales known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.calibrate import Stream
+from graphopt.ir import LazyTensor, const_of, lazy, name_matches, node_name
+from graphopt.pipeline import (
+    Context,
+    Contract,
+    Edit,
+    Edits,
+    Level,
+    NearMiss,
+    Nodes,
+    OpsetRange,
+    Outcome,
+    Pass,
+)
+
+from ._affine import Activations, Affine, affine, rounded_bias, rounded_weight
+from ._placement import Placement, Taken, placed, products_of
+from ._spans import FEWEST, Method, Observed, Span
+
+_SHARE = 4
+"""Products of matrices to a convolution from which a model is no convolutional one. A judgement: a vision
+transformer has tens, a detector with a transformer behind its convolutions two."""
+_CHECKED = 2
+"""Samples that edits are run on. A judgement: an image is 10,000 rows of a convolution, so one would do."""
+
+
+class QuantizeStatic(Pass):
+    """Convolutions become integer kernels: weights int8 with a scale for each output, activations uint8.
+
+    Before: y = Relu(Conv(x, W, b)), float32
+    After:  y = DequantizeLinear(QuantizeLinear(Conv(DequantizeLinear(QuantizeLinear(x)),
+            DequantizeLinear(W8), DequantizeLinear(b32))))
+    A runtime fuses each product with its neighbours into one integer kernel (QDQ). Scales of activations come
+    from calibration data. What lies between two products (sums of residuals, pooling, concatenation, moves)
+    stays in integers where the target has kernels for it, and what only moves numbers shares one scale. Relu
+    and Clip are left to the range. Biases are int32 in steps of both scales. Outputs of the model stay float.
+    Each edit runs beside what it replaces on calibration data; one that does too much damage is taken back.
+    Refuses: models without calibration data, or with few convolutions beside products of matrices; a target
+    without integer kernels; weights that are computed, not float32 or without data; names that `exclude`
+    matches or `include` does not.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    level: ClassVar[Level] = Level.COMPRESS
+    contract: ClassVar[Contract] = Contract.lossy("sqnr", 20.0)
+    opsets: ClassVar[OpsetRange] = OpsetRange(13, None)
+    main_graph_only: ClassVar[bool] = True
+
+    @dataclass(frozen=True)
+    class Options:
+        """method: where activations are clipped; percentile: how many of 100 entries that method keeps;
+        activations: unsigned around any zero point, as processors want them, or signed around zero, as GPUs
+        and NPUs do; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products overflow;
+        include and exclude: globs over names of products, separated by commas.
+        """
+
+        method: Method = "mse"
+        percentile: float = 99.99
+        activations: Activations = "uint8"
+        bits: Literal[7, 8] = 8
+        include: str = "*"
+        exclude: str = ""
+
+    def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        chosen = set()
+        found = dict(products_of(graph))
+        if not _is_convolutional(found):
+            return
+        for node, reason in found.items():
+            reason = reason or self._unwanted(node)
+            if reason is None:
+                chosen.add(node)
+            elif node.op_type == "Conv":
+                yield NearMiss(node_name(node), reason)
+        computes = _computes(context)
+        placement = placed(graph, chosen, computes)
+        if not any(taken.node.op_type == "Conv" for taken in placement.taken):
+            if chosen:
+                yield NearMiss(self.name, "the target computes no convolutions in integers")
+            return
+        stream = context.stream()
+        if isinstance(stream, str):
+            count = sum(node.op_type == "Conv" for node in chosen)
+            context.note(f"{self.name}: {count} convolutions stay in floats: {stream}; give --calibration")
+            yield NearMiss(self.name, stream)
+            return
+        assert context.calibration is not None
+        context.calibration.require(FEWEST[self.options.method], f"{self.name} ({self.options.method})")
+        spans = context.decide(self.name, lambda: self._spans(placement, stream, context))
+        yield from self._proposed(placement, spans, context)
+
+    def _unwanted(self, node: ir.Node) -> str | None:
+        name = node_name(node)
+        if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):
+            return "it is left out by name"
+        return None
+
+    def _spans(self, placement: Placement, stream: Stream, context: Context) -> dict[str, Span]:
+        """By the name of each value whose range counts, where it is clipped."""
+        found: dict[str, Span] = {}
+        values = [value for value in placement.values() if not value.is_initializer()]
+        for value in context.watch(values, "looking at ranges"):
+            observed = Observed()
+            for (array,) in stream.values([value]):
+                observed.add(array)
+            found[_name(value)] = observed.span(self.options.method, self.options.percentile)
+        return found
+
+    def _proposed(self, placement: Placement, spans: Mapping[str, Span], context: Context) -> Edits:
+        """An edit for each node, in the order of the graph."""
+        kinds = {
+            value: affine(spans[_name(placement.root(value))], self.options.activations)
+            for value in _rounded_values(placement)
+            if not value.is_initializer()
+        }
+        work = _Work(
+            context, self.options.bits, {_name(v): kind for v, kind in kinds.items()}, _samples(context)
+        )
+        for taken in context.watch(placement.taken, "rounding"):
+            edit, entering = work.edit(taken)
+            outcome = yield edit
+            if outcome is Outcome.APPLIED:
+                work.applied(taken, edit, entering)
+
+
+def _is_convolutional(products: Mapping[ir.Node, str | None]) -> bool:
+    convolutions = sum(node.op_type == "Conv" for node in products)
+    matrices = sum(node.op_type == "MatMul" for node in products)
+    return convolutions > 0 and matrices <= _SHARE * convolutions
+
+
+def _computes(context: Context) -> Callable[[str], bool]:
+    if context.target is None:
+        return lambda op_type: True
+    return context.target.capabilities().computes_in_integers
+
+
+def _rounded_values(placement: Placement) -> Iterator[ir.Value]:
+    for taken in placement.taken:
+        yield from (v for i in taken.activations if (v := taken.node.inputs[i]) is not None)
+        if taken.rounds:
+            yield from taken.outputs
+
+
+def _name(value: ir.Value) -> str:
+    return value.name or ""
+
+
+def _samples(context: Context) -> Callable[[Sequence[ir.Value]], list[Any]]:
+    """What values of the graph, as it is by then, are in a few samples of the calibration data."""
+    data = context.calibration
+    assert data is not None
+    first = data.calls[0]
+    if all(isinstance(value.shape[0], ir.SymbolicDim) for value in context.model.graph.inputs if value.shape):
+        first = {name: array[:_CHECKED] for name, array in first.items()}
+    stream = context.stream(data=replace(data, calls=(first,)))
+    assert not isinstance(stream, str)
+
+    def values(wanted: Sequence[ir.Value]) -> list[Any]:
+        (found,) = stream.values(wanted)
+        return found
+
+    return values
+
+
+class _Work:
+    """Edits of one graph, node after node. `kinds` are by the names of values, which edits keep."""
+
+    def __init__(
+        self,
+        context: Context,
+        bits: int,
+        kinds: Mapping[str, Affine],
+        samples: Callable[[Sequence[ir.Value]], list[Any]],
+    ) -> None:
+        self._context, self._bits, self._kinds, self._samples = context, bits, kinds, samples
+        self._integers: dict[ir.Value, ir.Value] = {}
+
+    def edit(self, taken: Taken) -> tuple[Edit, dict[ir.Value, ir.Value]]:
+        """The edit of a node, and what it makes of floats that come from outside."""
+        node, new = taken.node, Nodes(node_name(taken.node))
+        inputs, entering = list(node.inputs), dict[ir.Value, ir.Value]()
+        for place in taken.activations:
+            x = inputs[place]
+            assert x is not None
+            if x not in self._integers and x not in entering:
+                entering[x] = self._entered(x, new)
+            inputs[place] = entering.get(x) or self._integers[x]
+        if taken.axis is not None:
+            self._weighted(taken, inputs, new)
+        made = new.copy(node, inputs, "integer")
+        if taken.absorbed is not None and not self._saturates(taken.outputs[0]):
+            made = new.copy(taken.absorbed, [made[0], *taken.absorbed.inputs[1:]], "activation")
+        outputs = taken.outputs
+        after = [
+            _there_and_back(y, self._kinds[_name(old)], f"out{i or ''}", new) if taken.rounds else y
+            for i, (y, old) in enumerate(zip(made, outputs, strict=True))
+        ]
+        edit = Edit(
+            f"{node.op_type} in 8-bit integers",
+            remove=[node] if taken.absorbed is None else [node, taken.absorbed],
+            insert=new.nodes,
+            initializers=new.initializers,
+            replace=dict(zip(outputs, after, strict=True)),
+            before=node,
+            tentative=True,
+            samples=self._samples,
+        )
+        return edit, entering
+
+    def _saturates(self, value: ir.Value) -> bool:
+        """Whether no integer stands for what is less than the least that `value` was."""
+        return self._kinds[_name(value)].zero.dtype == np.uint8
+
+    def applied(self, taken: Taken, edit: Edit, entering: Mapping[ir.Value, ir.Value]) -> None:
+        """What the edit made is in integers from here on."""
+        self._integers |= entering
+        if taken.rounds:
+            self._integers |= {value: value for value in edit.replace.values()}
+
+    def _entered(self, x: ir.Value, new: Nodes) -> ir.Value:
+        if not x.is_initializer():
+            return _there_and_back(x, self._kinds[_name(x)], f"in{len(new.nodes) or ''}", new)
+        array = const_of(x)
+        assert array is not None
+        kind = affine((min(0.0, float(array.min())), max(0.0, float(array.max()))), "uint8")
+        label = f"constant{len(new.nodes) or ''}"
+        integers = new.constant(kind.rounded(array), kind.zero.dtype, f"{label}/integers")
+        return new.op("DequantizeLinear", [integers, *_parameters(kind, label, new)], label, like=x)
+
+    def _weighted(self, taken: Taken, inputs: list[ir.Value | None], new: Nodes) -> None:
+        """Put the weight of a product, and its bias, in integers."""
+        node, axis = taken.node, taken.axis
+        weight, bias = inputs[1], inputs[2] if len(inputs) > 2 else None
+        x = self._kinds[_name(_of(node.inputs[0]))]
+        assert axis is not None
+        assert weight is not None
+        assert weight.const_value is not None
+        added = None if bias is None else const_of(bias)
+        flat = None if added is None else added.reshape(-1).astype(np.float32)
+        found = rounded_weight(lazy(weight.const_value), axis, self._bits, x, flat, self._context)
+        name, scales = _name(weight), found.scales
+        integers = new.weight(LazyTensor(found.integers), f"{name}/int8")
+        steps = new.weight(ir.tensor(scales), f"{name}/scales")
+        zeros = new.weight(ir.tensor(np.zeros(len(scales), np.int8)), f"{name}/zeros")
+        inputs[1] = new.op("DequantizeLinear", [integers, steps, zeros], "weight", like=weight, axis=axis)
+        if bias is not None and flat is not None:
+            sums = scales * x.scale
+            whole = new.weight(ir.tensor(rounded_bias(flat, sums)), f"{_name(bias)}/int32")
+            both = new.weight(ir.tensor(sums), f"{_name(bias)}/scales")
+            inputs[2] = new.op("DequantizeLinear", [whole, both], "bias", like=bias, axis=0)
+
+
+def _of(value: ir.Value | None) -> ir.Value:
+    assert value is not None
+    return value
+
+
+def _parameters(kind: Affine, label: str, new: Nodes) -> list[ir.Value]:
+    return [
+        new.constant(kind.scale, np.float32, f"{label}/scale"),
+        new.constant(kind.zero, kind.zero.dtype, f"{label}/zero"),
+    ]
+
+
+def _there_and_back(x: ir.Value, kind: Affine, label: str, new: Nodes) -> ir.Value:
+    """`x` rounded to integers and widened again."""
+    parameters = _parameters(kind, label, new)
+    dtype = ir.DataType.from_numpy(kind.zero.dtype)
+    integers = new.op("QuantizeLinear", [x, *parameters], f"{label}/integers", like=x, dtype=dtype)
+    return new.op("DequantizeLinear", [integers, *parameters], label, like=x)

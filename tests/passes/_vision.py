@@ -1,0 +1,87 @@
+"""Small parts of vision models, and the kernels that they are once they are in integers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+
+from graphopt.ir import parse, to_proto
+
+__all__ = ["BLOCKS", "Block", "loaded", "weighted"]
+
+
+def weighted(x: str, shape: Sequence[int], nodes: str, **weights: np.ndarray) -> ir.Model:
+    """A graph from float32 `x` of [N, *shape] to y, of unknown shape, with these initializers."""
+    dims = ",".join(map(str, ("N", *shape)))
+    model = parse(
+        f'<ir_version: 10, opset_import: ["" : 23]>\ng (float[{dims}] {x}) => (float y) {{ {nodes} }}'
+    )
+    graph = model.graph
+    for name, array in weights.items():
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(value.const_value.dtype)
+        graph.register_initializer(value)
+        for node in graph:
+            for index, used in enumerate(node.inputs):
+                if used is not None and used.name == name:
+                    node.replace_input_with(index, value)
+    return model
+
+
+@dataclass(frozen=True)
+class Block:
+    """`nodes` from x of [N, *shape] to y; weights are drawn, of the shapes given."""
+
+    shape: tuple[int, ...]
+    nodes: str
+    weights: Mapping[str, tuple[int, ...]]
+    kernels: Mapping[str, int]
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def model(self) -> ir.Model:
+        rng = np.random.default_rng(0)
+        drawn = {
+            name: (rng.standard_normal(shape) / np.sqrt(max(np.prod(shape[1:]), 1))).astype(np.float32)
+            for name, shape in self.weights.items()
+        }
+        return weighted("x", self.shape, self.nodes, **drawn, **self.constants)
+
+
+def loaded(model: ir.Model, optimized: Path | None = None) -> Any:
+    """A session on `model`, or the nodes that it became, written to `optimized`."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    session = ort.InferenceSession(to_proto(model).SerializeToString(), options)
+    return session if optimized is None else onnx.load(optimized).graph.node
+
+
+BLOCKS = {
+    "residual": Block(
+        (8, 8, 8),
+        """
+        a = Conv<pads = [1, 1, 1, 1]>(x, w1, b1)  b = Relu(a)
+        c = Conv<pads = [1, 1, 1, 1]>(b, w2, b2)
+        d = Add(c, b)  e = Relu(d)
+        f = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(e)
+        g = GlobalAveragePool(f)  h = Flatten(g)  y = Gemm<transB = 1>(h, w3, b3)
+        """,
+        {"w1": (8, 8, 3, 3), "b1": (8,), "w2": (8, 8, 3, 3), "b2": (8,), "w3": (5, 8), "b3": (5,)},
+        Counter(
+            {
+                "QuantizeLinear": 1, "Transpose": 2, "QLinearConv": 2, "QLinearAdd": 1, "NhwcMaxPool": 1,
+                "QLinearGlobalAveragePool": 1, "Flatten": 1, "QGemm": 1,
+            }
+        ),
+    ),
+}  # fmt: skip

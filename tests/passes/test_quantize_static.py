@@ -1,0 +1,197 @@
+"""quantize-static: which kernels a runtime makes of it, how close it is, what is found out and refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from graphopt_passes.quantize_static import QuantizeStatic
+from graphopt_targets.cpu import CpuTarget
+
+from graphopt.calibrate import CalibrationData, from_arrays
+from graphopt.interface import Interface
+from graphopt.ir import infer_types, initializer
+from graphopt.pipeline import Context, Edit, RunResult
+from graphopt.plugins import run_recipe
+from graphopt.recipes import Budget, Recipe, Step
+from graphopt.targets import Capabilities
+from graphopt.verify import EditVerifier
+from tests.passes._vision import BLOCKS, Block, loaded, weighted
+
+NAME = "quantize-static"
+
+
+def data_of(model: ir.Model, samples: int = 16) -> CalibrationData:
+    (x,) = Interface.of(model).inputs
+    shape = [d if isinstance(d, int) else samples for d in x.dims]
+    feeds = {x.name: np.random.default_rng(1).standard_normal(shape).astype(np.float32)}
+    return from_arrays("samples", [feeds], Interface.of(model))
+
+
+def static(model: ir.Model, target: Any = None, **options: Any) -> tuple[RunResult, Context]:
+    infer_types(model)
+    context = Context(model, target=target, calibration=data_of(model))
+    recipe = Recipe("test", "", Budget(), (Step(NAME, options),))
+    return run_recipe(model, recipe, context), context
+
+
+def signal_to_noise(block: Block, model: ir.Model) -> float:
+    x = np.random.default_rng(2).standard_normal((4, *block.shape)).astype(np.float32)
+    expected, got = (loaded(m).run(None, {"x": x})[0] for m in (block.model(), model))
+    return float(10 * np.log10((expected**2).sum() / ((expected - got) ** 2).sum()))
+
+
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=[*BLOCKS])
+def test_kernels_that_the_runtime_makes_of_it(block: Block, tmp_path: Path) -> None:
+    model = block.model()
+    static(model, CpuTarget())
+
+    found = Counter(node.op_type for node in loaded(model, tmp_path / "loaded.onnx"))
+    assert found == block.kernels
+    assert signal_to_noise(block, model) > 25
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])
+def test_every_method_is_close(method: str) -> None:
+    model = BLOCKS["residual"].model()
+    static(model, method=method)
+    assert signal_to_noise(BLOCKS["residual"], model) > 20
+
+
+def test_signed_activations_of_a_rectified_value_keep_the_rectifier() -> None:
+    model = BLOCKS["residual"].model()
+    static(model, activations="int8")
+
+    assert Counter(n.op_type for n in model.graph)["Relu"] == 2
+    assert all(i.const_value.numpy() == 0 for n, i in model.graph.initializers.items() if n.endswith("/zero"))
+    assert signal_to_noise(BLOCKS["residual"], model) > 25
+
+
+def test_weights_of_seven_bits() -> None:
+    model = BLOCKS["residual"].model()
+    static(model, bits=7)
+    weights = [v.const_value.numpy() for n, v in model.graph.initializers.items() if n.endswith("/int8")]
+    assert {int(np.abs(w).max()) for w in weights} == {63}
+
+
+def test_an_output_without_weights_keeps_its_bias() -> None:
+    """Its bias in steps of a scale that next to nothing decides would be no int32."""
+    model = weighted(
+        "x", [1, 4, 4], "y = Conv(x, w, b)", w=np.float32([[[[0.5]]], [[[1e-12]]]]), b=np.float32([1.0, 3.0])
+    )
+    static(model)
+    y = loaded(model).run(None, {"x": np.zeros((1, 1, 4, 4), np.float32)})[0]
+    assert y[0, :, 0, 0] == pytest.approx([1.0, 3.0], abs=0.03)
+
+
+# What is planted into the edit of a convolution, and has to be found out by running it.
+
+
+def wrong_zero_point(edit: Edit) -> None:
+    (widened,) = (node for node in edit.insert if (node.name or "").endswith("/in"))
+    zero = initializer("planted", ir.tensor(np.asarray(25, np.uint8)))
+    widened.replace_input_with(2, zero)
+    edit.initializers = [*edit.initializers, zero]
+
+
+def swapped_axis(edit: Edit) -> None:
+    (weight,) = (n for n in edit.insert if (n.name or "").endswith("/weight"))
+    weight.attributes["axis"] = ir.AttrInt64("axis", 1)
+
+
+def one_scale_for_all_outputs(edit: Edit) -> None:
+    held = {(v.name or "").rpartition("/")[2]: v for v in edit.initializers}
+    scales, weight = held["scales"].const_value.numpy(), held["int8"].const_value.numpy()
+    widest = np.full_like(scales, scales.max())
+    shares = (scales / widest)[:, None, None, None]
+    held["scales"].const_value = ir.tensor(widest)
+    held["int8"].const_value = ir.tensor(np.rint(weight * shares).astype(np.int8))
+
+
+def signed(edit: Edit) -> None:
+    (zero,) = (value for value in edit.initializers if (value.name or "").endswith("/out/zero"))
+    zero.const_value, zero.dtype = ir.tensor(np.asarray(0, np.int8)), ir.DataType.INT8
+    for node in edit.insert:
+        if (node.name or "").endswith("/out/integers"):
+            node.outputs[0].dtype = ir.DataType.INT8
+
+
+PLANTED = (wrong_zero_point, swapped_axis, one_scale_for_all_outputs, signed)
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[EditVerifier]:
+    with EditVerifier() as made:
+        yield made
+
+
+def uneven() -> ir.Model:
+    """A convolution, one of whose outputs is one input and the others are sums of many small parts."""
+    w = np.full((4, 256, 1, 1), 0.012, np.float32)
+    w[0] = 0
+    w[0, 0] = 1
+    return weighted("x", [256, 2, 2], "a = Abs(x) p = Conv(a, w) y = Relu(p)", w=w)
+
+
+def first_edit(model: ir.Model, op_type: str) -> Edit:
+    infer_types(model)
+    context = Context(model, calibration=data_of(model))
+    for edit in QuantizeStatic().edits(model.graph, context):
+        assert isinstance(edit, Edit)
+        if edit.remove[0].op_type == op_type:
+            return edit
+    raise AssertionError(op_type)
+
+
+def test_an_edit_is_checked_on_what_it_is_calibrated_on(verifier: EditVerifier) -> None:
+    model = BLOCKS["residual"].model()
+    verdict = verifier.check(model, first_edit(model, "Conv"), QuantizeStatic.contract)
+
+    assert (verdict.status, verdict.reason) == ("within budget", "on what the model is calibrated on")
+    assert verdict.value > 30
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_what_is_wrong_is_found_out(verifier: EditVerifier, plant: Callable[[Edit], None]) -> None:
+    model = uneven()
+    edit = first_edit(model, "Conv")
+    right = verifier.check(model, edit, QuantizeStatic.contract)
+    plant(edit)
+    wrong = verifier.check(model, edit, QuantizeStatic.contract)
+
+    assert (right.status, wrong.status) == ("within budget", "failed")
+
+
+def reasons(result: RunResult) -> list[str]:
+    return [miss.reason for miss in result.records[0].near_misses]
+
+
+class NoIntegers(CpuTarget):
+    def capabilities(self) -> Any:
+        class None_(Capabilities):
+            def supports(self, *_: Any) -> bool:
+                return True
+
+            def unsupported(self, model: ir.Model) -> list[Any]:
+                return []
+
+        return None_()
+
+
+def test_a_target_without_integers_is_named() -> None:
+    result, _ = static(BLOCKS["residual"].model(), NoIntegers())
+    assert reasons(result) == ["the target computes no convolutions in integers"]
+
+
+def test_a_model_with_few_convolutions_is_left_alone() -> None:
+    w = np.eye(4, dtype=np.float32)
+    products = " ".join(f"a{i} = MatMul(a{i - 1}, w)" for i in range(1, 7))
+    model = weighted("x", [4, 4, 4], f"a0 = Conv(x, c) {products} y = Relu(a6)", w=w, c=w[..., None, None])
+    result, context = static(model)
+    assert result.records[0].applied == 0
+    assert context.decisions == {}
