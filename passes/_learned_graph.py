@@ -30,6 +30,8 @@ _SAME = (
 
 _COARSE = 4  # bits of a weight at most: beside what rounding to so few does, bfloat16 does nothing
 
+_LOGITS = "logits"
+
 Feeds = Mapping[str, Any]
 
 
@@ -97,20 +99,30 @@ class Learner:
     def _gradient(self, rounded: Mapping[Hashable, Tensor], feeds: Feeds) -> list[Tensor]:
         leaves = {key: tensor.detach().requires_grad_() for key, tensor in rounded.items()}
         with torch.enable_grad():
-            return list(torch.autograd.grad(self._loss(leaves, self._source, feeds), list(leaves.values())))
+            made, wanted = self._both(leaves, self._source, feeds)
+        slopes = [
+            _divergence_slope(got.detach(), want) if value.name == _LOGITS else _off_slope(got.detach(), want)
+            for value, got, want in zip(self._piece.outputs, made, wanted, strict=True)
+        ]
+        return list(torch.autograd.grad(made, list(leaves.values()), slopes))
 
     def _loss(
         self, weights: Mapping[Hashable, Tensor], exact: Mapping[Hashable, Tensor], feeds: Feeds
     ) -> Tensor:
+        losses = [
+            _divergence(got, want) if value.name == _LOGITS else _off(got, want)
+            for value, got, want in zip(self._piece.outputs, *self._both(weights, exact, feeds), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def _both(
+        self, weights: Mapping[Hashable, Tensor], exact: Mapping[Hashable, Tensor], feeds: Feeds
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The outputs by `weights`, and by `exact` ones of what is not rounded."""
         given = self._given.of(feeds)
         with torch.no_grad():
             wanted = self._piece(exact, given, rounding=False)
-        made = self._piece(weights, given)
-        losses = [
-            _divergence(got, want) if value.name == "logits" else _off(got, want)
-            for value, got, want in zip(self._piece.outputs, made, wanted, strict=True)
-        ]
-        return torch.stack(losses).sum()
+        return self._piece(weights, given), wanted
 
 
 class _Values:
@@ -160,9 +172,23 @@ def _divergence(got: Tensor, wanted: Tensor) -> Tensor:
     return functional.kl_div(given, true, log_target=True, reduction="batchmean")
 
 
+def _divergence_slope(got: Tensor, wanted: Tensor) -> Tensor:
+    """The gradient of `_divergence` with respect to `got`, in half of autograd's passes over logits."""
+    return got.softmax(-1).sub_(wanted.softmax(-1)).div_(got[..., 0].numel())
+
+
 def _off(got: Tensor, wanted: Tensor) -> Tensor:
     """The squared error relative to the power of what is wanted."""
-    return functional.mse_loss(got, wanted) / wanted.square().mean().clamp_min(1e-30)
+    return functional.mse_loss(got, wanted) / _power(wanted)
+
+
+def _off_slope(got: Tensor, wanted: Tensor) -> Tensor:
+    """The gradient of `_off` with respect to `got`."""
+    return (got - wanted) * (2 / (got.numel() * _power(wanted)))
+
+
+def _power(x: Tensor) -> Tensor:
+    return x.square().mean().clamp_min(1e-30)
 
 
 def _shuffled(count: int) -> Iterator[int]:

@@ -96,13 +96,18 @@ class TorchGraph:
         By a weight in bfloat16, x is multiplied in bfloat16; sums are in float32.
         """
         values = self._constants | dict(zip(self.given, given, strict=True))
+        read: dict[
+            tuple[ir.Value, int | None, torch.dtype], Tensor
+        ] = {}  # several weights multiply one value
         for node, changed in self._steps:
             if isinstance(changed, _Product):
-                x = values[changed.x]
-                if rounding and changed.block is not None:
-                    x = rounded_to_8_bits(x, changed.block)
+                weight, block = weights[changed.key], changed.block if rounding else None
+                way = changed.x, block, weight.dtype
+                if way not in read:
+                    x = values[changed.x]
+                    read[way] = (x if block is None else rounded_to_8_bits(x, block)).to(weight.dtype)
                 bias = None if changed.bias is None else values[changed.bias]
-                results = [_product_of(x, weights[changed.key], bias)]
+                results = [_product_of(read[way], weight, bias)]
             elif changed is not None:
                 assert node.inputs[1] is not None
                 results = [functional.embedding(values[node.inputs[1]], weights[changed]).float()]
@@ -134,7 +139,7 @@ def _read(node: ir.Node, changed: object) -> list[ir.Value]:
 
 
 def _product_of(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    y = functional.linear(x.to(weight.dtype), weight).float()
+    y = functional.linear(x, weight).float()
     return y if bias is None else y + bias
 
 

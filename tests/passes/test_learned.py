@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from graphopt_passes import _learned, _torch_graph, quantize_weights
+from graphopt_passes import _learned, _learned_graph, _torch_graph, quantize_weights
 from graphopt_passes._forms import Form
 from graphopt_passes._learned import Learning, Unit, learn
 from graphopt_passes._learned_weight import LearnedWeight
@@ -80,6 +80,15 @@ def test_learned_rounding_is_nearer_to_the_source(form: str) -> None:
         assert packed.weight.shape == unit.packed.weight.shape
         assert packed.scales.dtype == np.float32
         assert (packed.zeros is None) == (not kind.zeros)
+
+
+@pytest.mark.parametrize("loss", ["_divergence", "_off"])
+def test_what_is_sent_back_is_the_gradient_of_the_loss(loss: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    got, wanted = torch.randn(2, 2, 3, 50, generator=generator, dtype=torch.float64)
+    got.requires_grad_()
+    (gradient,) = torch.autograd.grad(getattr(_learned_graph, loss)(got, wanted), got)
+    torch.testing.assert_close(getattr(_learned_graph, f"{loss}_slope")(got.detach(), wanted), gradient)
 
 
 def test_the_pass_packs_what_is_learned_from_gptq(monkeypatch: pytest.MonkeyPatch) -> None:
