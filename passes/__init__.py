@@ -23,6 +23,7 @@ from .lower_mish import LowerMish
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
+from .merge_parts import MergeParts
 from .order_heads import OrderHeads
 from .pack_qkv import PackQkv
 from .permute_channels import PermuteChannels
@@ -49,6 +50,7 @@ from .rotate_values import RotateValues
 from .scale_channels import ScaleChannels
 from .scale_values import ScaleValues
 from .simplify_shapes import SimplifyShapes
+from .slice_shapes import SliceShapes
 from .smooth_activations import SmoothActivations
 from .split_heads import SplitHeads
 from .store_fp16 import StoreFp16
@@ -75,6 +77,7 @@ PACK = Pack(
         LowerQuickGelu,
         LowerSkipNorm,
         MergeHeads,
+        MergeParts,
         OrderHeads,
         PackQkv,
         PermuteChannels,
@@ -101,6 +104,7 @@ PACK = Pack(
         ScaleChannels,
         ScaleValues,
         SimplifyShapes,
+        SliceShapes,
         SmoothActivations,
         SplitHeads,
         StoreFp16,

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from graphopt.errors import BadInput
 from graphopt.ir._bytes import payload
 from graphopt.ir._expression import Expr, FileRange
+from graphopt.ir._infer import MADE_UP
 from graphopt.ir._maps import maps_back
 from graphopt.ir._operations import Reshaped
 from graphopt.ir._proto import swapped_weights
@@ -66,13 +67,20 @@ def save_model(model: ir.Model, path: str | Path) -> None:
 
 
 def _lean(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """`proto`, less the types of weights that stand beside the weights, which say them."""
+    """`proto`, less types that a reader finds again: of weights, and of sizes that have made-up names."""
     for graph in graph_protos(proto.graph):
+        known = {name for node in graph.node if node.domain in ("", "ai.onnx") for name in node.output}
         weights = {tensor.name for tensor in graph.initializer}
-        kept = [value for value in graph.value_info if value.name not in weights]
+        kept = [
+            v for v in graph.value_info if v.name not in weights and not (v.name in known and _is_guess(v))
+        ]
         del graph.value_info[:]
         graph.value_info.extend(kept)
     return proto
+
+
+def _is_guess(value: onnx.ValueInfoProto) -> bool:
+    return any(dim.dim_param.startswith(MADE_UP) for dim in value.type.tensor_type.shape.dim)
 
 
 def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path) -> None:

@@ -98,10 +98,9 @@ def _insert(graph: ir.Graph, edit: Edit, provenance: str, log: Applied) -> None:
     there = {_spelling(node): node for node in edit.remove} if edit.opset is not None else {}
     for node in edit.insert:
         old = there.get(_spelling(node))
-        if old is None:
-            node.metadata_props.setdefault("graphopt.provenance", provenance)
-        else:
-            node.metadata_props.update(old.metadata_props)
+        said = provenance if old is None else old.metadata_props.get("graphopt.provenance")
+        if said is not None:
+            node.metadata_props.setdefault("graphopt.provenance", said)
     anchor = edit.before or _last(graph, edit)
     if anchor is not None:
         anchor.prepend(edit.insert)

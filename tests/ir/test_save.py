@@ -136,6 +136,17 @@ def test_large_weights_start_on_pages_and_others_on_lines(tmp_path):
     assert all(held[name].numpy().tolist() == list(range(size)) for name, size in sizes.items())
 
 
+def test_shapes_that_say_nothing_are_not_written(tmp_path):
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23, "own" : 1]> g (float[N] x) => (float[M] y)
+        <float[unk__0] a, float[unk__1] b, float[N] c> {
+            a = NonZero(x) b = own.Twice(a) c = Neg(x) y = Mul(b, c)
+        }"""
+    )
+    save_model(model, tmp_path / "m.onnx")
+    assert [value.name for value in onnx.load(tmp_path / "m.onnx").graph.value_info] == ["b", "c"]
+
+
 def test_types_of_weights_are_not_written_twice(tmp_path):
     model = parse(
         """<ir_version: 10, opset_import: ["" : 23]> g (float[2] x) => (float[2] y)
