@@ -12,6 +12,7 @@ from .dead_code import DeadCode
 from .expand_masks import ExpandMasks
 from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
+from .fold_pads import FoldPads
 from .fold_scales import FoldScales
 from .fuse_experts import FuseExperts
 from .keep_blocks import KeepBlocks
@@ -66,6 +67,7 @@ PACK = Pack(
         ExpandMasks,
         FoldBatchNorm,
         FoldConstants,
+        FoldPads,
         FoldScales,
         FuseExperts,
         KeepBlocks,
