@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._attention import hand_over_attention
+from ._full_attention import hand_over_full_attention
 from ._gates import join_gates
 from ._known import OWN_DOMAIN, Known
 from ._matmul_nbits import hand_over_matmul_nbits
@@ -48,7 +49,8 @@ def with_own_kernels(model: onnx.ModelProto) -> bool:
     known = Known.of(model.graph)
     found = [node for node in model.graph.node if node.domain == _DOMAIN and _handed_over(node, known)]
     join_gates(model.graph)
-    if join_row_products(model.graph, known) or found:
+    joined = [join(model.graph, known) for join in (join_row_products, hand_over_full_attention)]
+    if found or any(joined):
         model.opset_import.add(domain=OWN_DOMAIN, version=1)
         return True
     return False

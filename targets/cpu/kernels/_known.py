@@ -36,6 +36,10 @@ class Known:
         found = self.constants.get(name)
         return found is not None and found.data_type == kind and (size is None or prod(found.dims) == size)
 
+    def is_float(self, name: str) -> bool:
+        """Whether it is said to be of float32."""
+        return name in self.values and self.values[name].elem_type == FLOAT
+
     def dims(self, name: str, kind: int) -> tuple[int, ...]:
         """The sizes of a constant of that element type; () for anything else."""
         found = self.constants.get(name)

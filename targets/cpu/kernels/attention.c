@@ -119,33 +119,6 @@ INLINE __m512 cached(const char *cache, int64_t at, const int bits) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(levels));
 }
 
-/* [16, 16] of one row after another to one column after another. */
-INLINE void transpose(__m512 r[LANES]) {
-    __m512 t[LANES];
-#pragma GCC unroll 4
-    for (int i = 0; i < LANES; i += 4) {
-        const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
-        const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
-        const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r[i + 2], r[i + 3]));
-        const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(r[i + 2], r[i + 3]));
-        t[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-        t[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-        t[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-        t[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        const __m512 even = _mm512_shuffle_f32x4(t[i], t[4 + i], 0x88);
-        const __m512 odd = _mm512_shuffle_f32x4(t[i], t[4 + i], 0xdd);
-        const __m512 later_even = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0x88);
-        const __m512 later_odd = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0xdd);
-        r[i] = _mm512_shuffle_f32x4(even, later_even, 0x88);
-        r[4 + i] = _mm512_shuffle_f32x4(odd, later_odd, 0x88);
-        r[8 + i] = _mm512_shuffle_f32x4(even, later_even, 0xdd);
-        r[12 + i] = _mm512_shuffle_f32x4(odd, later_odd, 0xdd);
-    }
-}
-
 /* The sums of 16 vectors. */
 INLINE __m512 sums_of(__m512 r[LANES]) {
 #pragma GCC unroll 8
@@ -469,7 +442,7 @@ INLINE void turned_bias(const View *v, int64_t row, int64_t key, int64_t count, 
         __m512 r[LANES];
         for (int64_t i = 0; i < LANES; i++)
             r[i] = _mm512_maskz_loadu_ps(some, bias_of(v, least(row + i, v->rows - 1), key + j));
-        transpose(r);
+        transpose_floats(r);
         for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(out + (j + i) * LANES, r[i]);
     }
 }
@@ -495,7 +468,7 @@ INLINE void look_many(const View *v, const int bits) {
             __m512 r[LANES];
 #pragma GCC unroll 16
             for (int64_t i = 0; i < LANES; i++) r[i] = _mm512_load_ps(lines + i * size + d);
-            transpose(r);
+            transpose_floats(r);
 #pragma GCC unroll 16
             for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(queries + (d + i) * width + row, r[i]);
         }
@@ -530,7 +503,7 @@ INLINE void look_many(const View *v, const int bits) {
             __m512 r[LANES];
 #pragma GCC unroll 16
             for (int64_t i = 0; i < LANES; i++) r[i] = _mm512_load_ps(sums + (d + i) * width + row);
-            transpose(r);
+            transpose_floats(r);
 #pragma GCC unroll 16
             for (int64_t i = 0; i < LANES; i++) _mm512_store_ps(lines + i * size + d, r[i]);
         }

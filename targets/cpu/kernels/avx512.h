@@ -18,3 +18,30 @@ INLINE __m512 exponential(__m512 x) {
     for (int i = 0; i < 6; i++) sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(terms[i]));
     return _mm512_scalef_ps(sum, n);
 }
+
+/* [16, 16] of one row after another to one column after another. */
+INLINE void transpose_floats(__m512 r[16]) {
+    __m512 t[16];
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4) {
+        const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r[i], r[i + 1]));
+        const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(r[i], r[i + 1]));
+        const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r[i + 2], r[i + 3]));
+        const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(r[i + 2], r[i + 3]));
+        t[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        t[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        t[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        t[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const __m512 even = _mm512_shuffle_f32x4(t[i], t[4 + i], 0x88);
+        const __m512 odd = _mm512_shuffle_f32x4(t[i], t[4 + i], 0xdd);
+        const __m512 later_even = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0x88);
+        const __m512 later_odd = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0xdd);
+        r[i] = _mm512_shuffle_f32x4(even, later_even, 0x88);
+        r[4 + i] = _mm512_shuffle_f32x4(odd, later_odd, 0x88);
+        r[8 + i] = _mm512_shuffle_f32x4(even, later_even, 0xdd);
+        r[12 + i] = _mm512_shuffle_f32x4(odd, later_odd, 0xdd);
+    }
+}

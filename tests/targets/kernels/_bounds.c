@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "attention.h"
+#include "full_attention.h"
 #include "matmul_nbits.h"
 #include "row_product.h"
 
@@ -108,6 +109,32 @@ static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int6
     for (int i = 0; i < 2; i++) free(old[i]), free(new[i]);
 }
 
+static void look_fully(int64_t tokens, int64_t keys, int64_t size) {
+    const int64_t batch = 2, heads = 3, width = heads * size;
+    float *q = calloc((size_t)(batch * tokens * width), 4), *y = malloc((size_t)(batch * tokens * width) * 4);
+    float *k = calloc((size_t)(batch * keys * width), 4), *v = calloc((size_t)(batch * keys * width), 4);
+    float *bias = calloc((size_t)(batch * tokens * keys), 4);
+    FullAttention attention = {.query = q,
+                               .key = k,
+                               .value = v,
+                               .query_step = width,
+                               .key_step = width,
+                               .bias = bias,
+                               .bias_text = tokens * keys,
+                               .bias_token = keys,
+                               .y = y,
+                               .batch = batch,
+                               .tokens = tokens,
+                               .keys = keys,
+                               .heads = heads,
+                               .size = size,
+                               .scale = 1};
+    if (!attend_fully(&attention, in_turn, NULL)) abort();
+    for (int64_t i = 0; i < batch * tokens * keys; i++) bias[i] = (float)i;
+    if (!attend_fully(&attention, in_turn, NULL)) abort();
+    free(q), free(y), free(k), free(v), free(bias);
+}
+
 int main(void) {
     const int64_t rows[] = {1, 2, 3, 7, 16, 17, 25, 513}, widths[] = {1, 31, 33, 130};
     const int64_t depths[] = {1, 32, 96, 256, 352, 1184};
@@ -137,5 +164,8 @@ int main(void) {
                         look(pasts[p], tokens[t], group, sizes[s], 0, bits);
                         look(pasts[p], tokens[t], group, sizes[s], 40, bits);
                     }
+    for (size_t t = 0; t < sizeof tokens / sizeof *tokens; t++)
+        for (size_t p = 1; p < sizeof pasts / sizeof *pasts; p++)
+            for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) look_fully(tokens[t], pasts[p], sizes[s]);
     return 0;
 }
