@@ -7,6 +7,7 @@ from pathlib import Path
 from graphopt.plugins import Pack
 
 from .absorb_gains import AbsorbGains
+from .cancel_transposes import CancelTransposes
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
 from .expand_masks import ExpandMasks
@@ -62,6 +63,7 @@ from .upgrade import Upgrade
 PACK = Pack(
     passes=(
         AbsorbGains,
+        CancelTransposes,
         CommonSubexpressions,
         DeadCode,
         ExpandMasks,

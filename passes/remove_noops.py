@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, same_shape, static_dim
+from graphopt.ir import const_of, same_shape, scalar_of, static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 _END = np.iinfo(np.int32).max  # exporters write the end of an axis as this or as int64's
@@ -20,10 +20,12 @@ class RemoveNoops(Pass):
 
     Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Slice(x, everything)
             | Reshape/Expand(x to its own shape) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1)
-            | And(x, true) | Or(x, false) | Concat(x, nothing) | Pad(x, by 0) | Dropout(x) at inference
+            | And(x, true) | Or(x, false) | Concat(x, nothing) | Pad(x, by 0)
+            | Dropout(x) at inference, or of ratio 0
     After:  x
     Refuses: a float Add of 0 (it turns -0.0 into 0.0); a scalar operand that broadcasts the other to a larger
-    shape; shapes that are not known to be equal; a graph input that would itself become an output.
+    shape; shapes that are not known to be equal; a Dropout that trains or whose mask is used; a graph input
+    that would itself become an output.
     """
 
     name: ClassVar[str] = "remove-noops"
@@ -33,14 +35,19 @@ class RemoveNoops(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
-            if node.domain != "" or len([o for o in node.outputs if o.uses() or o.is_graph_output()]) != 1:
+            used = [o for o in node.outputs if o.uses() or o.is_graph_output()]
+            if node.domain != "" or not used:
+                continue
+            if len(used) > 1 or used[0] is not node.outputs[0]:
+                if node.op_type == "Dropout":
+                    yield NearMiss(node.name or node.op_type, "its mask is used")
                 continue
             kept = _passed_through(node)
             output = node.outputs[0]
             if isinstance(kept, str):
                 yield NearMiss(node.name or node.op_type, kept)
                 continue
-            if kept is None or not (output.uses() or output.is_graph_output()):
+            if kept is None:
                 continue
             if output.is_graph_output() and (
                 kept.producer() is None or kept.is_graph_output() or kept.graph is not output.graph
@@ -135,11 +142,12 @@ def _pad(node: ir.Node) -> ir.Value | None:
     return _first(node) if pads is not None and not pads.any() else None
 
 
-def _dropout(node: ir.Node) -> ir.Value | None:
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        training = const_of(node.inputs[2])
-        return _first(node) if training is not None and not training.any() else None
-    return _first(node)
+def _dropout(node: ir.Node) -> ir.Value | str | None:
+    _, ratio, training = (*node.inputs, None, None)[:3]
+    trains = const_of(training)
+    if training is None or (trains is not None and not trains.any()) or scalar_of(ratio) == 0:
+        return _first(node)
+    return "it trains, or may"
 
 
 _RULES: dict[str, _Rule] = {
