@@ -2,7 +2,8 @@
 
 python benchmarks/_encoder_make.py checkpoint OUT              # BERT-base's shape, random weights
 python benchmarks/_encoder_make.py exported CHECKPOINT OUT     # by transformers' own exporter
-python benchmarks/_encoder_make.py dynamic EXPORTED OUT        # onnxruntime.transformers, quantize_dynamic
+python benchmarks/_encoder_make.py optimized EXPORTED OUT      # onnxruntime.transformers
+python benchmarks/_encoder_make.py dynamic EXPORTED OUT        # ... and quantize_dynamic
 build/peers/openvino/bin/python benchmarks/_encoder_make.py openvino EXPORTED OUT TEXTS.npz
 """
 
@@ -33,9 +34,8 @@ def exported(source: Path, out: Path) -> None:
     OnnxExporter().export(model, feeds, OnnxConfig(dynamic=True)).save_pretrained(out)
 
 
-def dynamic(source: Path, out: Path) -> None:
-    """As onnxruntime's documentation does it: the optimizer for BERT, then int8 weights by output channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def optimized(source: Path, out: Path, name: str = "model.onnx") -> None:
+    """Fused by onnxruntime's optimizer for BERT."""
     from onnxruntime.transformers import optimizer
 
     config = json.loads((source / "config.json").read_text())
@@ -46,8 +46,15 @@ def dynamic(source: Path, out: Path) -> None:
         num_heads=config["num_attention_heads"],
         hidden_size=config["hidden_size"],
     )
-    fused.save_model_to_file(str(out / "fused.onnx"))
+    fused.save_model_to_file(str(out / name))
     print(fused.get_fused_operator_statistics())
+
+
+def dynamic(source: Path, out: Path) -> None:
+    """As onnxruntime's documentation does it: the optimizer for BERT, then int8 weights by output channel."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    optimized(source, out, "fused.onnx")
     quantize_dynamic(out / "fused.onnx", out / "model.onnx", per_channel=True, weight_type=QuantType.QInt8)
 
 
@@ -68,5 +75,5 @@ def openvino(source: Path, out: Path, texts: Path) -> None:
 
 
 if __name__ == "__main__":
-    KINDS = {f.__name__: f for f in (checkpoint, exported, dynamic, openvino)}
+    KINDS = {f.__name__: f for f in (checkpoint, exported, optimized, dynamic, openvino)}
     KINDS[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -3,6 +3,7 @@
     python benchmarks/encoder.py                                          # everything: three hours
     python benchmarks/encoder.py --model minilm --batch 32 --tokens 128
     python benchmarks/encoder.py --only damage
+    python benchmarks/encoder.py --goals     # what docs/encoders.md shows: an hour
 
 all-MiniLM-L6-v2 and, with random weights, BERT-base's shape. *Even* texts have all tokens; *ragged* ones have
 from a quarter of them up, and are padded unless an engine knows better. Packages run as `Package.run` runs
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import peers
+from _encoder_page import CALLS, PEERS, THREADS
 from _provenance import OVER_ROUNDS, here, of_rounds
 from _recipes import HERE, OURS, Recipe, graphopt
 from _results import Row, Table, option, record
@@ -59,6 +61,10 @@ def exported(source: Path, folder: Path) -> list[str]:
     return [sys.executable, MAKE, "exported", str(source), str(folder)]
 
 
+def optimized(source: Path, folder: Path) -> list[str]:
+    return [sys.executable, MAKE, "optimized", str(folder.parent / "exported"), str(folder)]
+
+
 def dynamic(source: Path, folder: Path) -> list[str]:
     return [sys.executable, MAKE, "dynamic", str(folder.parent / "exported"), str(folder)]
 
@@ -72,11 +78,12 @@ def openvino(source: Path, folder: Path) -> list[str]:
 _MAKES = (HERE / "_encoder_make.py",)
 INT8 = Recipe("graphopt int8", "int8", "ort", graphopt("int8", validate=True), uses=OURS)
 EXPORTED = Recipe("onnxruntime fp32, as exported", "exported", "ort", exported, "model.onnx", uses=_MAKES)
-# In the order in which they are made: two start from what was exported.
+# In the order in which they are made: three start from what was exported.
 RECIPES = (
     INT8,
     Recipe("graphopt lossless", "lossless", "ort", graphopt("lossless", validate=True), uses=OURS),
     EXPORTED,
+    Recipe("onnxruntime.transformers fp32", "optimized", "ort", optimized, "model.onnx", uses=_MAKES),
     Recipe(
         "onnxruntime.transformers, quantize_dynamic", "dynamic", "ort", dynamic, "model.onnx", uses=_MAKES
     ),
@@ -164,11 +171,16 @@ def tables_of(found: Found, cosine: dict[str, dict[str, float]]) -> list[Table]:
     whose = f"{OVER_ROUNDS} of calls a second: {INT8.name} over the row, the row over {EXPORTED.name}"
     speeds = [
         Table(
-            name="speed", cell=cell, key="peer", base=base, interval=whose, rows=cell_rows(rounds),
+            name="goals" if "threads" in cell else "speed",
+            cell=cell,
+            key="peer",
+            base=base,
+            interval=whose,
+            rows=cell_rows(rounds),
             **of_rounds(rounds),
         )
         for cell, rounds in found
-    ]  # fmt: skip
+    ]
     cosines = [
         Table(
             name="cosine",
@@ -195,11 +207,22 @@ def cell_table(cell: dict[str, Any], rounds: Sequence[Round], cosine: dict[str, 
     header = ["", "ms a call", "graphopt int8 is", "over as exported", "least sentence cosine"]
     kind = "ragged" if cell["ragged"] else "even"
     about = f"{cell['model']}, {cell['batch']} x {cell['tokens']} tokens, {kind}, {len(rounds)} rounds"
+    about += f", {cell['threads']} threads" if "threads" in cell else ""
     return f"{about}\n\n{table(header, rows)}\n"
 
 
-def main() -> None:
+def cells_of(args: argparse.Namespace, model: str) -> list[dict[str, Any]]:
+    """The calls to measure a model in: with --goals those of docs/encoders.md, on one thread and two."""
+    if args.goals:
+        calls = [call for call in CALLS.values() if call["model"] == model]
+        return [call | {"threads": threads} for call in calls for threads in THREADS]
+    kinds = itertools.product(args.batch, args.tokens, args.kind)
+    return [{"model": model, "batch": b, "tokens": t, "ragged": kind == "ragged"} for b, t, kind in kinds]
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--goals", action="store_true", help="the calls and peers of docs/encoders.md")
     parser.add_argument("--model", nargs="+", choices=MODELS, default=tuple(MODELS))
     parser.add_argument("--batch", nargs="+", type=int, default=(32, 8, 1))
     parser.add_argument("--tokens", nargs="+", type=int, default=(128, 16, 512))
@@ -211,9 +234,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads())
     parser.add_argument("--work", type=Path, default=Path("build/encoder"))
     option(parser, "encoder")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     texts()
     recipes = [r for r in RECIPES if not args.peer or any(re.search(p, r.name) for p in args.peer)]
+    recipes = [r for r in recipes if not args.goals or r.name in PEERS]
     kept, in_time, whole = Rounds(args.work / "encoder.jsonl"), deadline(args.minutes), True
     known = args.work / "cosine.json"
     cosine: dict[str, dict[str, float]] = json.loads(known.read_text()) if known.is_file() else {}
@@ -228,9 +256,8 @@ def main() -> None:
         if args.only in ("damage", "make"):
             print(name, cosine.get(name))
             continue
-        for batch, tokens, kind in itertools.product(args.batch, args.tokens, args.kind):
-            cell = {"model": name, "batch": batch, "tokens": tokens, "ragged": kind == "ragged"}
-            them = [peer(r, made[r.name], cell, args.threads) for r in recipes]
+        for cell in cells_of(args, name):
+            them = [peer(r, made[r.name], cell, cell.get("threads", args.threads)) for r in recipes]
             them += [one.again() for one in them if one.name == INT8.name]
             whole &= kept.measure(cell, them, args.rounds, in_time)
             if rounds := kept.of(cell, them):
@@ -248,7 +275,7 @@ def report(work: Path, found: Found, cosine: dict[str, Any], threads: int) -> No
     text = "\n".join(cell_table(cell, rounds, cosine.get(cell["model"], {})) for cell, rounds in found)
     text += (
         "\nMedians over rounds that took turns; ratios of calls a second, paired, with a 95 % bootstrap "
-        f"interval; {threads} threads. {footer(every)}\n"
+        f"interval; {threads} threads where not said. {footer(every)}\n"
     )
     (work / "encoder.md").write_text(text)
     print(text)

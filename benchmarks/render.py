@@ -1,4 +1,4 @@
-"""Render docs/performance.md, docs/compression.md and their charts from benchmarks/results.
+"""Render docs/performance.md, docs/compression.md, docs/encoders.md and charts from benchmarks/results.
 
     python benchmarks/render.py                # or: make performance
     python benchmarks/render.py --check        # exit 1 where they are not what the results say
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import _compression_page
+import _encoder_page
 import _page
 import _scatter
 import jinja2
@@ -26,12 +27,12 @@ from _results import RESULTS
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PAGES = ("performance", "compression")
+PAGES = ("performance", "compression", "encoders")
 
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
     """The pages and their charts, by the path they belong at."""
-    return {**performance(results, docs), **compression(results, docs)}
+    return {**performance(results, docs), **compression(results, docs), **encoders(results, docs)}
 
 
 def performance(results: Path, docs: Path) -> dict[Path, str]:
@@ -70,6 +71,18 @@ def compression(results: Path, docs: Path) -> dict[Path, str]:
         "costs": partial(_compression_page.costs, figures),
     }
     return page("compression", names, [chart], _scatter.svg, docs)
+
+
+def encoders(results: Path, docs: Path) -> dict[Path, str]:
+    figures = _page.Figures(results, _encoder_page.GOALS, _encoder_page.FILES)
+    names = {
+        "figures": figures,
+        "sources": partial(_page.sources, figures),
+        "goals": partial(_encoder_page.goals, figures),
+        "calls": {name: _encoder_page.calls(figures, name) for name in _encoder_page.CALLS},
+        "commands": _encoder_page.commands(figures),
+    }
+    return page("encoders", names, [], svg, docs)
 
 
 def page(

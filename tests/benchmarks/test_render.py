@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -67,7 +68,9 @@ def test_a_chart_that_is_edited_or_left_over_is_stale(
     assert render.stale(moved, tmp_path) == [edited, left]
 
 
-@pytest.mark.parametrize(("name", "longest"), [("performance", LONGEST), ("compression", 200)])
+@pytest.mark.parametrize(
+    ("name", "longest"), [("performance", LONGEST), ("compression", 200), ("encoders", 90)]
+)
 def test_the_page_is_short_and_shows_every_chart(name: str, longest: int, found: dict[Path, str]) -> None:
     page = found[DOCS / f"{name}.md"]
     shown = re.findall(rf'(?:src|srcset)="{name}/([\w-]+\.svg)"', page)
@@ -163,3 +166,27 @@ def test_the_readme_has_no_other_figures_of_speed() -> None:
     assert re.findall(r"\d\.\d+ \[[^]]+\]", speed) == [
         found for text, *_ in OF_README for found in re.findall(r"\d\.\d+ \[[^]]+\]", text)
     ]
+
+
+def test_a_goal_of_encoders_that_is_missed_is_bold_and_one_that_is_not_measured_says_so(
+    tmp_path: Path, render: Any
+) -> None:
+    results = json.loads((RESULTS / "encoder.json").read_text())
+    results["tables"] = [t for t in results["tables"] if t["name"] != "goals"]
+    (table,) = [t for t in results["tables"] if t["name"] == "cosine" and t["cell"]["model"] == "minilm"]
+    call = {"model": "minilm", "batch": 32, "tokens": 128, "ragged": False, "threads": 1}
+    rows = [
+        {"peer": "OpenVINO int8", "ms": 1.0, "int8_is": {"value": 0.8, "low": 0.7, "high": 0.9}},
+        {
+            "peer": "onnxruntime fp32, as exported",
+            "ms": 4.0,
+            "int8_is": {"value": 3.5, "low": 3.4, "high": 3.6},
+        },
+    ]
+    results["tables"].append(table | {"name": "goals", "cell": call, "rows": rows})
+    (tmp_path / "encoder.json").write_text(json.dumps(results))
+
+    text = render.encoders(tmp_path, tmp_path)[tmp_path / "encoders.md"]
+
+    assert "| MiniLM over OpenVINO int8 | 0.85 | 1.1 | **0.80 [0.70, 0.90]** | not measured |" in text
+    assert "| ... over fp32 as exported | 3 | 4 | 3.50 [3.40, 3.60] | not measured |" in text
