@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from graphopt.errors import EnvironmentProblem
 
@@ -39,10 +44,52 @@ def require_exporter() -> None:
                 hint=_HINT,
             )
     try:
-        with quiet():
-            importlib.import_module("transformers.exporters")
+        with quiet(), _code_unread(), _models_read_once():
+            for name in ("torch", "torch.export", "transformers.models", "transformers.exporters"):
+                importlib.import_module(name)
     except ImportError as error:
         raise EnvironmentProblem(f"transformers' exporter cannot be imported: {error}", hint=_HINT) from error
+
+
+@contextlib.contextmanager
+def _code_unread() -> Iterator[None]:
+    """Inside, a frame is told by file and line, without its code, and its module is found by name.
+
+    PyTorch notes that way where each operator of its own is defined, and Python would resolve the path of
+    every module there is, again and again as they become more.
+    """
+    of_frame, of_module = inspect.getframeinfo, inspect.getmodule
+
+    def by_name(object: Any, _filename: str | None = None) -> ModuleType | None:
+        if inspect.isframe(object):
+            return sys.modules.get(object.f_globals["__name__"])
+        return of_module(object, _filename)
+
+    inspect.getframeinfo = lambda frame, context=1: of_frame(frame, 0)
+    inspect.getmodule = by_name
+    try:
+        yield
+    finally:
+        inspect.getframeinfo, inspect.getmodule = of_frame, of_module
+
+
+@contextlib.contextmanager
+def _models_read_once() -> Iterator[None]:
+    """Inside, transformers' folder of models is one under either of its names: it reads thousands of files
+    for a list of them, and keeps that by name.
+    """
+    from transformers.utils import import_utils
+
+    original = import_utils.create_import_structure_from_path
+
+    def of_folder(path: str | os.PathLike[str]) -> Any:
+        return original(Path(path).parent if Path(path).is_file() else Path(path))
+
+    import_utils.create_import_structure_from_path = of_folder
+    try:
+        yield
+    finally:
+        import_utils.create_import_structure_from_path = original
 
 
 def _version(name: str) -> tuple[int, ...] | None:

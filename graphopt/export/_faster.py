@@ -8,25 +8,35 @@ running attention step by step to learn its output shape, and repeating heads th
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.onnx._internal.exporter import _decomp, _fx_passes
 from torch.onnx._internal.fx.passes import type_promotion
+from transformers.exporters import utils
 from transformers.integrations import sdpa_attention
 
 __all__ = ["faster_export"]
 
 aten = torch.ops.aten
 _CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other)
+_MODELS = "transformers.models."
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
 @contextlib.contextmanager
 def faster_export() -> Iterator[None]:
     """Inside, torch's ONNX exporter takes the shortcuts wherever a graph allows."""
-    with _local_decomposition(), _promotion_by_record(), _attention_by_shape(), _shared_heads():
+    with (
+        _local_decomposition(),
+        _promotion_by_record(),
+        _attention_by_shape(),
+        _shared_heads(),
+        _patches_of_loaded_models(),
+        _no_stack_traces(),
+    ):
         yield
 
 
@@ -137,6 +147,32 @@ def _shared_heads() -> Iterator[None]:
         yield
     finally:
         sdpa_attention.use_gqa_in_sdpa = original
+
+
+@contextlib.contextmanager
+def _patches_of_loaded_models() -> Iterator[None]:
+    """Inside, transformers patches no model for its exporter that nobody imported: it would import dozens."""
+    original = utils.import_dotted_path
+
+    def import_loaded(path: str, missing_ok: bool = False) -> Any:
+        is_models, module = path.startswith(_MODELS), ".".join(path.split(".")[:4])
+        return None if is_models and missing_ok and module not in sys.modules else original(path, missing_ok)
+
+    utils.import_dotted_path = import_loaded
+    try:
+        yield
+    finally:
+        utils.import_dotted_path = original
+
+
+@contextlib.contextmanager
+def _no_stack_traces() -> Iterator[None]:
+    original = torch.fx.config.do_not_emit_stack_traces
+    torch.fx.config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        torch.fx.config.do_not_emit_stack_traces = original
 
 
 @contextlib.contextmanager

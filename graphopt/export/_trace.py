@@ -92,10 +92,14 @@ def _of_few_layers(model: Any, inputs: ExportInputs) -> ir.Model | None:
 
 def _shortened(model: Any, inputs: ExportInputs, stack: Stack) -> ir.Model:
     """Raises `Unlike` where a trace shows that layers are."""
+    import torch
+
     from graphopt.export._faster import faster_export
     from graphopt.export._repeat import renumber, repeat_layers
 
-    with faster_export(), stack.shortened():
+    # Of few layers, hardly anything is computed twice: remembering it takes a tenth of the trace.
+    seldom_again = torch._dynamo.config.patch(fake_tensor_cache_enabled=False)
+    with faster_export(), stack.shortened(), seldom_again:
         program = _export(model, inputs)
     repeat_layers(program.graph, stack)
     renumber(program.graph)

@@ -73,7 +73,7 @@ def _nodes(nodes: Iterable[ir.Node], names: dict[ir.Value, str]) -> list[str]:
         key = _digest(node.op_identifier(), attributes, inputs, used)
         keys.append(key)
         for index, output in enumerate(node.outputs):
-            names[output] = _digest(key, index)
+            names[output] = f"{key} {index}"
     return keys
 
 

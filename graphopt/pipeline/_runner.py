@@ -28,6 +28,8 @@ __all__ = ["RunHooks", "RunResult", "run_steps", "weight_bytes", "whole_steps"]
 
 NamedPass = tuple[str, Pass]
 """A configured pass and the name of its step: `pass`, and `pass#2` from the second use on."""
+Size = tuple[int, int]
+"""Nodes of a model, and bytes of its weights."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def run_steps(
         if problems:
             raise BadInput(f"the model is broken before any pass: {problems[0]}")
     settled: str | None = None
+    size: Size | None = None
     steps, stop_edit = _until(steps, options.stop_after)
     for index, (name, instance) in list(enumerate(steps))[len(result.records) :]:
         if hooks.progress:
@@ -89,12 +92,14 @@ def run_steps(
         record = PassRecord(name, instance.level.name.lower(), contract, instance.resolved())
         result.records.append(record)
         run = _PassRun(model, instance, context, options, hooks, limit, result.adapters, record)
+        record.nodes_before, record.bytes_before = size or _size(model)
         try:
             settled = run.run(settled)
         except (GraphoptError, OSError, MemoryError):
             raise
         except Exception as error:
             raise PassCrashed(name, type(instance), error) from error
+        size = (record.nodes_after, record.bytes_after)
         if hooks.done and limit is None:
             hooks.done(index)
     return result
@@ -152,7 +157,7 @@ class _PassRun:
         what is returned.
         """
         record, model, started = self.record, self.model, time.perf_counter()
-        record.nodes_before, record.bytes_before = count_nodes(model), weight_bytes(model)
+        size = (record.nodes_before, record.bytes_before)
         if self.context.opset not in self.instance.opsets:
             record.skipped = f"needs opset {self.instance.opsets}, the model is at {self.context.opset}"
         else:
@@ -166,13 +171,13 @@ class _PassRun:
                 if self._is_over():
                     break
             self._require_untouched(lambda known: known.check())
-            _restore_order(model)
-            _complete_opset_imports(model)
-            record.modified = graph_hash(model) != settled
+            if record.applied or graph_hash(model) != settled:
+                _restore_order(model)
+                _complete_opset_imports(model)
+                record.modified = graph_hash(model) != settled
+                settled, size = None, _size(model)
             _check(model, record, self.options, self.hooks)
-            if record.modified or record.applied:
-                settled = None
-        record.nodes_after, record.bytes_after = count_nodes(model), weight_bytes(model)
+        record.nodes_after, record.bytes_after = size
         record.seconds = time.perf_counter() - started
         return settled
 
@@ -297,6 +302,10 @@ def _check(model: ir.Model, record: PassRecord, options: OptimizeOptions, hooks:
         parts.insert(0, "structure")
     record.proved = ", ".join(parts)
     record.check_seconds += time.perf_counter() - started
+
+
+def _size(model: ir.Model) -> Size:
+    return count_nodes(model), weight_bytes(model)
 
 
 def count_nodes(model: ir.Model) -> int:

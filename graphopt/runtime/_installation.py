@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
-from collections.abc import Mapping, Sequence
+from importlib.metadata import Distribution, distributions
 
 from graphopt.errors import EnvironmentProblem
 
@@ -21,7 +20,7 @@ def check_installation(module: str = "onnxruntime") -> None:
     takes the other's away.
     """
     wanted = _WANTED[module]
-    found = sorted(set(_providers().get(module, ())))
+    found = _providers(module)
     if not found:
         raise EnvironmentProblem(f"{wanted} is not installed", hint=f"pip install {wanted}")
     if len(found) > 1:
@@ -34,6 +33,11 @@ def check_installation(module: str = "onnxruntime") -> None:
 
 
 @functools.cache
-def _providers() -> Mapping[str, Sequence[str]]:
-    """Distributions by the top-level packages they bring."""
-    return importlib.metadata.packages_distributions()
+def _providers(module: str) -> list[str]:
+    """The distributions that bring a top-level package: `packages_distributions` would parse every list."""
+    return sorted({found.metadata["Name"] for found in distributions() if _brings(found, module)})
+
+
+def _brings(found: Distribution, module: str) -> bool:
+    declared = (found.read_text("top_level.txt") or "").split()
+    return module in declared or f"\n{module}/" in "\n" + (found.read_text("RECORD") or "")

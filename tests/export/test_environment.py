@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import warnings
@@ -25,6 +26,15 @@ def installed(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
 
 def test_what_is_installed_here_will_do() -> None:
     require_exporter()
+
+
+def test_what_is_done_for_a_fast_import_is_undone() -> None:
+    require_exporter()
+    from transformers.utils import import_utils
+
+    assert inspect.getframeinfo(sys._getframe()).code_context is not None
+    assert inspect.getmodule.__module__ == inspect.__name__
+    assert import_utils.create_import_structure_from_path.__module__ == import_utils.__name__
 
 
 @pytest.mark.parametrize("name", ["torch", "transformers"])

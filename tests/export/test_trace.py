@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import sys
 from collections import Counter
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import torch
 import transformers
 from torch.onnx._internal.exporter import _fx_passes
+from transformers.exporters import utils
 
 from graphopt.errors import BadInput
 from graphopt.export import quiet
@@ -129,11 +132,32 @@ def test_a_single_head_of_keys_is_shared_and_not_repeated() -> None:
 
 def test_shortcuts_are_undone_afterwards() -> None:
     operator: Any = torch.ops.aten.scaled_dot_product_attention.default
-    before = _fx_passes.decompose_with_registry, dict(operator.py_kernels), torch.tensor
+
+    def replaced() -> list[Any]:
+        functions = [_fx_passes.decompose_with_registry, torch.tensor, utils.import_dotted_path]
+        return [*functions, dict(operator.py_kernels), torch.fx.config.do_not_emit_stack_traces]
+
+    before = replaced()
+    with faster_export():
+        assert all(a != b for a, b in zip(replaced()[2:], before[2:], strict=True))
     with pytest.raises(KeyError), faster_export():
         raise KeyError
     exported(casts)
-    assert (_fx_passes.decompose_with_registry, dict(operator.py_kernels), torch.tensor) == before
+    assert replaced() == before
+
+
+def test_of_models_those_are_patched_that_are_loaded() -> None:
+    absent, loaded = "transformers.models.yoso.modeling_yoso", "transformers.models.llama.modeling_llama"
+    importlib.import_module(loaded)
+    known = sys.modules.pop(absent, None)
+    with faster_export():
+        assert utils.import_dotted_path(f"{absent}.YosoModel", missing_ok=True) is None
+        found = [utils.import_dotted_path(loaded), utils.import_dotted_path(f"{loaded}.LlamaModel")]
+        with utils.apply_patches("dynamo"):
+            assert absent not in sys.modules
+    assert found == [sys.modules[loaded], sys.modules[loaded].LlamaModel]
+    if known is not None:
+        sys.modules[absent] = known
 
 
 def test_what_makes_tensors_is_not_looked_up_while_it_is_replaced() -> None:

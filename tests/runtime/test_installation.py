@@ -64,7 +64,7 @@ def test_two_builds_of_genai(installed: Path) -> None:
 
 
 def test_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_installation.importlib.metadata, "packages_distributions", dict)
+    monkeypatch.setattr(_installation, "distributions", list)
 
     with pytest.raises(EnvironmentProblem, match="not installed") as problem:
         check_installation()
