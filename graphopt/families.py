@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import onnx_ir as ir
 
 from graphopt.interface import Dim, Interface, Model
 
@@ -207,6 +208,13 @@ class Part(ABC):
     def export_inputs(self, model: Any, task: str) -> ExportInputs:
         """A sample call of `model`, a `PreTrainedModel` on the meta device. Every mask in it has a zero."""
 
+    def finish(self, model: ir.Model, source_dir: Path) -> list[str]:
+        """Add to a traced graph what files in `source_dir` say and PyTorch's model does not hold.
+
+        Returns what the user should know about it, if anything.
+        """
+        return []
+
     def tracing(self, model: Any) -> AbstractContextManager[None]:
         """What holds while `model` is called by `export_inputs` and traced: code in a form that can be.
 
@@ -247,7 +255,10 @@ class Family(Part):
 
     @abstractmethod
     def matches(self, config: Mapping[str, Any], task: str) -> bool:
-        """Whether a model of this configuration, used for `task` (one of `tasks`), belongs here."""
+        """Whether a model of this configuration, used for `task` (one of `tasks`), belongs here.
+
+        `config` has `source_dir` besides, the folder that the model is in, where that is known.
+        """
 
     @abstractmethod
     def model_class(self, task: str) -> str:

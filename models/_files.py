@@ -67,9 +67,11 @@ def copy_sentence_modules(source: Path, staging: Path) -> list[str]:
     """
     _copy(source, staging, _SENTENCES)
     listing = staging / _SENTENCES[0]
-    if not listing.is_file() and _is_module_of(source, source.parent / listing.name):
+    if not listing.is_file() and modules_root(source) is not None:
         own, source = source.name, source.parent
-        entries = [e | {"path": ""} if e.get("path") == own else e for e in _entries(source / listing.name)]
+        entries = [
+            e | {"path": ""} if e.get("path") == own else e for e in module_entries(source / listing.name)
+        ]
         listing.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
         _copy(source, staging, _SENTENCES[1:2])
     pickled: list[str] = []
@@ -83,6 +85,13 @@ def copy_sentence_modules(source: Path, staging: Path) -> list[str]:
     return [f"not taken over, as it is pickled: {name}" for name in pickled]
 
 
+def modules_root(source: Path) -> Path | None:
+    """The folder whose list of modules names the model in `source`: that itself, or the one above."""
+    if (source / _SENTENCES[0]).is_file():
+        return source
+    return source.parent if _is_module_of(source, source.parent / _SENTENCES[0]) else None
+
+
 def _is_module_of(folder: Path, listing: Path) -> bool:
     with contextlib.suppress(BadInput, OSError):  # what lies beside a model may be anything
         return folder.name in _modules(listing)
@@ -91,11 +100,12 @@ def _is_module_of(folder: Path, listing: Path) -> bool:
 
 def _modules(listing: Path) -> list[str]:
     """The folders that a list of modules names, those below its own."""
-    paths = [entry.get("path") for entry in _entries(listing)]
+    paths = [entry.get("path") for entry in module_entries(listing)]
     return [p for p in paths if isinstance(p, str) and p not in ("", "..") and Path(p).name == p]
 
 
-def _entries(listing: Path) -> list[dict[str, Any]]:
+def module_entries(listing: Path) -> list[dict[str, Any]]:
+    """What a list of modules says of each; none where there is no list."""
     try:
         found = json.loads(listing.read_bytes())
     except FileNotFoundError:

@@ -149,12 +149,50 @@ SEQ2SEQ: dict[str, Kind] = {
     ),
 }
 
+_BACKBONE = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+_BACKBONE |= {"layer_type": "basic", "out_features": ["stage2"]}
+_WAVE = {k: v for k, v in _SIZES.items() if k != "max_position_embeddings"} | {"vocab_size": 32}
+_WAVE |= {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+# What gives boxes, classes of pixels, depths, letters of speech, classes of pairs of texts.
+HEADS: dict[str, Kind] = {
+    "yolos": Kind(
+        "yolos",
+        "AutoModelForObjectDetection",
+        _IMAGE | {"image_size": [32, 48], "num_detection_tokens": 10, "num_labels": 5},
+    ),
+    "detr": Kind(
+        "detr",
+        "AutoModelForObjectDetection",
+        _LAYERS
+        | {"use_timm_backbone": False, "backbone_config": _BACKBONE, "d_model": 32, "num_labels": 5}
+        | {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 10},
+    ),
+    "segformer": Kind(
+        "segformer",
+        "AutoModelForSemanticSegmentation",
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+        | {"decoder_hidden_size": 16, "num_labels": 4},
+    ),
+    "dpt": Kind(
+        "dpt",
+        "AutoModelForDepthEstimation",
+        _IMAGE
+        | {"num_hidden_layers": 4, "backbone_out_indices": [0, 1, 2, 3], "add_projection": False}
+        | {"neck_hidden_sizes": [8, 16, 24, 32], "fusion_hidden_size": 16},
+    ),
+    "wav2vec2": Kind("wav2vec2", "AutoModelForCTC", _WAVE),
+    "hubert-masked": Kind(
+        "hubert", "AutoModelForCTC", _WAVE | {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+    ),
+    "bart-pair": Kind("bart", "AutoModelForSequenceClassification", _BART | {"max_position_embeddings": 64}),
+}
+
 
 def write_model(
     kind: str, folder: Path, *, dtype: str = "float32", shard: str = "5GB", **config: Any
 ) -> None:
     """Write `config.json`, safetensors of at most `shard` each, and for text the tokenizer of tiny-coder."""
-    model_type, auto, defaults = (KINDS | SEQ2SEQ | STATEFUL)[kind]
+    model_type, auto, defaults = (KINDS | SEQ2SEQ | STATEFUL | HEADS)[kind]
     made = transformers.AutoConfig.for_model(model_type, **(defaults | config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -31,6 +31,8 @@ _SMALL = 1 << 20
 """Bytes up to which a file counts by its content: configurations do; weights would take as long as the
 export."""
 _READ_BY_EXPORT = ("*.json", "*.safetensors")
+_MODULES = "modules.json"
+"""Of sentence-transformers: names folders beside the model's own, or within it, whose weights a graph holds."""
 
 
 def export_key(source: Source, task: str) -> str | None:
@@ -48,7 +50,7 @@ def export_key(source: Source, task: str) -> str | None:
     return _digest(
         FORMAT,
         [str(source.path.resolve()), source.kind, task],
-        {path.name: _state(path) for path in _files(source)},
+        {os.path.relpath(path, source.path): _state(path) for path in _files(source)},
         versions(),
         code_digest(Path(__file__).parent.parent),
         families,
@@ -131,7 +133,10 @@ def _code(cls: type) -> list[str] | None:
 def _files(source: Source) -> Sequence[Path]:
     if source.path.is_file():
         return [source.path]
-    return sorted(p for pattern in _READ_BY_EXPORT for p in source.path.glob(pattern) if p.is_file())
+    above = source.path.parent
+    folders = [source.path, *([above] if (above / _MODULES).is_file() else [])]
+    patterns = [*_READ_BY_EXPORT, *(f"*/{pattern}" for pattern in _READ_BY_EXPORT)]
+    return sorted({p for folder in folders for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
 
 
 def _state(path: Path) -> Any:

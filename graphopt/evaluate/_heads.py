@@ -39,7 +39,7 @@ HEAD_METRICS = frozenset(
 LABELS = "labels"
 """The scope of what was measured against the data's labels, not against the reference."""
 _STATISTICS: dict[str, Statistic] = {"mean_average_precision": "average_precision"}
-_WITHOUT_LABELS = ("text-generation", "fill-mask", "feature-extraction")
+_WITHOUT_LABELS = ("text-generation", "fill-mask", "feature-extraction", "sentence-similarity")
 """Tasks whose outputs are judged as distributions or by their direction, not by a label."""
 
 

@@ -118,11 +118,14 @@ def as_dict(config: Any) -> dict[str, Any]:
     return fields
 
 
-def choose_family(config: Any, task: str) -> tuple[Family, str]:
-    """The family for a configuration, and the task: as asked, or for "auto" what it was trained for."""
+def choose_family(config: Any, task: str, folder: Path | None = None) -> tuple[Family, str]:
+    """The family for a configuration, and the task: as asked, or for "auto" what it was trained for.
+
+    `folder` is where the model is; families may look at what else is there.
+    """
     families = [family() for family in registry.families().values()]
     known = dict.fromkeys(name for family in families for name in family.tasks)
-    fields = as_dict(config)
+    fields = as_dict(config) | {"source_dir": None if folder is None else str(folder)}
     what = architecture_of(config)
     if task == "auto":
         task = _trained_for(families, fields, config)
@@ -138,10 +141,17 @@ def choose_family(config: Any, task: str) -> tuple[Family, str]:
 
 def _trained_for(families: list[Family], fields: Mapping[str, Any], config: Any) -> str:
     architecture = _architecture(fields)
-    for family in families:
-        for task in family.tasks:
-            if architecture in _class_names(family.model_class(task), config):
-                return task
+    found = [
+        (family, task)
+        for family in families
+        for task in family.tasks
+        if architecture in _class_names(family.model_class(task), config)
+    ]
+    for family, task in found:
+        if family.matches(fields, task):
+            return task
+    if found:
+        return found[0][1]
     known = ", ".join(dict.fromkeys(name for family in families for name in family.tasks))
     if architecture is None:
         raise BadInput(

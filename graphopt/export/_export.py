@@ -140,7 +140,7 @@ def _export_folder(
     checkpoint = open_checkpoint(folder)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     refuse_rotation_by_length(config)
-    family, task = choose_family(config, task)
+    family, task = choose_family(config, task, folder)
     parts = family.parts(task)
     if len(parts) > 1 and not several:
         raise BadInput(f"{source.name} is several graphs: {', '.join(parts)}")
@@ -167,6 +167,8 @@ def _export_folder(
         models = {role: _traced(part, network, task) for role, part in parts.items()}
         notes += (note for note in left_out(network, checkpoint) if note not in notes)
         notes.append(f"the weights were loaded into memory for the export: {reason}")
+    for role, model in models.items():
+        notes += parts[role].finish(model, folder)
     fields = as_dict(config)
     return [
         Exported(model, Interface.of(model), task, family, fields, folder, list(notes), role)

@@ -78,7 +78,7 @@ def build(cached: Callable[[str, Callable[[Path], None]], Path], source: Path, n
 
     file = cached(f"export-{name}", make) / "model.onnx"
     config = load_config(source)
-    family, task = choose_family(config, "auto")
+    family, task = choose_family(config, "auto", source)
     return Built(source, file, family, task, as_dict(config), Interface.of(load_model(file)))
 
 

@@ -38,6 +38,12 @@ def write(folder: Path, **fields: Any) -> Path:
         ("CLIPVisionModel", "clip_vision_model", "image-encoder", "feature-extraction"),
         ("CLIPTextModel", "clip_text_model", "encoder", "feature-extraction"),
         ("CLIPModel", "clip", "image-text", "zero-shot-image-classification"),
+        ("YolosForObjectDetection", "yolos", "object-detector", "object-detection"),
+        ("SegformerForSemanticSegmentation", "segformer", "segmenter", "image-segmentation"),
+        ("DPTForDepthEstimation", "dpt", "depth-estimator", "depth-estimation"),
+        ("Wav2Vec2ForCTC", "wav2vec2", "speech-ctc", "automatic-speech-recognition"),
+        ("WhisperForConditionalGeneration", "whisper", "seq2seq", "automatic-speech-recognition"),
+        ("BartForSequenceClassification", "bart", "pair-classifier", "text-classification"),
     ],
 )
 def test_the_architecture_tells_the_task(
@@ -72,8 +78,8 @@ def test_a_configuration_that_does_not_say_what_it_is_for(tmp_path: Path) -> Non
 
 
 def test_an_architecture_no_family_covers_is_named(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, model_type="wav2vec2", architectures=["Wav2Vec2ForCTC"]))
-    with pytest.raises(BadInput, match="Wav2Vec2ForCTC"):
+    config = load_config(write(tmp_path, model_type="wav2vec2", architectures=["Wav2Vec2ForXVector"]))
+    with pytest.raises(BadInput, match="Wav2Vec2ForXVector"):
         choose_family(config, "auto")
 
 

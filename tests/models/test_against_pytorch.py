@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests._models import KINDS
+from tests._models import HEADS, KINDS
 from tests.export._exports import TOLERANCE, Built, build, worst_difference
 
 DECODERS = tuple(kind for kind, made in KINDS.items() if made.auto == "AutoModelForCausalLM")
@@ -33,7 +33,7 @@ def made(cached: Callable[..., Path], tiny_model: Callable[..., Path]) -> Callab
     return lambda kind: build(cached, tiny_model(kind), kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS | HEADS)
 def test_export_agrees_with_pytorch_in_every_legal_call(kind: str, made: Callable[[str], Built]) -> None:
     built = made(kind)
     reference = built.family.reference(built.source, built.task, built.interface)
