@@ -32,7 +32,7 @@ _SMALL = 1 << 20
 export."""
 _READ_BY_EXPORT = ("*.json", "*.safetensors")
 _MODULES = "modules.json"
-"""Of sentence-transformers: names folders beside the model's own, or within it, whose weights a graph holds."""
+"""Of sentence-transformers: names folders, beside the model's or in it, whose weights a graph holds."""
 
 
 def export_key(source: Source, task: str) -> str | None:
@@ -136,7 +136,8 @@ def _files(source: Source) -> Sequence[Path]:
     above = source.path.parent
     folders = [source.path, *([above] if (above / _MODULES).is_file() else [])]
     patterns = [*_READ_BY_EXPORT, *(f"*/{pattern}" for pattern in _READ_BY_EXPORT)]
-    return sorted({p for folder in folders for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+    found = {path for folder in folders for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _state(path: Path) -> Any:

@@ -56,8 +56,8 @@ def test_a_pooling_is_theirs(mode: str, padding: str) -> None:
     )["sentence_embedding"].numpy()
     model = parse(TOKENS)
     add_sentence_embedding(model.graph, [Pooling((mode,))])
-    made = dict(zip([v.name for v in model.graph.outputs], evaluate(model, {"x": x, "attention_mask": mask})))
-    np.testing.assert_allclose(made[OUTPUT], theirs, rtol=1e-6, atol=1e-6)
+    _, made = evaluate(model, {"x": x, "attention_mask": mask})
+    np.testing.assert_allclose(made, theirs, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(sentence_embedding(x, mask, [Pooling((mode,))]), theirs, rtol=1e-6, atol=1e-6)
 
 
@@ -80,7 +80,8 @@ def test_a_folder_of_modules_becomes_one_graph(
         shutil.copy(file, source / file.name)
     built = build(cached, source, "sentence-bert")
     assert built.task == "sentence-similarity"
-    assert [(s.name, s.dims[-1]) for s in built.interface.outputs] == [("last_hidden_state", 64), (OUTPUT, 16)]
+    sizes = {spec.name: spec.dims[-1] for spec in built.interface.outputs}
+    assert sizes == {"last_hidden_state": 64, OUTPUT: 16}
     reference = built.family.reference(built.source, built.task, built.interface)
     for case in built.cases().values():
         assert case.compare[OUTPUT].all()
@@ -96,9 +97,7 @@ def test_a_folder_of_modules_becomes_one_graph(
         ("Normalize", {}, "no pooling"),
     ],
 )
-def test_what_no_graph_holds_is_named(
-    kind: str, config: dict[str, Any], reason: str, tmp_path: Path
-) -> None:
+def test_what_no_graph_holds_is_named(kind: str, config: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(Unsupported, match=reason):
         sentence_modules(_folder(tmp_path / "model", (kind, config, {})))
 
