@@ -58,6 +58,7 @@ from .split_heads import SplitHeads
 from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
 from .unfold_conv import UnfoldConv
+from .unfold_conv_transpose import UnfoldConvTranspose
 from .upgrade import Upgrade
 
 PACK = Pack(
@@ -114,6 +115,7 @@ PACK = Pack(
         StoreFp16,
         TieWeights,
         UnfoldConv,
+        UnfoldConvTranspose,
         Upgrade,
     ),
     recipes=Path(__file__).parent / "recipes",

@@ -34,6 +34,13 @@ class Affine:
     scale: np.float32
     zero: NDArray[Any]
 
+    @property
+    def reach(self) -> Span:
+        """What the least and the largest integer stand for."""
+        limits = np.iinfo(self.zero.dtype)
+        low, high = (float(self.scale) * (limit - int(self.zero)) for limit in (limits.min, limits.max))
+        return low, high
+
     def rounded(self, x: NDArray[Any]) -> NDArray[Any]:
         """`x` in integers."""
         limits = np.iinfo(self.zero.dtype)

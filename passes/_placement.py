@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 import onnx_ir as ir
 
@@ -17,6 +18,10 @@ _MOVING = {
     "Unsqueeze",
 }  # fmt: skip
 """What comes out is among what goes in: one scale serves both."""
+_HARD = {"HardSigmoid", "HardSwish"}
+"""Straight between two bounds: another scale, and what integers saturate at, is all they are."""
+_KERNELS = {"HardSigmoid": ("LeakyRelu",), "HardSwish": ("LeakyRelu", "Mul")}
+"""What an operator is computed by, where it is not itself."""
 _ALL = {"Add", "Concat", "Mul"}
 """Every input is an activation; of the others it is the first."""
 
@@ -39,16 +44,22 @@ class Taken:
     def outputs(self) -> list[ir.Value]:
         return list((self.absorbed or self.node).outputs)
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which the outputs are, because of what was absorbed."""
+        if self.absorbed is None:
+            return -inf, inf
+        if self.absorbed.op_type == "Relu":
+            return 0.0, inf
+        low, high = map(scalar_of, (*self.absorbed.inputs[1:], None, None)[:2])
+        return -inf if low is None else low, inf if high is None else high
+
 
 @dataclass
 class Placement:
-    """Nodes in the order of the graph; `refused`: products that stay in floats, and why.
-
-    `islands` are other nodes that have to stay in floats beside integers.
-    """
+    """Nodes in the order of the graph. `islands` are those that stay in floats beside integers, and why."""
 
     taken: list[Taken] = field(default_factory=list)
-    refused: dict[ir.Node, str] = field(default_factory=dict)
     islands: dict[ir.Node, str] = field(default_factory=dict)
     _roots: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
@@ -68,9 +79,18 @@ class Placement:
         return list(found)
 
     def share(self, values: Iterable[ir.Value], root: ir.Value) -> None:
-        for value in values:
+        """Give all of `values` the range of `root`."""
+        for value in map(self.root, values):
             if value is not root:
                 self._roots[value] = root
+
+    def joined(self) -> Iterator[tuple[list[ir.Value], ir.Value]]:
+        """Of each concatenation, the values whose ranges its inputs have, and the one whose range it has."""
+        for taken in self.taken:
+            if taken.node.op_type == "Concat":
+                inputs = (taken.node.inputs[i] for i in taken.activations)
+                roots = dict.fromkeys(self.root(v) for v in inputs if v is not None)
+                yield list(roots), self.root(taken.outputs[0])
 
 
 def products_of(graph: ir.Graph) -> Iterator[tuple[ir.Node, str | None]]:
@@ -100,7 +120,7 @@ def placed(
         if node in inside:
             continue
         made = _product(node, products, integers) or _between(node, integers)
-        if made is None or not computes(node.op_type):
+        if made is None or not all(map(computes, _KERNELS.get(node.op_type, (node.op_type,)))):
             if any(value in integers for value in node.inputs):
                 found.islands[node] = "the target computes it in floats alone"
             continue
@@ -146,7 +166,7 @@ def _product(
 
 def _between(node: ir.Node, integers: Container[ir.Value]) -> tuple[tuple[int, ...], None] | None:
     """The activations of what is no product, if one of them is in integers."""
-    if node.domain or node.op_type not in _ELEMENTWISE | _MOVING or _unfit(node):
+    if node.domain or node.op_type not in _ELEMENTWISE | _MOVING | _HARD or _unfit(node):
         return None
     places = range(len(node.inputs)) if node.op_type in _ALL else range(1)
     inputs = [node.inputs[i] for i in places]
@@ -160,6 +180,8 @@ def _between(node: ir.Node, integers: Container[ir.Value]) -> tuple[tuple[int, .
 def _unfit(node: ir.Node) -> bool:
     if node.op_type == "Resize":
         return node.attributes.get_string("mode", "nearest") != "nearest"
+    if node.op_type == "HardSigmoid":
+        return not 0 <= node.attributes.get_float("beta", 0.5) <= 1
     return node.op_type == "MaxPool" and len(node.outputs) > 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +32,9 @@ from ._spans import FEWEST, Method, Observed, Span
 _SHARE = 4
 """Products of matrices to a convolution from which a model is no convolutional one. A judgement: a vision
 transformer has tens, a detector with a transformer behind its convolutions two."""
+_WIDER = 1.5
+"""How much wider a range may become for what it is joined with: half a bit. A judgement."""
+_ANY = (-inf, inf)
 _CHECKED = 2
 """Samples that edits are run on. A judgement: an image is 10,000 rows of a convolution, so one would do."""
 
@@ -97,6 +101,8 @@ class QuantizeStatic(Pass):
             return
         assert context.calibration is not None
         context.calibration.require(FEWEST[self.options.method], f"{self.name} ({self.options.method})")
+        for node, reason in placement.islands.items():
+            yield NearMiss(node_name(node), f"{node.op_type}: {reason}")
         spans = context.decide(self.name, lambda: self._spans(placement, stream, context))
         yield from self._proposed(placement, spans, context)
 
@@ -119,6 +125,7 @@ class QuantizeStatic(Pass):
 
     def _proposed(self, placement: Placement, spans: Mapping[str, Span], context: Context) -> Edits:
         """An edit for each node, in the order of the graph."""
+        spans = _shared(placement, spans)
         kinds = {
             value: affine(spans[_name(placement.root(value))], self.options.activations)
             for value in _rounded_values(placement)
@@ -132,6 +139,29 @@ class QuantizeStatic(Pass):
             outcome = yield edit
             if outcome is Outcome.APPLIED:
                 work.applied(taken, edit, entering)
+
+
+def _shared(placement: Placement, spans: Mapping[str, Span]) -> dict[str, Span]:
+    """`spans`, but one for what is joined where that costs little: integers are copied as they are then.
+
+    What has no other use is rounded once instead of twice.
+    """
+    found = dict(spans)
+    bounds = {value: taken.bounds for taken in placement.taken for value in taken.outputs}
+    for inputs, output in placement.joined():
+        own = [value for value in (*inputs, output) if not value.is_initializer()]
+        far = [value for value in own if value is output or len(value.uses()) > 1]
+        lows, highs = zip(*(found[_name(value)] for value in far), strict=True)
+        joint = min(lows), max(highs)
+        if joint[1] - joint[0] > _WIDER * min(high - low for low, high in zip(lows, highs, strict=True)):
+            joint, own = found[_name(output)], [value for value in own if value not in far]
+        found[_name(output)] = joint
+        placement.share([v for v in own if _is_within(joint, bounds.get(v, _ANY))], output)
+    return found
+
+
+def _is_within(span: Span, bounds: Span) -> bool:
+    return bounds[0] <= span[0] and span[1] <= bounds[1]
 
 
 def _is_convolutional(products: Mapping[ir.Node, str | None]) -> bool:
@@ -199,12 +229,14 @@ class _Work:
             inputs[place] = entering.get(x) or self._integers[x]
         if taken.axis is not None:
             self._weighted(taken, inputs, new)
-        made = new.copy(node, inputs, "integer")
-        if taken.absorbed is not None and not self._saturates(taken.outputs[0]):
+        made = self._made(node, inputs, new)
+        if taken.absorbed is not None and not self._saturates(taken):
             made = new.copy(taken.absorbed, [made[0], *taken.absorbed.inputs[1:]], "activation")
         outputs = taken.outputs
         after = [
-            _there_and_back(y, self._kinds[_name(old)], f"out{i or ''}", new) if taken.rounds else y
+            _there_and_back(y, self._kinds[_name(old)], f"out{i or ''}", new)
+            if taken.rounds and node.op_type != "HardSigmoid"
+            else y
             for i, (y, old) in enumerate(zip(made, outputs, strict=True))
         ]
         edit = Edit(
@@ -219,9 +251,23 @@ class _Work:
         )
         return edit, entering
 
-    def _saturates(self, value: ir.Value) -> bool:
-        """Whether no integer stands for what is less than the least that `value` was."""
-        return self._kinds[_name(value)].zero.dtype == np.uint8
+    def _made(self, node: ir.Node, inputs: list[ir.Value | None], new: Nodes) -> list[ir.Value]:
+        """What `node` makes of rounded inputs."""
+        x = _of(inputs[0])
+        if node.op_type == "HardSwish":
+            return [new.op("Mul", [x, hard_sigmoid(x, 1 / 6, 0.5, new)], "integer", like=x)]
+        if node.op_type == "HardSigmoid":
+            attributes = node.attributes
+            return [
+                hard_sigmoid(x, attributes.get_float("alpha", 0.2), attributes.get_float("beta", 0.5), new)
+            ]
+        return new.copy(node, inputs, "integer")
+
+    def _saturates(self, taken: Taken) -> bool:
+        """Whether the integers that for what comes out reach as far as what was absorbed lets it."""
+        kind = self._kinds[_name(taken.outputs[0])]
+        slack = float(kind.scale) / 2
+        return _is_within(kind.reach, (taken.bounds[0] - slack, taken.bounds[1] + slack))
 
     def applied(self, taken: Taken, edit: Edit, entering: Mapping[ir.Value, ir.Value]) -> None:
         """What the edit made is in integers from here on."""
@@ -265,6 +311,24 @@ class _Work:
 def _of(value: ir.Value | None) -> ir.Value:
     assert value is not None
     return value
+
+
+def hard_sigmoid(x: ir.Value, alpha: float, beta: float, new: Nodes) -> ir.Value:
+    """Clip(alpha * x + beta, 0, 1): the integers of `x` with another scale, in which 255 is 1.
+
+    It stands behind a LeakyRelu that changes nothing: for this there are kernels that look integers up.
+    """
+    same = new.op("LeakyRelu", [x], "same", like=x, alpha=1.0)
+    wide = Affine(np.float32(1 / (255 * alpha)), np.asarray(np.floor(255 * beta), np.uint8))
+    integers = new.op(
+        "QuantizeLinear",
+        [same, *_parameters(wide, "wide", new)],
+        "gate/integers",
+        like=x,
+        dtype=ir.DataType.UINT8,
+    )
+    parts = _parameters(Affine(np.float32(1 / 255), np.asarray(0, np.uint8)), "gate", new)
+    return new.op("DequantizeLinear", [integers, *parts], "gate", like=x)
 
 
 def _parameters(kind: Affine, label: str, new: Nodes) -> list[ir.Value]:

@@ -84,4 +84,47 @@ BLOCKS = {
             }
         ),
     ),
+    "inverted-residual": Block(
+        (8, 8, 8),
+        """
+        s = Conv(x, w0)  a = Conv(s, w1, b1)  b = HardSwish(a)
+        c = Conv<group = 16, pads = [1, 1, 1, 1]>(b, w2, b2)  d = HardSwish(c)
+        e = GlobalAveragePool(d)  f = Conv(e, w3, b3)  g = Relu(f)  h = Conv(g, w4, b4)
+        i = HardSigmoid<alpha = 0.16666667, beta = 0.5>(h)  j = Mul(i, d)
+        k = Conv(j, w5, b5)  l = Add(k, s)  y = Conv(l, w6)
+        """,
+        {
+            "w0": (8, 8, 1, 1),
+            "w1": (16, 8, 1, 1), "b1": (16,), "w2": (16, 1, 3, 3), "b2": (16,), "w3": (8, 16, 1, 1),
+            "b3": (8,), "w4": (16, 8, 1, 1), "b4": (16,), "w5": (8, 16, 1, 1), "b5": (8,), "w6": (4, 8, 1, 1),
+        },
+        Counter(
+            {
+                "QuantizeLinear": 1, "Transpose": 2, "QLinearConv": 7, "QLinearLeakyRelu": 3, "QLinearMul": 3,
+                "QLinearGlobalAveragePool": 1, "QLinearAdd": 1, "DequantizeLinear": 1,
+            }
+        ),
+    ),
+    "unet": Block(
+        (3, 8, 8),
+        """
+        a = Conv<pads = [1, 1, 1, 1]>(x, w1, b1)  b = Relu(a)
+        c = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(b)
+        d = Conv<pads = [1, 1, 1, 1]>(c, w2, b2)  e = Relu(d)
+        f = ConvTranspose<strides = [2, 2]>(e, w3, b3)
+        g = Concat<axis = 1>(f, b)
+        y = Conv<pads = [1, 1, 1, 1]>(g, w4, b4)
+        """,
+        {
+            "w1": (8, 3, 3, 3), "b1": (8,), "w2": (16, 8, 3, 3), "b2": (16,), "w3": (16, 8, 2, 2), "b3": (8,),
+            "w4": (4, 16, 3, 3), "b4": (4,),
+        },
+        Counter(
+            {
+                "QuantizeLinear": 1, "Transpose": 3, "QLinearConv": 4, "NhwcMaxPool": 1, "Reshape": 2,
+                "QLinearConcat": 1, "DequantizeLinear": 1,
+            }
+        ),
+    ),
 }  # fmt: skip
+"""Parts of ResNet, of MobileNetV3 and of a UNet."""
