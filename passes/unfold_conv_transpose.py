@@ -54,9 +54,11 @@ def _unfit(node: ir.Node) -> str | None:
         if value.const_value is None or not has_data(value.const_value):
             return "its weight has no data"
     assert weight is not None
-    if weight.shape is None or len(weight.shape) != 4:
+    assert weight.const_value is not None
+    shape = weight.const_value.shape.numpy()
+    if len(shape) != 4:
         return "it is not of images"
-    kernel = [int(size) for size in weight.shape[2:]]
+    kernel = list(shape[2:])
     attributes = node.attributes
     if list(attributes.get_ints("strides") or (1, 1)) != kernel:
         return "its parts overlap, or leave gaps"
@@ -74,9 +76,8 @@ def _unfolded(node: ir.Node) -> Edit:
     new, old, x = Nodes(node_name(node)), node.outputs[0], node.inputs[0]
     weight = node.inputs[1]
     assert weight is not None
-    assert weight.shape is not None
     assert weight.const_value is not None
-    count, width, rows, columns = (int(size) for size in weight.shape)
+    count, width, rows, columns = weight.const_value.shape.numpy()
     height, length = static_dim(x, 2), static_dim(x, 3)
     assert height is not None
     assert length is not None
