@@ -17,6 +17,7 @@ from graphopt.evaluate._example_lines import TextLabels, read_lines
 from graphopt.evaluate._examples import Example, Examples, random_examples, read_examples
 from graphopt.evaluate._head import LABEL_ACCURACY, Head, LabelHead, TokenHead
 from graphopt.evaluate._samples import AccuracySamples
+from graphopt.evaluate._sequences import CtcHead, PixelHead
 from graphopt.evaluate._sides import side_of
 from graphopt.evaluate._spans import SpanHead
 from graphopt.interface import Arrays, Interface, Model, TensorSpec
@@ -32,13 +33,15 @@ Floats = NDArray[np.float64]
 HEAD_METRICS = frozenset(
     {
         *("label_agreement", "top1_agreement", "top5_agreement", "span_agreement", "mean_average_precision"),
-        *("label_accuracy", "flips_lost", "flips_won"),
+        *("mean_iou", "character_error_rate", "label_accuracy", "flips_lost", "flips_won"),
     }
 )
 """What `measure_heads` measures; flips and top-1 are those of tokens where text is generated."""
 LABELS = "labels"
 """The scope of what was measured against the data's labels, not against the reference."""
 _STATISTICS: dict[str, Statistic] = {"mean_average_precision": "average_precision"}
+_WAVE = "input_values"
+"""The input of models that read speech as it is."""
 _WITHOUT_LABELS = ("text-generation", "fill-mask", "feature-extraction", "sentence-similarity")
 """Tasks whose outputs are judged as distributions or by their direction, not by a label."""
 
@@ -121,8 +124,12 @@ def _head(package: RunnablePackage) -> Head | None:
     logits = interface.output("logits") or (interface.outputs[0] if len(interface.outputs) == 1 else None)
     if logits is None or not logits.dtype.startswith("float"):
         return None
+    if len(logits.dims) == 4:
+        return PixelHead(logits.name)
     if len(logits.dims) == 3 and interface.input("input_ids") is not None:
         return TokenHead(logits.name)
+    if len(logits.dims) == 3 and interface.input(_WAVE) is not None:
+        return CtcHead(logits.name, int(config.get("pad_token_id") or 0))
     return _label_head(logits, interface, config) if len(logits.dims) in (1, 2) else None
 
 

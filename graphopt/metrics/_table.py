@@ -217,6 +217,22 @@ _ACCURACY = (
         "Of detected objects, against labels or against the reference's own objects (COCO's mAP@[.5:.95]).",
     ),
     Metric(
+        "mean_iou",
+        "mean IoU",
+        "",
+        "larger",
+        "Pixels to which both give a class over those to which either does: the mean over the classes that "
+        "the reference gives, and over images.",
+    ),
+    Metric(
+        "character_error_rate",
+        "character error rate",
+        "",
+        "smaller",
+        "Letters to put in, leave out or replace to come from the package's text to the reference's, over "
+        "the reference's letters: the mean over recordings.",
+    ),
+    Metric(
         "task_accuracy",
         "task accuracy",
         "",
