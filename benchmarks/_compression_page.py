@@ -207,7 +207,12 @@ def long_texts(figures: Figures) -> str:
 def costs(figures: Figures) -> str:
     if "cost" not in figures.files:
         return NOT_YET
-    shown = {"seconds": ("seconds", 1), "peak_gb": ("peak, GB", 2), "largest_gb": ("largest process, GB", 2)}
+    shown = {
+        "seconds": ("seconds", 1),
+        "processor_seconds": ("of cores", 1),
+        "peak_gb": ("peak, GB", 2),
+        "largest_gb": ("largest process, GB", 2),
+    }
     rows = []
     tasks = [row for table in figures.files["cost"].tables if table.name == "cost" for row in table.rows]
     for row in tasks:

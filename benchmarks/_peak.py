@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,17 +17,19 @@ that begins with the size of the process that starts the other."""
 @dataclass(frozen=True)
 class Cost:
     """`peak`: the high-water marks (VmHWM, mapped files included) of all processes together, bytes, as if
-    all had been at theirs at once. `largest`: that of the largest alone."""
+    all had been at theirs at once. `largest`: that of the largest alone. `processor`: seconds of cores that
+    all of them took."""
 
     seconds: float
     peak: int
     largest: int
+    processor: float
 
 
 def cost(command: Sequence[str], log: Path) -> Cost:
     """Run the command, its output in `log`. SystemExit where it fails."""
     marks: dict[int, int] = {}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), _busy()
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         while process.poll() is None:
@@ -35,7 +38,13 @@ def cost(command: Sequence[str], log: Path) -> Cost:
     seconds = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed, see {log}")
-    return Cost(seconds, sum(marks.values()), max(marks.values()))
+    return Cost(seconds, sum(marks.values()), max(marks.values()), _busy() - before)
+
+
+def _busy() -> float:
+    """Seconds of cores that processes took which this one started and has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def look(root: int, marks: dict[int, int]) -> None:

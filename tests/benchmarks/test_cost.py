@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import transformers
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -32,6 +33,13 @@ def test_memory_is_the_marks_of_all_processes_together(script: Script, tmp_path:
     assert both.seconds > 0.5
     assert both.peak - empty.peak > 95e6  # though never held at once, and freed before the end
     assert 55e6 < both.largest < both.peak - 35e6
+
+
+def test_seconds_of_cores_are_those_of_all_processes(script: Script, tmp_path: Path) -> None:
+    spin = "import time\nwhile time.process_time() < 0.2: pass"
+    both = f"import subprocess, sys\nsubprocess.run([sys.executable, '-S', '-c', {spin!r}])\n{spin}"
+
+    assert script("_peak").cost([sys.executable, "-S", "-c", both], tmp_path / "log").processor >= 0.4
 
 
 def test_a_command_that_fails_costs_nothing_that_is_kept(script: Script, tmp_path: Path) -> None:
@@ -84,16 +92,28 @@ def bits(path: Path) -> dict[str, np.ndarray]:
     return {name: value.view(np.uint16) for name, value in load_file(path).items()}
 
 
+@pytest.mark.parametrize("shape", ["whisper-64", "whisper-small"])
+def test_a_configured_shape_is_what_its_class_reads(script: Script, shape: str) -> None:
+    name, options = script("_configured").SHAPES[shape]
+    config = getattr(transformers, name).config_class(**options)
+
+    assert (config.vocab_size, config.num_mel_bins, 2 * config.max_source_positions) == (51865, 80, 3000)
+    assert config.d_model == options["d_model"]
+
+
 def test_every_goal_of_cost_has_its_task(script: Script) -> None:
     names = [task.name for task in script("cost").TASKS]
 
-    assert names == ["tiny-coder, int4", "1.24 B, int4-fast", "1.24 B, GPTQ", "8 B, int4-fast"]
+    assert names[:4] == ["tiny-coder, int4", "1.24 B, int4-fast", "1.24 B, GPTQ", "8 B, int4-fast"]
+    assert names[4:] == ["Whisper, 64 wide, 2 + 2 layers, int8", "Whisper-small, int8"]
 
 
 def test_a_row_says_what_was_measured(script: Script, tmp_path: Path) -> None:
     cost, peak = script("cost"), script("_peak")
     (tmp_path / "model.onnx.data").write_bytes(bytes(1000))
 
-    row = cost.row(cost.TASKS[0], [peak.Cost(2.0, 3 * 10**9, 10**9), peak.Cost(4.0, 10**9, 10**9)], tmp_path)
+    runs = [peak.Cost(2.0, 3 * 10**9, 10**9, 3.0), peak.Cost(4.0, 10**9, 10**9, 5.0)]
+    row = cost.row(cost.TASKS[0], runs, tmp_path)
 
     assert (row["seconds"], row["peak_gb"], row["largest_gb"], row["written_gb"]) == (3.0, 2.0, 1.0, 1e-6)
+    assert row["processor_seconds"] == 4.0
