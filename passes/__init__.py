@@ -16,6 +16,8 @@ from .fold_constants import FoldConstants
 from .fold_pads import FoldPads
 from .fold_scales import FoldScales
 from .fuse_experts import FuseExperts
+from .inline_branches import InlineBranches
+from .inline_functions import InlineFunctions
 from .keep_blocks import KeepBlocks
 from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
@@ -59,6 +61,7 @@ from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
 from .unfold_conv import UnfoldConv
 from .unfold_conv_transpose import UnfoldConvTranspose
+from .unroll_loops import UnrollLoops
 from .upgrade import Upgrade
 
 PACK = Pack(
@@ -73,6 +76,8 @@ PACK = Pack(
         FoldPads,
         FoldScales,
         FuseExperts,
+        InlineBranches,
+        InlineFunctions,
         KeepBlocks,
         LastTokenHead,
         LowerAttention,
@@ -116,6 +121,7 @@ PACK = Pack(
         TieWeights,
         UnfoldConv,
         UnfoldConvTranspose,
+        UnrollLoops,
         Upgrade,
     ),
     recipes=Path(__file__).parent / "recipes",

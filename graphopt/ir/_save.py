@@ -67,20 +67,44 @@ def save_model(model: ir.Model, path: str | Path) -> None:
 
 
 def _lean(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """`proto`, less types that a reader finds again: of weights, and of sizes that have made-up names."""
+    """`proto`, less the types that a reader finds again: those of weights, and those that onnx infers."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    graphs = [*graph_protos(bare.graph)]
+    nodes = [node for graph in graphs for node in graph.node if node.domain not in ("", "ai.onnx")]
+    own = {name for node in nodes for name in node.output}
+    for graph in graphs:
+        _keep_types(graph, own)
+    inferred = {value.name: value.type for value in onnx.shape_inference.infer_shapes(bare).graph.value_info}
     for graph in graph_protos(proto.graph):
-        known = {name for node in graph.node if node.domain in ("", "ai.onnx") for name in node.output}
         weights = {tensor.name for tensor in graph.initializer}
-        kept = [
-            v for v in graph.value_info if v.name not in weights and not (v.name in known and _is_guess(v))
-        ]
-        del graph.value_info[:]
-        graph.value_info.extend(kept)
+        _keep_types(graph, {value.name for value in graph.value_info} - weights)
+    found = {
+        v.name for v in proto.graph.value_info if v.name in inferred and _is_told(v.type, inferred[v.name])
+    }
+    _keep_types(proto.graph, {value.name for value in proto.graph.value_info} - (found - own))
     return proto
 
 
-def _is_guess(value: onnx.ValueInfoProto) -> bool:
-    return any(dim.dim_param.startswith(MADE_UP) for dim in value.type.tensor_type.shape.dim)
+def _keep_types(graph: onnx.GraphProto, names: set[str]) -> None:
+    kept = [value for value in graph.value_info if value.name in names]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+
+
+def _is_told(known: onnx.TypeProto, inferred: onnx.TypeProto) -> bool:
+    """Whether `inferred` says all that is known, made-up names of sizes aside."""
+    ours, theirs = known.tensor_type, inferred.tensor_type
+    if not known.HasField("tensor_type") or ours.elem_type != theirs.elem_type:
+        return False
+    if not ours.HasField("shape"):
+        return True
+    pairs = zip(ours.shape.dim, theirs.shape.dim, strict=False)
+    return len(ours.shape.dim) == len(theirs.shape.dim) and all(a == b or _says_nothing(a) for a, b in pairs)
+
+
+def _says_nothing(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return not dim.HasField("dim_value") and (not dim.dim_param or dim.dim_param.startswith(MADE_UP))
 
 
 def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path) -> None:

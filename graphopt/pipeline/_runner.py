@@ -172,6 +172,7 @@ class _PassRun:
                     break
             self._require_untouched(lambda known: known.check())
             if record.applied or graph_hash(model) != settled:
+                _drop_uncalled(model)
                 _restore_order(model)
                 _complete_opset_imports(model)
                 record.modified = graph_hash(model) != settled
@@ -205,7 +206,8 @@ class _PassRun:
     def _commit(self, graph: ir.Graph, edit: Edit) -> Outcome:
         step, number = self.record.step, len(self.record.edits) + 1
         identity = edit.identity(step)
-        sources = ",".join(edit.touches()[:8])
+        first, *others = edit.touches() or ("",)
+        sources = f"{first} and {len(others)} more" if others else first
         removed = [node_name(node) for node in edit.remove]
         outcome, verdict = Outcome.REFUSED, None
         if self._is_allowed(identity) and proof_holds(edit, self.model):
@@ -284,6 +286,20 @@ def _complete_opset_imports(model: ir.Model) -> None:
     used = {node.domain for node in model.graph.all_nodes()}
     for domain in used - set(model.opset_imports):
         model.opset_imports[domain] = 1
+
+
+def _drop_uncalled(model: ir.Model) -> None:
+    """Functions that no node calls any more go."""
+    called: set[ir.OperatorIdentifier] = set()
+    waiting = list(model.graph.all_nodes())
+    while waiting:
+        name = waiting.pop().op_identifier()
+        if name in model.functions and name not in called:
+            called.add(name)
+            waiting += model.functions[name].all_nodes()
+    for name in tuple(model.functions):
+        if name not in called:
+            del model.functions[name]
 
 
 def _check(model: ir.Model, record: PassRecord, options: OptimizeOptions, hooks: RunHooks) -> None:

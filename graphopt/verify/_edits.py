@@ -24,6 +24,7 @@ from graphopt.verify._inputs import (
     Undecided,
     adapted,
     feeds_of,
+    implied,
     legal_bindings,
     longer_bindings,
     most_steps,
@@ -270,7 +271,7 @@ class EditVerifier:
             raise Undecided("no legal call meets what it assumes")
         if legal is None:
             calls, missing = guessed_calls(window, points, self._guesses, lossy=lossy)
-            calls = [c for c in calls if all(a.allows_sizes(c.binding.sizes) for a in self._assumed)]
+            calls = [c for c in calls if all(a.allows_sizes(implied(c.binding.sizes)) for a in self._assumed)]
         else:
             longer = [] if lossy else self._longer(1 + max((n for _, n in window.lengths), default=0))
             longer = longer if lossy else [*longer, *self._far(window)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,6 +35,7 @@ __all__ = [
     "Undecided",
     "adapted",
     "feeds_of",
+    "implied",
     "independent",
     "legal_bindings",
     "longer_bindings",
@@ -44,6 +46,10 @@ __all__ = [
     "valid_part",
 ]
 
+_DIFFERENCE_DIVIDED = re.compile(r"- .*//")
+"""In a size: an exporter's division rounds down and a graph's to zero, so below zero they say two things."""
+_MULTIPLES = 64
+"""Sizes at which a formula is tried: one that is zero at none of them is taken for a multiple."""
 _ELEMENTS = 1 << 26
 """Numbers of one call: 256 MiB as float32, of which the worker holds both sides' results too."""
 
@@ -250,6 +256,8 @@ def _shape(leaf: Leaf, sizes: Mapping[str, int]) -> tuple[int, ...]:
         size = size_of(dim, sizes)
         if size is None:
             raise Undecided(f"a size of one of its values is unknown{f' ({dim})' if dim else ''}")
+        if size == 0 and isinstance(dim, str) and _DIFFERENCE_DIVIDED.search(dim):
+            raise Undecided(f"the size {dim} is below where the formula holds")
         shape.append(size)
     return tuple(shape)
 
@@ -266,6 +274,18 @@ def size_of(dim: Dim, sizes: Mapping[str, int]) -> int | None:
     if dim in sizes or not _symbols(dim) <= sizes.keys():
         return sizes.get(dim)
     return _evaluated(dim, tuple((name, sizes[name]) for name in sorted(_symbols(dim))))
+
+
+def implied(sizes: Mapping[str, int]) -> dict[str, int]:
+    """`sizes`, and those that are zero because a multiple of theirs is."""
+    found = dict(sizes)
+    for name, size in sizes.items():
+        symbols = _symbols(name)
+        if size == 0 and len(symbols) == 1 and name not in symbols:
+            (symbol,) = symbols
+            if all(_evaluated(name, ((symbol, count),)) for count in range(1, _MULTIPLES)):
+                found.setdefault(symbol, 0)
+    return found
 
 
 @lru_cache(4096)

@@ -14,10 +14,11 @@ from graphopt.pipeline import Contract, Edit
 from graphopt.verify import Derived, EditVerifier
 from graphopt.verify._cut import cut_out
 from graphopt.verify._guesses import Guesses, guessed_calls
+from graphopt.verify._inputs import Binding, implied, shapes_of
 from graphopt.verify._kernels import _is_of_memory
 from graphopt.verify._sums import completed, sums_of
 from graphopt.verify._values import Points
-from graphopt.verify._window import Window
+from graphopt.verify._window import Leaf, Window
 from tests.verify._planted import instead, node
 
 EXACT = Contract.exact()
@@ -239,3 +240,15 @@ def test_what_is_joined_is_as_long_as_its_parts() -> None:
     assert guesses.sums == {"T": ("P", "S")}
     sizes = [call.binding.sizes for call in guessed_calls(window, Points.of(window), guesses, lossy=False)[0]]
     assert {s["T"] - s["P"] - s["S"] for s in sizes} == {0}
+
+
+def test_a_size_is_zero_where_a_multiple_of_it_is() -> None:
+    assert implied({"4*s": 0, "t": 2}) == {"4*s": 0, "t": 2, "s": 0}
+    assert implied({"s - 3": 0}) == {"s - 3": 0}, "which s = 3 makes it, too"
+
+
+@pytest.mark.parametrize(("size", "is_known"), [("(((s//5) - 3)//4) + 1", False), ("s//5", True)])
+def test_no_call_has_a_size_at_which_a_formula_and_a_graph_may_part(size: str, is_known: bool) -> None:
+    leaf = Leaf("x", None, ir.DataType.FLOAT, (size, 4))
+    found = shapes_of([leaf], Binding("short", {"s": 1}, {}))
+    assert (found == [(0, 4)]) if is_known else (found is None)
