@@ -148,6 +148,10 @@ class Target(ABC):
 
         return open_session(path, threads=threads, providers=(self.provider,))
 
+    def loaded_operators(self, path: Path) -> Mapping[str, int]:
+        """How many operators of each type the runtime makes of the graph at `path`; empty if unknown."""
+        return {}
+
     def decoder(
         self,
         folder: Path,

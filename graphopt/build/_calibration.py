@@ -17,6 +17,7 @@ from graphopt.calibrate import CalibrationData, from_arrays, from_windows
 from graphopt.errors import BadInput
 from graphopt.evaluate import CALIBRATION, Corpus, corpus_of, read_corpus, sequences
 from graphopt.export import Exported
+from graphopt.interface import Interface
 from graphopt.io import digest_of, read_arrays, read_json
 from graphopt.plugins import registry
 from graphopt.runtime import Tokenizer
@@ -47,9 +48,11 @@ def calibration_of(exported: Exported, given: str | Path | None) -> CalibrationD
             return None
     path = Path(given)
     if path.exists():
-        files = sorted(path.rglob("*.npz")) if path.is_dir() else [path] if path.suffix == ".npz" else []
+        found_here = path.rglob("*.np[yz]") if path.is_dir() else [path]
+        files = sorted(file for file in found_here if file.suffix in (".npy", ".npz"))
         if files:
-            data = from_arrays(path.name, map(read_arrays, files), exported.interface)
+            arrays = (_arrays_of(file, exported.interface) for file in files)
+            data = from_arrays(path.name, arrays, exported.interface)
             return replace(data, content=digest_of(path) if path.is_file() else "", file=str(given))
         found = _of_text(exported, read_corpus(path))
         return None if found is None else replace(found, file=str(given))
@@ -58,7 +61,28 @@ def calibration_of(exported: Exported, given: str | Path | None) -> CalibrationD
             f"there is no {given} to calibrate on",
             hint="Give text, a .jsonl file, a folder of text, an .npz file of inputs, or MODULE:FUNCTION.",
         )
+    if not registry.allows_any():
+        raise BadInput(
+            f"{given} is code, and plugins are switched off or limited here",
+            hint="Save what it gives with numpy.savez, and give the .npz file.",
+        )
     return _of_items(exported, str(given), _called(str(given)))
+
+
+def _arrays_of(file: Path, interface: Interface) -> Mapping[str, NDArray[Any]]:
+    """By input, what `file` holds; an .npy file is for a model with one input."""
+    if file.suffix == ".npz":
+        return read_arrays(file)
+    if len(interface.inputs) != 1:
+        names = ", ".join(spec.name for spec in interface.inputs)
+        raise BadInput(
+            f"{file} is one array, and the model has the inputs {names}",
+            hint="Save them together with numpy.savez, by these names.",
+        )
+    try:
+        return {interface.inputs[0].name: np.load(file, allow_pickle=False)}
+    except (OSError, EOFError, ValueError) as error:
+        raise BadInput(f"{file} is no array of numbers: {error}") from error
 
 
 def _called(name: str) -> list[Any]:

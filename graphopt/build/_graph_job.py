@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,6 +179,10 @@ class GraphJob:
         self.target.compile(model, folder / self.file)
         for remark in self.target.capabilities().remarks(model):
             self.context.note(remark)
+        if any(node.op_type == "QuantizeLinear" for node in model.graph):
+            made = Counter(self.target.loaded_operators(folder / self.file))
+            counts = ", ".join(f"{made[kind]} {kind}" for kind in sorted(made, key=lambda k: (-made[k], k)))
+            self.context.note(f"Once loaded, {self.file} is {counts or 'not known'}.")
         shares = self.target.shares_cache(model, self._carried() or {})
         return PackageContext(Interface.of(model), self.file, share_buffer=shares)
 

@@ -31,6 +31,7 @@ __all__ = [
     "LeftOut",
     "Pack",
     "PackOrigin",
+    "allows_any",
     "built_in_only",
     "default_target",
     "distribution_packs",
@@ -112,6 +113,11 @@ def built_in_only() -> Iterator[None]:
         yield
     finally:
         _switched.pop()
+
+
+def allows_any() -> bool:
+    """Whether code of anybody may run: not where plugins are switched off or only some are allowed."""
+    return (_switched[-1] if _switched else _configured()).names is None
 
 
 @functools.cache

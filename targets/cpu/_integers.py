@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["computes_in_integers"]
+__all__ = ["computes_in_integers", "loaded"]
 
 _OPSET = 23
 _STEP, _ZERO = np.float32(0.1), 3
@@ -25,7 +25,7 @@ _X, _SMALL = (1, 4, 8, 8), (1, 4)
 def computes_in_integers(op_type: str) -> bool:
     """Whether a graph of the operator alone, its activations in integers, has no floats once it is loaded."""
     case = _CASES.get(op_type)
-    return case is not None and "DequantizeLinear" not in _loaded(_graph(op_type, *case))
+    return case is not None and "DequantizeLinear" not in loaded(_graph(op_type, *case))
 
 
 def _graph(op_type: str, shapes: Sequence[Sequence[int]], constants: Sequence[Any], attributes: Any) -> bytes:
@@ -62,8 +62,8 @@ def _graph(op_type: str, shapes: Sequence[Sequence[int]], constants: Sequence[An
     return bytes(model.SerializeToString())
 
 
-def _loaded(model: bytes) -> list[str]:
-    """The operators that onnxruntime makes of a model."""
+def loaded(model: bytes | str) -> list[str]:
+    """The types of the operators that onnxruntime makes of a model, or of the file with this name."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -73,7 +73,8 @@ def _loaded(model: bytes) -> list[str]:
         path = Path(folder) / "loaded.onnx"
         options.optimized_model_filepath = str(path)
         ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return [node.op_type for node in onnx.load(path).graph.node]
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        return [node.op_type for node in nodes]
 
 
 def _integers(*shape: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ from graphopt.targets import BlockProduct, Target
 
 from ._cache import shares_cache
 from ._capabilities import CpuCapabilities
+from ._integers import loaded
 from ._rates import known_seconds, measured_seconds, written_seconds
 from .kernels import kernels_name, open_session
 
@@ -58,6 +60,9 @@ class CpuTarget(Target):
 
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         return open_session(path, threads=threads)
+
+    def loaded_operators(self, path: Path) -> Mapping[str, int]:
+        return Counter(loaded(str(path)))
 
     def shares_cache(self, model: ir.Model, states: Container[str]) -> bool:
         return shares_cache(model, states)
