@@ -122,9 +122,12 @@ static inline void transpose(Vector rows[LANES]) {
     }
 }
 
-/* Blocks `first` to `first + count` of rows [n, width], side by side; what lies beyond a row's end is zero. */
+/* Blocks `first` to `first + count` of rows [n, width], side by side; what lies beyond a row's end is zero.
+ * They mostly lie one after the other: fetched in that order they come sooner than in turns. */
 static inline void gather(Group *group, const float *rows, int64_t width, int64_t first, int64_t count) {
     const int64_t blocks = (width + group->block - 1) / group->block;
+    const float *begin = rows + first / blocks * width + first % blocks * group->block;
+    for (int64_t i = 0; i < count * group->block; i += LANES) __builtin_prefetch(begin + i);
     const float *source[LANES];
     int64_t left[LANES];
     for (int64_t lane = 0; lane < count; lane++) {
