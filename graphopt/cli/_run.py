@@ -87,9 +87,12 @@ def command(
     json_file: str | None,
     **options: Any,
 ) -> None:
-    """Generate text from each PROMPT (- reads one from stdin), or run PACKAGE on the arrays of a file."""
+    """Generate text from each PROMPT (- reads one from stdin), or run PACKAGE on the arrays of a file.
+
+    Of a package for pictures or speech each PROMPT is a file: what is found in it is printed.
+    """
     from graphopt.build import Package
-    from graphopt.package import Answers
+    from graphopt.package import Answers, takes_files
 
     if (inputs is None) != (outputs is None):
         raise click.UsageError("--inputs and --outputs go together")
@@ -99,6 +102,9 @@ def command(
         return
     if logprobs is not None and json_file is None:
         raise click.UsageError("--logprobs needs --json")
+    if takes_files(loaded):
+        _run_on_files(loaded, prompts, threads, json_file)
+        return
     asked = _asked(prompts, messages)
     answers, found = Answers(loaded, speculate=speculate, threads=threads), []
     for prompt in asked:
@@ -131,6 +137,28 @@ def _messages(file: IO[bytes]) -> list[Any]:
     if not isinstance(found, list):
         raise BadInput(f"{file.name} is not a list of messages")
     return found
+
+
+def _run_on_files(package: Package, files: Sequence[str], threads: int | None, json_file: str | None) -> None:
+    from graphopt.package import findings
+
+    if not files:
+        raise click.UsageError("Missing argument 'PROMPT': a picture or a sound file.")
+    answers = []
+    for file in files:
+        found = findings(package, Path(file), threads=threads)
+        answers.append({"file": file, "findings": [dataclasses.asdict(finding) for finding in found]})
+        if json_file == "-":
+            continue
+        if len(files) > 1:
+            click.echo(f"==> {printable(file)} <==")
+        for finding in found:
+            score = "" if finding.score is None else f"{finding.score:6.1%}  "
+            box = "" if finding.box is None else "  at {}, {} to {}, {}".format(*finding.box)
+            click.echo(f"{score}{printable(finding.text)}{box}")
+        if not found:
+            click.echo("nothing that is sure")
+    write_json(json_file, answers)
 
 
 def _run_on_arrays(package: Package, inputs: Path, outputs: Path, threads: int | None) -> None:

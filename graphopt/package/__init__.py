@@ -10,6 +10,7 @@ from graphopt.package._manifest import (
     TargetInfo,
     read_manifest,
 )
+from graphopt.package._media import Finding, findings, takes_files
 from graphopt.package._package import RunnablePackage
 from graphopt.package._prepack import Prepacked, prepack
 from graphopt.package._staging import Staging, check_destination, staged
@@ -20,6 +21,7 @@ __all__ = [
     "MANIFEST",
     "Answers",
     "CalibratedOn",
+    "Finding",
     "GraphFile",
     "Lock",
     "LockedPack",
@@ -32,9 +34,11 @@ __all__ = [
     "TargetInfo",
     "Unchanged",
     "check_destination",
+    "findings",
     "packs",
     "prepack",
     "read_manifest",
     "staged",
+    "takes_files",
     "versions",
 ]
