@@ -35,6 +35,7 @@ from .plan_bits import PlanBits
 from .quantize_dynamic import QuantizeDynamic
 from .quantize_experts import QuantizeExperts
 from .quantize_kv import QuantizeKv
+from .quantize_recurrent import QuantizeRecurrent
 from .quantize_static import QuantizeStatic
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
@@ -95,6 +96,7 @@ PACK = Pack(
         QuantizeDynamic,
         QuantizeExperts,
         QuantizeKv,
+        QuantizeRecurrent,
         QuantizeStatic,
         QuantizeWeights,
         RaiseAttention,
