@@ -23,9 +23,9 @@ class RemoveNoops(Pass):
             | And(x, true) | Or(x, false) | Concat(x, nothing) | Pad(x, by 0)
             | Dropout(x) at inference, or of ratio 0
     After:  x
-    Refuses: a float Add of 0 (it turns -0.0 into 0.0); a scalar operand that broadcasts the other to a larger
-    shape; shapes that are not known to be equal; a Dropout that trains or whose mask is used; a graph input
-    that would itself become an output.
+    Refuses: a float Add of 0 (it turns -0.0 into 0.0); a Resize by 1 that interpolates or crops; a scalar
+    operand that broadcasts the other to a larger shape; shapes that are not known to be equal; a Dropout
+    that trains or whose mask is used; a graph input that would itself become an output.
     """
 
     name: ClassVar[str] = "remove-noops"
@@ -150,12 +150,28 @@ def _dropout(node: ir.Node) -> ir.Value | str | None:
     return "it trains, or may"
 
 
+def _resize(node: ir.Node) -> ir.Value | str | None:
+    x = _first(node)
+    scales, sizes = (const_of(value) for value in (*node.inputs, None, None, None)[2:4])
+    by_one = scales is not None and scales.size > 0 and bool((scales == 1).all())
+    whole = sizes is not None and x.shape is not None and list(x.shape) == sizes.tolist()
+    if len(node.inputs) < 3 or not (by_one or whole) or node.attributes.get_ints("axes") is not None:
+        return None
+    if node.attributes.get_string("mode", "nearest") != "nearest":
+        return "its interpolation lets infinities spread"
+    cropped = (
+        node.attributes.get_string("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+    )
+    return "it crops" if cropped else x
+
+
 _RULES: dict[str, _Rule] = {
     "Identity": _first,
     "Cast": _cast,
     "CastLike": _cast_like,
     "Transpose": _transpose,
     "Reshape": _same_shape,
+    "Resize": _resize,
     "Expand": _same_shape,
     "Slice": _slice,
     "Mul": _neutral(1, commutes=True),

@@ -28,8 +28,10 @@ class SimplifyShapes(Pass):
     Before: Reshape(x[batch,sequence,256], Concat(Shape(x)[0], Shape(x)[1], -1, 32))
     After:  Reshape(x, [0, 0, -1, 32])
     A leading dimension equal to the input's in the same place is written 0, one more unknown is written -1.
-    Before: Reshape(Reshape(x, a), b); Transpose(Transpose(x, p), q)
+    Before: Reshape(Reshape(x, a), b), as of Flatten, Squeeze, Unsqueeze; Transpose(Transpose(x, p), q)
     After:  Reshape(x, b); Transpose(x, q after p)
+    Before: Unsqueeze(Unsqueeze(x, 0), 2)
+    After:  Unsqueeze(x, 0 and 2)
     Before: Range(a, b[1], c)
     After:  Range(a, Squeeze(b), c): the operator is of numbers, and onnxruntime refuses vectors that it finds
             to be constant
@@ -88,6 +90,7 @@ def _of_numbers(node: ir.Node) -> Edit:
     return Edit("Range of numbers", remove=[node], insert=make.nodes, replace={node.outputs[0]: made})
 
 
+_KEEP_ORDER = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 _New = tuple[str, list[ir.Value | None], list[ir.Attr], list[ir.Value]]
 
 
@@ -99,6 +102,8 @@ def _simpler(node: ir.Node, context: Context) -> _New | None:
             return _constant_shape(node, context) or _merged_reshape(node, context)
         case "Transpose":
             return _merged_transpose(node)
+        case "Unsqueeze":
+            return _merged_unsqueeze(node)
     return None
 
 
@@ -153,19 +158,19 @@ def _dims(x: ir.Value, y: ir.Value, context: Context, *, infers: bool) -> list[i
 def _merged_reshape(node: ir.Node, context: Context) -> _New | None:
     inner = node.inputs[0].producer() if node.inputs[0] is not None else None
     target = node.inputs[1]
-    if inner is None or inner.op_type != "Reshape" or inner.domain != "" or target is None:
+    if inner is None or inner.op_type not in _KEEP_ORDER or inner.domain != "" or target is None:
         return None
     x = inner.inputs[0]
     dims = const_of(target)
     if x is None or dims is None or node.attributes.get_int("allowzero", False):
         return None
     if not (dims == 0).any():
-        return "Reshape of Reshape", [x, target], [ir.AttrInt64("allowzero", 0)], []
+        return f"Reshape of {inner.op_type}", [x, target], [ir.AttrInt64("allowzero", 0)], []
     new = _dims(x, node.outputs[0], context, infers=bool((dims == -1).any()))
     if new is None:
         return None
     shape = initializer(f"{node.name}/shape", ir.tensor(np.asarray(new, np.int64)))
-    return "Reshape of Reshape", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
+    return f"Reshape of {inner.op_type}", [x, shape], [ir.AttrInt64("allowzero", 0)], [shape]
 
 
 def _merged_transpose(node: ir.Node) -> _New | None:
@@ -181,3 +186,18 @@ def _merged_transpose(node: ir.Node) -> _New | None:
         [ir.AttrInt64s("perm", [first[i] for i in second])],
         [],
     )
+
+
+def _merged_unsqueeze(node: ir.Node) -> _New | None:
+    inner = producer(node.inputs[0], "Unsqueeze")
+    rank = None if node.outputs[0].shape is None else len(node.outputs[0].shape)
+    if inner is None or rank is None:
+        return None
+    first, second = const_of(inner.inputs[1]), const_of(node.inputs[1])
+    if first is None or second is None:
+        return None
+    last = {int(axis) % rank for axis in second}
+    rest = [axis for axis in range(rank) if axis not in last]
+    axes = sorted(last | {rest[int(axis) % len(rest)] for axis in first})
+    value = initializer(f"{node.name}/axes", ir.tensor(np.asarray(axes, np.int64)))
+    return "Unsqueeze of Unsqueeze", [inner.inputs[0], value], [], [value]
