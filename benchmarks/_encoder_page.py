@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from _page import Figures, markdown, middle_of, said
 
@@ -62,15 +63,21 @@ def calls(figures: Figures, call: str) -> str:
     for peer in PEERS:
         row = [peer.replace(" again", " (A/A)")]
         for count in THREADS:
-            found = [
-                figures.get("encoder", "goals", peer, key, threads=count, **CALLS[call])
-                for key in ("ms", "int8_is")
-            ]
-            row += [said(found[0], 1) or NOT_YET, said(found[1])]
+            measured = figures.row("encoder", "goals", peer, threads=count, **CALLS[call])
+            row += [_milliseconds(measured), said(measured.get("int8_is")) if measured else ""]
         cosine = figures.get("encoder", "cosine", peer, "cosine", model=CALLS[call]["model"])
         rows.append([*row, said(cosine, 4)])
     heads = [f"{head}, {n} thread{'s' * (n > 1)}" for n in THREADS for head in ("ms", "graphopt int8 is")]
     return markdown(["", *heads, "least sentence cosine"], rows)
+
+
+def _milliseconds(measured: dict[str, Any] | None) -> str:
+    """The median of processes, and the fastest's and the slowest's."""
+    if measured is None:
+        return NOT_YET
+    if "failed" in measured:
+        return str(measured["failed"])
+    return f"{measured['ms']:.1f} ({measured['least']:.1f} to {measured['most']:.1f})"
 
 
 def commands(figures: Figures) -> list[str]:

@@ -155,7 +155,8 @@ def cell_rows(rounds: Sequence[Round]) -> list[Row]:
     """One cell's peers: how many times as fast graphopt's int8 is, and they are as what was exported."""
 
     def measured(name: str, results: list[dict[str, Any]]) -> Row:
-        row: Row = {"ms": median([one["ms"] for one in results]).value}
+        times = [one["ms"] for one in results]
+        row: Row = {"ms": median(times).value, "least": min(times), "most": max(times)}
         pairs = {"int8_is": (INT8.name, name), "over_exported": (name, EXPORTED.name)}
         for column, pair in pairs.items():
             if pair[0] != pair[1] and set(pair) <= rounds[0].results.keys():
