@@ -1,4 +1,4 @@
-/* graphopt::RowProduct(X, W, scales[, bias[, factors[, residual, gain[, shift]]]]) for onnxruntime: see
+/* graphopt::RowProduct(X, W, scales[, bias[, factors[, residual, gain, shift]]]) for onnxruntime: see
  * row_product.h. W is a constant: int8[K, N]. */
 #include <stdatomic.h>
 

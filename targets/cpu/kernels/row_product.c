@@ -257,8 +257,8 @@ INLINE void norm_row(const RowProduct *p, int64_t row) {
     for (int64_t i = 0; i < p->n; i += LANES) {
         const __mmask16 there = first(p->n - i);
         const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(there, y + i), mean), inverse);
-        const __m512 shift = p->shift ? _mm512_maskz_loadu_ps(there, p->shift + i) : _mm512_setzero_ps();
         const __m512 gain = _mm512_maskz_loadu_ps(there, p->gain + i);
+        const __m512 shift = _mm512_maskz_loadu_ps(there, p->shift + i);
         _mm512_mask_storeu_ps(y + i, there, _mm512_fmadd_ps(v, gain, shift));
     }
 }

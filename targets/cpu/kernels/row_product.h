@@ -15,7 +15,7 @@ typedef struct {
     const float *x, *factors; /* [k] or null */
     const void *packed;
     const float *scales, *bias;           /* [n]; bias may be null */
-    const float *residual, *gain, *shift; /* [rows, n], [n], [n], all or none; shift may be null */
+    const float *residual, *gain, *shift; /* [rows, n], [n], [n], all or none */
     float *y;
     int64_t rows, k, n, terms;
     float epsilon; /* of the norm: added to a row's variance */
