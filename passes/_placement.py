@@ -71,11 +71,15 @@ class Placement:
 
     def values(self) -> list[ir.Value]:
         """Those whose ranges are needed, in the order of the graph."""
+        return list(dict.fromkeys(map(self.root, self.activations())))
+
+    def activations(self) -> list[ir.Value]:
+        """Those that are rounded, and no constants."""
         found: dict[ir.Value, None] = {}
         for taken in self.taken:
             inputs = [taken.node.inputs[i] for i in taken.activations]
-            outputs = taken.outputs if taken.rounds else []
-            found |= dict.fromkeys(self.root(v) for v in (*inputs, *outputs) if v is not None)
+            found |= dict.fromkeys(v for v in inputs if v is not None and not v.is_initializer())
+            found |= dict.fromkeys(taken.outputs if taken.rounds else ())
         return list(found)
 
     def share(self, values: Iterable[ir.Value], root: ir.Value) -> None:

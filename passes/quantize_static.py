@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.calibrate import Stream
+from graphopt.interface import adapt_feeds
 from graphopt.ir import LazyTensor, const_of, lazy, name_matches, node_name
 from graphopt.pipeline import (
     Context,
@@ -27,6 +28,7 @@ from graphopt.pipeline import (
 
 from ._affine import Activations, Affine, affine, rounded_bias, rounded_weight
 from ._placement import Placement, Taken, placed, products_of
+from ._retention import damages, worst
 from ._spans import FEWEST, Method, Observed, Span
 
 _SHARE = 4
@@ -34,6 +36,8 @@ _SHARE = 4
 transformer has tens, a detector with a transformer behind its convolutions two."""
 _WIDER = 1.5
 """How much wider a range may become for what it is joined with: half a bit. A judgement."""
+_MEASURED = 4
+"""Samples by which damage is measured: what is behind a product is computed for each, and held."""
 _ANY = (-inf, inf)
 _CHECKED = 2
 """Samples that edits are run on. A judgement: an image is 10,000 rows of a convolution, so one would do."""
@@ -49,6 +53,7 @@ class QuantizeStatic(Pass):
     from calibration data. What lies between two products (sums of residuals, pooling, concatenation, moves)
     stays in integers where the target has kernels for it, and what only moves numbers shares one scale. Relu
     and Clip are left to the range. Biases are int32 in steps of both scales. Outputs of the model stay float.
+    Products that do too much damage to the output for the time they save stay in floats, by measurement.
     Each edit runs beside what it replaces on calibration data; one that does too much damage is taken back.
     Refuses: models without calibration data, or with few convolutions beside products of matrices; a target
     without integer kernels; weights that are computed, not float32 or without data; names that `exclude`
@@ -64,6 +69,7 @@ class QuantizeStatic(Pass):
     @dataclass(frozen=True)
     class Options:
         """method: where activations are clipped; percentile: how many of 100 entries that method keeps;
+        damage: how much 1 - cosine of the first output may grow to in all, each product being measured alone;
         activations: unsigned around any zero point, as processors want them, or signed around zero, as GPUs
         and NPUs do; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products overflow;
         include and exclude: globs over names of products, separated by commas.
@@ -71,6 +77,7 @@ class QuantizeStatic(Pass):
 
         method: Method = "mse"
         percentile: float = 99.99
+        damage: float = 0.004
         activations: Activations = "uint8"
         bits: Literal[7, 8] = 8
         include: str = "*"
@@ -104,6 +111,16 @@ class QuantizeStatic(Pass):
         for node, reason in placement.islands.items():
             yield NearMiss(node_name(node), f"{node.op_type}: {reason}")
         spans = context.decide(self.name, lambda: self._spans(placement, stream, context))
+        names = context.decide(
+            f"{self.name}/floats", lambda: self._retained(graph, placement, spans, context)
+        )
+        left = {taken.node for taken in placement.taken if node_name(taken.node) in names}
+        for node in left:
+            yield NearMiss(node_name(node), "it would change the output too much for what it saves")
+        if left:
+            smaller = placed(graph, chosen - left, computes)
+            spans = spans | {_name(v): spans[_name(placement.root(v))] for v in smaller.activations()}
+            placement = smaller
         yield from self._proposed(placement, spans, context)
 
     def _unwanted(self, node: ir.Node) -> str | None:
@@ -115,7 +132,7 @@ class QuantizeStatic(Pass):
     def _spans(self, placement: Placement, stream: Stream, context: Context) -> dict[str, Span]:
         """By the name of each value whose range counts, where it is clipped."""
         found: dict[str, Span] = {}
-        values = [value for value in placement.values() if not value.is_initializer()]
+        values = placement.values()
         for value in context.watch(values, "looking at ranges"):
             observed = Observed()
             for (array,) in stream.values([value]):
@@ -123,17 +140,32 @@ class QuantizeStatic(Pass):
             found[_name(value)] = observed.span(self.options.method, self.options.percentile)
         return found
 
+    def _retained(
+        self, graph: ir.Graph, placement: Placement, spans: Mapping[str, Span], context: Context
+    ) -> list[str]:
+        """Names of products that stay in floats, by what they do to the output."""
+        products = [taken for taken in placement.taken if taken.axis is not None]
+        work = self._work(placement, spans, context)
+        found = damages(
+            graph,
+            [_first(context, _MEASURED)],
+            products,
+            lambda taken: work.edit(taken)[0],
+            context.opset,
+            lambda items: context.watch(items, "measuring damage"),
+        )
+        return sorted(map(node_name, worst(found, self.options.damage)))
+
+    def _work(self, placement: Placement, spans: Mapping[str, Span], context: Context) -> _Work:
+        kinds = {
+            _name(value): affine(spans[_name(placement.root(value))], self.options.activations)
+            for value in placement.activations()
+        }
+        return _Work(context, self.options.bits, kinds, _samples(context))
+
     def _proposed(self, placement: Placement, spans: Mapping[str, Span], context: Context) -> Edits:
         """An edit for each node, in the order of the graph."""
-        spans = _shared(placement, spans)
-        kinds = {
-            value: affine(spans[_name(placement.root(value))], self.options.activations)
-            for value in _rounded_values(placement)
-            if not value.is_initializer()
-        }
-        work = _Work(
-            context, self.options.bits, {_name(v): kind for v, kind in kinds.items()}, _samples(context)
-        )
+        work = self._work(placement, _shared(placement, spans), context)
         for taken in context.watch(placement.taken, "rounding"):
             edit, entering = work.edit(taken)
             outcome = yield edit
@@ -176,26 +208,23 @@ def _computes(context: Context) -> Callable[[str], bool]:
     return context.target.capabilities().computes_in_integers
 
 
-def _rounded_values(placement: Placement) -> Iterator[ir.Value]:
-    for taken in placement.taken:
-        yield from (v for i in taken.activations if (v := taken.node.inputs[i]) is not None)
-        if taken.rounds:
-            yield from taken.outputs
-
-
 def _name(value: ir.Value) -> str:
     return value.name or ""
 
 
-def _samples(context: Context) -> Callable[[Sequence[ir.Value]], list[Any]]:
-    """What values of the graph, as it is by then, are in a few samples of the calibration data."""
+def _first(context: Context, samples: int) -> dict[str, Any]:
+    """The first call of the calibration data, or so many samples of it, for the model as it is."""
     data = context.calibration
     assert data is not None
-    first = data.calls[0]
+    first = adapt_feeds(context.adapters, data.calls[0])
     if all(isinstance(value.shape[0], ir.SymbolicDim) for value in context.model.graph.inputs if value.shape):
-        first = {name: array[:_CHECKED] for name, array in first.items()}
-    stream = context.stream(data=replace(data, calls=(first,)))
-    assert not isinstance(stream, str)
+        return {name: array[:samples] for name, array in first.items()}
+    return dict(first)
+
+
+def _samples(context: Context) -> Callable[[Sequence[ir.Value]], list[Any]]:
+    """What values of the graph, as it is by then, are in a few samples of the calibration data."""
+    stream = Stream(context.model.graph, [_first(context, _CHECKED)])
 
     def values(wanted: Sequence[ir.Value]) -> list[Any]:
         (found,) = stream.values(wanted)

@@ -167,6 +167,31 @@ def test_what_is_wrong_is_found_out(verifier: EditVerifier, plant: Callable[[Edi
     assert (right.status, wrong.status) == ("within budget", "failed")
 
 
+def outlying(loud: float) -> ir.Model:
+    """The second of three convolutions makes a channel that is `loud`, and the last one muffles it."""
+    rng = np.random.default_rng(3)
+    w, v, u = (rng.standard_normal((8, 8, 1, 1)).astype(np.float32) for _ in range(3))
+    v[0] *= loud
+    u[:, 0] /= loud
+    return weighted("x", [8, 4, 4], "a = Conv(x, w) b = Conv(a, v) y = Conv(b, u)", w=w, v=v, u=u)
+
+
+def test_what_breaks_in_integers_stays_in_floats() -> None:
+    x = np.random.default_rng(2).standard_normal((4, 8, 4, 4)).astype(np.float32)
+
+    def found(loud: float, damage: float) -> tuple[list[str], float]:
+        model = outlying(loud)
+        _, context = static(model, damage=damage)
+        expected, got = (loaded(m).run(None, {"x": x})[0] for m in (outlying(loud), model))
+        noise = float(((expected - got) ** 2).sum() / (expected**2).sum())
+        return context.decisions["quantize-static/floats"], -10 * np.log10(noise)
+
+    assert found(1, 0.004)[0] == []
+    assert found(300, 0.004)[0] == ["b/Conv", "y/Conv"]
+    assert found(300, 9.0)[0] == []
+    assert found(300, 0.004)[1] > found(300, 9.0)[1] + 20
+
+
 def reasons(result: RunResult) -> list[str]:
     return [miss.reason for miss in result.records[-1].near_misses]
 
