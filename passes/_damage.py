@@ -16,6 +16,7 @@ __all__ = ["Rest", "Scale", "cheapest"]
 Array = np.ndarray[Any, Any]
 Scale = Literal["tensor", "row"]
 Rest = Literal["blocks", "twice"]
+_UNCHANGED = 1e-9  # of 1 - cosine: above what float64 leaves of equal rows, below what any rounding does
 _BLOCK = 128  # that of the recipe whose blocks are estimated: docs/decisions/block-size.md
 
 
@@ -28,10 +29,11 @@ def cheapest(
 ) -> list[str]:
     """Names of weights whose products, so computed, raise the damage of each output to at most `budget`.
 
-    Those that cost least for their size come first. An activation has one scale for each `scale`; products
-    that are not chosen are taken to be rounded in blocks, or twice, as `rest` says. A product's damage is
-    measured by putting its rounded result into the model; that of the others follows from it, damage being
-    proportional to the noise's power in each row.
+    A product counts at the first output that it changes: in what is made of that, a pooled vector say, most
+    of the damage is averaged out. Those that cost least for their size come first. An activation has one
+    scale for each `scale`; products that are not chosen are taken to be rounded in blocks, or twice, as
+    `rest` says. A product's damage is measured by putting its rounded result into the model; that of the
+    others follows from it, damage being proportional to the noise's power in each row.
     """
     gains: list[tuple[float, str, Array]] = []
     spent: Array = np.zeros(())
@@ -43,6 +45,7 @@ def cheapest(
         share = min(1.0, _power(fine, exact) / max(_power(coarse, exact), 1e-30))
         exact += coarse if found.bias is None else coarse + _bias(found.bias)
         damage = calibration.damage(node.outputs[0], exact)
+        damage[np.flatnonzero(damage > _UNCHANGED)[1:]] = 0
         spent = spent + damage * share
         more = damage * (1 - share)
         gains.append((float(more.max()) / found.size, found.name, more))

@@ -65,7 +65,7 @@ class QuantizeDynamic(Pass):
         """include and exclude are globs over weight names, separated by commas; smallest: entries below which
         a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
         overflow; scale: what has one, a whole activation or each row of it; damage: how much 1 - cosine of
-        each output may grow to in all, the rest being rounded in blocks or computed twice; 0 for no limit. It
+        an output may grow to in all, the rest being rounded in blocks or computed twice; 0 for no limit. It
         is measured on random legal inputs, for models without a cache.
         """
 
