@@ -151,6 +151,8 @@ SEQ2SEQ: dict[str, Kind] = {
 
 _BACKBONE = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
 _BACKBONE |= {"layer_type": "basic", "out_features": ["stage2"]}
+_RT_BACKBONE = {"model_type": "rt_detr_resnet", "embedding_size": 16, "hidden_sizes": [16, 32, 48, 64]}
+_RT_BACKBONE |= {"depths": [1] * 4, "out_features": ["stage2", "stage3", "stage4"]}
 _WAVE = {k: v for k, v in _SIZES.items() if k != "max_position_embeddings"} | {"vocab_size": 32}
 _WAVE |= {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
 # What gives boxes, classes of pixels, depths, letters of speech, classes of pairs of texts.
@@ -166,6 +168,15 @@ HEADS: dict[str, Kind] = {
         _LAYERS
         | {"use_timm_backbone": False, "backbone_config": _BACKBONE, "d_model": 32, "num_labels": 5}
         | {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_queries": 10},
+    ),
+    "rt-detr": Kind(
+        "rt_detr",
+        "AutoModelForObjectDetection",
+        {"backbone_config": _BACKBONE | _RT_BACKBONE}
+        | {"d_model": 32, "encoder_hidden_dim": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+        | {"encoder_in_channels": [32, 48, 64], "decoder_in_channels": [32] * 3, "decoder_layers": 2}
+        | {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_n_points": 2}
+        | {"num_queries": 12, "num_labels": 5, "num_denoising": 0, "anchor_image_size": [64, 96]},
     ),
     "segformer": Kind(
         "segformer",
