@@ -3,7 +3,7 @@
     python benchmarks/encoder_limits.py 0.0008 0.00095 0.00105
 
 How many of its 25 products are computed once and twice, how many tokens a call has (measured here), the
-lowest cosine of a token's and of the pooled vector in the closing check (PyTorch in fp32, random legal
+lowest cosine of a token's and of the sentence's vector in the closing check (PyTorch in fp32, random legal
 calls), and of sentences: the mean of the tokens' vectors of 128 lines of the built-in Python text, in one
 batch and in four, and of the 512 lines after them, in one. What was found is merged into
 benchmarks/results/encoder_limits.json.
@@ -67,8 +67,8 @@ def main() -> None:
             package = graphopt.optimize(
                 model, Path(folder) / "int8", recipe="int8", settings=[f"quantize-dynamic.damage={limit}"]
             )
-            family, interface = registry.families()["encoder"](), package.interface()
-            reference = family.reference(model, "feature-extraction", interface)
+            said, interface = package.manifest, package.interface()
+            reference = registry.families()[str(said.family)]().reference(model, said.task, interface)
             graph = onnx.load(package.path / "model.onnx", load_external_data=False).graph
             count = sum(node.op_type == "MatMulInteger" for node in graph.node)
             lowest: dict[str, float] = {}
