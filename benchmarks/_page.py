@@ -16,7 +16,7 @@ Place = Sequence[Any]
 MARK = " †"
 FILES = (
     *("blocks", "decode", "encoder", "encoder_limits", "loop", "rates", "roofline"),
-    *("speculate", "verify_cost"),
+    *("speculate", "verify_cost", "vision"),
 )
 """Of docs/performance.md. Of what documents other than this show there may be files, too."""
 COMPRESSION = ("allocation", "cost", "decode", "long", "quality")

@@ -1,7 +1,7 @@
 """Make what vision.py compares, one kind a run.
 
 python benchmarks/_vision_make.py exported NET OUT            # by torch.onnx, with its inputs
-python benchmarks/_vision_make.py static EXPORTED OUT U8S8    # quantize_static; or S8S8; entropy, reduced
+python benchmarks/_vision_make.py static EXPORTED OUT U8S8    # quantize_static; or S8S8; percentile, reduced
 python benchmarks/_vision_make.py dynamic EXPORTED OUT
 build/peers/openvino/bin/python benchmarks/_vision_make.py openvino EXPORTED OUT
 """
@@ -70,10 +70,20 @@ def _calibration(folder: Path) -> Mapping[str, np.ndarray[Any, Any]]:
         return dict(arrays)
 
 
+def _preprocess(source: Path, out: Path) -> Path:
+    """Its symbolic shape inference, which is for transformers, ends at the U-Net's Resize: without."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    out.mkdir(parents=True, exist_ok=True)
+    quant_pre_process(source / MODEL, out / "preprocessed.onnx", skip_symbolic_shape=True)
+    return out / "preprocessed.onnx"
+
+
 def static(source: Path, out: Path, types: str, *options: str) -> None:
     """As onnxruntime's documentation has it: preprocessed, QDQ, weights by channel, ranges by min and max.
 
-    Or by entropy; or with weights `reduced` to seven bits, which is for processors without VNNI.
+    Or by `percentile`; or with weights `reduced` to seven bits, which is for processors without VNNI. By
+    entropy ranges come out as by min and max: as many bins as levels leave nothing to cut off.
     """
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -82,7 +92,6 @@ def static(source: Path, out: Path, types: str, *options: str) -> None:
         QuantType,
         quantize_static,
     )
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Samples(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -92,16 +101,16 @@ def static(source: Path, out: Path, types: str, *options: str) -> None:
         def get_next(self) -> dict[str, Any] | None:
             return next(self.rows, None)
 
-    out.mkdir(parents=True, exist_ok=True)
-    quant_pre_process(source / MODEL, out / "preprocessed.onnx")
     quantize_static(
-        out / "preprocessed.onnx",
+        _preprocess(source, out),
         out / MODEL,
         Samples(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
         reduce_range="reduced" in options,
-        calibrate_method=CalibrationMethod.Entropy if "entropy" in options else CalibrationMethod.MinMax,
+        calibrate_method=CalibrationMethod.Percentile
+        if "percentile" in options
+        else CalibrationMethod.MinMax,
         activation_type=QuantType.QUInt8 if types == "U8S8" else QuantType.QInt8,
         weight_type=QuantType.QInt8,
     )
@@ -109,12 +118,9 @@ def static(source: Path, out: Path, types: str, *options: str) -> None:
 
 def dynamic(source: Path, out: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    out.mkdir(parents=True, exist_ok=True)
-    quant_pre_process(source / MODEL, out / "preprocessed.onnx")
     # Its convolutions have no kernel for signed weights.
-    quantize_dynamic(out / "preprocessed.onnx", out / MODEL, weight_type=QuantType.QUInt8)
+    quantize_dynamic(_preprocess(source, out), out / MODEL, weight_type=QuantType.QUInt8)
 
 
 def openvino(source: Path, out: Path) -> None:

@@ -125,7 +125,7 @@ def mobilenet_v3_small(classes: int = 1000) -> nn.Module:
 
 
 def glyph_cnn(classes: int) -> nn.Module:
-    """Residual blocks, depthwise ones with attention over channels, ReLU and HardSwish: 0.7 M parameters."""
+    """Residual blocks, depthwise ones with attention over channels, ReLU and HardSwish: 0.43 M parameters."""
     return nn.Sequential(
         conv(3, 24, 3, 2, act=H),
         Basic(24, 32, 1),

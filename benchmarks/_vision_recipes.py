@@ -120,7 +120,7 @@ RECIPES = (
     INT8,
     static("U8S8"),
     static("S8S8"),
-    static("U8S8", "entropy", timed=False),
+    static("U8S8", "percentile", timed=False),
     static("U8S8", "reduced", timed=False),
     Recipe("onnxruntime dynamic", "dynamic", "ort", _made("dynamic")),
     Recipe(

@@ -1,4 +1,4 @@
-"""Render docs/performance.md, docs/compression.md, docs/encoders.md and charts from benchmarks/results.
+"""Render docs/performance.md, compression.md, encoders.md, vision.md and charts from benchmarks/results.
 
     python benchmarks/render.py                # or: make performance
     python benchmarks/render.py --check        # exit 1 where they are not what the results say
@@ -19,6 +19,7 @@ import _compression_page
 import _encoder_page
 import _page
 import _scatter
+import _vision_page
 import jinja2
 from _charts import DARK, LIGHT, Theme, svg
 from _lms import LMS
@@ -27,12 +28,13 @@ from _results import RESULTS
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PAGES = ("performance", "compression", "encoders")
+PAGES = ("performance", "compression", "encoders", "vision")
 
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
     """The pages and their charts, by the path they belong at."""
-    return {**performance(results, docs), **compression(results, docs), **encoders(results, docs)}
+    parts = (performance, compression, encoders, vision)
+    return {path: text for part in parts for path, text in part(results, docs).items()}
 
 
 def performance(results: Path, docs: Path) -> dict[Path, str]:
@@ -83,6 +85,26 @@ def encoders(results: Path, docs: Path) -> dict[Path, str]:
         "commands": _encoder_page.commands(figures),
     }
     return page("encoders", names, [], svg, docs)
+
+
+def vision(results: Path, docs: Path) -> dict[Path, str]:
+    figures = _page.Figures(results, _vision_page.GOALS, _vision_page.FILES)
+    names = {
+        "figures": figures,
+        "sources": partial(_page.sources, figures),
+        **{
+            one.__name__: partial(one, figures)
+            for one in (
+                _vision_page.accuracy,
+                _vision_page.failures,
+                _vision_page.goals,
+                _vision_page.images,
+                _vision_page.sizes,
+                _vision_page.speeds,
+            )
+        },
+    }
+    return page("vision", names, [], svg, docs)
 
 
 def page(

@@ -69,7 +69,8 @@ def test_a_chart_that_is_edited_or_left_over_is_stale(
 
 
 @pytest.mark.parametrize(
-    ("name", "longest"), [("performance", LONGEST), ("compression", 200), ("encoders", 90)]
+    ("name", "longest"),
+    [("performance", LONGEST), ("compression", 200), ("encoders", 90), ("vision", LONGEST)],
 )
 def test_the_page_is_short_and_shows_every_chart(name: str, longest: int, found: dict[Path, str]) -> None:
     page = found[DOCS / f"{name}.md"]
