@@ -26,6 +26,7 @@ _SHOWN = {
     "map_percent": "mAP, %",
     "own_map_percent": "mAP against the source's own boxes, %",
     "agreement_percent": "same as the source, %",
+    "int8_points": "int8 has more right, points",
 }
 
 
@@ -48,7 +49,7 @@ def goals(figures: Figures) -> str:
         elif "size" in goal:
             value, where = _size(figures, goal["size"])
         else:
-            value, where = _accuracy(figures, *goal["at"], beside=goal.get("beside", False)), ""
+            value, where = _accuracy(figures, *goal["at"], beside=goal.get("beside", ""))
         found.append([goal["what"], *ends, *_outcome(goal, value, where)])
     return markdown(["", "must", "aim", "measured", ""], found)
 
@@ -109,12 +110,18 @@ def _sizes(figures: Figures, net: str) -> dict[str, float]:
     return {str(r["peer"]): float(str(r["mb"])) for r in rows(figures, "size", net=net) if "mb" in r}
 
 
-def _accuracy(figures: Figures, net: str, column: str, *, beside: bool) -> Any:
-    values = {str(row["peer"]): row[column] for row in rows(figures, "accuracy", net=net)}
-    if INT8 not in values:
-        return None
-    others = [middle_of(value) for peer, value in values.items() if peer.startswith(STATIC)]
-    return middle_of(values[INT8]) - max(others) if beside else values[INT8]
+def _accuracy(figures: Figures, net: str, column: str, *, beside: str = "") -> tuple[Any, str]:
+    """What is measured of int8; or the least that it is above those whose names begin with `beside`."""
+    values = {str(row["peer"]): row.get(column) for row in rows(figures, "accuracy", net=net)}
+    if not beside:
+        return values.get(INT8), ""
+    others = {peer: value for peer, value in values.items() if peer.startswith(beside)}
+    if not others or INT8 not in values:
+        return None, ""
+    if values[INT8] is not None:
+        others = {peer: values[INT8] - value for peer, value in others.items()}  # type: ignore[operator]
+    least = min(others, key=lambda peer: middle_of(others[peer]))
+    return others[least], f"({least.removeprefix(beside).strip()})"
 
 
 def speeds(figures: Figures, threads: int) -> str:
@@ -164,7 +171,7 @@ def accuracy(figures: Figures, net: str) -> str:
     if not measured:
         return NOT_YET
     columns = [column for column in _SHOWN if any(column in row for row in measured)]
-    found = [[str(row["peer"]), *(said(row[column]) for column in columns)] for row in measured]
+    found = [[str(row["peer"]), *(said(row.get(column)) for column in columns)] for row in measured]
     return markdown([f"`{net}`", *(_SHOWN[column] for column in columns)], found)
 
 

@@ -119,7 +119,7 @@ def accuracy_table(net: str, made: dict[Recipe, Made], work: Path) -> Table:
     else:
         rows = boxes_rows(found, [scene(HELDOUT, number) for number in range(count)])
     cell = {"net": net, "images": count}
-    whose = "95 % Wilson interval, over pictures or boxes"
+    whose = "95 % Wilson interval, over pictures or boxes; of points that of the mean of paired pictures"
     return Table(name="accuracy", cell=cell, key="peer", interval=whose, rows=rows, **here("numpy", "pillow"))
 
 

@@ -78,9 +78,11 @@ def test_agreement_is_with_the_source_and_not_with_the_truth(script: Script) -> 
     logits = np.eye(4, dtype=np.float32)
 
     rows = script("_vision_accuracy").labels_rows(
-        {"source fp32": logits, "other": logits[[0, 1, 3, 3]]}, np.array([0, 0, 3, 3])
+        {"source fp32": logits, "graphopt int8": logits[[0, 1, 3, 3]]}, np.array([0, 0, 3, 3])
     )
 
     assert [row["top1_percent"].value for row in rows] == [50, 75]
     assert [row["agreement_percent"].value for row in rows] == [100, 75]
+    assert (rows[0]["int8_points"].value, rows[0]["int8_points"].low < 0) == (25, True)
+    assert "int8_points" not in rows[1]
     assert rows[1]["agreement_percent"].low < 75 < rows[1]["agreement_percent"].high
