@@ -36,7 +36,9 @@ def rounded(x: np.ndarray, span: Span) -> np.ndarray:
 
 
 def squared_error(x: np.ndarray, span: Span) -> float:
-    return float(((rounded(x.astype(np.float64), span) - x) ** 2).mean())
+    """That of what is clipped counts eight times."""
+    error = (rounded(x.astype(np.float64), span) - x) ** 2
+    return float(np.where((x < span[0]) | (x > span[1]), 8 * error, error).mean())
 
 
 def width(x: np.ndarray) -> float:
