@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision performance kill-test wheel-demo clean
+.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -28,7 +28,8 @@ help:
 	@echo "make bench-long     what caches of integers cost far into a text (minutes)"
 	@echo "make bench-cost     seconds and memory of making packages up to 8 B (40 minutes, 25 GB; estimated)"
 	@echo "make bench-vision   int8 of vision beside onnxruntime's quantizers and OpenVINO (twenty minutes; estimated)"
-	@echo "make performance  docs/performance.md, docs/compression.md, docs/vision.md and their charts from benchmarks/results"
+	@echo "make bench-coverage  exported nets of many architectures beside onnxslim (ten minutes and more)"
+	@echo "make performance  docs/performance.md, docs/compression.md, docs/vision.md, their charts and a section of docs/coverage.md from benchmarks/results"
 	@echo "make peers        only the environments of peers in build/peers (llama.cpp is compiled: ten minutes)"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
@@ -102,6 +103,9 @@ bench-cost: venv
 
 bench-vision: peers
 	$(BIN)/python benchmarks/vision.py $(BENCH)
+
+bench-coverage: peers
+	$(BIN)/python benchmarks/coverage.py $(BENCH)
 
 performance: venv
 	$(BIN)/python benchmarks/render.py

@@ -3,7 +3,8 @@
     python benchmarks/render.py                # or: make performance
     python benchmarks/render.py --check        # exit 1 where they are not what the results say
 
-Prose is in NAME.md.jinja, which holds no figure: each comes from a results file.
+Prose is in NAME.md.jinja, which holds no figure: each comes from a file of benchmarks/results. The rest of
+docs/coverage.md is `tests.corpus.table`'s.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import _compression_page
+import _coverage_page
 import _encoder_page
 import _page
 import _scatter
@@ -33,7 +35,7 @@ PAGES = ("performance", "compression", "encoders", "vision")
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
     """The pages and their charts, by the path they belong at."""
-    parts = (performance, compression, encoders, vision)
+    parts = (performance, compression, encoders, vision, coverage)
     return {path: text for part in parts for path, text in part(results, docs).items()}
 
 
@@ -107,6 +109,28 @@ def vision(results: Path, docs: Path) -> dict[Path, str]:
     return page("vision", names, [], svg, docs)
 
 
+def coverage(results: Path, docs: Path) -> dict[Path, str]:
+    """docs/coverage.md with its section about exported nets as it is measured."""
+    table = _coverage_page.table_of(results)
+    if table is None:
+        return {}
+    names = {
+        "title": _coverage_page.TITLE,
+        "count": len(table.rows),
+        "families": len({row["family"] for row in table.rows}),
+        "date": table.date,
+        "rounds": table.rounds,
+        "command": table.command,
+        "machine": table.machine,
+        "asked": _coverage_page.asked(table),
+        "nets": _coverage_page.nets(table),
+        "refused": _coverage_page.refused(table),
+    }
+    text = _environment().get_template("coverage.md.jinja").render(names)
+    path = DOCS / "coverage.md"
+    return {docs / "coverage.md": _coverage_page.replaced(path.read_text(encoding="utf-8"), text)}
+
+
 def page(
     name: str, names: dict[str, Any], drawn: Sequence[Any], draw: Callable[[Any, Theme], str], docs: Path
 ) -> dict[Path, str]:
@@ -117,15 +141,18 @@ def page(
         for theme in (LIGHT, DARK)
     }
     titles = {chart.name: chart.title for chart in drawn}
-    environment = jinja2.Environment(
+    shown = {"chart": lambda one: picture(f"{name}/{one}", titles[one])}
+    found[docs / f"{name}.md"] = _environment().get_template(f"{name}.md.jinja").render(names | shown)
+    return found
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    shown = {"chart": lambda one: picture(f"{name}/{one}", titles[one])}
-    found[docs / f"{name}.md"] = environment.get_template(f"{name}.md.jinja").render(names | shown)
-    return found
 
 
 def picture(path: str, title: str) -> str:

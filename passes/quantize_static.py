@@ -237,7 +237,7 @@ def _first(context: Context, samples: int) -> dict[str, Any]:
     assert data is not None
     first = adapt_feeds(context.adapters, data.calls[0])
     if all(isinstance(value.shape[0], ir.SymbolicDim) for value in context.model.graph.inputs if value.shape):
-        return {name: array[:samples] for name, array in first.items()}
+        return {name: array[:samples] if array.ndim else array for name, array in first.items()}
     return dict(first)
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from tests._cache import ROOT
 
-__all__ = ["FAULTS", "PAGE", "order", "read", "replaced", "section", "written_into"]
+__all__ = ["FAULTS", "NETS", "PAGE", "kept", "order", "read", "replaced", "section", "written_into"]
 
 FAULTS = ROOT / "docs" / "faults.toml"
 PAGE = ROOT / "docs" / "coverage.md"
+NETS = "## Exported nets"
+"""The title of the section that `benchmarks/render.py` writes."""
 TITLE = "## What strangers' models showed"
 
 
@@ -56,6 +58,12 @@ def replaced(page: str, lines: Iterable[str]) -> str:
         raise ValueError(f"the page has no section {title!r}")
     _, heading, after = rest.partition("\n## ")
     return (head + text + heading + after).rstrip() + "\n"
+
+
+def kept(page: str, title: str) -> str:
+    """The section of that title as `page` has it; nothing where it has none."""
+    _, found, rest = page.partition(f"{title}\n")
+    return found + rest.partition("\n## ")[0] if found else ""
 
 
 def _linked(test: str) -> str:

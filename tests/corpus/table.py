@@ -14,7 +14,7 @@ from tests.corpus._store import Store, code_state
 from tests.corpus._types import TASKS, ordered
 from tests.corpus._variations import VARIATIONS
 from tests.corpus.backend import DEFAULTS
-from tests.corpus.faults import PAGE, read, replaced, section
+from tests.corpus.faults import NETS, PAGE, kept, read, replaced, section
 from tests.corpus.peers import PEERS, pinned
 
 Result = dict[str, Any]
@@ -217,6 +217,7 @@ def write() -> None:
     if old:
         lines.append(f"{old} of the results below are of an earlier state of the code.\n")
     lines += [*backend(stores[0]), *beside(stores[0], peers), *section(read()), *models(stores[1])]
+    lines.append(kept(PAGE.read_text(encoding="utf-8"), NETS))
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     for line in lines:
         if line.startswith(("#", "Fully")) or re.match(r"\|[^|]*\| \d", line):
