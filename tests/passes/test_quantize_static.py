@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphopt_passes.quantize_static import QuantizeStatic
+from graphopt_passes.quantize_static import QuantizeStatic, _first
 from graphopt_targets.cpu import CpuTarget
 
 from graphopt.calibrate import CalibrationData, from_arrays
 from graphopt.interface import Interface
-from graphopt.ir import infer_types, initializer
+from graphopt.ir import infer_types, initializer, parse
 from graphopt.pipeline import Context, Edit, RunResult
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
@@ -220,3 +220,14 @@ def test_a_model_with_few_convolutions_is_left_alone() -> None:
     result, context = static(model)
     assert result.records[-1].applied == 0
     assert context.decisions == {}
+
+
+def test_samples_of_a_call_with_a_number_in_it_are_taken_of_the_rest() -> None:
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]>
+        g (float[N,3] x, float s) => (float[N,3] y) { y = Mul(x, s) }"""
+    )
+    arrays = {"x": np.ones((8, 3), np.float32), "s": np.float32(2)}
+    data = from_arrays("calls", [{k: np.asarray(v) for k, v in arrays.items()}], Interface.of(model))
+    first = _first(Context(model, calibration=data), 4)
+    assert {name: array.shape for name, array in first.items()} == {"x": (4, 3), "s": ()}
