@@ -8,7 +8,7 @@ from math import inf
 
 import onnx_ir as ir
 
-from graphopt.ir import constant_matrix, has_data, is_output, only_user, scalar_of
+from graphopt.ir import constant_matrix, has_data, is_output, only_user, producer, scalar_of
 
 __all__ = ["Placement", "Taken", "placed", "products_of"]
 
@@ -207,6 +207,8 @@ def _absorbed(node: ir.Node) -> ir.Node | None:
 
 def _unfit_weight(node: ir.Node) -> str | None:
     weight = node.inputs[1]
+    if producer(weight, "DequantizeLinear") is not None:
+        return "its weight is quantized already"
     if weight is None or not weight.is_initializer() or weight.is_graph_input():
         return "its weight is not a constant"
     if weight.const_value is None or not has_data(weight.const_value):

@@ -165,13 +165,11 @@ class GraphJob:
         )
 
     def legal_inputs(self) -> Bindings:
-        """What the package is compared on: where nobody said, a call that passes calibrated on."""
+        """What the package is compared on: where nobody said, samples that it may be calibrated on."""
         data, given = self.context.calibration, self.bindings
-        if given.arrays or given.dims or self.context.calibrated is None or data is None:
+        if given.arrays or given.dims or data is None or data.unit != "samples":
             return given
-        return Bindings(
-            arrays=data.calls[-1], name=f"the last samples of {data.name}, which it is calibrated on"
-        )
+        return Bindings(arrays=data.calls[-1], name=f"the last samples of {data.name}")
 
     def compile(self, folder: Path) -> PackageContext:
         """Have the target write the graph into `folder`; what a family may know of it."""
