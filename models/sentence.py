@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
-from graphopt.families import InputDomain, Reference
+from graphopt.families import ExportInputs, InputDomain, Reference
 from graphopt.interface import Interface
 
 from ._sentence_graph import OUTPUT, add_sentence_embedding, sentence_embedding
 from ._sentence_modules import SentenceModule, Unsupported, sentence_modules
 from ._text_domain import EncoderDomain
 from .encoder import Encoder
+
+_TOKENS = "last_hidden_state"
 
 
 class SentenceEncoder(Encoder):
@@ -45,8 +49,11 @@ class SentenceEncoder(Encoder):
     def input_domain(self, interface: Interface, config: Mapping[str, Any]) -> InputDomain:
         return _SentenceDomain(interface, config)
 
+    def export_inputs(self, model: Any, task: str) -> ExportInputs:
+        made = super().export_inputs(model, task)
+        return replace(made, outputs=(_TOKENS,), forward=partial(_tokens, model.forward))
+
     def finish(self, model: ir.Model, source_dir: Path) -> list[str]:
-        del model.graph.outputs[1:]  # poolers' outputs: no module reads them
         add_sentence_embedding(model.graph, _modules(source_dir))
         return []
 
@@ -56,6 +63,11 @@ class SentenceEncoder(Encoder):
         tokens = Interface(interface.inputs, tuple(s for s in interface.outputs if s.name != OUTPUT))
         inner = super().reference(source_dir, task, tokens, trust_remote_code=trust_remote_code)
         return _SentenceReference(inner, _modules(source_dir))
+
+
+def _tokens(call: Any, **tensors: Any) -> tuple[Any, ...]:
+    """What the modules read, and no pooler's output."""
+    return (call(**tensors, return_dict=True)[_TOKENS],)
 
 
 class _SentenceDomain(EncoderDomain):
@@ -73,7 +85,7 @@ class _SentenceReference(Reference):
 
     def __call__(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         results = self._inner(feeds)
-        tokens = results["last_hidden_state"]
+        tokens = results[_TOKENS]
         return results | {OUTPUT: sentence_embedding(tokens, feeds["attention_mask"], self._modules)}
 
 

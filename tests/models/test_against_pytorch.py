@@ -51,8 +51,8 @@ def test_export_agrees_with_pytorch_in_every_legal_call(kind: str, made: Callabl
 
 def test_a_real_encoder_agrees_with_pytorch(cached: Callable[..., Path], minilm: Path) -> None:
     built = build(cached, minilm, "minilm")
-    assert built.task == "feature-extraction"
-    assert [spec.name for spec in built.interface.outputs] == ["last_hidden_state", "pooler_output"]
+    assert built.task == "sentence-similarity"
+    assert [spec.name for spec in built.interface.outputs] == ["last_hidden_state", "sentence_embedding"]
     reference = built.family.reference(built.source, built.task, built.interface)
     for case in built.cases().values():
         assert worst_difference(built.run(case.feeds), reference(case.feeds), case) < TOLERANCE
