@@ -16,9 +16,13 @@ _NODES = 1.05
 
 
 def table_of(results: Path) -> Table | None:
-    """What was measured; None where nothing was."""
+    """What was measured, whenever that was, as one table; None where nothing was."""
     path = results / "coverage.json"
-    return load(path).find("nets") if path.is_file() else None
+    tables = [table for table in load(path).tables if table.name == "nets"] if path.is_file() else []
+    if not tables:
+        return None
+    rows = sorted((row for table in tables for row in table.rows), key=lambda row: str(row["net"]))
+    return tables[-1].model_copy(update={"rows": rows, "date": max(table.date for table in tables)})
 
 
 def replaced(page: str, text: str) -> str:

@@ -120,7 +120,6 @@ def coverage(results: Path, docs: Path) -> dict[Path, str]:
         "families": len({row["family"] for row in table.rows}),
         "date": table.date,
         "rounds": table.rounds,
-        "command": table.command,
         "machine": table.machine,
         "asked": _coverage_page.asked(table),
         "nets": _coverage_page.nets(table),
