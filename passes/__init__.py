@@ -10,6 +10,7 @@ from .absorb_gains import AbsorbGains
 from .cancel_transposes import CancelTransposes
 from .cse import CommonSubexpressions
 from .dead_code import DeadCode
+from .equalize_layers import EqualizeLayers
 from .expand_masks import ExpandMasks
 from .fold_batch_norm import FoldBatchNorm
 from .fold_constants import FoldConstants
@@ -71,6 +72,7 @@ PACK = Pack(
         CancelTransposes,
         CommonSubexpressions,
         DeadCode,
+        EqualizeLayers,
         ExpandMasks,
         FoldBatchNorm,
         FoldConstants,
