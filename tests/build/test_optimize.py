@@ -398,7 +398,8 @@ WITH_FUNCTION = """
 net (float[batch, 4] x) => (float[batch, 4] y)
 {
   a = Identity(x)
-  y = own.twice(a)
+  twice = own.twice(a)
+  y = own.twice(twice)
 }
 <domain: "own", opset_import: ["" : 13]>
 twice (a) => (b)

@@ -38,11 +38,8 @@ test_string_concat test_swish test_tfidfvectorizer_tf_batch_onlybigrams_skip0 te
 test_AvgPool1d test_operator_reduced_mean_keepdim test_affine_grid_3d test_affine_grid_2d_expanded test_if_opt
 test_sequence_map_add_2_sequences_expanded
 """
-# onnxruntime cannot load the original: its own optimizations break it, or no If gives sequences at opset 11.
-UNLOADABLE = {
-    ("test_affine_grid_2d_expanded", "inputs constant"),
-    ("test_sequence_insert_at_back", "in an If"),
-}
+# onnxruntime cannot load the original: no If gives sequences at opset 11.
+UNLOADABLE = {("test_sequence_insert_at_back", "in an If")}
 GRAPHS = sorted(FOLDER.glob("*.txt"))
 
 
