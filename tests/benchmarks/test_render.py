@@ -174,7 +174,7 @@ def test_a_goal_of_encoders_that_is_missed_is_bold_and_one_that_is_not_measured_
 ) -> None:
     results = json.loads((RESULTS / "encoder.json").read_text())
     results["tables"] = [t for t in results["tables"] if t["name"] != "goals"]
-    (table,) = [t for t in results["tables"] if t["name"] == "cosine" and t["cell"]["model"] == "minilm"]
+    table = next(t for t in results["tables"] if t["name"] == "cosine" and t["cell"]["model"] == "minilm")
     call = {"model": "minilm", "batch": 32, "tokens": 128, "ragged": False, "threads": 1}
     times = {"ms": 4.0, "least": 3.0, "most": 5.0}
     rows = [
