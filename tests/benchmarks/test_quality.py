@@ -256,7 +256,8 @@ def test_goals_are_of_pairs_and_tasks_that_are_measured(script: Script) -> None:
     assert {name for pair in quality._PAIRS for name in pair} <= names
     assert {goal["peer"] for goal in goals["damage"] if "peer" in goal} <= names
     tasks = {task.name for task in script("cost").TASKS}
-    assert {goal["at"][3] for goal in goals["single"] if goal["at"][0] == "cost"} <= tasks
+    elsewhere = {"Whisper, 64 wide, 2 + 2 layers, int8", "Whisper-small, int8"}  # no goals of that page
+    assert {goal["at"][3] for goal in goals["single"] if goal["at"][0] == "cost"} == tasks - elsewhere
 
 
 def test_peers_are_drawn_in_their_groups(script: Script) -> None:
