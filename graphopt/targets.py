@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from graphopt.errors import BadInput
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
 
     from graphopt.recipes import Recipe, Step
@@ -151,6 +152,13 @@ class Target(ABC):
     def loaded_operators(self, path: Path) -> Mapping[str, int]:
         """How many operators of each type the runtime makes of the graph at `path`; empty if unknown."""
         return {}
+
+    def call_seconds(self, model: ir.Model, feeds: Mapping[str, np.ndarray]) -> float | None:
+        """Seconds that a call of `model`, which is small, takes on one thread, the least of some.
+
+        They are comparable with each other alone. None where this target cannot measure, as by default.
+        """
+        return None
 
     def decoder(
         self,

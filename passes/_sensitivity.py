@@ -76,7 +76,10 @@ def measure(
                 for name in names:
                     branches.change(name, site.y, make, site.x)
     divergence = Divergence()
-    found = branches.compared(divergence.expected, divergence.of)
+    found = branches.compared(
+        lambda outputs: divergence.expected(outputs[0]),
+        lambda expected, outputs: divergence.of(expected, outputs[0]),
+    )
     damage = {name: float(np.mean(np.concatenate(parts), dtype=np.float64)) for name, parts in found.items()}
     return Damages(
         tuple(errors),

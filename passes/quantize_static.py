@@ -28,7 +28,7 @@ from graphopt.pipeline import (
 
 from ._affine import Activations, Affine, affine, rounded_bias, rounded_weight
 from ._placement import Placement, Taken, placed, products_of
-from ._retention import damages, worst
+from ._retention import Saved, damages, worst
 from ._spans import FEWEST, Method, Observed, Span
 
 _SHARE = 4
@@ -53,7 +53,7 @@ class QuantizeStatic(Pass):
     from calibration data. What lies between two products (sums of residuals, pooling, concatenation, moves)
     stays in integers where the target has kernels for it, and what only moves numbers shares one scale. Relu
     and Clip are left to the range. Biases are int32 in steps of both scales. Outputs of the model stay float.
-    Products that do too much damage to the output for the time they save stay in floats, by measurement.
+    Products that do too much damage to an output for the time they save stay in floats, by measurement.
     Each edit runs beside what it replaces on calibration data; one that does too much damage is taken back.
     Refuses: models without calibration data, or with few convolutions beside products of matrices; a target
     without integer kernels; weights that are computed, not float32 or without data; names that `exclude`
@@ -69,7 +69,7 @@ class QuantizeStatic(Pass):
     @dataclass(frozen=True)
     class Options:
         """method: where activations are clipped; percentile: how many of 100 entries that method keeps;
-        damage: how much 1 - cosine of the first output may grow to in all, each product being measured alone;
+        damage: how much 1 - cosine of each output may grow to in all, each product being measured alone;
         activations: unsigned around any zero point, as processors want them, or signed around zero, as GPUs
         and NPUs do; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products overflow;
         include and exclude: globs over names of products, separated by commas; terms: of fewer a convolution
@@ -148,18 +148,25 @@ class QuantizeStatic(Pass):
     def _retained(
         self, graph: ir.Graph, placement: Placement, spans: Mapping[str, Span], context: Context
     ) -> list[str]:
-        """Names of products that stay in floats, by what they do to the output."""
-        products = [taken for taken in placement.taken if taken.axis is not None]
+        """Names of products that stay in floats, by what they do to the outputs and the time they save."""
+        products = {taken.node: taken for taken in placement.taken if taken.axis is not None}
         work = self._work(placement, spans, context)
+
+        def edit(taken: Taken) -> Edit:
+            return work.edit(taken)[0]
+
+        saved = Saved(context.target, edit, context.opset)
         found = damages(
             graph,
             [_first(context, _MEASURED)],
-            products,
-            lambda taken: work.edit(taken)[0],
+            [*products.values()],
+            edit,
             context.opset,
             lambda items: context.watch(items, "measuring damage"),
+            saved,
         )
-        return sorted(map(node_name, worst(found, self.options.damage)))
+        left = worst(found, self.options.damage, lambda node: saved.of(products[node]))
+        return sorted(map(node_name, left))
 
     def _work(self, placement: Placement, spans: Mapping[str, Span], context: Context) -> _Work:
         kinds = {

@@ -108,11 +108,11 @@ class Branches:
             self._own.setdefault(name, {})[value] = made
 
     def compared(
-        self, expect: Callable[[Array], E], found: Callable[[E, Array], T]
+        self, expect: Callable[[Sequence[Array]], E], found: Callable[[E, Sequence[Array]], T]
     ) -> dict[Hashable, list[T]]:
-        """For each branch and call what `found` makes of the output beside what `expect` made of the trunk's.
+        """For each branch and call what `found` makes of outputs beside what `expect` made of the trunk's.
 
-        The output is the first. None are held but those that are being compared.
+        None are held but those that are being compared.
         """
         end, results = self._end(), {name: list[T]() for name in self._own}
         for call in range(len(self)):
@@ -133,22 +133,21 @@ class Branches:
             given |= _named(made, piece, given)
             yield [given[value.name or ""] for value in self._outputs]
 
-    def _end(self) -> Callable[[int, Hashable | None], Array]:
-        """What gives the first output in a call of a branch."""
-        output = self._outputs[0]
+    def _end(self) -> Callable[[int, Hashable | None], list[Array]]:
+        """What gives the outputs in a call of a branch."""
         cut = list(dict.fromkeys(change.value for change in self._late.values()))
         first = self._piece(cut, self._trunk)
-        whole = [] if output in cut or output in self._trunk else [output]
+        whole = [output for output in self._outputs if output not in cut and output not in self._trunk]
         last = self._piece(whole, {*self._trunk, *cut})
 
-        def end(call: int, name: Hashable | None) -> Array:
+        def end(call: int, name: Hashable | None) -> list[Array]:
             given, change = self._at(call, name), self._late.get(name)
             if change is None:
                 given |= _named(cut, first, given)
             else:
                 given[change.value.name or ""] = change.make(given[change.of.name or ""])
             given |= _named(whole, last, given)
-            return given[output.name or ""]
+            return [given[output.name or ""] for output in self._outputs]
 
         return end
 
@@ -188,8 +187,8 @@ class Branches:
 
 
 def _compared(
-    end: Callable[[int, Hashable | None], Array],
-    found: Callable[[E, Array], T],
+    end: Callable[[int, Hashable | None], Sequence[Array]],
+    found: Callable[[E, Sequence[Array]], T],
     expected: E,
     call: int,
     name: Hashable,

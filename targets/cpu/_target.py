@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.recipes import Recipe, Step
@@ -16,6 +17,7 @@ from graphopt.runtime import cgroup_quota, default_threads
 from graphopt.targets import BlockProduct, Target
 
 from ._cache import shares_cache
+from ._calls import call_seconds
 from ._capabilities import CpuCapabilities
 from ._integers import loaded
 from ._rates import known_seconds, measured_seconds, written_seconds
@@ -75,6 +77,9 @@ class CpuTarget(Target):
 
     def token_seconds(self, product: BlockProduct, blocks: Sequence[int]) -> Mapping[int, float]:
         return written_seconds(product, blocks)
+
+    def call_seconds(self, model: ir.Model, feeds: Mapping[str, np.ndarray]) -> float:
+        return call_seconds(model, feeds)
 
     def fingerprint(self) -> dict[str, str]:
         import onnxruntime
