@@ -19,6 +19,7 @@ from graphopt.evaluate import CALIBRATION, Corpus, corpus_of, read_corpus, seque
 from graphopt.export import Exported
 from graphopt.interface import Interface
 from graphopt.io import digest_of, read_arrays, read_json
+from graphopt.package import PICTURES, SOUNDS, feeds_of_file
 from graphopt.plugins import registry
 from graphopt.runtime import Tokenizer
 
@@ -30,6 +31,8 @@ _WORK = 1 << 43
 """Weights times tokens, between the two: a minute's work for a billion weights."""
 _WINDOW = 512
 """Tokens of a call at most."""
+_MEDIA = 256
+"""Pictures or sounds of a folder that are read at most, as far apart from each other as they are."""
 _UNKNOWN = 0.1
 """Of all tokens: more that the tokenizer has no other word for, and the text is not of its language."""
 
@@ -48,18 +51,21 @@ def calibration_of(exported: Exported, given: str | Path | None) -> CalibrationD
             return None
     path = Path(given)
     if path.exists():
-        found_here = path.rglob("*.np[yz]") if path.is_dir() else [path]
+        found_here = [*path.rglob("*.*")] if path.is_dir() else [path]
         files = sorted(file for file in found_here if file.suffix in (".npy", ".npz"))
         if files:
             arrays = (_arrays_of(file, exported.interface) for file in files)
             data = from_arrays(path.name, arrays, exported.interface)
             return replace(data, content=digest_of(path) if path.is_file() else "", file=str(given))
+        if media := sorted(f for f in found_here if f.suffix.lower() in PICTURES | SOUNDS):
+            return replace(_of_media(exported, path, media), file=str(given))
         found = _of_text(exported, read_corpus(path))
         return None if found is None else replace(found, file=str(given))
     if not re.fullmatch(r"[\w.]+:\w+", str(given)):
         raise BadInput(
             f"there is no {given} to calibrate on",
-            hint="Give text, a .jsonl file, a folder of text, an .npz file of inputs, or MODULE:FUNCTION.",
+            hint="Give text, a .jsonl file, an .npz file of inputs, a folder of text, pictures or sounds, or "
+            "MODULE:FUNCTION.",
         )
     if not registry.allows_any():
         raise BadInput(
@@ -83,6 +89,22 @@ def _arrays_of(file: Path, interface: Interface) -> Mapping[str, NDArray[Any]]:
         return {interface.inputs[0].name: np.load(file, allow_pickle=False)}
     except (OSError, EOFError, ValueError) as error:
         raise BadInput(f"{file} is no array of numbers: {error}") from error
+
+
+def _of_media(exported: Exported, path: Path, files: list[Path]) -> CalibrationData:
+    """Pictures, or sounds, each as the source's own preprocessing makes arrays of it."""
+    folder, interface = exported.source_dir, exported.interface
+    if folder is None:
+        raise BadInput(
+            f"nobody says how {files[0].name} becomes the inputs of {exported.task} models in .onnx files",
+            hint="Give arrays for its inputs in an .npz file.",
+        )
+    some = files[:: -(-len(files) // _MEDIA)]
+    calls = [feeds_of_file(folder, interface, file) for file in some]
+    shapes = {tuple(array.shape for array in call.values()) for call in calls}
+    if len(shapes) == 1 and all(spec.dims and isinstance(spec.dims[0], str) for spec in interface.inputs):
+        calls = [{name: np.concatenate([call[name] for call in calls]) for name in calls[0]}]
+    return from_arrays(path.name, calls, interface)
 
 
 def _called(name: str) -> list[Any]:

@@ -10,7 +10,7 @@ from graphopt.package._manifest import (
     TargetInfo,
     read_manifest,
 )
-from graphopt.package._media import Finding, findings, takes_files
+from graphopt.package._media import PICTURES, SOUNDS, Finding, feeds_of_file, findings, takes_files
 from graphopt.package._package import RunnablePackage
 from graphopt.package._prepack import Prepacked, prepack
 from graphopt.package._staging import Staging, check_destination, staged
@@ -19,6 +19,8 @@ from graphopt.package._unchanged import Unchanged
 __all__ = [
     "LOCK",
     "MANIFEST",
+    "PICTURES",
+    "SOUNDS",
     "Answers",
     "CalibratedOn",
     "Finding",
@@ -34,6 +36,7 @@ __all__ = [
     "TargetInfo",
     "Unchanged",
     "check_destination",
+    "feeds_of_file",
     "findings",
     "packs",
     "prepack",

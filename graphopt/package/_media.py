@@ -15,10 +15,14 @@ from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.io import read_json
 
 if TYPE_CHECKING:
+    from graphopt.interface import Interface
     from graphopt.package._package import RunnablePackage
 
-__all__ = ["Finding", "findings", "takes_files"]
+__all__ = ["PICTURES", "SOUNDS", "Finding", "feeds_of_file", "findings", "takes_files"]
 
+PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SOUNDS = frozenset({".flac", ".mp3", ".ogg", ".wav"})
+"""How names of files end that are taken for pictures and for sound."""
 _MOST = 5
 """Classes that are named of a picture."""
 _SURE = 0.5
@@ -54,30 +58,39 @@ def findings(package: RunnablePackage, file: Path, *, threads: int | None = None
     """
     if not file.is_file():
         raise BadInput(f"{file} does not exist")
+    interface = package.interface()
     if package.manifest.task in _PICTURES:
-        feeds, size = _picture(package, file)
-        results = package.run(_given(package, feeds), threads=threads)
+        feeds, size = _picture(package.path, file)
+        results = package.run(_given(interface, feeds), threads=threads)
         return _PICTURES[package.manifest.task](results, _labels(package), size)
-    results = package.run(_given(package, _sound(package, file)), threads=threads)
+    results = package.run(_given(interface, _sound(package.path, file)), threads=threads)
     letters = results["logits"][0].argmax(-1)
     tokenizer = _transformers("AutoTokenizer", package.path)
     return [Finding(tokenizer.decode(letters.tolist(), skip_special_tokens=True))]
 
 
-def _given(package: RunnablePackage, arrays: Arrays) -> dict[str, NDArray[Any]]:
-    """Those of `arrays` that the package takes; no padding where it takes a mask."""
+def feeds_of_file(folder: Path, interface: Interface, file: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that a picture or sound is for a model of this `interface`, as far as a file says them.
+
+    The preprocessor_config.json in `folder` says how; errors are those of `findings`.
+    """
+    return _given(interface, _sound(folder, file) if file.suffix in SOUNDS else _picture(folder, file)[0])
+
+
+def _given(interface: Interface, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Those of `arrays` that the model takes; no padding where it takes a mask."""
     first = next(iter(arrays.values()))
     made = {"attention_mask": np.ones(first.shape, np.int64), **arrays}
-    return {s.name: made[s.name].astype(s.dtype) for s in package.interface().inputs if s.name in made}
+    return {s.name: made[s.name].astype(s.dtype) for s in interface.inputs if s.name in made}
 
 
-def _picture(package: RunnablePackage, file: Path) -> tuple[Arrays, tuple[int, int]]:
+def _picture(folder: Path, file: Path) -> tuple[Arrays, tuple[int, int]]:
     """Arrays by name, and the picture's width and height."""
     try:
         from PIL import Image
     except ImportError as error:
         raise _missing("pictures", "Pillow") from error
-    processor = _transformers("AutoImageProcessor", package.path)
+    processor = _transformers("AutoImageProcessor", folder)
     try:
         with Image.open(file) as opened:
             image = opened.convert("RGB")
@@ -86,14 +99,14 @@ def _picture(package: RunnablePackage, file: Path) -> tuple[Arrays, tuple[int, i
     return dict(processor(images=image, return_tensors="np")), image.size
 
 
-def _sound(package: RunnablePackage, file: Path) -> Arrays:
+def _sound(folder: Path, file: Path) -> Arrays:
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: without libsndfile
         raise _missing("sound", "soundfile") from error
     from scipy.signal import resample_poly
 
-    extractor = _transformers("AutoFeatureExtractor", package.path)
+    extractor = _transformers("AutoFeatureExtractor", folder)
     try:
         samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
     except (RuntimeError, OSError) as error:
@@ -117,7 +130,7 @@ def _transformers(name: str, folder: Path) -> Any:
     except (OSError, ValueError) as error:
         raise BadInput(
             f"{folder} does not say how a file becomes its inputs: {error}",
-            hint="Give arrays with --inputs FILE.npz --outputs FILE.npz.",
+            hint="Give arrays in an .npz file instead.",
         ) from error
     except ImportError as error:
         raise EnvironmentProblem(str(error)) from error
