@@ -106,7 +106,7 @@ class QuantizeRecurrent(Pass):
             inputs += scales
         outputs = [value if value.name else None for value in node.outputs]
         made = new.many(_KERNEL, inputs, "integer", outputs, domain=MICROSOFT)
-        new.nodes[-1].attributes.update(node.attributes)
+        new.nodes[-1].attributes.update({k: a for k, a in node.attributes.items() if k != "layout"})
         kept = {old: y for old, y in zip(node.outputs, made, strict=True) if old.name}
         return Edit(
             "LSTM in 8-bit integers",
