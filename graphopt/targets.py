@@ -67,6 +67,10 @@ class Capabilities(ABC):
         """
         return False
 
+    def fast_until(self, op_type: str) -> int | None:
+        """The last opset whose form of ONNX's operator the runtime has its fast kernel for; None: any."""
+        return None
+
     def remarks(self, model: ir.Model) -> Sequence[str]:
         """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
         return ()

@@ -19,7 +19,8 @@ class Upgrade(Pass):
     Before: a graph at any opset below 23
     After:  the same graph at opset 23; where that cannot be, at the highest opset below
     Weights are not read: the converter sees a copy without them. Kernels for newer forms may add up in
-    another order, as those of AveragePool do from opset 19 on.
+    another order, as those of AveragePool do from opset 19 on. Where the target has fast kernels for older
+    forms alone, a graph without attention goes no further than these.
     Refuses: an opset that the converter cannot convert to, at which the target lacks a kernel that it has
     now, or at which results are found to differ; graphs with model-local functions.
     """
@@ -46,8 +47,12 @@ class Upgrade(Pass):
             return
         first = context.opset
         reasons: list[str] = []
-        refused = self.options.opset + 1
         top = self.options.opset
+        for op_type, last in _fast_until(graph, context).items():
+            if first <= last < top:
+                top = last
+                reasons.append(f"from opset {last + 1} on {op_type} takes the target several times as long")
+        refused = top + 1
         while context.opset < top and (made := _highest(context, top, reasons)) is not None:
             opset = made.opset_imports[""]
             outcome = yield _transplant(graph, made)
@@ -65,6 +70,17 @@ class Upgrade(Pass):
             moved = "goes up to" if context.opset > first else "stays at"
             left_out = "and passes for newer ones are left out"
             context.note(f"The graph {moved} opset {context.opset}, {left_out}: {reasons[0]}.")
+
+
+def _fast_until(graph: ir.Graph, context: Context) -> dict[str, int]:
+    """Operators of the graph with the last opset at which they are fast; none where attention is raised,
+    which needs the newest opset and gains more.
+    """
+    types = {node.op_type for node in graph.all_nodes() if not node.domain}
+    if context.target is None or "Softmax" in types:
+        return {}
+    capabilities = context.target.capabilities()
+    return {kind: last for kind in sorted(types) if (last := capabilities.fast_until(kind)) is not None}
 
 
 def _highest(context: Context, top: int, reasons: list[str]) -> ir.Model | None:

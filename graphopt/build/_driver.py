@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from graphopt.build._alternatives import settled
 from graphopt.build._budget import hold_to_budget, replanned
 from graphopt.build._clock import Clock, Progress
 from graphopt.build._configure import chosen_target, configured, default_recipe
@@ -94,7 +95,7 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
             job = Job(resolved, exported, target, recipe, *run)
             _make(job, None if replay is None else replay.lock.decisions)
             if replay is None and options.validate:
-                job = _within_budget(job)
+                job = settled(_within_budget(job), _again)
             _finish(job, replay)
             clock.say(f"installing {place}")
         job.clear_mismatches()
@@ -134,6 +135,13 @@ def _within_budget(job: Job) -> Job:
     if decisions is None:
         return job
     job.clock.say("the budget is not kept: planning once more, by what was measured")
+    again = _again(job, decisions)
+    hold_to_budget(again)
+    return again
+
+
+def _again(job: Job, decisions: dict[str, Any]) -> Job:
+    """The package of `job` made anew, with `decisions`."""
     job.staging.clear()
     cache = _run_cache(job.source, job.options, decisions)
     exported, is_cached = _exported(job.source, job.options, job.clock, cache)
@@ -141,7 +149,6 @@ def _within_budget(job: Job) -> Job:
         job, exported=exported, cache=cache, export_cached=is_cached, closing=ClosingCheck("not run")
     )
     _make(again, decisions)
-    hold_to_budget(again)
     return again
 
 

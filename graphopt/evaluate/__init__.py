@@ -7,7 +7,8 @@ from graphopt.evaluate._accuracy import (
     compare_language_models,
 )
 from graphopt.evaluate._assignment import fallback_nodes
-from graphopt.evaluate._bindings import SEED, Bindings
+from graphopt.evaluate._beside import Beside, run_beside
+from graphopt.evaluate._bindings import SEED, Bindings, Undecided
 from graphopt.evaluate._census import census, census_differences
 from graphopt.evaluate._closing import (
     BUDGET,
@@ -54,6 +55,7 @@ __all__ = [
     "AccuracyRun",
     "AccuracySamples",
     "BenchReport",
+    "Beside",
     "Bindings",
     "CheckedMetric",
     "ClosingCase",
@@ -69,6 +71,7 @@ __all__ = [
     "Price",
     "Speed",
     "SpeedTurns",
+    "Undecided",
     "Validation",
     "bench",
     "census",
@@ -93,6 +96,7 @@ __all__ = [
     "reference_logits",
     "require_lm_eval",
     "rows_stand_alone",
+    "run_beside",
     "sequences",
     "session_logits",
     "step_cost",

@@ -33,7 +33,7 @@ from graphopt.families import Family, InputDomain, Part
 from graphopt.importers import GgufCheckpoint, Imported, write_model_folder
 from graphopt.interface import Interface
 from graphopt.io import cache_folder, without_collection
-from graphopt.ir import load_model
+from graphopt.ir import load_model, made_up_names
 
 __all__ = ["Exported", "export", "export_parts"]
 
@@ -123,10 +123,10 @@ def _model_folder(path: Path) -> Path:
 
 def _name_nodes(model: ir.Model) -> None:
     """A name for each node without one: passes call what they make after what was there."""
-    taken = {node.name for node in model.graph.all_nodes()}
-    for number, node in enumerate(model.graph.all_nodes()):
+    nodes = list(model.graph.all_nodes())
+    taken = {node.name for node in nodes}
+    for node, name in zip(nodes, made_up_names(nodes), strict=True):
         if not node.name:
-            name = f"{node.op_type}_{number}"
             while name in taken:
                 name += "_"
             taken.add(name)

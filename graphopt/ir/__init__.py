@@ -30,6 +30,7 @@ from graphopt.ir._graph import (
 )
 from graphopt.ir._hash import graph_hash, node_signature
 from graphopt.ir._infer import infer_types
+from graphopt.ir._lean import made_up_names
 from graphopt.ir._load import inside_repository, load_model
 from graphopt.ir._maps import holds_map
 from graphopt.ir._matrices import ConstantMatrix, constant_matrix, constant_table, name_matches
@@ -112,6 +113,7 @@ __all__ = [
     "lazy",
     "leak",
     "load_model",
+    "made_up_names",
     "name_matches",
     "node_name",
     "node_signature",

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from graphopt.ir._defaults import default_attributes
+from graphopt.ir._proto import attribute_proto
 from graphopt.ir._tensor import lazy
 
 __all__ = ["graph_hash", "node_signature"]
@@ -31,10 +33,22 @@ def graph_hash(model: ir.Model | ir.Graph) -> str:
 def node_signature(node: ir.Node) -> str:
     """Equal for nodes of one operator, with equal attributes and the same optional outputs in use.
 
-    Values that a subgraph takes from around it do not count.
+    An attribute that is what it is by default is as good as none. Values that a subgraph takes from around it
+    do not count.
     """
-    attributes = [(name, _attribute(a, {})) for name, a in sorted(node.attributes.items())]
+    version = 1 if node.graph is None else node.graph.opset_imports.get(node.domain, 1)
+    known = default_attributes(node.domain, node.op_type, version)
+    attributes = [
+        (name, _attribute(a, {}))
+        for name, a in sorted(node.attributes.items())
+        if name not in known or a.is_ref() or _serialized(a) != known[name]
+    ]
     return _digest(node.op_identifier(), attributes, [bool(output.name) for output in node.outputs])
+
+
+def _serialized(attribute: ir.Attr) -> bytes:
+    serialized: bytes = attribute_proto(attribute).SerializeToString(deterministic=True)
+    return serialized
 
 
 def _function(function: ir.Function) -> str:

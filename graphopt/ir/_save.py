@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
 from graphopt.ir._bytes import payload
 from graphopt.ir._expression import Expr, FileRange
-from graphopt.ir._infer import MADE_UP
+from graphopt.ir._lean import lean
 from graphopt.ir._maps import maps_back
 from graphopt.ir._operations import Reshaped
 from graphopt.ir._proto import swapped_weights
 from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import boxes, has_data, lazy
-from graphopt.ir._walk import graph_protos
 
 __all__ = ["save_model"]
 
 _EXTERNAL_FROM = 4096
 """Bytes from which a weight goes to the data file: less than a page would be mostly padding there."""
+_DATA_FROM = 1 << 20
+"""Bytes of such weights in all from which there is a data file: of less, padding and entries are a part that
+counts, and nothing is gained by mapping."""
 _ALIGNMENT = 4096
 """Where large weights begin in the data file: at whole pages, so that a runtime can map them alone."""
 _PAGED_FROM = 1 << 16
@@ -37,9 +38,10 @@ _LINE = 64
 
 
 def save_model(model: ir.Model, path: str | Path) -> None:
-    """Write `path` and, where there are weights of 4 KiB and more, `path`.data; `model` is left as it was.
+    """Write `path` and, where weights take 1 MiB, `path`.data for those of 4 KiB; `model` is left as it was.
 
-    Memory stays at one tile. Weights that share their bytes are written once. Both files are written under
+    Memory stays at one tile. Weights that share their bytes are written once: where there are such, there is
+    a data file, too. Both files are written under
     other names, synced to disk and renamed, so that an error leaves what was there before. Raises `OSError`
     (a full disk) for the caller to handle, `ValueError` for a weight without data, `BadInput` where a weight
     would be read from the file that is to be written.
@@ -48,63 +50,31 @@ def save_model(model: ir.Model, path: str | Path) -> None:
     data = path.with_name(path.name + ".data")
     with swapped_weights(model) as held, ExitStack() as files:
         stored = [(v, t) for v, t in held.items() if t.dtype != ir.DataType.STRING]
+        big = {v: t for v, t in stored if t.nbytes >= _EXTERNAL_FROM or not has_data(t)}
+        for value, tensor in big.items():
+            _refuse_unreadable(value, tensor, data)
+        if not _needs_data_file(big.values()):
+            big = {}
         for value, tensor in stored:
-            if tensor.nbytes < _EXTERNAL_FROM and has_data(tensor):
+            if value not in big:
                 array = np.asarray(tensor.numpy())
                 value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=value.name)
-            else:
-                _refuse_unreadable(value, tensor, data)
         graph_file = files.enter_context(_replacing(path))
-        big = [(v, t) for v, t in stored if t.nbytes >= _EXTERNAL_FROM]
         if big:
             # Entered last, so renamed first: at no time does the graph name data that are not there.
             data_file = files.enter_context(_replacing(data))
-            _write_weights(big, data_file, data.name)
-        graph_file.write(_lean(maps_back(ir.to_proto(model))).SerializeToString())
+            _write_weights(big.items(), data_file, data.name)
+        graph_file.write(lean(maps_back(ir.to_proto(model))).SerializeToString())
         _sync(graph_file)
     if not big:
         data.unlink(missing_ok=True)
 
 
-def _lean(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """`proto`, less the types that a reader finds again: those of weights, and those that onnx infers."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(proto)
-    graphs = [*graph_protos(bare.graph)]
-    nodes = [node for graph in graphs for node in graph.node if node.domain not in ("", "ai.onnx")]
-    own = {name for node in nodes for name in node.output}
-    for graph in graphs:
-        _keep_types(graph, own)
-    inferred = {value.name: value.type for value in onnx.shape_inference.infer_shapes(bare).graph.value_info}
-    for graph in graph_protos(proto.graph):
-        weights = {tensor.name for tensor in graph.initializer}
-        _keep_types(graph, {value.name for value in graph.value_info} - weights)
-    found = {
-        v.name for v in proto.graph.value_info if v.name in inferred and _is_told(v.type, inferred[v.name])
-    }
-    _keep_types(proto.graph, {value.name for value in proto.graph.value_info} - (found - own))
-    return proto
-
-
-def _keep_types(graph: onnx.GraphProto, names: set[str]) -> None:
-    kept = [value for value in graph.value_info if value.name in names]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
-
-
-def _is_told(known: onnx.TypeProto, inferred: onnx.TypeProto) -> bool:
-    """Whether `inferred` says all that is known, made-up names of sizes aside."""
-    ours, theirs = known.tensor_type, inferred.tensor_type
-    if not known.HasField("tensor_type") or ours.elem_type != theirs.elem_type:
-        return False
-    if not ours.HasField("shape"):
+def _needs_data_file(weights: Collection[ir.TensorProtocol]) -> bool:
+    """Whether they take much, or some are the same."""
+    if sum(tensor.nbytes for tensor in weights) >= _DATA_FROM:
         return True
-    pairs = zip(ours.shape.dim, theirs.shape.dim, strict=False)
-    return len(ours.shape.dim) == len(theirs.shape.dim) and all(a == b or _says_nothing(a) for a, b in pairs)
-
-
-def _says_nothing(dim: onnx.TensorShapeProto.Dimension) -> bool:
-    return not dim.HasField("dim_value") and (not dim.dim_param or dim.dim_param.startswith(MADE_UP))
+    return len({_content(lazy(tensor)) for tensor in weights}) < len(weights)
 
 
 def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path) -> None:
@@ -118,7 +88,9 @@ def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path)
             )
 
 
-def _write_weights(weights: list[tuple[ir.Value, ir.TensorProtocol]], file: BinaryIO, location: str) -> None:
+def _write_weights(
+    weights: Iterable[tuple[ir.Value, ir.TensorProtocol]], file: BinaryIO, location: str
+) -> None:
     written: dict[object, int] = {}
     for value, tensor in weights:
         expr = lazy(tensor)

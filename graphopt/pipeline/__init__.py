@@ -2,7 +2,7 @@
 
 from graphopt.pipeline._apply import NoAdapter, apply
 from graphopt.pipeline._calibration import Calibration
-from graphopt.pipeline._context import Context
+from graphopt.pipeline._context import LEFT_OUT, Context
 from graphopt.pipeline._contract import Contract, Level, OpsetRange
 from graphopt.pipeline._edit import Bridge, Edit, NearMiss, Outcome, Proof, place_of
 from graphopt.pipeline._memory import Memory
@@ -23,6 +23,7 @@ from graphopt.pipeline._trail import Trail
 from graphopt.pipeline._verifier import EditStatus, EditVerdict, Verifier
 
 __all__ = [
+    "LEFT_OUT",
     "Bridge",
     "Calibration",
     "Context",

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from graphopt.pipeline._memory import Memory
     from graphopt.targets import Target
 
-__all__ = ["Context"]
+__all__ = ["LEFT_OUT", "Context"]
 
 T = TypeVar("T")
 _CALIBRATION = "calibration"
+LEFT_OUT = "left out"
+"""The decision that says which passes do not run."""
 _LONG = 2.0
 """Seconds after which it is said how long something will still take."""
 _SHARE = 4
@@ -111,6 +113,11 @@ class Context:
     def calibrated(self) -> dict[str, str] | None:
         """What `CalibrationData.described` says of the data, where a pass has calibrated on it; else None."""
         return self.decisions.get(_CALIBRATION)
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """Names of passes that do not run, by a decision, and why."""
+        return dict(self.decisions.get(LEFT_OUT, {}))
 
     def require_calibration(self) -> None:
         """Raise `BadInput` where decisions of an earlier run rest on other data than there are."""

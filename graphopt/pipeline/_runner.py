@@ -158,7 +158,9 @@ class _PassRun:
         """
         record, model, started = self.record, self.model, time.perf_counter()
         size = (record.nodes_before, record.bytes_before)
-        if self.context.opset not in self.instance.opsets:
+        if (reason := self.context.left_out.get(self.instance.name)) is not None:
+            record.skipped = f"is left out: {reason}"
+        elif self.context.opset not in self.instance.opsets:
             record.skipped = f"needs opset {self.instance.opsets}, the model is at {self.context.opset}"
         else:
             if settled is None:

@@ -34,6 +34,7 @@ class _RecipeFile(BaseModel):
     description: str = ""
     extends: str | None = None
     budget: Budget | None = None
+    alternatives: list[list[str]] | None = None
     steps: list[_StepTable] | None = Field(default=None, alias="pass")
     groups: dict[str, list[_StepTable]] = Field(default_factory=dict, alias="group")
 
@@ -60,7 +61,8 @@ class _RecipeFile(BaseModel):
 def read_recipe(path: Path) -> Recipe:
     """The recipe in the TOML file at `path`, with all that it extends and its groups written out.
 
-    What a recipe says takes the place of what the one it extends says: its budget, its steps, each group.
+    What a recipe says takes the place of what the one it extends says: its budget, its alternatives, its
+    steps, each group.
     """
     files = list(_extended(path))
     budget = next((file.budget for file in files if file.budget is not None), Budget())
@@ -75,7 +77,13 @@ def read_recipe(path: Path) -> Recipe:
         _check_groups(file)
     for file in files[: at + 1]:  # a recipe with steps of its own need not name the groups it extends
         _check_named(file, files[at].steps or ())
-    return Recipe(path.stem, files[0].description, budget, tuple(_steps(files[at], groups)))
+    steps = tuple(_steps(files[at], groups))
+    alternatives = next((file.alternatives for file in files if file.alternatives is not None), [])
+    names = {step.name for step in steps}
+    for name in (name for alternative in alternatives for name in alternative):
+        if name not in names:
+            raise BadInput(f"recipe {path}: alternatives: no step is called {name!r}")
+    return Recipe(path.stem, files[0].description, budget, steps, tuple(map(tuple, alternatives)))
 
 
 def _extended(path: Path) -> Iterator[_RecipeFile]:

@@ -42,12 +42,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named chain of steps and the damage it may do."""
+    """A named chain of steps and the damage it may do.
+
+    `alternatives` are sets of steps that are left out, in the order to try, where a package of an .onnx file
+    is larger or slower than that, or beyond the budget; the last one is all that compress. Without them there
+    is one way.
+    """
 
     name: str
     description: str
     budget: Budget
     steps: tuple[Step, ...]
+    alternatives: tuple[tuple[str, ...], ...] = ()
 
     def expanded(self, lowering: Sequence[Step]) -> Recipe:
         """With `@lower` replaced by the target's own steps."""

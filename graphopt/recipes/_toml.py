@@ -19,7 +19,10 @@ def recipe_toml(recipe: Recipe) -> str:
 
 
 def _lines(recipe: Recipe) -> Iterator[str]:
-    yield f"description = {_value(recipe.description)}\n"
+    yield f"description = {_value(recipe.description)}"
+    if recipe.alternatives:
+        yield f"alternatives = {_value([list(steps) for steps in recipe.alternatives])}"
+    yield ""
     if not recipe.budget.lossless:
         yield "[budget]"
         yield from _pairs(recipe.budget.model_dump(exclude_none=True))

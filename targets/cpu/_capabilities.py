@@ -19,6 +19,8 @@ from ._rules import demands, remark, tried
 from ._trial import loads, type_text
 
 _PROVIDER = "CPUExecutionProvider"
+_FAST_UNTIL = {"AveragePool": 18}
+"""From opset 19 on onnxruntime (1.32) averages by loops of its own, not by MLAS: docs/decisions/opsets.md."""
 _NEWEST = 2**31 - 1  # how onnxruntime writes that a kernel has no last version
 
 _Constraints = Mapping[str, Sequence[str]]
@@ -38,6 +40,9 @@ class CpuCapabilities(Capabilities):
 
     def computes_in_integers(self, op_type: str) -> bool:
         return computes_in_integers(op_type)
+
+    def fast_until(self, op_type: str) -> int | None:
+        return _FAST_UNTIL.get(op_type)
 
     def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
         functions = {(f.domain, f.name) for f in model.functions.values()}

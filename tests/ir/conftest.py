@@ -7,8 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import graphopt.ir._save as saving
 from graphopt.ir import save_model
 from tests.ir._weighted import weighted
+
+
+@pytest.fixture(autouse=True)
+def _small_data_files(monkeypatch) -> None:
+    """Weights of these tests are too small for a data file of their own: here they have one."""
+    monkeypatch.setattr(saving, "_DATA_FROM", 0)
 
 
 @pytest.fixture

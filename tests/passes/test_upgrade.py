@@ -49,7 +49,12 @@ FORMS = {
         "(float[B,3,4] x, float[3] s, float[3] b, float[3] m) => (float[B,3,4] y)",
         "v = Exp(m)  y = BatchNormalization(x, s, b, m, v)",
     ),
-    "pooling": (10, PICTURE, "y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(x)"),
+    "pooling before attention": (
+        10,
+        PICTURE,
+        """p = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(x)
+        y = Softmax<axis = 3>(p)""",
+    ),
     "scatter": (
         9,
         "(float[3,4] x, float[1,2] u) => (float[3,4] y)",
@@ -80,6 +85,13 @@ FORMS = {
     "an output that is an input": (12, "(float[B,4] x) => (float[B,4] x, float[B,4] y)", "y = Relu(x)"),
 }
 BELOW = {
+    "pooling": (
+        10,
+        18,
+        PICTURE,
+        "y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(x)",
+        "from opset 19 on AveragePool takes the target several times as long",
+    ),
     "no kernel from 22 on": (7, 21, PICTURE, "y = GlobalLpPool(x)", "no kernel for it at version 23"),
     "regions": (
         10,
