@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from graphopt.errors import BadInput
 
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from graphopt.recipes import Recipe, Step
     from graphopt.runtime import Decoder
 
-__all__ = ["BlockProduct", "Capabilities", "CompileReport", "Target", "Unsupported"]
+__all__ = [
+    "BlockProduct",
+    "Capabilities",
+    "CompileReport",
+    "LoadedKind",
+    "LoadedNode",
+    "Target",
+    "Unsupported",
+]
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,22 @@ class CompileReport:
     nodes: int
     bytes: int
     load_seconds: float
+
+
+LoadedKind = Literal["integers", "floats", "rounds", "widens", "other"]
+"""What a node computes in: integers of 8 bits, which it may also just move, or floats; between the two are
+those that round and those that widen. Sizes, indices, conditions and what is constant are something else."""
+
+
+@dataclass(frozen=True)
+class LoadedNode:
+    """A node that a runtime made of a graph: values that it reads and makes are no constants."""
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    kind: LoadedKind
 
 
 @dataclass(frozen=True)
@@ -153,9 +177,9 @@ class Target(ABC):
 
         return open_session(path, threads=threads, providers=(self.provider,))
 
-    def loaded_operators(self, path: Path) -> Mapping[str, int]:
-        """How many operators of each type the runtime makes of the graph at `path`; empty if unknown."""
-        return {}
+    def loaded_nodes(self, path: Path) -> Sequence[LoadedNode]:
+        """The nodes that the runtime makes of the graph at `path`, in order; none if that is unknown."""
+        return ()
 
     def call_seconds(self, model: ir.Model, feeds: Mapping[str, np.ndarray]) -> float | None:
         """Seconds that a call of `model`, which is small, takes on one thread, the least of some.

@@ -8,7 +8,7 @@ from math import inf
 
 import onnx_ir as ir
 
-from graphopt.ir import constant_matrix, has_data, is_output, only_user, producer, scalar_of
+from graphopt.ir import const_of, constant_matrix, has_data, is_output, only_user, producer, scalar_of
 
 __all__ = ["Placement", "Taken", "placed", "products_of"]
 
@@ -20,8 +20,14 @@ _MOVING = {
 """What comes out is among what goes in: one scale serves both."""
 _HARD = {"HardSigmoid", "HardSwish"}
 """Straight between two bounds: another scale, and what integers saturate at, is all they are."""
-_KERNELS = {"HardSigmoid": ("LeakyRelu",), "HardSwish": ("LeakyRelu", "Mul")}
+_KERNELS = {
+    "HardSigmoid": ("LeakyRelu",),
+    "HardSwish": ("LeakyRelu", "Mul"),
+    "ReduceMean": ("GlobalAveragePool", "Squeeze"),
+}
 """What an operator is computed by, where it is not itself."""
+_PLACES = 2
+"""The first dimension of places in pictures; before it are samples and channels."""
 _ALL = {"Add", "Concat", "Mul"}
 """Every input is an activation; of the others it is the first."""
 
@@ -170,7 +176,7 @@ def _product(
 
 def _between(node: ir.Node, integers: Container[ir.Value]) -> tuple[tuple[int, ...], None] | None:
     """The activations of what is no product, if one of them is in integers."""
-    if node.domain or node.op_type not in _ELEMENTWISE | _MOVING | _HARD or _unfit(node):
+    if node.domain or node.op_type not in _ELEMENTWISE | _MOVING | _HARD | {"ReduceMean"} or _unfit(node):
         return None
     places = range(len(node.inputs)) if node.op_type in _ALL else range(1)
     inputs = [node.inputs[i] for i in places]
@@ -182,11 +188,23 @@ def _between(node: ir.Node, integers: Container[ir.Value]) -> tuple[tuple[int, .
 
 
 def _unfit(node: ir.Node) -> bool:
+    if node.op_type == "ReduceMean":
+        return not _averages_places(node)
     if node.op_type == "Resize":
         return node.attributes.get_string("mode", "nearest") != "nearest"
     if node.op_type == "HardSigmoid":
         return not 0 <= node.attributes.get_float("beta", 0.5) <= 1
     return node.op_type == "MaxPool" and len(node.outputs) > 1
+
+
+def _averages_places(node: ir.Node) -> bool:
+    """Whether it is the mean of each channel of pictures [N, C, ...], a GlobalAveragePool by another name."""
+    x = node.inputs[0]
+    if x is None or x.shape is None or len(x.shape) < _PLACES + 1:
+        return False
+    rank = len(x.shape)
+    given = const_of(node.inputs[1]) if len(node.inputs) > 1 else node.attributes.get_ints("axes", None)
+    return given is not None and sorted(int(a) % rank for a in given) == list(range(_PLACES, rank))
 
 
 def _absorbed(node: ir.Node) -> ir.Node | None:

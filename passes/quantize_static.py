@@ -27,6 +27,7 @@ from graphopt.pipeline import (
 )
 
 from ._affine import Activations, Affine, affine, rounded_bias, rounded_weight
+from ._floats import is_rounded_at_load, kept_in_floats
 from ._placement import Placement, Taken, placed, products_of
 from ._retention import Saved, damages, worst
 from ._spans import FEWEST, Method, Observed, Span
@@ -112,6 +113,8 @@ class QuantizeStatic(Pass):
         assert context.calibration is not None
         context.calibration.require(FEWEST[self.options.method], f"{self.name} ({self.options.method})")
         for node, reason in placement.islands.items():
+            if node in found:
+                continue
             yield NearMiss(node_name(node), f"{node.op_type}: {reason}")
         spans = context.decide(self.name, lambda: self._spans(placement, stream, context))
         names = context.decide(
@@ -183,6 +186,11 @@ class QuantizeStatic(Pass):
             outcome = yield edit
             if outcome is Outcome.APPLIED:
                 work.applied(taken, edit, entering)
+            else:
+                yield NearMiss(node_name(taken.node), "rounded it was too far off on calibration data")
+        for node in list(context.model.graph):
+            if is_rounded_at_load(node):
+                yield kept_in_floats(node)
 
 
 def _shared(placement: Placement, spans: Mapping[str, Span]) -> dict[str, Span]:
@@ -311,12 +319,26 @@ class _Work:
         x = _of(inputs[0])
         if node.op_type == "HardSwish":
             return [new.op("Mul", [x, hard_sigmoid(x, 1 / 6, 0.5, new)], "integer", like=x)]
+        if node.op_type == "ReduceMean":
+            return [self._averaged(node, x, new)]
         if node.op_type == "HardSigmoid":
             attributes = node.attributes
             return [
                 hard_sigmoid(x, attributes.get_float("alpha", 0.2), attributes.get_float("beta", 0.5), new)
             ]
         return new.copy(node, inputs, "integer")
+
+    def _averaged(self, node: ir.Node, x: ir.Value, new: Nodes) -> ir.Value:
+        """The mean of all places, as GlobalAveragePool, without these dimensions where `node` keeps none."""
+        assert x.shape is not None
+        places = list(range(2, len(x.shape)))
+        mean = new.op("GlobalAveragePool", [x], "integer", dtype=x.dtype)
+        mean.shape = ir.Shape([*x.shape[:2], *[1] * len(places)])
+        if node.attributes.get_int("keepdims", 1):
+            return mean
+        kind = self._kinds[_name(node.outputs[0])]
+        rounded = _there_and_back(mean, kind, "mean", new)
+        return new.op("Squeeze", [rounded, new.constant(places, np.int64, "places")], "flat", dtype=x.dtype)
 
     def _saturates(self, taken: Taken) -> bool:
         """Whether the integers that for what comes out reach as far as what was absorbed lets it."""

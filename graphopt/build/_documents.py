@@ -15,6 +15,7 @@ from graphopt.report import (
     PAGE,
     REPORT,
     ClosingReport,
+    IslandReport,
     PassReport,
     Report,
     Sizes,
@@ -135,6 +136,11 @@ def _report(job: Job, lock: Lock) -> Report:
             graph.exported.role: graph.context.decisions[PLAN]
             for graph in job.graphs
             if PLAN in graph.context.decisions
+        },
+        islands={
+            graph.exported.role: [IslandReport.model_validate(vars(one)) for one in graph.islands]
+            for graph in job.graphs
+            if graph.islands
         },
         views={graph.exported.role: graph.view() for graph in job.graphs},
     )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,13 @@ from graphopt.build._calibration import calibration_of
 from graphopt.build._clock import Clock
 from graphopt.build._memory import ram_bytes
 from graphopt.cache import RunCache, StepCache
-from graphopt.evaluate import Bindings
+from graphopt.evaluate import Bindings, FloatIsland, counted, float_islands, said_of
 from graphopt.export import Exported
 from graphopt.families import PackageContext
 from graphopt.interface import Interface
-from graphopt.ir import Scratch
+from graphopt.ir import Scratch, node_name
 from graphopt.package import GraphFile
-from graphopt.pipeline import Context, EditRecord, RunHooks, RunResult, whole_steps
+from graphopt.pipeline import Context, EditRecord, Level, RunHooks, RunResult, whole_steps
 from graphopt.plugins import adapter_to_json, build_steps, run_recipe
 from graphopt.recipes import OptimizeOptions, Recipe
 from graphopt.report import GraphView, SourceGraph
@@ -51,6 +50,7 @@ class GraphJob:
     kernels: KernelWorker
     cache: RunCache | None = None
     result: RunResult = field(default_factory=RunResult)
+    islands: Sequence[FloatIsland] = ()
 
     def __post_init__(self) -> None:
         exported = self.exported
@@ -178,11 +178,20 @@ class GraphJob:
         for remark in self.target.capabilities().remarks(model):
             self.context.note(remark)
         if any(node.op_type == "QuantizeLinear" for node in model.graph):
-            made = Counter(self.target.loaded_operators(folder / self.file))
-            counts = ", ".join(f"{made[kind]} {kind}" for kind in sorted(made, key=lambda k: (-made[k], k)))
-            self.context.note(f"Once loaded, {self.file} is {counts or 'not known'}.")
+            names = {v.name or "": node_name(node) for node in model.graph for v in node.outputs}
+            nodes = self.target.loaded_nodes(folder / self.file)
+            self.context.note(f"Once loaded, {self.file} is {counted(nodes) or 'not known'}.")
+            self.islands = float_islands(nodes, names, self._reasons())
+            for line in said_of(self.islands):
+                self.context.note(line)
         shares = self.target.shares_cache(model, self._carried() or {})
         return PackageContext(Interface.of(model), self.file, share_buffer=shares)
+
+    def _reasons(self) -> dict[str, str]:
+        """Why passes left nodes alone that they could have compressed, by name."""
+        steps = [record for record in self.result.records if record.level == Level.COMPRESS.name.lower()]
+        misses = [miss for record in steps for miss in record.near_misses]
+        return {miss.where: miss.reason for miss in reversed(misses)}
 
     def _carried(self) -> dict[str, str] | None:
         """What its family says of the states that the graph has now."""

@@ -26,6 +26,7 @@ from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
 from graphopt.evaluate._heads import HEAD_METRICS, head_metrics, measure_heads
 from graphopt.evaluate._interface_changes import interface_differences
+from graphopt.evaluate._islands import FloatIsland, counted, float_islands, said_of
 from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS
 from graphopt.evaluate._lm_eval import require_lm_eval
@@ -63,6 +64,7 @@ __all__ = [
     "Corpus",
     "Cost",
     "EncoderAccuracy",
+    "FloatIsland",
     "Generated",
     "GraphCheck",
     "LanguageAccuracy",
@@ -82,7 +84,9 @@ __all__ = [
     "compare_encoders",
     "compare_language_models",
     "corpus_of",
+    "counted",
     "fallback_nodes",
+    "float_islands",
     "head_metrics",
     "interface_changes",
     "interface_differences",
@@ -97,6 +101,7 @@ __all__ = [
     "require_lm_eval",
     "rows_stand_alone",
     "run_beside",
+    "said_of",
     "sequences",
     "session_logits",
     "step_cost",

@@ -65,6 +65,14 @@ class MissReport(BaseModel):
     reason: str
 
 
+class IslandReport(BaseModel):
+    """Nodes that a runtime computes in floats beside integers, by name, their operators, and why."""
+
+    nodes: list[str]
+    operators: list[str]
+    reason: str
+
+
 class PassReport(BaseModel):
     """One step of the recipe over one graph. Bytes are those of the weights; seconds include checking.
 
@@ -182,7 +190,8 @@ class Sizes(BaseModel):
 class Report(BaseModel):
     """The whole of report.json. `seconds` are by phase; `peak_memory` is this process's, in bytes.
 
-    `views` show each graph before and after, by role, and `plans` why weights are stored as they are.
+    `views` show each graph before and after, by role, `plans` why weights are stored as they are, and
+    `islands` what the runtime computes in floats beside integers.
     `export_cached`: an earlier run exported the model. `versions` are those of the libraries, `machine` what
     the target found.
     """
@@ -208,6 +217,7 @@ class Report(BaseModel):
     notes: list[str] = Field(default_factory=list)
     assumptions: dict[str, str] = Field(default_factory=dict)
     plans: dict[str, Plan] = Field(default_factory=dict)
+    islands: dict[str, list[IslandReport]] = Field(default_factory=dict)
     views: dict[str, GraphView] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)

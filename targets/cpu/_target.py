@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,12 +13,12 @@ import onnx_ir as ir
 
 from graphopt.recipes import Recipe, Step
 from graphopt.runtime import cgroup_quota, default_threads
-from graphopt.targets import BlockProduct, Target
+from graphopt.targets import BlockProduct, LoadedNode, Target
 
 from ._cache import shares_cache
 from ._calls import call_seconds
 from ._capabilities import CpuCapabilities
-from ._integers import loaded
+from ._loaded import loaded_nodes
 from ._rates import known_seconds, measured_seconds, written_seconds
 from .kernels import kernels_name, open_session
 
@@ -63,8 +62,8 @@ class CpuTarget(Target):
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         return open_session(path, threads=threads)
 
-    def loaded_operators(self, path: Path) -> Mapping[str, int]:
-        return Counter(loaded(str(path)))
+    def loaded_nodes(self, path: Path) -> Sequence[LoadedNode]:
+        return loaded_nodes(str(path))
 
     def shares_cache(self, model: ir.Model, states: Container[str]) -> bool:
         return shares_cache(model, states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_the_report_counts_the_kernels_that_the_runtime_makes_of_it(folder: Path
         "Once loaded, model.onnx is 2 QLinearConv, 2 Transpose, 1 Flatten, 1 NhwcMaxPool, 1 QGemm, "
         "1 QLinearAdd, 1 QLinearGlobalAveragePool, 1 QuantizeLinear."
     )
+
+
+def test_the_report_says_what_is_in_floats_beside_integers_and_why(folder: Path) -> None:
+    parts = BLOCKS["residual"]
+    nodes = parts.nodes.replace("b = Relu(a)", "r = Relu(a)  b = Erf(r)")
+    onnx.save(to_proto(replace(parts, nodes=nodes).model()), "net.onnx")
+    np.savez("samples.npz", x=SAMPLES)
+    report = made(calibration="samples.npz").report()
+
+    (island,) = report.islands["model"]
+    assert island.operators == ["Erf"]
+    assert island.reason == "Erf: the target computes it in floats alone"
+    said = f"In floats beside integers: 1 Erf, from {island.nodes[0]!r} on: {island.reason}."
+    assert said in report.notes
 
 
 def test_without_data_convolutions_stay_and_the_report_says_what_to_give(folder: Path) -> None:

@@ -126,5 +126,23 @@ BLOCKS = {
             }
         ),
     ),
+    "means": Block(
+        (8, 8, 8),
+        """
+        a = Conv(x, w1, b1)  m = ReduceMean<keepdims = 1>(a, places)  g = Conv(m, w2, b2)  s = Sigmoid(g)
+        b = Mul(a, s)  c = Conv(b, w3)  f = ReduceMean<keepdims = 0>(c, back)  y = Gemm(f, w4, b4)
+        """,
+        {
+            "w1": (8, 8, 1, 1), "b1": (8,), "w2": (8, 8, 1, 1), "b2": (8,), "w3": (8, 8, 1, 1), "w4": (8, 5),
+            "b4": (5,),
+        },
+        Counter(
+            {
+                "QuantizeLinear": 1, "Transpose": 2, "QLinearConv": 3, "QLinearGlobalAveragePool": 2,
+                "QLinearSigmoid": 1, "QLinearMul": 1, "Squeeze": 1, "QGemm": 1,
+            }
+        ),
+        {"places": np.asarray([2, 3]), "back": np.asarray([-1, -2])},
+    ),
 }  # fmt: skip
-"""Parts of ResNet, of MobileNetV3 and of a UNet."""
+"""Parts of ResNet, of MobileNetV3 and of a UNet, and channels that are weighed, as torch exports them."""

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
+from graphopt_passes._floats import is_rounded_at_load, kept_in_floats
 from graphopt_passes.quantize_static import QuantizeStatic, _first
 from graphopt_targets.cpu import CpuTarget
+from graphopt_targets.cpu._loaded import loaded_nodes
+from onnx import numpy_helper
 
 from graphopt.calibrate import CalibrationData, from_arrays
 from graphopt.interface import Interface
-from graphopt.ir import infer_types, initializer, parse
+from graphopt.ir import infer_types, initializer, parse, to_proto
 from graphopt.pipeline import Context, Edit, RunResult
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
@@ -190,6 +194,54 @@ def test_what_breaks_in_integers_stays_in_floats() -> None:
     assert found(300, 0.004)[0] == ["b/Conv", "y/Conv"]
     assert found(300, 9.0)[0] == []
     assert found(300, 0.004)[1] > found(300, 9.0)[1] + 20
+
+
+KEPT = {
+    "Conv": ("k = Conv<pads = [1, 1, 1, 1]>(a, v, c)  r = Relu(k)  y = Conv(r, u)", (8, 8, 3, 3)),
+    "ConvTranspose": (
+        "k = ConvTranspose<pads = [1, 1, 1, 1]>(a, v, c)  r = Relu(k)  y = Conv(r, u)", (8, 8, 3, 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op_type", KEPT)
+def test_what_stays_in_floats_is_not_rounded_by_the_runtime(op_type: str, tmp_path: Path) -> None:
+    """Between two roundings onnxruntime rounds a weight of floats itself, with one scale for all outputs."""
+    rng = np.random.default_rng(0)
+    nodes, shape = KEPT[op_type]
+    w, u = (rng.standard_normal((8, 8, 1, 1)).astype(np.float32) for _ in range(2))
+    v = rng.standard_normal(shape).astype(np.float32)
+    v[0] *= 100
+    model = weighted(
+        "x", [8, 4, 4], f"a = Conv(x, w)  {nodes}",
+        w=w, v=v, c=np.zeros(8, np.float32), u=u, n=np.asarray([0, 8, 4, 4], np.int64),
+    )  # fmt: skip
+    static(model, CpuTarget(), exclude="k/*", terms=0)
+
+    found = [node for node in loaded_nodes(to_proto(model).SerializeToString()) if node.operator == op_type]
+    assert [node.kind for node in found] == ["floats"]
+    as_loaded = next(n for n in loaded(model, tmp_path / "loaded.onnx") if n.op_type == op_type)
+    graph = onnx.load(tmp_path / "loaded.onnx").graph
+    held = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    assert held[as_loaded.input[1]].dtype == np.float32
+    assert len(np.unique(held[as_loaded.input[1]])) > 256
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_a_matrix_of_floats_between_roundings_gets_a_scale_for_each_channel(transposed: int) -> None:
+    model = weighted(
+        "x", [3],
+        f"q = QuantizeLinear(x, s, z)  a = DequantizeLinear(q, s, z)  b = Gemm<transB = {transposed}>(a, w)"
+        "  r = Relu(b)  p = QuantizeLinear(r, s, z)  y = DequantizeLinear(p, s, z)",
+        s=np.asarray(0.1, np.float32), z=np.asarray(7, np.uint8),
+        w=np.ones((5, 3) if transposed else (3, 5), np.float32),
+    )  # fmt: skip
+    (node,) = (node for node in model.graph if is_rounded_at_load(node))
+    edit = kept_in_floats(node)
+    assert [value.const_value.numpy().tolist() for value in edit.initializers] == [
+        [pytest.approx(0.1)] * 3, [7] * 3
+    ]  # fmt: skip
+    assert edit.insert[0].attributes.get_int("axis") == 1
 
 
 def reasons(result: RunResult) -> list[str]:
