@@ -9,6 +9,7 @@ from ._attention import hand_over_attention
 from ._full_attention import hand_over_full_attention
 from ._gates import join_gates
 from ._known import OWN_DOMAIN, Known
+from ._loaded import has_integer_convolutions
 from ._matmul_nbits import hand_over_matmul_nbits
 from ._row_product import join_row_products
 
@@ -25,8 +26,8 @@ _SERVED = {"MatMulNBits": hand_over_matmul_nbits, "GroupQueryAttention": hand_ov
 def own_graph(path: Path) -> onnx.ModelProto | None:
     """The graph at `path` with nodes that our kernels serve handed to them, its weights still in their file.
 
-    None where there are none, the file holds large weights itself, which would have to be copied, or it is
-    damaged: onnxruntime says how.
+    Convolutions of integers are still to be handed over. None where there are neither, the file holds large
+    weights itself, which would have to be copied, or it is damaged: onnxruntime says how.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -37,7 +38,7 @@ def own_graph(path: Path) -> onnx.ModelProto | None:
         model = onnx.load(path, load_external_data=False)
     except (OSError, DecodeError):
         return None
-    return model if with_own_kernels(model) else None
+    return model if with_own_kernels(model) | has_integer_convolutions(model.graph) else None
 
 
 def with_own_kernels(model: onnx.ModelProto) -> bool:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FLOAT", "INT8", "OWN_DOMAIN", "UINT8", "Known"]
+__all__ = ["FLOAT", "INT8", "INT32", "OWN_DOMAIN", "UINT8", "Known"]
 
 OWN_DOMAIN = "graphopt"
 
-FLOAT, UINT8, INT8 = 1, 2, 3
+FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
 """Of onnx.TensorProto."""
 
 

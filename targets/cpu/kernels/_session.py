@@ -9,8 +9,10 @@ from graphopt.runtime import open_session as stock_session
 from graphopt.runtime import session_of as stock_session_of
 from graphopt.runtime import session_options
 
+from ._convolution import with_own_convolutions
 from ._graph import own_graph, weight_files, with_own_kernels
 from ._library import library
+from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
 from ._prefault import prefault
 
 if TYPE_CHECKING:
@@ -18,27 +20,38 @@ if TYPE_CHECKING:
 
 __all__ = ["open_session", "session_of"]
 
-# Where onnxruntime looks for weights of a graph that it is given in memory (its session options' header).
-_FOLDER = "session.model_external_initializers_file_folder_path"
-
 
 def open_session(path: Path, *, threads: int | None = None, options: Any = None) -> Any:
     """What `graphopt.runtime.open_session` opens, nodes that our kernels serve handed to them."""
     options = options or session_options(threads=threads)
     own = library()
     model = None if own is None else own_graph(path)
-    if model is None:
+    if own is None or model is None:
         return stock_session(path, options=options)
-    options.register_custom_ops_library(str(own))
-    options.add_session_config_entry(_FOLDER, str(path.parent))
+    options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
     for name in weight_files(model):
         prefault(path.with_name(name))
-    return stock_session_of(model.SerializeToString(), name=str(path), options=options)
+    return _opened(model, own, options, path.parent, str(path))
 
 
 def session_of(model: onnx.ModelProto, *, threads: int | None = None) -> Any:
     """The same from a model in memory, which it may change."""
     options, own = session_options(threads=threads), library()
-    if own is not None and with_own_kernels(model):
-        options.register_custom_ops_library(str(own))
-    return stock_session_of(model.SerializeToString(), options=options)
+    if own is None or not with_own_kernels(model) | has_integer_convolutions(model.graph):
+        return stock_session_of(model.SerializeToString(), options=options)
+    return _opened(model, own, options, None, "the model")
+
+
+def _opened(model: onnx.ModelProto, own: Path, options: Any, folder: Path | None, name: str) -> Any:
+    """Convolutions of integers are handed over in the graph that onnxruntime makes, which stays as it is."""
+    import onnxruntime as ort
+
+    levels = ort.GraphOptimizationLevel
+    data = model.SerializeToString()
+    if options.graph_optimization_level == levels.ORT_ENABLE_ALL and has_integer_convolutions(model.graph):
+        loaded = loaded_graph(data, own, folder)
+        if loaded is not None and with_own_convolutions(loaded):
+            data = loaded.SerializeToString()
+            options.graph_optimization_level = levels.ORT_DISABLE_ALL
+    options.register_custom_ops_library(str(own))
+    return stock_session_of(data, name=name, options=options)

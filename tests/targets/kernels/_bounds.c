@@ -1,8 +1,9 @@
-/* Products and attention of many sizes in buffers of just that size, to be run under the address sanitizer.
+/* Products, attention and convolutions of many sizes in buffers of just that size, to be run under the address sanitizer.
  */
 #include <stdlib.h>
 
 #include "attention.h"
+#include "convolution.h"
 #include "full_attention.h"
 #include "matmul_nbits.h"
 #include "row_product.h"
@@ -135,7 +136,48 @@ static void look_fully(int64_t tokens, int64_t keys, int64_t size) {
     free(q), free(y), free(k), free(v), free(bias);
 }
 
+static void convolve_images(Filter f, int64_t height, int64_t width, bool table) {
+    const int64_t images = 2, rows = convolved(&f, 0, height), columns = convolved(&f, 1, width);
+    const int64_t deep = f.channels / f.group, places = f.kernel[0] * f.kernel[1];
+    uint8_t *x = calloc((size_t)(images * height * width * f.channels), 1), *all = calloc(256, 1);
+    uint8_t *y = malloc((size_t)(images * rows * columns * f.outputs));
+    int8_t *weights = calloc((size_t)(f.outputs * deep * places), 1);
+    int32_t *bias = calloc((size_t)f.outputs, 4);
+    float *factors = calloc((size_t)f.outputs, 4);
+    void *packed = malloc(filter_bytes(&f));
+    pack_filter(&f, weights, bias, factors, 7, packed);
+    const Convolution c = {.filter = f,
+                           .x = x,
+                           .table = table ? all : NULL,
+                           .packed = packed,
+                           .y = y,
+                           .images = images,
+                           .height = height,
+                           .width = width,
+                           .x_zero = 7};
+    if (!convolve(&c, in_turn, NULL)) abort();
+    free(x), free(all), free(y), free(weights), free(bias), free(factors), free(packed);
+}
+
+static void convolve_all(void) {
+    const int64_t channels[] = {1, 3, 8, 33, 64, 130}, outputs[] = {1, 16, 17, 40};
+    for (size_t c = 0; c < sizeof channels / sizeof *channels; c++)
+        for (int64_t kernel = 1; kernel < 4; kernel++)
+            for (int64_t pad = 0; pad < 2; pad++)
+                for (int64_t step = 1; step < 3; step++)
+                    for (size_t n = 0; n < sizeof outputs / sizeof *outputs; n++) {
+                        Filter f = {channels[c], outputs[n], 1, {kernel, kernel}, {step, step},
+                                    {step, 3 - step}, {pad, 0, 0, pad}};
+                        convolve_images(f, 7, 15, kernel == 2);
+                        f.outputs = f.group = f.channels;
+                        convolve_images(f, 7, 15, kernel == 3);
+                    }
+    convolve_images((Filter){512, 40, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}, 3, 90, true);
+    convolve_images((Filter){512, 600, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}, 3, 4, true);
+}
+
 int main(void) {
+    convolve_all();
     const int64_t rows[] = {1, 2, 3, 7, 16, 17, 25, 513}, widths[] = {1, 31, 33, 130};
     const int64_t depths[] = {1, 32, 96, 256, 352, 1184};
     for (int64_t bits = 2; bits <= 8; bits *= 2)
