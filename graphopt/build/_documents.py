@@ -68,6 +68,7 @@ def _manifest(job: Job) -> Manifest:
         assumptions={a.key: a.text for a in assumptions},
         conditions=tuple(a for a in assumptions if not a.in_words_alone),
         closing_check=job.closing.verdict,
+        sizes=job.sizes(),
         calibration=job.calibrated_on(),
         max_batch_tokens=job.max_batch_tokens,
     )

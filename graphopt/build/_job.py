@@ -151,6 +151,12 @@ class Job:
         by_key = {a.key: a for graph in self.graphs for a in graph.context.assumptions.values()}
         return list(by_key.values())
 
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Legal sizes of the dimensions of an .onnx source, as far as somebody said them."""
+        if self.family is not None:
+            return {}
+        return self.graphs[0].legal_inputs().sizes(self.interface())
+
     def calibrated_on(self) -> CalibratedOn | None:
         """What passes calibrated on, if any did."""
         for graph in self.graphs:

@@ -77,6 +77,17 @@ class Bindings:
             label = ", ".join(f"{name}={size}" for name, size in sizes.items())
             yield Case(label or self.name or (self.file.name if self.file else draw), feeds, {})
 
+    def sizes(self, interface: Interface) -> dict[str, tuple[int, ...]]:
+        """Legal sizes of the dimensions that vary: those that were said, and those that arrays have."""
+        found = {
+            str(dim): (size,)
+            for spec in interface.inputs
+            if spec.name in self.arrays
+            for dim, size in zip(spec.dims, self.arrays[spec.name].shape, strict=True)
+            if isinstance(dim, str)
+        }
+        return found | dict(self.dims)
+
     def guesses(self, interface: Interface) -> bool:
         """Whether values of some input are made up."""
         return any(spec.name not in self.arrays for spec in interface.inputs)

@@ -6,22 +6,18 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
-from graphopt.evaluate._bindings import SEED, Bindings
+from graphopt.evaluate._bindings import SEED, Bindings, Undecided
 from graphopt.evaluate._corpus import Corpus, Window, digest_of_tokens, in_turns
-from graphopt.families import Case, meeting
+from graphopt.families import Case, InputDomain, meeting
 from graphopt.interface import Arrays, Interface
 from graphopt.io import read_json
 from graphopt.package import RunnablePackage
 from graphopt.runtime import Tokenizer
-
-if TYPE_CHECKING:
-    from graphopt.families import InputDomain
 
 __all__ = ["Call", "calls_of_text", "domain_of", "lines", "other_calls", "takes_text", "text_feeds"]
 
@@ -92,11 +88,33 @@ def other_calls(package: RunnablePackage, data: Path | None) -> tuple[str, Itera
 
 
 def domain_of(package: RunnablePackage) -> InputDomain | None:
-    """Legal inputs of the model `package` was made from; None where family or configuration are unknown."""
+    """Legal inputs of the model `package` was made from; None where nobody said which are."""
     config = package.path / "config.json"
-    if package.manifest.family is None or not config.is_file():
+    if package.manifest.family is None:
+        sized = _Sized(package.interface(), Bindings(dims=package.manifest.sizes))
+        return sized if sized.is_decided() else None
+    if not config.is_file():
         return None
     return package.family().input_domain(package.interface(), read_json(config))
+
+
+@dataclass(frozen=True)
+class _Sized(InputDomain):
+    """Random inputs of the sizes that somebody said are legal."""
+
+    interface: Interface
+    bindings: Bindings
+
+    def cases(self, rng: np.random.Generator) -> Iterator[Case]:
+        return self.bindings.cases(self.interface, seed=int(rng.integers(1 << 31)))
+
+    def is_decided(self) -> bool:
+        """Whether sizes are all that one has to know."""
+        try:
+            next(self.bindings.cases(self.interface))
+        except Undecided:
+            return False
+        return True
 
 
 def _unpadded(domain: InputDomain, package: RunnablePackage) -> Iterator[Case]:

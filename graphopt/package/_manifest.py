@@ -82,7 +82,9 @@ class Manifest(_Frozen):
     `graphs` are by role: "model", or "encoder" and "decoder". `adapters` turn feeds for
     `source_interface` into feeds for the package's graph, in order. `assumptions` are conditions the package
     is only right under, in words by key; `conditions` are those of them that rule calls out, as data.
-    `closing_check` says what the comparison with the source came to. `max_batch_tokens`: where rows of a
+    `closing_check` says what the comparison with the source came to. `sizes` are those that dimensions of the
+    source's inputs may have, where no family says what is legal: as the user said, or as what was given had.
+    `max_batch_tokens`: where rows of a
     batch may be run apart, cut to their own lengths, how many tokens a call then best has (0: any number).
     `calibration`: what passes calibrated on, if any did.
     """
@@ -101,6 +103,7 @@ class Manifest(_Frozen):
     assumptions: dict[str, str] = Field(default_factory=dict)
     conditions: tuple[Assumption, ...] = ()
     closing_check: ClosingVerdict = "not run"
+    sizes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     calibration: CalibratedOn | None = None
     max_batch_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")

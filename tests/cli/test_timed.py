@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def test_both_sides_are_timed_where_the_source_can_be_run(tiny_coder_at: Callabl
 def test_where_no_inputs_are_known_a_note_says_so(tmp_path: Path) -> None:
     onnx.save(parser.parse_model(NET), tmp_path / "net.onnx")
     package = optimize(tmp_path / "net.onnx", tmp_path / "out", recipe="lossless", dims=["batch=2"])
+    described = json.loads((package.path / "graphopt.json").read_text())
+    (package.path / "graphopt.json").write_text(json.dumps(described | {"sizes": {}}))
+    package = Package.load(package.path)
     report = timed(package.report(), package)
     assert report.views["model"].after.group("block 1") is not None
     assert report.notes[-1] == f"Parts were not timed: legal inputs of {package.path} are unknown."
