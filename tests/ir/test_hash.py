@@ -8,7 +8,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt.ir import InMemory, LazyTensor, Transposed, Unbound, graph_hash, load_model, parse, save_model
+from graphopt.ir import (
+    InMemory,
+    LazyTensor,
+    Transposed,
+    Unbound,
+    graph_hash,
+    load_model,
+    node_signature,
+    parse,
+    save_model,
+)
 
 SOURCE = """
 <ir_version: 10, opset_import: ["" : 23, "own" : 1]>
@@ -147,3 +157,14 @@ def test_loading_twice_hashes_the_same(saved, tmp_path):
     assert graph_hash(load_model(saved)) == graph_hash(load_model(saved))
     save_model(load_model(saved), tmp_path / "copy.onnx")
     assert graph_hash(load_model(tmp_path / "copy.onnx")) != graph_hash(load_model(saved))
+
+
+def test_an_attribute_that_is_what_it_is_by_default_is_as_good_as_none():
+    said, silent, other = (
+        parse(
+            f"""<ir_version: 10, opset_import: ["" : 23]> g (float[4,4] x) => (float[4,4] y)
+            {{ y = Gemm{attributes}(x, x) }}"""
+        ).graph[0]
+        for attributes in ("<alpha = 1.0, transA = 0>", "", "<alpha = 0.5>")
+    )
+    assert node_signature(said) == node_signature(silent) != node_signature(other)

@@ -267,3 +267,42 @@ def test_views_of_one_range_are_stored_once_whatever_their_shapes(tmp_path):
     y, z = session.run(None, {"x": np.ones(1, np.float32)})
     np.testing.assert_array_equal(y.reshape(-1), np.arange(4096))
     np.testing.assert_array_equal(z.reshape(-1), np.arange(4096))
+
+
+def test_a_small_model_is_one_file_unless_weights_are_the_same(tmp_path, weight, monkeypatch):
+    monkeypatch.setattr(saving, "_DATA_FROM", 1 << 20)
+    save_model(weighted(weight), tmp_path / "one.onnx")
+    assert {p.name for p in tmp_path.iterdir()} == {"one.onnx"}
+    np.testing.assert_array_equal(
+        load_model(tmp_path / "one.onnx").graph.initializers["w"].const_value.numpy(), weight
+    )
+
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g (float[B,64] x) => (float[B,64] y)
+        <float[64,64] v = ["location": "absent"], float[64,64] w = ["location": "absent"]>
+        { a = MatMul(x, v)  y = MatMul(a, w) }"""
+    )
+    for name in ("v", "w"):
+        model.graph.initializers[name].const_value = ir.tensor(weight, name=name)
+    save_model(model, tmp_path / "two.onnx")
+    assert (tmp_path / "two.onnx.data").stat().st_size == weight.nbytes
+
+
+def test_what_a_reader_finds_again_is_not_written(tmp_path):
+    """The type of a value in a loop, a name by place, and what is so by default; what is not stays."""
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g (float[N,4] x, int64 m) => (float[N,4] z)
+        <float[4,4] w = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1}, bool c = {1}> {
+            [Gemm_0] y = Gemm<alpha = 1.0, beta = 0.5, transB = 0>(x, w)
+            [kept] z = Loop<body = b (int64 i, bool ok, float[N,4] s) => (bool ok2, float[N,4] u)
+                <float[N,4] t> { ok2 = Identity(ok)  t = Neg(s)  u = Neg(t) }>(m, c, y)
+        }"""
+    )
+    save_model(model, tmp_path / "m.onnx")
+    gemm, loop = onnx.load(tmp_path / "m.onnx").graph.node
+    assert [node.name for node in (gemm, loop)] == ["", "kept"]
+    assert [attribute.name for attribute in gemm.attribute] == ["beta"]
+    assert not loop.attribute[0].g.value_info
+    feeds = {"x": np.eye(4, dtype=np.float32), "m": np.asarray(2)}
+    (z,) = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"]).run(None, feeds)
+    np.testing.assert_array_equal(z, np.eye(4, dtype=np.float32))

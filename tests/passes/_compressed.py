@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
+import graphopt.ir._save as saving
 from graphopt.ir import Scratch, parse, save_model
 from graphopt.pipeline import Context, PassRecord
 from graphopt.plugins import run_recipe
@@ -60,7 +62,8 @@ class Compressed:
         self.record: PassRecord = run_recipe(model, recipe, context).records[0]
         self.assumptions = list(context.assumptions.values())
         self.path = folder / "model.onnx"
-        save_model(model, self.path)
+        with mock.patch.object(saving, "_DATA_FROM", 0):
+            save_model(model, self.path)
 
     @property
     def operators(self) -> Counter[str]:
