@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from graphopt.ir import MICROSOFT, LazyTensor, Transposed, has_data, lazy, name_matches, node_name
+from graphopt.ir import MICROSOFT, LazyTensor, Transposed, const_of, has_data, lazy, name_matches, node_name
 from graphopt.pipeline import (
     Context,
     Contract,
@@ -24,7 +24,12 @@ from graphopt.pipeline import (
     map_tiles,
 )
 
+from ._gated import PRODUCT, Quantized, gated
+
 _KERNEL = "DynamicQuantizeLSTM"
+_KERNELS = {"LSTM": _KERNEL, "GRU": PRODUCT}
+_SPLIT_OPSET = 18
+"""Where Split takes a number of parts."""
 _WEIGHTS = (1, 2)
 _INPUTS = 8
 """An LSTM's, optional ones counted; scales and zero points of both weights come after these."""
@@ -33,15 +38,18 @@ _SMALLEST = np.float32(1e-30)
 
 
 class QuantizeRecurrent(Pass):
-    """The weights of an LSTM are rounded with a scale for each of its outputs, activations as they come.
+    """The weights of an LSTM or GRU are rounded with a scale for each output, activations as they come.
 
     Before: LSTM(X, W[d,4h,i], R[d,4h,h], B, ..), float32
     After:  DynamicQuantizeLSTM(X, W8[d,i,4h], R8[d,h,4h], B, .., scales and zero points of W and of R)
+    Before: GRU(X, W[d,3h,i], R[d,3h,h], B, ..), float32, linear_before_reset = 1
+    After:  Scan of the gates over DynamicQuantizeMatMul(X, W8[i,3h], B), its step with
+            DynamicQuantizeMatMul(H, R8[h,3h], B), for each direction
     A step of an LSTM reads all of R for one row of numbers: a quarter of the bytes takes about a third of the
     time. Needs no calibration.
-    Refuses: other recurrent operators, which have no kernel in integers; a target without this one; weights
-    that are computed, not float32, without data, or small; coupled gates and batches first; names that
-    `exclude` matches or `include` does not.
+    Refuses: an RNN, which has no kernel in integers; a target without these; weights that are computed, not
+    float32, without data, or small; coupled gates and batches first; a GRU of few units, with other gates or
+    lengths of its own, or that resets before its product; names that `exclude` matches or `include` does not.
     """
 
     name: ClassVar[str] = "quantize-recurrent"
@@ -52,14 +60,15 @@ class QuantizeRecurrent(Pass):
     @dataclass(frozen=True)
     class Options:
         """include and exclude are globs over node names, separated by commas; smallest: entries below which a
-        recurrent weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit
-        products overflow.
+        recurrent weight stays as it is; units: of fewer a GRU does, as fast in floats; bits: 7 for x86
+        processors without VNNI, whose sums of two 8-bit products overflow.
         """
 
         bits: Literal[7, 8] = 8
         include: str = "*"
         exclude: str = ""
         smallest: int = 4096
+        units: int = 320
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for node in graph:
@@ -67,16 +76,17 @@ class QuantizeRecurrent(Pass):
                 continue
             reason = self._unfit(node, context)
             if reason is None:
-                yield self._rounded(node, context)
+                yield self._gated(node) if node.op_type == "GRU" else self._rounded(node, context)
             else:
                 yield NearMiss(node_name(node), reason)
 
     def _unfit(self, node: ir.Node, context: Context) -> str | None:
-        if node.op_type != "LSTM":
+        kernel = _KERNELS.get(node.op_type)
+        if kernel is None:
             return f"{node.op_type} has no kernel in integers"
         target = context.target
-        if target is not None and not target.capabilities().supports(MICROSOFT, _KERNEL, 1, {}):
-            return f"the target has no {_KERNEL}"
+        if target is not None and not target.capabilities().supports(MICROSOFT, kernel, 1, {}):
+            return f"the target has no {kernel}"
         name = node_name(node)
         if not name_matches(name, self.options.include) or name_matches(name, self.options.exclude):
             return "it is left out by name"
@@ -94,7 +104,53 @@ class QuantizeRecurrent(Pass):
         assert recurrent.const_value is not None
         if recurrent.const_value.size < self.options.smallest:
             return f"its recurrent weight has fewer than {self.options.smallest} entries"
+        return self._unfit_gated(node, context) if node.op_type == "GRU" else None
+
+    def _unfit_gated(self, node: ir.Node, context: Context) -> str | None:
+        if node.attributes.get_int("hidden_size", 0) < self.options.units:
+            return f"it has fewer than {self.options.units} units: floats are as fast"
+        if not node.attributes.get_int("linear_before_reset", 0):
+            return "it resets its state before the product"
+        if context.opset < _SPLIT_OPSET:
+            return f"its steps need opset {_SPLIT_OPSET}"
+        if len(node.inputs) > 4 and node.inputs[4] is not None:
+            return "its texts have lengths of their own"
+        if "clip" in node.attributes or "activations" in node.attributes:
+            return "its gates are others"
+        if len(node.inputs) > 3 and node.inputs[3] is not None and const_of(node.inputs[3]) is None:
+            return "its bias is no constant"
         return None
+
+    def _gated(self, node: ir.Node) -> Edit:
+        new = Nodes(node_name(node))
+
+        def weight(place: int, direction: int) -> Quantized:
+            value = node.inputs[place]
+            assert value is not None
+            assert value.const_value is not None
+            rows = value.const_value.numpy()[direction]
+            integers, steps = self._integers(rows)
+            label = f"{value.name}{direction or ''}"
+            return Quantized(
+                new.weight(ir.tensor(np.ascontiguousarray(integers.T)), f"{label}/int8"),
+                new.weight(ir.tensor(steps), f"{label}/scales"),
+            )
+
+        made = gated(node, weight, new)
+        kept = {old: y for old, y in zip(node.outputs, made, strict=False) if old.name}
+        return Edit(
+            "GRU whose products are 8-bit integers",
+            remove=[node],
+            insert=new.nodes,
+            initializers=new.initializers,
+            replace=kept,
+        )
+
+    def _integers(self, tile: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """`tile` [.., n, k] rounded, and the scales of its outputs [.., n]."""
+        largest = (1 << (self.options.bits - 1)) - 1
+        steps = np.maximum(np.abs(tile).max(-1) / np.float32(largest), _SMALLEST)
+        return np.rint(tile / steps[..., None]).astype(np.int8), steps
 
     def _rounded(self, node: ir.Node, context: Context) -> Edit:
         new = Nodes(node_name(node))
@@ -120,15 +176,10 @@ class QuantizeRecurrent(Pass):
         """Integers int8 [d, k, 4h] of a weight [d, 4h, k], scales and zero points [d, 4h]."""
         tensor = weight.const_value
         assert tensor is not None
-        largest = (1 << (self.options.bits - 1)) - 1
         scales: list[NDArray[np.float32]] = []
 
-        def integers(tile: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-            steps = np.maximum(np.abs(tile).max(-1) / np.float32(largest), _SMALLEST)
-            return np.rint(tile / steps[..., None]).astype(np.int8), steps
-
         def rows() -> Iterator[NDArray[np.int8]]:
-            for values, steps in map_tiles(lazy(tensor), integers):
+            for values, steps in map_tiles(lazy(tensor), self._integers):
                 scales.append(steps)
                 yield values
 
