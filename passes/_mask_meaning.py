@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, evaluate, extract, producer
+from graphopt.ir import const_of, evaluator, extract, producer
 from graphopt.pipeline import Context
 
 from ._masks import FORBIDDING
@@ -131,13 +131,14 @@ def _runs(value: ir.Value, context: Context) -> list[tuple[_Call, Array]] | None
     names = _Names.of(context.model.graph)
     if names is None:
         return None
-    results = []
+    results, run = [], None
     for call in _calls(piece):
         feeds = {v.name or "": _feed(v, call, names) for v in piece.graph.inputs}
         if any(feed is None for feed in feeds.values()):
             return None
         try:
-            (result,) = evaluate(piece, {name: feed for name, feed in feeds.items() if feed is not None})
+            run = run or evaluator(piece)
+            (result,) = run({name: feed for name, feed in feeds.items() if feed is not None})
         except Exception:
             return None  # the call is not legal for this model: longer than a table of positions, say
         results.append((call, result))

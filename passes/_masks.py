@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import evaluate, extract, same_dim
+from graphopt.ir import evaluator, extract, same_dim
 from graphopt.pipeline import Context, Nodes
 
 __all__ = ["FORBIDDING", "fitted", "floor", "forbids", "masks_whole_rows"]
@@ -57,9 +57,9 @@ def masks_whole_rows(condition: ir.Value, mask: ir.Value, context: Context) -> b
 def _agree(condition: ir.Value, mask: ir.Value, context: Context) -> bool:
     if context.domain is None or condition.dtype != ir.DataType.BOOL:
         return False
-    piece = extract(context.model.graph, [condition, mask])
+    run = evaluator(extract(context.model.graph, [condition, mask]))
     for case in context.domain.cases(np.random.default_rng(0)):
-        rows, value = evaluate(piece, case.feeds)
+        rows, value = run(case.feeds)
         nothing = ~_allowed(value).any(-1, keepdims=True)
         if rows.shape != nothing.shape or not np.array_equal(rows, nothing):
             return False
@@ -69,11 +69,12 @@ def _agree(condition: ir.Value, mask: ir.Value, context: Context) -> bool:
 def forbids(added: ir.Value, context: Context) -> bool:
     """Whether `added` to scores hides any of them in a legal call; True where no call is known."""
     key = ("forbids", added)
+    if context.domain is None:
+        return True
     if key not in context.memo:
-        piece = extract(context.model.graph, [added])
-        cases = () if context.domain is None else context.domain.cases(np.random.default_rng(0))
-        runs = (evaluate(piece, case.feeds)[0] for case in cases)
-        context.memo[key] = context.domain is None or any((value <= FORBIDDING).any() for value in runs)
+        run = evaluator(extract(context.model.graph, [added]))
+        runs = (run(case.feeds)[0] for case in context.domain.cases(np.random.default_rng(0)))
+        context.memo[key] = any((value <= FORBIDDING).any() for value in runs)
     return bool(context.memo[key])
 
 
@@ -96,8 +97,8 @@ def _may_hide_rows(mask: ir.Value, context: Context) -> bool:
     if context.domain is None:
         return True
     cases = [c for c in context.domain.cases(np.random.default_rng(0)) if c.padding == "none"]
-    piece = extract(context.model.graph, [mask])
-    values = (evaluate(piece, case.feeds)[0] for case in cases)
+    run = evaluator(extract(context.model.graph, [mask]))
+    values = (run(case.feeds)[0] for case in cases)
     return any(bool((~_allowed(value)).all(-1).any()) for value in values)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, evaluate, extract
+from graphopt.ir import const_of, evaluator, extract
 from graphopt.pipeline import Context
 
 __all__ = ["Tables", "rotary_tables"]
@@ -83,7 +83,7 @@ def _read(piece: ir.Model, positions: ir.Value, count: int, short: int = 0) -> T
     shape = positions.shape
     assert shape is not None
     assert positions.dtype is not None
-    run = _Run(piece, positions.name or "", positions.dtype.numpy(), (len(shape), shape[0] == 1))
+    run = _Run(evaluator(piece), positions.name or "", positions.dtype.numpy(), (len(shape), shape[0] == 1))
     tables = [y.reshape(-1, y.shape[-1]) for y in run(np.arange(count)[None])]
     if any(t.shape[0] != count for t in tables):
         return "cos and sin are not one row a position"
@@ -110,9 +110,9 @@ def _read(piece: ir.Model, positions: ir.Value, count: int, short: int = 0) -> T
 
 @dataclass(frozen=True)
 class _Run:
-    """Runs `piece` on positions [batch, sequence], in the form it wants them in."""
+    """Runs a piece on positions [batch, sequence], in the form it wants them in."""
 
-    piece: ir.Model
+    piece: Callable[[Mapping[str, Array]], list[Array]]
     name: str
     dtype: Any
     form: tuple[int, bool]  # rank, and whether the batch is always 1
@@ -122,7 +122,7 @@ class _Run:
 
     def __call__(self, ids: Array) -> list[Array]:
         fed = ids[0] if self.form[0] == 1 else ids
-        return evaluate(self.piece, {self.name: fed.astype(self.dtype)})
+        return self.piece({self.name: fed.astype(self.dtype)})
 
 
 def _calls(count: int, short: int) -> Iterator[Array]:

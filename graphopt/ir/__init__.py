@@ -4,7 +4,7 @@ from graphopt.ir._blocks import Blocks, blocks_of, ordered_blocks_of, stacked_bl
 from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._channels import Rotated, Taken
 from graphopt.ir._checkpoint import SafetensorsIndex
-from graphopt.ir._evaluate import evaluate, extract, used_values
+from graphopt.ir._evaluate import evaluate, evaluator, extract, used_values
 from graphopt.ir._expression import (
     Expr,
     FileRange,
@@ -95,6 +95,7 @@ __all__ = [
     "digest",
     "either_order",
     "evaluate",
+    "evaluator",
     "expression_type",
     "extract",
     "from_proto",

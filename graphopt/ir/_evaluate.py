@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from graphopt.ir._proto import to_proto
 from graphopt.ir._walk import subgraphs_of
 
-__all__ = ["evaluate", "extract", "used_values"]
+__all__ = ["evaluate", "evaluator", "extract", "used_values"]
 
 _IR_VERSION = 10  # of onnx 1.16; every onnxruntime that is supported reads it
 
@@ -73,7 +73,15 @@ def evaluate(model: ir.Model, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt
     """Outputs of `model` in onnxruntime on the CPU with one thread, the runtime's own optimizations off.
 
     `feeds` may name more than the model takes. Weights are held in memory: for pieces of models. Raises what
-    onnxruntime raises where the model cannot run.
+    onnxruntime raises where the model cannot run. `evaluator` opens a model once for many feeds.
+    """
+    return evaluator(model)(feeds)
+
+
+def evaluator(model: ir.Model) -> Callable[[Mapping[str, npt.NDArray[Any]]], list[npt.NDArray[Any]]]:
+    """What gives for `feeds` the outputs of `model` as it is now: `evaluate`, opened once for all of them.
+
+    Opening takes longer than a small piece runs. Raises what onnxruntime raises where it cannot be opened.
     """
     import onnxruntime as ort
 
@@ -88,4 +96,8 @@ def evaluate(model: ir.Model, feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = {value.name for value in model.graph.inputs}
-    return [np.asarray(y) for y in session.run(None, {k: v for k, v in feeds.items() if k in wanted})]
+
+    def run(feeds: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        return [np.asarray(y) for y in session.run(None, {k: v for k, v in feeds.items() if k in wanted})]
+
+    return run

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphopt.ir import check_structure, evaluate, extract, graph_hash, infer_types, load_model, parse
+from graphopt.ir import (
+    check_structure,
+    evaluate,
+    evaluator,
+    extract,
+    graph_hash,
+    infer_types,
+    load_model,
+    parse,
+)
 
 SOURCE = """
 <ir_version: 10, opset_import: ["" : 23]>
@@ -87,6 +96,15 @@ def test_a_piece_runs_at_shapes_its_outputs_do_not_declare(model):
     two = np.ones((2, 4), np.float32)
     assert evaluate(piece, {"x": two, "unused": two, "c": np.array(True)})[0].shape == (2, 4)
     assert piece.graph.outputs[0].shape is not None
+
+
+def test_a_piece_opened_once_gives_for_each_feeds_what_it_gives_alone(model):
+    piece = extract(model.graph, [model.graph.outputs[0]])
+    run, rng = evaluator(piece), np.random.default_rng(1)
+    for rows, chosen in ((2, True), (5, False), (1, True), (2, False)):
+        feeds = {n: rng.standard_normal((rows, 4)).astype(np.float32) for n in ("x", "unused")}
+        feeds["c"] = np.array(chosen)
+        np.testing.assert_array_equal(run(feeds)[0], evaluate(piece, feeds)[0])
 
 
 def test_lazy_weights_are_read_when_the_piece_runs(saved, weight):
