@@ -39,7 +39,7 @@ def loaded_graph(model: bytes, own: Path, folder: Path | None) -> onnx.ModelProt
     """`model` as onnxruntime runs it here: fused, convolutions in the layout that it has kernels for.
 
     It may have operators of the library `own`, and weights in files of `folder`, where they stay. None where
-    onnxruntime cannot load it: whoever opens it as it is learns why.
+    onnxruntime cannot load it, and whoever opens it as it is learns why, or it cannot be written.
     """
     import onnx
     import onnxruntime as ort
@@ -50,11 +50,11 @@ def loaded_graph(model: bytes, own: Path, folder: Path | None) -> onnx.ModelProt
     options.register_custom_ops_library(str(own))
     if folder is not None:
         options.add_session_config_entry(WEIGHTS_FOLDER, str(folder))
-    with tempfile.TemporaryDirectory() as made:
-        path = Path(made) / "loaded.onnx"
-        options.optimized_model_filepath = str(path)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as made:
+            path = Path(made) / "loaded.onnx"
+            options.optimized_model_filepath = str(path)
             ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception:  # onnxruntime's own have no base of their own
-            return None
-        return onnx.load(path, load_external_data=False)
+            return onnx.load(path, load_external_data=False)
+    except Exception:  # onnxruntime's own have no base of their own; or there is no room for the file
+        return None

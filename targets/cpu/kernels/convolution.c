@@ -13,7 +13,8 @@ enum {
     TALL = 12,          /* places of a tile: with two units 24 sums in registers */
     BLOCK = 8 * TALL,   /* places that are shared out together where rows do not matter */
     ROOM = 128 << 10,   /* bytes of padded rows that a task has, if one row of y takes no more; */
-    TASKS = 4,          /* at least, if rows or units can be shared out for it */
+    WORK = 8 << 20,     /* pairs of bytes, of which a task has so many if rows or units can be shared out, */
+    TASKS = 64,         /* but there need not be more than so many */
     HEAVY = 512 << 10   /* bytes of weights that are rather shared out than read again by each task */
 };
 
@@ -397,7 +398,9 @@ bool convolve(const Convolution *c, Parallel parallel, void *pool) {
         images = 1, rows = job.height = ceiling(job.width, BLOCK);
     }
     while (job.padded && rows > 1 && rows_under(f, rows) * job.padded + 4 > ROOM) rows = ceiling(rows, 2);
-    const int64_t wanted = ceiling(TASKS, images * ceiling(job.height, rows));
+    const int64_t places = c->images * convolved(f, 0, c->height) * convolved(f, 1, c->width);
+    const int64_t enough = most(1, least(TASKS, places * weight_bytes(f) / WORK));
+    const int64_t wanted = ceiling(enough, images * ceiling(job.height, rows));
     job.units = units;
     if (wanted > 1 && weight_bytes(f) > HEAVY)
         job.units = ceiling(ceiling(units, least(units, wanted)), 2) * 2;

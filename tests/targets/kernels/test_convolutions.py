@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,17 @@ def test_onnxruntimes_kernels_where_they_are_wanted(tmp_path: Path, monkeypatch:
         monkeypatch.setenv("GRAPHOPT_KERNELS", kernels)
         got = open_session(path, options=options).run(None, {"x": x})[0]
         np.testing.assert_allclose(got, expected, atol=Case().y_scale * 1.01)
+
+
+def test_without_a_folder_for_files_onnxruntimes_kernel_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, x = saved(Case(), tmp_path), Case().images(1, 9, 9)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    model = onnx.load(path)
+    assert loaded_graph(model.SerializeToString(), Path(str(library())), None) is None
+    expected = stock_session(path).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(open_session(path).run(None, {"x": x})[0], expected)
 
 
 def test_what_is_seen_before_anything_is_loaded() -> None:
