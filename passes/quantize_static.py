@@ -40,8 +40,9 @@ _WIDER = 1.5
 _MEASURED = 4
 """Samples by which damage is measured: what is behind a product is computed for each, and held."""
 _ANY = (-inf, inf)
-_CHECKED = 2
-"""Samples that edits are run on. A judgement: an image is 10,000 rows of a convolution, so one would do."""
+_CHECKED = 8
+"""Samples that edits are run on. One has rows enough, but a quiet picture uses few steps of a range that
+louder ones need: with two samples 42 of 56 convolutions of a detector were taken back, with eight none."""
 
 
 class QuantizeStatic(Pass):
@@ -161,7 +162,7 @@ class QuantizeStatic(Pass):
         saved = Saved(context.target, edit, context.opset)
         found = damages(
             graph,
-            [_first(context, _MEASURED)],
+            [_some(context, _MEASURED)],
             [*products.values()],
             edit,
             context.opset,
@@ -246,19 +247,30 @@ def _name(value: ir.Value) -> str:
     return value.name or ""
 
 
-def _first(context: Context, samples: int) -> dict[str, Any]:
-    """The first call of the calibration data, or so many samples of it, for the model as it is."""
+def _some(context: Context, samples: int) -> dict[str, Any]:
+    """So many samples of the calibration data in one call, as far apart as they lie, for the model as it is.
+
+    The first call, where samples cannot be taken out of calls, or so many samples of it where they differ in
+    other sizes or have a number beside them.
+    """
     data = context.calibration
     assert data is not None
-    first = adapt_feeds(context.adapters, data.calls[0])
-    if all(isinstance(value.shape[0], ir.SymbolicDim) for value in context.model.graph.inputs if value.shape):
+    calls = [adapt_feeds(context.adapters, call) for call in data.calls]
+    first = calls[0]
+    if not all(isinstance(v.shape[0], ir.SymbolicDim) for v in context.model.graph.inputs if v.shape):
+        return dict(first)
+    sizes = {name: {call[name].shape[1:] for call in calls} for name in first}
+    if any(len(found) > 1 for found in sizes.values()) or not all(array.ndim for array in first.values()):
         return {name: array[:samples] if array.ndim else array for name, array in first.items()}
-    return dict(first)
+    places = [(at, row) for at, call in enumerate(calls) for row in range(len(next(iter(call.values()))))]
+    count = min(samples, len(places))
+    chosen = [places[i * len(places) // count] for i in range(count)]
+    return {name: np.stack([calls[at][name][row] for at, row in chosen]) for name in first}
 
 
 def _samples(context: Context) -> Callable[[Sequence[ir.Value]], list[Any]]:
     """What values of the graph, as it is by then, are in a few samples of the calibration data."""
-    stream = Stream(context.model.graph, [_first(context, _CHECKED)])
+    stream = Stream(context.model.graph, [_some(context, _CHECKED)])
 
     def values(wanted: Sequence[ir.Value]) -> list[Any]:
         (found,) = stream.values(wanted)

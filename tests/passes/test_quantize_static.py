@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from graphopt_passes._floats import is_rounded_at_load, kept_in_floats
-from graphopt_passes.quantize_static import QuantizeStatic, _first
+from graphopt_passes.quantize_static import QuantizeStatic, _some
 from graphopt_targets.cpu import CpuTarget
 from graphopt_targets.cpu._loaded import loaded_nodes
 from onnx import numpy_helper
@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from graphopt.calibrate import CalibrationData, from_arrays
 from graphopt.interface import Interface
 from graphopt.ir import infer_types, initializer, parse, to_proto
-from graphopt.pipeline import Context, Edit, RunResult
+from graphopt.pipeline import Context, Edit, RunHooks, RunResult
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
 from graphopt.targets import Capabilities
@@ -281,5 +281,27 @@ def test_samples_of_a_call_with_a_number_in_it_are_taken_of_the_rest() -> None:
     )
     arrays = {"x": np.ones((8, 3), np.float32), "s": np.float32(2)}
     data = from_arrays("calls", [{k: np.asarray(v) for k, v in arrays.items()}], Interface.of(model))
-    first = _first(Context(model, calibration=data), 4)
-    assert {name: array.shape for name, array in first.items()} == {"x": (4, 3), "s": ()}
+    some = _some(Context(model, calibration=data), 4)
+    assert {name: array.shape for name, array in some.items()} == {"x": (4, 3), "s": ()}
+
+
+def test_samples_lie_apart() -> None:
+    model = weighted("x", [1], "y = Relu(x)")
+    x = np.arange(64, dtype=np.float32)[:, None]
+    context = Context(model, calibration=from_arrays("samples", [{"x": x}], Interface.of(model)))
+    assert _some(context, 4)["x"].ravel().tolist() == [0, 16, 32, 48]
+    assert _some(context, 80)["x"].ravel().tolist() == x.ravel().tolist()
+
+
+def test_a_quiet_sample_does_not_take_an_edit_back() -> None:
+    """It uses few steps of a range that louder ones need: by itself it would say that 8 bits are too few."""
+    w = np.eye(4, dtype=np.float32)[..., None, None]
+    model = weighted("x", [4, 4, 4], "a = Conv(x, w) b = Relu(a) y = Conv(b, w)", w=w)
+    infer_types(model)
+    x = np.random.default_rng(1).standard_normal((64, 4, 4, 4)).astype(np.float32)
+    x[:8] /= 200
+    context = Context(model, calibration=from_arrays("samples", [{"x": x}], Interface.of(model)))
+    with EditVerifier() as verifier:
+        recipe = Recipe("test", "", Budget(), (Step(NAME, {"damage": 9.0}),))
+        result = run_recipe(model, recipe, context, hooks=RunHooks(verifier=verifier))
+    assert result.records[-1].applied == 2
