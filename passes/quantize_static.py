@@ -42,7 +42,7 @@ _MEASURED = 4
 _ANY = (-inf, inf)
 _CHECKED = 8
 """Samples that edits are run on. One has rows enough, but a quiet picture uses few steps of a range that
-louder ones need: with two samples 42 of 56 convolutions of a detector were taken back, with eight none."""
+louder ones need: with the first two 42 of 56 convolutions of a detector were taken back, with eight 8."""
 
 
 class QuantizeStatic(Pass):
