@@ -32,6 +32,17 @@ import pytest
 from tests._cache import ROOT, Cache, digest_of, source_digest
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones come first, half of them to each of the two processes, which begin at both halves.
+
+    What is left at the end, where one process takes what the other has not begun, is short.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    middle = len(items) // 2 - len(slow[::2])
+    items[:] = [*slow[::2], *others[:middle], *slow[1::2], *others[middle:]]
+
+
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every test, and every process it starts, begins with an empty cache of graphopt's own."""
