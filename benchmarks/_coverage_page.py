@@ -36,7 +36,7 @@ def nets(table: Table) -> str:
     """A row for each net: the source, and what became of it."""
     header = [
         *("net", "exported by", "nodes", "lossless", "onnxslim", "kB", "lossless", "int8", "ms"),
-        *("lossless: times as fast", "error", "int8: times as fast", "error"),
+        *("lossless: times as fast", "error", "int8: times as fast", "error", "cosine"),
     ]
     return markdown(header, [_row(row) for row in table.rows])
 
@@ -54,6 +54,7 @@ def _row(row: Row) -> list[str]:
         _error(row.get("lossless_error")),
         said(row.get("int8_speed")) if int8 else "",
         _error(row.get("int8_error")) if int8 else "",
+        said(row.get("int8_cosine"), 4) if int8 else "",
     ]
 
 
@@ -81,6 +82,8 @@ def asked(table: Table) -> str:
     made = [row for row in table.rows if "lossless_nodes" in row]
     rows = [
         ["made, `lossless`", *_outcome(table.rows, lambda row: "lossless_nodes" in row)],
+        ["made, `int8`", *_outcome(table.rows, lambda row: "int8_nodes" in row)],
+        ["... and not left in floats", *_outcome(table.rows, _quantizes)],
         ["no larger than the source, `lossless`", *_outcome(made, lambda row: _is_small(row, "lossless"))],
         [
             "no larger than the source, `int8` where it quantizes",
@@ -116,9 +119,11 @@ def _is_small(row: Row, recipe: str) -> bool:
 
 
 def _is_fast(row: Row, recipe: str) -> bool:
-    """Whether the interval of its speed reaches that of the source measured against itself."""
+    """Whether it is no further from the source than the source may be from itself, in either direction."""
     speed, again = row.get(f"{recipe}_speed"), row.get("again_speed")
-    return isinstance(speed, Estimate) and isinstance(again, Estimate) and speed.high >= again.low
+    if not isinstance(speed, Estimate) or not isinstance(again, Estimate):
+        return False
+    return speed.high >= min(again.low, 1 / again.high)
 
 
 def refused(table: Table) -> str:
@@ -126,6 +131,7 @@ def refused(table: Table) -> str:
     said_ = {
         "lossless_refused": "lossless",
         "int8_refused": "int8",
+        "int8_left_out": "int8, given up",
         "slim_refused": "onnxslim",
         "crashed": "its process",
     }

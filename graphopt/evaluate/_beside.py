@@ -34,8 +34,8 @@ class Beside:
 
     @property
     def slower(self) -> bool:
-        """Whether it is so beyond noise: the whole interval lies below the first's own."""
-        return self.speed.high < self.control.low
+        """Whether it is so beyond noise: further than equals may be apart, whichever of them comes first."""
+        return self.speed.high < min(self.control.low, 1 / self.control.high)
 
 
 def run_beside(first: Callable[[], Opened], other: Callable[[], Opened]) -> Beside:
