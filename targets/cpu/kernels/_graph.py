@@ -16,7 +16,7 @@ from ._row_product import join_row_products
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["own_graph", "weight_files", "with_own_kernels"]
+__all__ = ["only_batch_varies", "own_graph", "weight_files", "with_own_kernels"]
 
 _DOMAIN = "com.microsoft"
 _LARGE = 1 << 28  # bytes: a graph file with more holds weights, which would be copied to hand nodes over
@@ -55,6 +55,16 @@ def with_own_kernels(model: onnx.ModelProto) -> bool:
         model.opset_import.add(domain=OWN_DOMAIN, version=1)
         return True
     return False
+
+
+def only_batch_varies(model: onnx.ModelProto) -> bool:
+    """Whether every size of the inputs is known but for the first of each, the number of samples."""
+    held = {x.name for x in model.graph.initializer}
+    types = [value.type.tensor_type for value in model.graph.input if value.name not in held]
+    return all(
+        kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim[1:])
+        for kind in types
+    )
 
 
 def weight_files(model: onnx.ModelProto) -> set[str]:

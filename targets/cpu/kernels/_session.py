@@ -10,7 +10,7 @@ from graphopt.runtime import session_of as stock_session_of
 from graphopt.runtime import session_options
 
 from ._convolution import with_own_convolutions
-from ._graph import own_graph, weight_files, with_own_kernels
+from ._graph import only_batch_varies, own_graph, weight_files, with_own_kernels
 from ._library import library
 from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
 from ._prefault import prefault
@@ -23,11 +23,13 @@ __all__ = ["open_session", "session_of"]
 
 def open_session(path: Path, *, threads: int | None = None, options: Any = None) -> Any:
     """What `graphopt.runtime.open_session` opens, nodes that our kernels serve handed to them."""
-    options = options or session_options(threads=threads)
+    given, options = options, options or session_options(threads=threads)
     own = library()
     model = None if own is None else own_graph(path)
     if own is None or model is None:
         return stock_session(path, options=options)
+    if given is None:  # memory is planned once for each shape of the inputs, of which these have few
+        options.enable_mem_pattern = only_batch_varies(model)
     options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
     for name in weight_files(model):
         prefault(path.with_name(name))

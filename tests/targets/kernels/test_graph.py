@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 from graphopt import BadInput
 from graphopt.runtime import open_session as stock_session
+from graphopt.runtime import with_options
 from tests.targets.kernels._products import product
 
 
@@ -112,6 +113,24 @@ def test_the_environment_may_say_onnxruntime(monkeypatch: pytest.MonkeyPatch, tm
     assert kernels_name() == "onnxruntime"
     stock = stock_session(tmp_path / "model.onnx").run(None, {"x": x})[0]
     np.testing.assert_array_equal(open_session(tmp_path / "model.onnx").run(None, {"x": x})[0], stock)
+
+
+@pytest.mark.skipif(library() is None, reason="no kernels of our own here")
+@pytest.mark.parametrize(
+    ("shape", "planned"), [((1, 1, 480), True), (("batch", 1, 480), True), (("batch", "tokens", 480), False)]
+)
+def test_memory_is_planned_where_only_the_number_of_samples_varies(
+    shape: tuple[int | str, ...], planned: bool, tmp_path: Path
+) -> None:
+    """What is planned is kept for each shape, of which decoding has a new one with every token."""
+    model = product(480, 24, 32, 4)
+    x = next(value for value in model.graph.input if value.name == "x")
+    x.CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    onnx.save(model, tmp_path / "model.onnx")
+    seen: list[bool] = []
+    with with_options(lambda options: seen.append(options.enable_mem_pattern)):
+        open_session(tmp_path / "model.onnx")
+    assert seen[-1] is planned
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a model"])
