@@ -268,6 +268,13 @@ class Family(Part):
         """The name of the recipe for its models where none is asked for."""
         return DEFAULT_RECIPE
 
+    def also_read(self, source_dir: Path) -> Iterable[Path]:
+        """Files that an export reads besides those of `source_dir` and of the folders in it: those elsewhere.
+
+        What an earlier run left in the cache counts as long as these, too, are what they were.
+        """
+        return ()
+
     def parts(self, task: str) -> Mapping[str, Part]:
         """The graphs that the model is exported as, by role. One is called "model" and is the whole."""
         return {"model": self}

@@ -79,6 +79,12 @@ class Capabilities(ABC):
         """The last opset whose form of ONNX's operator the runtime has its fast kernel for; None: any."""
         return None
 
+    def signed_activations(self) -> bool:
+        """Whether integer kernels want activations signed around zero, as GPUs and NPUs do, and not unsigned
+        around any zero point. By default not.
+        """
+        return False
+
     def remarks(self, model: ir.Model) -> Sequence[str]:
         """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
         return ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,14 @@ class SentenceEncoder(Encoder):
 
     name = "sentence-encoder"
     tasks = ("sentence-similarity",)
+
+    def also_read(self, source_dir: Path) -> Iterable[Path]:
+        """Modules beside the transformer's folder, where their list stands there."""
+        above = source_dir.parent
+        if not (above / "modules.json").is_file():
+            return []
+        patterns = ("*.json", "*.safetensors", "*/*.json", "*/*.safetensors")
+        return [path for pattern in patterns for path in above.glob(pattern)]
 
     def matches(self, config: Mapping[str, Any], task: str) -> bool:
         if not super().matches(config, task) or config.get("source_dir") is None:

@@ -26,7 +26,7 @@ from graphopt.pipeline import (
     Pass,
 )
 
-from ._affine import Activations, Affine, affine, rounded_bias, rounded_weight
+from ._affine import Affine, affine, rounded_bias, rounded_weight
 from ._floats import is_rounded_at_load, kept_in_floats
 from ._placement import Placement, Taken, placed, products_of
 from ._retention import Saved, damages, worst
@@ -72,17 +72,17 @@ class QuantizeStatic(Pass):
     class Options:
         """method: where activations are clipped; percentile: how many of 100 entries that method keeps;
         damage: how much 1 - cosine of each output may grow to in all, each product being measured alone;
-        activations: unsigned around any zero point, as processors want them, or signed around zero, as GPUs
-        and NPUs do; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products overflow;
-        include and exclude: globs over names of products, separated by commas; terms: of fewer a convolution
-        of the input stays in floats, that of 3 x 3 places of three colours, say, which onnxruntime's integer
-        kernel copies in small pieces.
+        activations: unsigned around any zero point, signed around zero, or whichever the target wants; bits:
+        7 for x86 processors without VNNI, whose sums of two 8-bit products overflow; include and exclude:
+        globs over names of products, separated by commas; terms: of fewer a convolution of the input stays in
+        floats, that of 3 x 3 places of three colours, say, which onnxruntime's integer kernel copies in small
+        pieces.
         """
 
         method: Method = "mse"
         percentile: float = 99.99
         damage: float = 0.004
-        activations: Activations = "uint8"
+        activations: Literal["target", "uint8", "int8"] = "target"
         bits: Literal[7, 8] = 8
         include: str = "*"
         exclude: str = ""
@@ -173,8 +173,13 @@ class QuantizeStatic(Pass):
         return sorted(map(node_name, left))
 
     def _work(self, placement: Placement, spans: Mapping[str, Span], context: Context) -> _Work:
+        activations = self.options.activations
+        if activations == "target":
+            target = context.target
+            signed = target is not None and target.capabilities().signed_activations()
+            activations = "int8" if signed else "uint8"
         kinds = {
-            _name(value): affine(spans[_name(placement.root(value))], self.options.activations)
+            _name(value): affine(spans[_name(placement.root(value))], activations)
             for value in placement.activations()
         }
         return _Work(context, self.options.bits, kinds, _samples(context))

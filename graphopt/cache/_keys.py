@@ -31,8 +31,6 @@ _SMALL = 1 << 20
 """Bytes up to which a file counts by its content: configurations do; weights would take as long as the
 export."""
 _READ_BY_EXPORT = ("*.json", "*.safetensors")
-_MODULES = "modules.json"
-"""Of sentence-transformers: names folders, beside the model's or in it, whose weights a graph holds."""
 
 
 def export_key(source: Source, task: str) -> str | None:
@@ -133,10 +131,9 @@ def _code(cls: type) -> list[str] | None:
 def _files(source: Source) -> Sequence[Path]:
     if source.path.is_file():
         return [source.path]
-    above = source.path.parent
-    folders = [source.path, *([above] if (above / _MODULES).is_file() else [])]
     patterns = [*_READ_BY_EXPORT, *(f"*/{pattern}" for pattern in _READ_BY_EXPORT)]
-    found = {path for folder in folders for pattern in patterns for path in folder.glob(pattern)}
+    found = {path for pattern in patterns for path in source.path.glob(pattern)}
+    found.update(path for family in registry.families().values() for path in family().also_read(source.path))
     return sorted(path for path in found if path.is_file())
 
 

@@ -14,6 +14,7 @@ import pytest
 from graphopt_passes._floats import is_rounded_at_load, kept_in_floats
 from graphopt_passes.quantize_static import QuantizeStatic, _some
 from graphopt_targets.cpu import CpuTarget
+from graphopt_targets.cpu._capabilities import CpuCapabilities
 from graphopt_targets.cpu._loaded import loaded_nodes
 from onnx import numpy_helper
 
@@ -74,6 +75,25 @@ def test_signed_activations_of_a_rectified_value_keep_the_rectifier() -> None:
     assert Counter(n.op_type for n in model.graph)["Relu"] == 2
     assert all(i.const_value.numpy() == 0 for n, i in model.graph.initializers.items() if n.endswith("/zero"))
     assert signal_to_noise(BLOCKS["residual"], model) > 25
+
+
+class Signed(CpuTarget):
+    def capabilities(self) -> Any:
+        class SignedCapabilities(CpuCapabilities):
+            def signed_activations(self) -> bool:
+                return True
+
+        return SignedCapabilities()
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype"), [(CpuTarget(), np.uint8), (Signed(), np.int8), (None, np.uint8)]
+)
+def test_activations_are_what_the_target_wants(target: Any, dtype: Any) -> None:
+    model = BLOCKS["residual"].model()
+    static(model, target)
+    zeros = [i.const_value for n, i in model.graph.initializers.items() if n.endswith("/zero")]
+    assert {zero.numpy().dtype for zero in zeros} == {np.dtype(dtype)}
 
 
 def test_weights_of_seven_bits() -> None:
