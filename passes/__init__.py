@@ -40,6 +40,7 @@ from .quantize_recurrent import QuantizeRecurrent
 from .quantize_static import QuantizeStatic
 from .quantize_weights import QuantizeWeights
 from .raise_attention import RaiseAttention
+from .raise_clip import RaiseClip
 from .raise_gelu import RaiseGelu
 from .raise_hard_swish import RaiseHardSwish
 from .raise_layer_norm import RaiseLayerNorm
@@ -102,6 +103,7 @@ PACK = Pack(
         QuantizeStatic,
         QuantizeWeights,
         RaiseAttention,
+        RaiseClip,
         RaiseGelu,
         RaiseHardSwish,
         RaiseLayerNorm,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.ir import is_random
+from graphopt.ir.operators import WEIGHTED_PRODUCTS
 from graphopt.verify._cone import Cone, Derived, collect, takes_tensors, upstream
 from graphopt.verify._key import Known, key_of
 from graphopt.verify._piece import piece_of
@@ -63,7 +65,7 @@ def cut_out(
         made[1],
         described,
         outputs,
-        max(_sizes((*leaves, *before.weights, *after.weights)), default=1),
+        max((*_sizes((*leaves, *before.weights, *after.weights)), *_terms(before, after)), default=1),
         key,
         known.by_content,
         tuple(dict.fromkeys((*uses.lengths, *_rows(before, after, old)))),
@@ -146,6 +148,20 @@ def _steps(scan: ir.Node) -> Dim:
 
 def _sizes(values: Iterable[ir.Value]) -> list[int]:
     return [d for value in values for d in dims_of(value) or () if isinstance(d, int)]
+
+
+def _terms(before: Cone, after: Cone) -> Iterator[int]:
+    """Of each convolution, how many products one number that it makes is the sum of."""
+    for node in dict.fromkeys((*before.nodes, *after.nodes)):
+        kind = (node.domain, node.op_type)
+        turned = kind == ("", "ConvTranspose")
+        if not turned and kind not in WEIGHTED_PRODUCTS:
+            continue
+        weight = node.inputs[1 if turned else WEIGHTED_PRODUCTS[kind]]
+        sizes = [] if weight is None else _sizes([weight])
+        if weight is None or len(sizes) != len(dims_of(weight) or ()):
+            continue
+        yield prod(sizes[2:]) * (sizes[0] // node.attributes.get_int("group", 1) if turned else sizes[1])
 
 
 def _leaf(

@@ -252,3 +252,16 @@ def test_no_call_has_a_size_at_which_a_formula_and_a_graph_may_part(size: str, i
     leaf = Leaf("x", None, ir.DataType.FLOAT, (size, 4))
     found = shapes_of([leaf], Binding("short", {"s": 1}, {}))
     assert (found == [(0, 4)]) if is_known else (found is None)
+
+
+@pytest.mark.parametrize(
+    ("node", "shape", "terms"),
+    [
+        ("Conv(x, w)", "6,4,3,3,3", 108),
+        ("Conv<group = 2>(x, w)", "6,2,3,3,3", 54),
+        ("ConvTranspose<group = 2>(x, w)", "4,3,3,3,3", 54),
+    ],
+)
+def test_a_convolution_adds_up_channels_and_places(node: str, shape: str, terms: int) -> None:
+    text = f"g (float[N,4,5,5,5] x, float[{shape}] w) => (float[N,6,P,Q,R] y) {{ y = {node} }}"
+    assert window_of(text, "y").longest == terms
