@@ -6,6 +6,7 @@ The blocks of one document run in order in one folder, so a later one may use wh
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,16 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 WITH_COMMANDS = [path for path in DOCUMENTS if any(map(runnable, blocks(path.read_text())))]
 
 
+RECIPE = re.compile(
+    r"^graphopt optimize tiny-coder .*--recipe (int4|int8|lossless)(?: --quiet)?$", re.MULTILINE
+)
+
+
+def recipes_of(document: str) -> list[str]:
+    """Recipes that it makes packages of the embedded model by, as other tests do, too."""
+    return sorted(set(RECIPE.findall(document)))
+
+
 def name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
@@ -31,9 +42,9 @@ def test_every_command_block_runs(
     path: Path, begun: Path, tiny_coder_at: Callable[[str], Path], own_cache: Path, tmp_path: Path
 ) -> None:
     if path.name != "README.md":  # whose reader begins with nothing
-        calibrated = "--recipe int4\n" in path.read_text()
-        cache = tiny_coder_at("int4").parent / "cache" if calibrated else begun
-        shutil.copytree(cache, own_cache, dirs_exist_ok=True)
+        made = [tiny_coder_at(recipe).parent / "cache" for recipe in recipes_of(path.read_text())]
+        for cache in made or [begun]:
+            shutil.copytree(cache, own_cache, dirs_exist_ok=True)
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "ROOT": str(ROOT),
