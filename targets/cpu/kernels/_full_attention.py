@@ -27,7 +27,8 @@ def hand_over_full_attention(graph: onnx.GraphProto, known: Known) -> bool:
 
     It does in float32 with rows of heads side by side, as many of keys as of queries, of a multiple of 16 up
     to 256 elements; not causal, with a bias of four dimensions or none. What one Split takes apart for it
-    alone it reads as it is.
+    alone it reads as it is. Where products of rounded rows made all that it reads, it may round that, too, to
+    bfloat16.
     """
     uses = Uses.of(graph)
     found = [node for node in graph.node if _is_served(node, known)]
@@ -78,6 +79,14 @@ def _become_ours(node: onnx.NodeProto, uses: Uses, known: Known) -> None:
     node.input.extend(inputs)
     node.attribute.append(helper.make_attribute("heads", says["q_num_heads"]))
     node.attribute.append(helper.make_attribute("scale", float(says.get("scale", 0.0))))
+    rounded = all(_is_rounded(name, uses) for name in inputs[:3] if name)
+    node.attribute.append(helper.make_attribute("rounded", int(rounded)))
+
+
+def _is_rounded(name: str, uses: Uses) -> bool:
+    """Whether a product of rounded rows made it."""
+    maker = uses.made.get(name)
+    return maker is not None and (maker.op_type, maker.domain) == ("RowProduct", OWN_DOMAIN)
 
 
 def _packed(node: onnx.NodeProto, uses: Uses, known: Known) -> str:

@@ -19,10 +19,26 @@ static int64_t ceiling(int64_t count, int64_t each) { return (count + each - 1) 
 /* A bias below which a key counts for nothing beside one that has none: no score of finite rows is as large. */
 static const float HIDDEN = -1e37f;
 
+/* sum + x * y; or of words of two bfloat16, the products of the first ones and of the second ones. */
+INLINE __m512 multiplied(const bool halves, __m512 x, __m512 y, __m512 sum) {
+    if (!halves) return _mm512_fmadd_ps(x, y, sum);
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(x), "v"(y));
+    return sum;
+}
+
+/* Words of two bfloat16 each: entries of `first` and of `second`, rounded to the nearest. */
+INLINE __m512 words_of(__m512 first, __m512 second) {
+    const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                          22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512i both;
+    __asm__("vcvtne2ps2bf16 %2, %1, %0" : "=v"(both) : "v"(second), "v"(first));
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turn, both));
+}
+
 /* c [rows, width] [+]= a [rows, depth] times b [depth, width], width being `vectors` vectors and rows a
- * multiple of `height`; element [m, k] of a is at[m * row + k * step]. */
-INLINE void product(const int height, const int vectors, const bool add, int64_t rows, int64_t depth,
-                    const float *at, int64_t row, int64_t step, const float *b, float *c) {
+ * multiple of `height`; element [m, k] of a, a float or a word of two, is at[m * row + k * step]. */
+INLINE void product(const int height, const int vectors, const bool add, const bool halves, int64_t rows,
+                    int64_t depth, const float *at, int64_t row, int64_t step, const float *b, float *c) {
     const int64_t width = vectors * LANES;
     for (int64_t first = 0; first < rows; first += height) {
         __m512 sums[16][4];
@@ -42,7 +58,7 @@ INLINE void product(const int height, const int vectors, const bool add, int64_t
             for (int m = 0; m < height; m++) {
                 const __m512 one = _mm512_set1_ps(a[m * row + k * step]);
 #pragma GCC unroll 4
-                for (int n = 0; n < vectors; n++) sums[m][n] = _mm512_fmadd_ps(one, line[n], sums[m][n]);
+                for (int n = 0; n < vectors; n++) sums[m][n] = multiplied(halves, one, line[n], sums[m][n]);
             }
         }
 #pragma GCC unroll 16
@@ -55,24 +71,44 @@ INLINE void product(const int height, const int vectors, const bool add, int64_t
 /* Keys whose sums stay in registers together, by the vectors of tokens; and elements of a value. */
 static int64_t height_of(int64_t vectors) { return vectors == 4 ? 6 : 16 / vectors; }
 
-VNNI static void score(int64_t vectors, int64_t keys, int64_t size, const float *key, int64_t step,
-                       const float *queries, float *scores) {
+INLINE void score(const bool halves, int64_t vectors, int64_t keys, int64_t depth, const float *key,
+                  int64_t step, const float *queries, float *scores) {
     if (vectors == 4)
-        product(6, 4, false, keys, size, key, step, 1, queries, scores);
+        product(6, 4, false, halves, keys, depth, key, step, 1, queries, scores);
     else if (vectors == 2)
-        product(8, 2, false, keys, size, key, step, 1, queries, scores);
+        product(8, 2, false, halves, keys, depth, key, step, 1, queries, scores);
     else
-        product(16, 1, false, keys, size, key, step, 1, queries, scores);
+        product(16, 1, false, halves, keys, depth, key, step, 1, queries, scores);
 }
 
-VNNI static void add_values(int64_t vectors, int64_t keys, int64_t size, const float *value, int64_t step,
-                            const float *weights, float *sums) {
+INLINE void add_values(const bool halves, int64_t vectors, int64_t depth, int64_t size, const float *value,
+                       int64_t step, const float *weights, float *sums) {
     if (vectors == 4)
-        product(4, 4, true, size, keys, value, 1, step, weights, sums);
+        product(4, 4, true, halves, size, depth, value, 1, step, weights, sums);
     else if (vectors == 2)
-        product(8, 2, true, size, keys, value, 1, step, weights, sums);
+        product(8, 2, true, halves, size, depth, value, 1, step, weights, sums);
     else
-        product(16, 1, true, size, keys, value, 1, step, weights, sums);
+        product(16, 1, true, halves, size, depth, value, 1, step, weights, sums);
+}
+
+VNNI static void score_floats(int64_t vectors, int64_t keys, int64_t size, const float *key, int64_t step,
+                              const float *queries, float *scores) {
+    score(false, vectors, keys, size, key, step, queries, scores);
+}
+
+VNNI static void score_halves(int64_t vectors, int64_t keys, int64_t words, const float *key,
+                              const float *queries, float *scores) {
+    score(true, vectors, keys, words, key, words, queries, scores);
+}
+
+VNNI static void add_floats(int64_t vectors, int64_t keys, int64_t size, const float *value, int64_t step,
+                            const float *weights, float *sums) {
+    add_values(false, vectors, keys, size, value, step, weights, sums);
+}
+
+VNNI static void add_halves(int64_t vectors, int64_t words, int64_t size, const float *value,
+                            const float *weights, float *sums) {
+    add_values(true, vectors, words, size, value, size, weights, sums);
 }
 
 /* Tokens [first, first + rows) of a text, in one head. */
@@ -197,20 +233,49 @@ INLINE const float *whole(const float *at, int64_t step, int64_t count, int64_t 
     return room;
 }
 
+/* Rows [count, width], each and the next one as a row of words; a last one alone beside zeros. */
+INLINE void pair_rows(const float *at, int64_t step, int64_t count, int64_t width, float *out) {
+    for (int64_t j = 0; j < count; j += 2, out += width)
+        for (int64_t d = 0; d < width; d += LANES) {
+            const float *row = at + j * step + d;
+            const __m512 next = j + 1 < count ? _mm512_loadu_ps(row + step) : _mm512_setzero_ps();
+            _mm512_store_ps(out + d, words_of(_mm512_loadu_ps(row), next));
+        }
+}
+
+/* Keys [rows, size], of which those from `count` on are zeros, as words of neighbours [rows, size / 2]. */
+INLINE void pair_neighbours(const float *at, int64_t step, int64_t count, int64_t rows, int64_t size,
+                            float *out) {
+    memset(out + count * size / 2, 0, (size_t)((rows - count) * size / 2) * sizeof *out);
+    for (int64_t j = 0; j < count; j++, at += step, out += size / 2)
+        for (int64_t d = 0; d < size; d += LANES) {
+            __m256i words;
+            __asm__("vcvtneps2bf16 %1, %0" : "=v"(words) : "v"(_mm512_loadu_ps(at + d)));
+            _mm256_storeu_si256((__m256i *)(out + d / 2), words);
+        }
+}
+
 VNNI static void look(const Tile *t) {
     const FullAttention *a = t->a;
     const int64_t size = a->size, width = t->vectors * LANES;
     _Alignas(LINE) float queries[FULL_ATTENTION_SIZE * ROWS], sums[FULL_ATTENTION_SIZE * ROWS],
         scores[KEYS * ROWS], bias[KEYS * LANES], room[KEYS * FULL_ATTENTION_SIZE], largest[ROWS], total[ROWS];
     turn_queries(t, queries);
+    if (a->halves) pair_rows(queries, width, size, width, queries);
     memset(sums, 0, (size_t)(size * width) * sizeof *sums);
     for (int64_t i = 0; i < width; i++) largest[i] = -FLT_MAX, total[i] = 0;
     for (int64_t j = 0; j < a->keys; j += KEYS) {
         const int64_t count = least(KEYS, a->keys - j), height = height_of(t->vectors);
         const int64_t rows = ceiling(count, height) * height, at = (t->text * a->keys + j) * a->key_step;
+        const float *key = a->key + at + t->head * size, *value = a->value + at + t->head * size;
         if (a->bias && t->alike && is_hidden(t, j, j + count)) continue;
-        const float *key = whole(a->key + at + t->head * size, a->key_step, count, rows, size, room);
-        score(t->vectors, rows, size, key, key == room ? size : a->key_step, queries, scores);
+        if (a->halves) {
+            pair_neighbours(key, a->key_step, count, rows, size, room);
+            score_halves(t->vectors, rows, size / 2, room, queries, scores);
+        } else {
+            key = whole(key, a->key_step, count, rows, size, room);
+            score_floats(t->vectors, rows, size, key, key == room ? size : a->key_step, queries, scores);
+        }
         for (int64_t row = 0; row < width; row += LANES) {
             if (a->bias && (row == 0 || !t->alike)) turned_bias(t, row, j, count, bias);
             const __m512 factor =
@@ -219,7 +284,13 @@ VNNI static void look(const Tile *t) {
             for (float *sum = sums + row; sum < sums + size * width; sum += width)
                 _mm512_store_ps(sum, _mm512_mul_ps(_mm512_load_ps(sum), factor));
         }
-        add_values(t->vectors, count, size, a->value + at + t->head * size, a->key_step, scores, sums);
+        if (a->halves) {
+            pair_rows(value, a->key_step, count, size, room);
+            pair_rows(scores, width, count, width, scores);
+            add_halves(t->vectors, ceiling(count, 2), size, room, scores, sums);
+        } else {
+            add_floats(t->vectors, count, size, value, a->key_step, scores, sums);
+        }
     }
     put(t, sums, total, largest);
 }
@@ -232,6 +303,11 @@ static void look_task(void *data, size_t task) {
     if (t.vectors == 3) t.vectors = 4;
     t.alike = a->bias && is_alike(&t);
     look(&t);
+}
+
+bool machine_multiplies_halves(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx512bf16");
 }
 
 bool attend_fully(const FullAttention *a, Parallel parallel, void *pool) {

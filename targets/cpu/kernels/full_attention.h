@@ -15,8 +15,10 @@ typedef struct {
     float *y;
     int64_t batch, tokens, keys, heads, size;
     float scale;
+    bool halves; /* queries, keys, values and weights rounded to bfloat16, where the machine multiplies these */
 } FullAttention;
 
 enum { FULL_ATTENTION_SIZE = 256 };
 
+bool machine_multiplies_halves(void); /* has AVX512-BF16 */
 bool attend_fully(const FullAttention *attention, Parallel parallel, void *pool); /* false: parallel failed */

@@ -1,6 +1,6 @@
 /* Attention without a cache for onnxruntime, as operator graphopt::Attention(Q[, K, V[, bias]]): of ONNX's with
  * three dimensions, as many heads of keys as of queries, and a bias of four. Without K and V, rows of Q hold all
- * three side by side. */
+ * three side by side. `rounded`: what it reads was computed in integers, so that bfloat16 does. */
 #include <math.h>
 
 #include "full_attention.h"
@@ -10,7 +10,7 @@ enum { QUERY, KEY, VALUE, BIAS, INPUTS };
 
 typedef struct {
     Api api;
-    int64_t heads;
+    int64_t heads, halves;
     float scale;
 } Kernel;
 
@@ -66,6 +66,7 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     a.key = s[KEY].count ? data[KEY] : a.query + a.heads * a.size;
     a.value = s[KEY].count ? data[VALUE] : a.key + a.heads * a.size;
     a.scale = k->scale > 0 ? k->scale : 1 / sqrtf((float)a.size);
+    a.halves = k->halves;
     Pool pool = {api, context, NULL};
     if (a.batch && a.tokens) attend_fully(&a, in_parallel, &pool);
     return pool.status;
@@ -75,6 +76,8 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
     (void)op;
     Kernel kernel = {.api = api};
     TRY(attribute(api)(info, "heads", &kernel.heads));
+    TRY(attribute(api)(info, "rounded", &kernel.halves));
+    kernel.halves = kernel.halves && machine_multiplies_halves();
     TRY(float_attribute(api)(info, "scale", &kernel.scale));
     Kernel *made = malloc(sizeof kernel);
     if (!made) return create_status(api)(FAIL, "no memory");

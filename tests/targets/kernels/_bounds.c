@@ -133,6 +133,8 @@ static void look_fully(int64_t tokens, int64_t keys, int64_t size) {
     if (!attend_fully(&attention, in_turn, NULL)) abort();
     for (int64_t i = 0; i < batch * tokens * keys; i++) bias[i] = (float)i;
     if (!attend_fully(&attention, in_turn, NULL)) abort();
+    attention.halves = machine_multiplies_halves();
+    if (!attend_fully(&attention, in_turn, NULL)) abort();
     free(q), free(y), free(k), free(v), free(bias);
 }
 

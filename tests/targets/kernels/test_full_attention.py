@@ -10,13 +10,23 @@ import numpy as np
 import onnx
 import pytest
 from graphopt_targets.cpu.kernels import library, open_session, session_of, with_own_kernels
+from graphopt_targets.cpu.kernels._known import OWN_DOMAIN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from graphopt.runtime import open_session as stock_session
+from graphopt.runtime import session_of as stock_session_of
+from graphopt.runtime import session_options
+from tests.targets.kernels._row_products import Case
 
 own = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+
+_FLAGS = Path("/proc/cpuinfo")
+halves = pytest.mark.skipif(
+    library() is None or not _FLAGS.is_file() or "avx512_bf16" not in _FLAGS.read_text(),
+    reason="no compiler here, or no AVX512-BF16",
+)
 
 CLOSE = 1e-5
 """Of the largest result: sums of up to a few hundred products, in another order."""
@@ -156,6 +166,89 @@ def test_heads_side_by_side_in_one_value_are_read_there(tokens: int) -> None:
         ("Attention", ["x", "", "", "bias"])
     ]
     close(got, expected(*np.split(x, 3, -1), bias, 3, 1 / np.sqrt(32)))
+
+
+def rounded(model: onnx.ModelProto) -> Any:
+    """A session of what `model` is with our kernel, whose rows are said to be of rounded products."""
+    assert with_own_kernels(model)
+    (node,) = (node for node in model.graph.node if node.domain == OWN_DOMAIN)
+    (says,) = (a for a in node.attribute if a.name == "rounded")
+    assert says.i == 0
+    says.i = 1
+    options = session_options()
+    options.register_custom_ops_library(str(library()))
+    return stock_session_of(model.SerializeToString(), options=options)
+
+
+def to_bfloat16(x: Any) -> Any:
+    """The nearest bfloat16, of two the even one, as float32."""
+    bits = x.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+
+
+@halves
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    batch=st.integers(1, 2),
+    tokens=st.integers(1, 70) | st.sampled_from([96, 128, 145]),
+    keys=st.integers(1, 48),
+    size=st.sampled_from([16, 32, 48, 64, 256]),
+    padded=st.booleans(),
+    seed=st.integers(0, 100),
+)
+def test_rows_of_rounded_products_are_multiplied_in_bfloat16(
+    batch: int, tokens: int, keys: int, size: int, padded: bool, seed: int
+) -> None:
+    """Up to 48 keys are looked at together, and weights are of the largest score when rounded."""
+    q, k, v = normal(batch, tokens, size, seed=seed), *normal(2, batch, keys, size, seed=seed + 1)
+    bias = np.zeros((batch, 1, 1, keys), np.float32)
+    if padded:
+        bias[..., (keys + 1) // 2 :] = HIDDEN
+    scale = np.float32(1 / np.sqrt(size))
+    model = attention(1, size, bias="B,1,1,T", cross=True)
+
+    got = rounded(model).run(None, {"q": q, "k": k, "v": v, "bias": bias})[0]
+
+    scores = to_bfloat16(q * scale).astype(float) @ to_bfloat16(k).astype(float).swapaxes(1, 2)
+    scores += bias[:, 0].astype(float)
+    weights = np.exp(scores - scores.max(-1, keepdims=True)).astype(np.float32)
+    wanted = to_bfloat16(weights).astype(float) @ to_bfloat16(v) / weights.sum(-1, keepdims=True)
+    # A weight between two numbers may become either: 1/256 of it, of a few.
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=np.abs(wanted).max() / 512)
+    assert np.sqrt(np.square(got - wanted).mean()) < 1e-4 * np.abs(wanted).max()
+
+
+@halves
+@pytest.mark.parametrize("tokens", [5, 64, 200])
+def test_bfloat16_loses_less_than_a_hundredth(tokens: int) -> None:
+    q, k, v = normal(3, 2, tokens, 64)
+    bias = np.zeros((2, 1, tokens, tokens), np.float32)
+    bias[0, ..., 3:] = HIDDEN
+    bias[1] = HIDDEN
+
+    got = rounded(attention(2, 32)).run(None, {"q": q, "k": k, "v": v, "bias": bias})[0]
+
+    wanted = expected(q, k, v, bias, 2, 1 / np.sqrt(32))[0]
+    assert 1e-5 < np.abs(got[0] - wanted).max() / np.abs(wanted).max() < 0.01
+    assert not got[1].any()
+
+
+@pytest.mark.parametrize("between", [(), ("Sin",)])
+def test_rows_are_said_to_be_of_rounded_products_where_they_are(between: tuple[str, ...]) -> None:
+    product = Case(n=288).model()
+    product.graph.node.pop()
+    y = product.graph.output[0]
+    y.CopyFrom(_info("product", "B,S,288"))
+    for op_type in between:
+        product.graph.node.append(helper.make_node(op_type, [y.name], ["other"]))
+        y.name = "other"
+    packed = attention(3, 32, packed=True, bias=None)
+    packed.graph.output[0].CopyFrom(_info("y", "B,S,96"))
+    model = onnx.compose.merge_models(product, packed, [(y.name, "x")], prefix2="a/")
+
+    assert with_own_kernels(model)
+    assert [node.op_type for node in model.graph.node] == ["RowProduct", *between, "Attention"]
+    assert [a.i for a in model.graph.node[-1].attribute if a.name == "rounded"] == [not between]
 
 
 @own
