@@ -40,9 +40,9 @@ _WIDER = 1.5
 _MEASURED = 4
 """Samples by which damage is measured: what is behind a product is computed for each, and held."""
 _ANY = (-inf, inf)
-_CHECKED = 8
+_CHECKED = 16
 """Samples that edits are run on. One has rows enough, but a quiet picture uses few steps of a range that
-louder ones need: with the first two 42 of 56 convolutions of a detector were taken back, with eight 8."""
+louder ones need: with the first two 42 of 56 convolutions of a detector were taken back, with 16 none."""
 
 
 class QuantizeStatic(Pass):
