@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 HEAD_METRICS = frozenset(
     {
         *("label_agreement", "top1_agreement", "top5_agreement", "span_agreement", "mean_average_precision"),
-        *("mean_iou", "character_error_rate", "label_accuracy", "flips_lost", "flips_won"),
+        *("mean_iou", "character_error_rate", "word_error_rate", "label_accuracy", "flips_lost", "flips_won"),
     }
 )
 """What `measure_heads` measures; flips and top-1 are those of tokens where text is generated."""
@@ -129,8 +129,18 @@ def _head(package: RunnablePackage) -> Head | None:
     if len(logits.dims) == 3 and interface.input("input_ids") is not None:
         return TokenHead(logits.name)
     if len(logits.dims) == 3 and interface.input(_WAVE) is not None:
-        return CtcHead(logits.name, int(config.get("pad_token_id") or 0))
+        return CtcHead(logits.name, int(config.get("pad_token_id") or 0), _word_delimiter(package.path))
     return _label_head(logits, interface, config) if len(logits.dims) in (1, 2) else None
+
+
+def _word_delimiter(folder: Path) -> int | None:
+    """The letter between two words, as the files of a CTC tokenizer say; None where they do not."""
+    vocabulary, settings = (
+        read_json(file) if (file := folder / name).is_file() else {}
+        for name in ("vocab.json", "tokenizer_config.json")
+    )
+    found = vocabulary.get(settings.get("word_delimiter_token", "|"))
+    return found if isinstance(found, int) else None
 
 
 def _label_head(logits: TensorSpec, interface: Interface, config: Mapping[str, Any]) -> LabelHead | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,15 +41,18 @@ class PixelHead:
 
 class CtcHead:
     """Letters of speech, from `output` [batch, moments, letters]: the likeliest of each moment, of the same
-    ones in a row one, and no `blank` (greedy decoding, Graves et al. 2006)."""
+    ones in a row one, and no `blank` (greedy decoding, Graves et al. 2006). Words lie between `gap`s."""
 
     line: Kind | None = None
-    metrics: tuple[str, ...] = ("character_error_rate",)
     of_labels: tuple[str, ...] = ()
 
-    def __init__(self, output: str, blank: int) -> None:
+    def __init__(self, output: str, blank: int, gap: int | None = None) -> None:
         self.outputs: tuple[str, ...] = (output,)
         self._blank = blank
+        self._gap = gap
+        self.metrics: tuple[str, ...] = ("character_error_rate",)
+        if gap is not None:
+            self.metrics += ("word_error_rate",)
 
     def answer(self, results: Arrays, row: int, example: Example) -> NDArray[np.int64]:
         letters = _likeliest(row_of(results, self.outputs[0], row, 2), axis=-1)
@@ -57,8 +61,12 @@ class CtcHead:
         return kept
 
     def agreement(self, expected: NDArray[Any], got: NDArray[Any]) -> dict[str, Floats]:
-        wrong = edits(expected, got) / max(len(expected), 1)
-        return {"character_error_rate": np.asarray([wrong])}
+        rates = {"character_error_rate": _error_rate(expected, got)}
+        if self._gap is not None:
+            rates["word_error_rate"] = _error_rate(
+                *(words(letters, self._gap) for letters in (expected, got))
+            )
+        return {name: np.asarray([rate]) for name, rate in rates.items()}
 
     def right(self, answer: NDArray[Any], example: Example) -> dict[str, Floats]:
         return {}
@@ -83,10 +91,21 @@ def mean_iou(expected: NDArray[Any], got: NDArray[Any]) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def edits(expected: NDArray[Any], got: NDArray[Any]) -> int:
-    """How many letters have to be put in, left out or replaced to make one text the other (Levenshtein)."""
+def words(letters: NDArray[np.int64], gap: int) -> list[tuple[int, ...]]:
+    """What of `letters` lies between `gap`s, without what is empty."""
+    parts = np.split(letters, np.flatnonzero(letters == gap))
+    return [word for part in parts if (word := tuple(part[part != gap].tolist()))]
+
+
+def _error_rate(expected: Sequence[Any] | NDArray[Any], got: Sequence[Any] | NDArray[Any]) -> float:
+    return edits(expected, got) / max(len(expected), 1)
+
+
+def edits(expected: Sequence[Any] | NDArray[Any], got: Sequence[Any] | NDArray[Any]) -> int:
+    """How many letters, or words, have to be put in, left out or replaced to make one text the other
+    (Levenshtein)."""
     row = np.arange(len(got) + 1)
     for place, letter in enumerate(expected, 1):
-        changed = np.minimum(row[1:] + 1, row[:-1] + (got != letter))
+        changed = np.minimum(row[1:] + 1, row[:-1] + np.fromiter((other != letter for other in got), bool))
         row = np.minimum.accumulate(np.r_[place, changed] - np.arange(len(row))) + np.arange(len(row))
     return int(row[-1])

@@ -233,6 +233,13 @@ _ACCURACY = (
         "the reference's letters: the mean over recordings.",
     ),
     Metric(
+        "word_error_rate",
+        "word error rate",
+        "",
+        "smaller",
+        "The same of words, which lie between the tokenizer's word delimiters.",
+    ),
+    Metric(
         "task_accuracy",
         "task accuracy",
         "",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from graphopt.evaluate import head_metrics
 from graphopt.evaluate._examples import Example
-from graphopt.evaluate._sequences import CtcHead, edits, mean_iou
+from graphopt.evaluate._sequences import CtcHead, edits, mean_iou, words
 from graphopt.package import RunnablePackage
 from tests.evaluate._head_models import damaged, measured, onnx_package, values
 
@@ -59,6 +59,22 @@ def test_letters_in_a_row_are_one_and_blanks_part_them() -> None:
     moments = [0, 1, 1, 0, 1, 2, 2, 0]
     answer = CtcHead("logits", 0).answer({"logits": np.eye(3)[moments][None]}, 0, Example(""))
     assert answer.tolist() == [1, 1, 2]
+
+
+def test_words_lie_between_gaps() -> None:
+    assert words(np.asarray([9, 1, 2, 9, 9, 3, 9]), 9) == [(1, 2), (3,)]
+    assert words(np.asarray([9, 9]), 9) == []
+
+
+def test_of_three_words_one_is_wrong_however_many_letters_it_has(tmp_path: Path) -> None:
+    package = onnx_package(SPEECH, tmp_path / "model").path
+    (package / "vocab.json").write_text('{"<pad>": 0, "a": 1, "b": 2, "|": 3, "c": 4}')
+    assert head_metrics(RunnablePackage.load(package)) == ("character_error_rate", "word_error_rate")
+    head = CtcHead("logits", 0, 3)
+    found = head.agreement(np.asarray([1, 2, 3, 1, 3, 4, 1, 2]), np.asarray([1, 2, 3, 1, 3, 4, 2, 1, 1]))
+    assert found["word_error_rate"] == pytest.approx(1 / 3)
+    assert found["character_error_rate"] == pytest.approx(2 / 8)
+    assert head.agreement(np.asarray([1]), np.asarray([3]))["word_error_rate"] == 1
 
 
 @pytest.mark.parametrize(
