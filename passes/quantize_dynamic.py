@@ -66,7 +66,8 @@ class QuantizeDynamic(Pass):
         a weight stays as it is; bits: 7 for x86 processors without VNNI, whose sums of two 8-bit products
         overflow; scale: what has one, a whole activation or each row of it; damage: how much 1 - cosine of
         an output may grow to in all, the rest being rounded in blocks or computed twice; 0 for no limit. It
-        is measured on random legal inputs, for models without a cache.
+        is measured on random legal inputs, or on calibration data where nobody says what these are, for
+        models without a cache.
         """
 
         bits: Literal[7, 8] = 8

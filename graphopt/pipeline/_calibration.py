@@ -37,13 +37,15 @@ class Calibration:
 
     @classmethod
     def of(cls, context: Context, value: ir.Value) -> Calibration | str:
-        """As many samples as make `value` have enough rows, for the model at hand; or why there are none."""
-        if context.domain is None:
-            return "nothing is known about legal inputs: nothing can be measured"
+        """As many samples as make `value` have enough rows, for the model at hand; or why there are none.
+
+        They are drawn where it is known what is legal, and else those that there are to calibrate on.
+        """
         if context.states:
             return "the model has a cache: its products have few rows, and blocks serve them better"
-        domain, graph = context.domain, context.model.graph
-        drawn = (case.feeds for seed in range(_DRAWS) for case in domain.typical(np.random.default_rng(seed)))
+        graph, drawn = context.model.graph, _drawn(context)
+        if isinstance(drawn, str):
+            return drawn
         first = next(drawn, None)
         if first is None:
             return "the input domain has no batch without padding"
@@ -72,3 +74,20 @@ class Calibration:
         pairs = zip(self._plain, got, strict=True)
         cosines = [cosine_similarity(*map(np.atleast_1d, pair)) for pair in pairs]
         return np.asarray([1.0 - cosine.mean() for cosine in cosines])
+
+
+def _drawn(context: Context) -> Iterator[Mapping[str, Array]] | str:
+    """Calls whose samples can be put together, or one that cannot be."""
+    domain = context.domain
+    if domain is not None:
+        seeds = range(_DRAWS)
+        return (case.feeds for seed in seeds for case in domain.typical(np.random.default_rng(seed)))
+    calls = context.calls()
+    if isinstance(calls, str):
+        return f"nothing is known about legal inputs, and {calls}"
+    shapes = [v.shape for v in context.model.graph.inputs if v.name in calls[0]]
+    firsts = {shape[0] if shape else None for shape in shapes}
+    if len(firsts) > 1 or any(isinstance(size, int | None) for size in firsts):
+        return iter(calls[:1])
+    alike = [c for c in calls if all(a.shape[1:] == calls[0][name].shape[1:] for name, a in c.items())]
+    return iter(alike[:_DRAWS])

@@ -94,7 +94,23 @@ class Context:
             data = data.in_steps(self.domain, steps) if self.domain is not None and self.states else None
             if data is None:
                 return "the model leaves nothing from one call to the next"
-        calls = [adapt_feeds(self.adapters, feeds) for feeds in data]
+        calls = self.calls(data)
+        if isinstance(calls, str):
+            return calls
+        self.note(f"calibrated on {whole.name}: {whole.rows} {whole.unit}")
+        if self.max_ram is not None:
+            memory = min(memory, self.max_ram // _SHARE)
+        folder = self.scratch.folder if self.scratch is not None else None
+        return Stream(self.model.graph, calls, states=self.states, folder=folder, memory=memory)
+
+    def calls(self, data: CalibrationData | None = None) -> list[Arrays] | str:
+        """The calls of the calibration data, or of `data` made from them, as the graph takes them now; or why
+        there are none. What rests on them is only right with the same data: the lock says with which.
+        """
+        data = data or self.calibration
+        if data is None:
+            return "there is nothing to calibrate on"
+        calls: list[Arrays] = [adapt_feeds(self.adapters, feeds) for feeds in data]
         graph = self.model.graph
         needed = [v.name for v in graph.inputs if v.name not in graph.initializers]
         missing = [name for name in needed if name not in calls[0]]
@@ -103,11 +119,7 @@ class Context:
         self.require_calibration()
         if self.calibration is not None:
             self.decisions.setdefault(_CALIBRATION, self.calibration.described())
-        self.note(f"calibrated on {whole.name}: {whole.rows} {whole.unit}")
-        if self.max_ram is not None:
-            memory = min(memory, self.max_ram // _SHARE)
-        folder = self.scratch.folder if self.scratch is not None else None
-        return Stream(graph, calls, states=self.states, folder=folder, memory=memory)
+        return calls
 
     @property
     def calibrated(self) -> dict[str, str] | None:

@@ -159,7 +159,7 @@ class _PassRun:
         record, model, started = self.record, self.model, time.perf_counter()
         size = (record.nodes_before, record.bytes_before)
         if (reason := self.context.left_out.get(self.instance.name)) is not None:
-            record.skipped = f"is left out: {reason}"
+            record.skipped = reason
         elif self.context.opset not in self.instance.opsets:
             record.skipped = f"needs opset {self.instance.opsets}, the model is at {self.context.opset}"
         else:

@@ -34,7 +34,12 @@ def idle_stages(runs: Iterable[Sequence[PassRecord]]) -> list[str]:
 
 
 def _why(records: Sequence[PassRecord]) -> str:
-    reasons = Counter(reason for record in records for reason in _reasons(record))
+    skipped: dict[str, list[str]] = {}
+    for record in records:
+        if record.skipped:
+            skipped.setdefault(record.skipped, []).append(record.step)
+    reasons = Counter(f"{', '.join(steps)} did not run: {reason}" for reason, steps in skipped.items())
+    reasons.update(reason for record in records for reason in _reasons(record))
     if not reasons:
         return "there is nothing in the model that it takes"
     told = [
@@ -46,7 +51,5 @@ def _why(records: Sequence[PassRecord]) -> str:
 
 
 def _reasons(record: PassRecord) -> Iterator[str]:
-    if record.skipped:
-        yield f"{record.step} {record.skipped}"
     yield from (miss.reason for miss in record.near_misses)
     yield from (edit.reason for edit in record.edits if edit.reason)

@@ -104,9 +104,12 @@ def _aside(report: Report) -> Iterator[Text]:
     idle = [step.title for step in report.passes if not step.modified and not step.skipped]
     if idle:
         yield Text(f"{plural(len(idle), 'pass')} found nothing to do: {', '.join(idle)}", style="dim")
+    skipped: dict[str, list[str]] = {}
     for step in report.passes:
         if step.skipped:
-            yield Text(f"{step.title} did not run: {step.skipped}", style="yellow")
+            skipped.setdefault(step.skipped, []).append(step.title)
+    for reason, titles in skipped.items():
+        yield Text(f"{', '.join(titles)} did not run: {reason}", style="yellow")
     for step in report.passes:
         outcomes = Counter(edit.outcome for edit in step.edits)
         if outcomes["refused"]:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from graphopt.calibrate import CalibrationData
 from graphopt.calibrate._piece import Piece
 from graphopt.families import Case, InputDomain
 from graphopt.ir import infer_types, parse
@@ -101,6 +102,27 @@ def test_damage_is_of_each_output_in_floats() -> None:
     damage = calibration.damage(a, -array)
 
     np.testing.assert_allclose(damage, [2, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch", "sizes", "rows"), [("B", (5, 5), 580), ("B", (5, 3), 320), ("64", (5, 5), 320)]
+)
+def test_where_nobody_says_what_is_legal_it_is_what_there_is_to_calibrate_on(
+    batch: str, sizes: tuple[int, int], rows: int
+) -> None:
+    """Samples of one size are put together where their number is free; a fixed call is taken as it is."""
+    given = model("y = Neg(x)", f"float[{batch},S,4] x", f"float[{batch},S,4] y")
+    x = given.graph.inputs[0]
+    calls = tuple({"x": np.full((64, size, 4), size, np.float32)} for size in sizes)
+    context = Context(given, calibration=CalibrationData("some", "digest", calls, 128, unit="samples"))
+
+    calibration = Calibration.of(context, x)
+
+    assert isinstance(calibration, Calibration)
+    (array,) = calibration.values([x])
+    assert array.size // 4 == rows
+    assert (array == 5).all()
+    assert context.calibrated is not None
 
 
 def test_calibration_needs_legal_inputs_and_no_cache() -> None:

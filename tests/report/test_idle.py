@@ -20,8 +20,16 @@ g (float[B,64] x) => (float[B,64] y) { s = Sin(x) y = MatMul(s, w) }
 """
 
 
-def record(step: str, level: str = "compress", *, applied: bool = False, misses: int = 0) -> PassRecord:
+def record(
+    step: str,
+    level: str = "compress",
+    *,
+    applied: bool = False,
+    misses: int = 0,
+    skipped: str | None = None,
+) -> PassRecord:
     made = PassRecord(step, level, "exact", {})
+    made.skipped = skipped
     made.near_misses = [NearMiss(f"node{i}", "it is too small") for i in range(misses)]
     made.edits = [EditRecord(1, "id", "an edit", "applied", None)] if applied else []
     return made
@@ -45,6 +53,11 @@ def record(step: str, level: str = "compress", *, applied: bool = False, misses:
 def test_a_stage_that_changed_nothing_is_told(records: list[PassRecord], said: list[str]) -> None:
     assert idle_stages([records]) == said
     assert idle_stages([records, records]) == [text.replace("2 times", "4 times") for text in said]
+
+
+def test_passes_that_did_not_run_for_one_reason_are_told_together() -> None:
+    records = [record("a", skipped="it is slower"), record("b", skipped="it is slower")]
+    assert idle_stages([records]) == ["Nothing was compressed by a or b: a, b did not run: it is slower."]
 
 
 def test_a_stage_that_changed_one_of_two_graphs_is_not_idle() -> None:
