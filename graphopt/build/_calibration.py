@@ -59,6 +59,11 @@ def calibration_of(exported: Exported, given: str | Path | None) -> CalibrationD
             return replace(data, content=digest_of(path) if path.is_file() else "", file=str(given))
         if media := sorted(f for f in found_here if f.suffix.lower() in PICTURES | SOUNDS):
             return replace(_of_media(exported, path, media), file=str(given))
+        if path.is_dir() and not any(file.suffix == ".txt" for file in found_here):
+            raise BadInput(
+                f"{path} has nothing to calibrate on",
+                hint="It may have text (.txt, one a document), pictures, sounds, or arrays (.npz, .npy).",
+            )
         found = _of_text(exported, read_corpus(path))
         return None if found is None else replace(found, file=str(given))
     if not re.fullmatch(r"[\w.]+:\w+", str(given)):

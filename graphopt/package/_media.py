@@ -56,6 +56,8 @@ def findings(package: RunnablePackage, file: Path, *, threads: int | None = None
     mixed to one channel and resampled. Raises `BadInput` for a file that is no picture or sound,
     `EnvironmentProblem` where Pillow, soundfile or transformers is missing.
     """
+    if file.is_dir():
+        raise BadInput(f"{file} is a folder", hint="Give one file in it.")
     if not file.is_file():
         raise BadInput(f"{file} does not exist")
     interface = package.interface()
@@ -74,7 +76,9 @@ def feeds_of_file(folder: Path, interface: Interface, file: Path) -> dict[str, N
 
     The preprocessor_config.json in `folder` says how; errors are those of `findings`.
     """
-    return _given(interface, _sound(folder, file) if file.suffix in SOUNDS else _picture(folder, file)[0])
+    return _given(
+        interface, _sound(folder, file) if file.suffix.lower() in SOUNDS else _picture(folder, file)[0]
+    )
 
 
 def _given(interface: Interface, arrays: Arrays) -> dict[str, NDArray[Any]]:

@@ -97,7 +97,7 @@ def test_the_last_tokens_can_be_read_one_in_a_call(language_model: Exported, tmp
         (lambda f: written(f / "t.txt", b"\xff\xfe\x00"), "is not a text file"),
         (lambda f: written(f / "t.txt", " \n"), "is empty"),
         (lambda f: written(f / "t.txt", "a"), "less than two tokens"),
-        (lambda f: written(f / "e" / "x.md", "a").parent, "holds no text"),
+        (lambda f: written(f / "e" / "x.md", "a").parent, "e has nothing to calibrate on"),
         (lambda f: "no_such_module:texts", "there is no function no_such_module:texts"),
         (lambda f: "json:nothing", "there is no function json:nothing"),
         (lambda f: "threading:enumerate", "gives neither texts nor dicts"),

@@ -110,6 +110,7 @@ def test_speech_of_another_rate_and_two_channels_is_written_down(
 
 def test_files_that_are_none(made: Make, run: Run, tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(b"no picture, no sound")
+    assert "is a folder" in run(made("vit")[1], tmp_path)[1]
     for kind, what in (("vit", "is no picture"), ("wav2vec2", "is no sound")):
         _, package = made(kind)
         code, text = run(package, tmp_path / "noise")
