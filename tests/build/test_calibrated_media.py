@@ -132,3 +132,4 @@ def test_a_classifier_in_integers_from_a_folder_of_pictures(
     assert sum(node.op_type == "QuantizeLinear" for node in graph.node) > 5
     assert package.report().notes[0] == "calibrated on photos: 9 samples"
     assert package.manifest.closing_check == "passed"
+    assert {metric.case for metric in package.report().closing.metrics} == {"the last samples of photos"}

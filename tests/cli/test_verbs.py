@@ -350,7 +350,7 @@ def test_bench_measures_two_packages_in_turns(int4: Path, tmp_path: Path, said: 
         assert label in text
 
 
-def test_bench_of_a_model_without_text_needs_inputs(
+def test_bench_of_a_model_without_text_needs_inputs_or_sizes(
     net: Path, tmp_path: Path, said: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.savez(tmp_path / "in.npz", x=np.ones((1, 4), np.float32), z=np.ones((1, 4), np.float32))
@@ -358,7 +358,12 @@ def test_bench_of_a_model_without_text_needs_inputs(
     assert "first call" in text
     assert "prefill" not in text
 
-    assert run(["bench", str(net), "--rounds", "1"]) == 2
+    assert "first call" in said("bench", net, "--rounds", "1")
+    unknown = Path(shutil.copytree(net, tmp_path / "unknown"))
+    manifest = json.loads((unknown / "graphopt.json").read_text())
+    assert manifest.pop("sizes")
+    (unknown / "graphopt.json").write_text(json.dumps(manifest))
+    assert run(["bench", str(unknown), "--rounds", "1"]) == 2
     assert "--inputs" in capsys.readouterr().err
 
 
