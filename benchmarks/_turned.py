@@ -18,6 +18,9 @@ import numpy as np
 from _rounds import Peer, busy
 
 Process = subprocess.Popen[str]
+SETTLING = 0.1
+"""Seconds between two turns: onnxruntime's threads spin on for some 50 ms after a call, and would take a core
+from whoever comes next."""
 
 
 def turns(peers: Sequence[Peer], asked: Sequence[str], repeats: int) -> dict[str, dict[str, dict[str, Any]]]:
@@ -63,6 +66,7 @@ def _answer(process: Process) -> dict[str, Any]:
 def _asked(process: Process, line: str) -> dict[str, Any]:
     """The answer, and the share of all processors that others used meanwhile ("others")."""
     assert process.stdin is not None
+    time.sleep(SETTLING)
     started, before = time.perf_counter(), busy()
     process.stdin.write(line + "\n")
     process.stdin.flush()

@@ -9,6 +9,7 @@ from typing import Any
 
 from graphopt.interface import Arrays
 from graphopt.metrics import Estimate, median
+from graphopt.runtime import default_threads
 
 __all__ = ["Beside", "run_beside"]
 
@@ -20,6 +21,9 @@ _PIECE = 0.006
 """Seconds that the calls of a round take at least: long beside what a timer is off by."""
 _LONG = 0.05
 """Seconds of a call that takes long."""
+
+_SPINNING = 0.05
+"""Seconds for which onnxruntime's threads spin on after a call: whose turn comes next would have a core less."""
 
 Opened = tuple[Any, Arrays]
 """A session, and what it is fed."""
@@ -49,7 +53,7 @@ def run_beside(first: Callable[[], Opened], other: Callable[[], Opened]) -> Besi
         sides = {index: openings[index]() for index in _rotated(turn)}
         counts = {index: _count(side) for index, side in sides.items()}
         for number in range(_ROUNDS):
-            times = {index: _seconds(sides[index], counts[index]) for index in _rotated(turn + number)}
+            times = {index: _settled(sides[index], counts[index]) for index in _rotated(turn + number)}
             speeds.append(times[0] / times[2])
             controls.append(times[0] / times[1])
             if number + 1 >= _FEW and times[0] > _LONG:
@@ -64,6 +68,12 @@ def _rotated(start: int) -> list[int]:
 def _count(side: Opened) -> int:
     _seconds(side, 1)
     return max(1, round(_PIECE / _seconds(side, 2)))
+
+
+def _settled(side: Opened, count: int) -> float:
+    if default_threads() > 1:
+        time.sleep(_SPINNING)
+    return _seconds(side, count)
 
 
 def _seconds(side: Opened, count: int) -> float:

@@ -13,7 +13,7 @@ enum {
     TALL = 12,          /* places of a tile: with two units 24 sums in registers */
     BLOCK = 8 * TALL,   /* places that are shared out together where rows do not matter */
     ROOM = 128 << 10,   /* bytes of padded rows that a task has, if one row of y takes no more; */
-    WORK = 8 << 20,     /* pairs of bytes, of which a task has so many if rows or units can be shared out, */
+    WORK = 1 << 20,     /* pairs of bytes, of which a task has so many if rows or units can be shared out, */
     TASKS = 64,         /* but there need not be more than so many */
     HEAVY = 512 << 10   /* bytes of weights that are rather shared out than read again by each task */
 };
