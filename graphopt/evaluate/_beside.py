@@ -23,7 +23,7 @@ _LONG = 0.05
 """Seconds of a call that takes long."""
 
 _SPINNING = 0.05
-"""Seconds for which onnxruntime's threads spin on after a call: whose turn comes next would have a core less."""
+"""Seconds for which onnxruntime's threads spin on after a call, and take a core from whoever is next."""
 
 Opened = tuple[Any, Arrays]
 """A session, and what it is fed."""
