@@ -71,7 +71,7 @@ class QuantizeStatic(Pass):
     @dataclass(frozen=True)
     class Options:
         """method: where activations are clipped; percentile: how many of 100 entries that method keeps;
-        damage: how much 1 - cosine of each output may grow to in all, each product being measured alone;
+        damage: how much 1 - cosine of each output may grow to, a product's share of it being measured;
         activations: unsigned around any zero point, signed around zero, or whichever the target wants; bits:
         7 for x86 processors without VNNI, whose sums of two 8-bit products overflow; include and exclude:
         globs over names of products, separated by commas; terms: of fewer a convolution of the input stays in

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from graphopt.build._job import Job
@@ -29,12 +29,12 @@ def settled(job: Job, again: Again) -> Job:
     """
     if not _has_choice(job):
         return job
-    alternatives = [*job.recipe.alternatives, tuple(_compressing(job))]
+    alternatives = iter([*job.recipe.alternatives, tuple(_compressing(job))])
     while (reason := _against(job)) is not None:
         job.notes.append(reason)
         applied = _compressing(job, applied=True)
         # Without a pass that changed nothing the package is the same.
-        left = next((names for names in _popped(alternatives) if applied & set(names)), None)
+        left = next((names for names in alternatives if applied & set(names)), None)
         if left is None:
             break
         notes = job.notes
@@ -52,11 +52,6 @@ def _has_choice(job: Job) -> bool:
         and job.options.stop_after is None
         and PLAN not in job.graphs[0].context.decisions
     )
-
-
-def _popped(alternatives: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-    while alternatives:
-        yield alternatives.pop(0)
 
 
 def _compressing(job: Job, *, applied: bool = False) -> set[str]:
