@@ -5,5 +5,6 @@ from __future__ import annotations
 from graphopt.plugins import Pack
 
 from .cpu import CpuTarget
+from .portable import PortableTarget
 
-PACK = Pack(targets=(CpuTarget,))
+PACK = Pack(targets=(CpuTarget, PortableTarget))

@@ -85,7 +85,7 @@ def bisect(
     folder.mkdir(parents=True, exist_ok=True)
     say("exporting")
     exported = export(resolved, task=options.task, trust_remote_code=trusted, progress=say)
-    name = options.recipe or default_recipe(exported)
+    name = options.recipe or default_recipe(exported, target)
     recipe = configured(name, options.settings, target, options.budget)
     bindings = Bindings.parse(options.inputs, options.dims)
     trier = Trier(resolved, exported, target, recipe, folder, check, bindings, options)

@@ -81,8 +81,12 @@ def _agreeing(recipe: Recipe) -> Recipe:
     return replace(recipe, steps=tuple(steps))
 
 
-def default_recipe(exported: Exported) -> str:
-    """The name of the recipe for a source where none is asked for: what its family says, else lossless."""
+def default_recipe(exported: Exported, target: Target) -> str:
+    """The name of the recipe for a source where none is asked for: what the target says, else its family,
+    else lossless.
+    """
+    if target.recipe is not None:
+        return target.recipe
     if exported.family is None:
         return DEFAULT_RECIPE
     return exported.family.default_recipe(exported.task)

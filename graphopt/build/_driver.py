@@ -72,6 +72,7 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
         options = replay.options(options)
     parse_bounds(options.budget)  # what is wrong with it is said before anything is exported
     target = chosen_target(options.target)
+    target.diagnose().require(target.name)
     recipe = configured(options.recipe, options.settings, target, options.budget) if options.recipe else None
     bindings = Bindings.parse(options.inputs, options.dims)
     resolved = _resolved(source, options, bindings, target, replay)
@@ -88,7 +89,7 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
             exported, is_cached = _exported(resolved, options, clock, cache)
             rest.enter_context(keeping_what_is())
         if recipe is None:
-            recipe = configured(default_recipe(exported[0]), options.settings, target, options.budget)
+            recipe = configured(default_recipe(exported[0], target), options.settings, target, options.budget)
         place = Path(out) if out is not None else Path(f"{_short_name(resolved)}-{recipe.name}")
         with staged(place, force=options.force, source=resolved.path) as staging:
             run = (options, bindings, place, staging, clock, digests, kernels, cache, is_cached)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -30,8 +31,6 @@ command.add_command(new_command("targets", "target"))
 @no_plugins_option
 def list_() -> None:
     """List every installed target."""
-    import inspect
-
     from rich import box
     from rich.table import Table
 
@@ -41,7 +40,7 @@ def list_() -> None:
     table.add_column("target", style="cyan", no_wrap=True)
     table.add_column("what it is")
     for name, cls in registry.targets().items():
-        table.add_row(name, (inspect.getdoc(cls) or "").partition("\n")[0])
+        table.add_row(name, cls.title())
     console().print(table)
     print_left_out()
 
@@ -51,8 +50,6 @@ def list_() -> None:
 @click.argument("name")
 def show(name: str) -> None:
     """Show what the target NAME is, what it found here, and the passes it lowers with."""
-    import inspect
-
     from rich.text import Text
 
     from graphopt.plugins import registry
@@ -61,9 +58,9 @@ def show(name: str) -> None:
     target: Target = registry.resolve("target", name, registry.targets())()
     out = console()
     out.print(Text(target.name, "bold cyan"))
-    out.print(Text(inspect.getdoc(target) or ""))
+    out.print(Text(target.title()))
     out.print()
-    _print_facts(target.fingerprint())
+    _print_facts({**target.facts(), **target.fingerprint()})
     out.print()
     steps = target.lowering(Recipe("", "", Budget(), ()))
     out.print(Text.assemble("lowers with  ", (", ".join(step.name for step in steps) or "nothing", "cyan")))
@@ -71,33 +68,49 @@ def show(name: str) -> None:
 
 @command.command("doctor")
 @no_plugins_option
+@click.argument("names", nargs=-1, metavar="[TARGET]...")
 @click.pass_context
-def doctor(ctx: click.Context) -> None:
-    """Check that what graphopt needs is installed and works here, and show what a bug report should say."""
-    import platform
+def doctor(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Check that what graphopt needs is installed and works here, and show what a bug report should say.
 
-    from rich.text import Text
+    Targets that need another machine or other wheels are listed with what is missing and the command that
+    mends it. They are no problem, unless TARGETs are named: then these have to be ready.
+    """
+    if not names:
+        _print_system()
+    checks = _target_checks(names) if names else _checks()
+    problems = sum(not _said(name, check) for name, check in checks.items())
+    if not names:
+        _print_others()
+    ctx.exit(EnvironmentProblem.exit_code if problems else 0)
+
+
+def _print_system() -> None:
+    import platform
 
     from graphopt.package import versions
 
-    out = console()
     _print_facts(
         {
             "system": f"{platform.system()} {platform.machine()}",
             **versions(("onnxruntime", "onnxruntime-genai")),
         }
     )
-    out.print()
-    problems = 0
-    for name, check in _checks().items():
-        try:
-            mark, said = ("✓", "green"), check()
-        except Exception as error:
-            expected = isinstance(error, GraphoptError)
-            mark, said = ("✗", "red"), str(error) if expected else f"{type(error).__name__}: {error}"
-            problems += 1
-        out.print(Text.assemble((f" {mark[0]} ", mark[1]), (name, "bold"), f"  {said}"))
-    ctx.exit(EnvironmentProblem.exit_code if problems else 0)
+    console().print()
+
+
+def _said(name: str, check: Callable[[], str]) -> bool:
+    """Whether all is well, having printed it."""
+    from rich.text import Text
+
+    try:
+        mark, colour, said = "✓", "green", check()
+    except Exception as error:
+        expected = isinstance(error, GraphoptError)
+        mark, colour = "✗", "red"
+        said = str(error) if expected else f"{type(error).__name__}: {error}"
+    console().print(Text.assemble((f" {mark} ", colour), (name, "bold"), f"  {said}"))
+    return mark == "✓"
 
 
 def _checks() -> dict[str, Callable[[], str]]:
@@ -120,14 +133,46 @@ def _checks() -> dict[str, Callable[[], str]]:
         said = "{} passes, {} recipes, {} model families".format(*counts)
         return "; ".join([said, *map(str, registry.left_out())])
 
-    def target(name: str) -> Callable[[], str]:
-        return lambda: ", ".join(f"{k} {v}" for k, v in registry.targets()[name]().fingerprint().items())
-
     checks: dict[str, Callable[[], str]] = {"onnxruntime": runtime, "export": exporter, "plugins": plugins}
     try:
-        return checks | {f"target {name}": target(name) for name in registry.targets()}
+        return checks | _target_checks([registry.default_target().name])
     except GraphoptError:
         return checks
+
+
+def _target_checks(names: Sequence[str]) -> dict[str, Callable[[], str]]:
+    from graphopt.plugins import registry
+
+    def check(cls: type[Target]) -> str:
+        target = cls()
+        diagnosis = target.diagnose()
+        diagnosis.require(target.name)
+        return ", ".join(f"{key} {value}" for key, value in target.fingerprint().items())
+
+    known = registry.targets()
+    return {
+        f"target {name}": functools.partial(check, registry.resolve("target", name, known)) for name in names
+    }
+
+
+def _print_others() -> None:
+    """Of every other target, whether it can run here, and what would mend it."""
+    from rich.text import Text
+
+    from graphopt.plugins import registry
+
+    try:
+        first = registry.default_target().name
+        others = {name: cls() for name, cls in registry.targets().items() if name != first}
+    except GraphoptError:
+        return
+    for name, target in others.items():
+        found = target.diagnose()
+        mark, colour = ("✓", "green") if found.ready else ("-", "dim")
+        line = Text.assemble((f" {mark} ", colour), (f"target {name}", "bold"), f"  {found.said}")
+        if found.command is not None:
+            line.append(f"\n     {found.command}", "cyan")
+        console().print(line)
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:

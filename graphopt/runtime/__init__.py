@@ -8,6 +8,7 @@ from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._model import SECONDS, session_model
 from graphopt.runtime._pieces import Pieces
+from graphopt.runtime._plugin_providers import open_on_devices, provider_devices, register_provider
 from graphopt.runtime._rules import TokenRules
 from graphopt.runtime._sampling import Sampling
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
@@ -53,10 +54,13 @@ __all__ = [
     "default_threads",
     "has_rows",
     "measured_batch_tokens",
+    "open_on_devices",
     "open_session",
     "physical_cores",
     "plain_options",
     "plain_session",
+    "provider_devices",
+    "register_provider",
     "session_model",
     "session_of",
     "session_options",

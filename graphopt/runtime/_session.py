@@ -25,6 +25,9 @@ __all__ = [
 CPU = "CPUExecutionProvider"
 """onnxruntime's own provider, which every build of it has."""
 
+Provider = str | tuple[str, dict[str, str]]
+"""The name of an execution provider, perhaps with options."""
+
 
 _CHANGES: ContextVar[tuple[Callable[[Any], object], ...]] = ContextVar("changes of options", default=())
 
@@ -71,7 +74,11 @@ def plain_options(*, threads: int = 0) -> Any:
 
 
 def open_session(
-    path: str | Path, *, threads: int | None = None, providers: Sequence[str] = (CPU,), options: Any = None
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    providers: Sequence[Provider] = (CPU,),
+    options: Any = None,
 ) -> Any:
     """An `onnxruntime.InferenceSession` of the graph in an .onnx file, on `providers`.
 
@@ -81,9 +88,9 @@ def open_session(
     return _opened(str(path), options or session_options(threads=threads), providers, str(path))
 
 
-def plain_session(path: str | Path) -> Any:
+def plain_session(path: str | Path, *, threads: int = 0) -> Any:
     """The session of a graph as it stands: the runtime's own optimizations are off. `BadInput` as above."""
-    return open_session(path, options=plain_options())
+    return open_session(path, options=plain_options(threads=threads))
 
 
 def session_of(
@@ -91,18 +98,19 @@ def session_of(
     *,
     name: str = "the model",
     threads: int | None = None,
-    providers: Sequence[str] = (CPU,),
+    providers: Sequence[Provider] = (CPU,),
     options: Any = None,
 ) -> Any:
     """What `open_session` opens, from a serialized model in memory, which errors call `name`."""
     return _opened(model, options or session_options(threads=threads), providers, name)
 
 
-def _opened(model: str | bytes, options: Any, providers: Sequence[str], name: str) -> Any:
+def _opened(model: str | bytes, options: Any, providers: Sequence[Provider], name: str) -> Any:
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-    missing = [provider for provider in providers if provider not in ort.get_available_providers()]
+    names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
+    missing = [provider for provider in names if provider not in ort.get_available_providers()]
     if missing:
         raise EnvironmentProblem(
             f"the installed onnxruntime has no {missing[0]}",

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ._trial import runs
+from graphopt.targets import node_runs
 
 __all__ = ["Demand", "demands", "remark", "tried"]
 
@@ -36,7 +36,7 @@ class Demand:
 def tried(rule: str, values: tuple[int, ...]) -> bool:
     """Whether the smallest graph with these sizes runs. `KeyError` for an unknown rule."""
     case = _RULES[rule]
-    return all(value <= _LARGEST for value in values) and runs(*case(*values))
+    return all(value <= _LARGEST for value in values) and node_runs(*case(*values))
 
 
 def remark(node: ir.Node) -> str | None:

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import graphopt_passes.fold_constants as fold_constants
-import graphopt_targets.cpu._capabilities as kernels
+import graphopt.targets._registered as kernels
 import pytest
 
 import graphopt

@@ -1,10 +1,8 @@
-"""What a target says about itself: what it can run, how graphs are lowered for it, and how it runs them.
-
-Importing this module loads no runtime; methods that need one import it.
-"""
+"""What a target is: a place where packages run."""
 
 from __future__ import annotations
 
+import inspect
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping, Sequence
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from graphopt.errors import BadInput
+from graphopt.targets._capabilities import Capabilities, Unsupported
+from graphopt.targets._diagnosis import Diagnosis
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,73 +21,7 @@ if TYPE_CHECKING:
     from graphopt.recipes import Recipe, Step
     from graphopt.runtime import Decoder
 
-__all__ = [
-    "BlockProduct",
-    "Capabilities",
-    "CompileReport",
-    "LoadedKind",
-    "LoadedNode",
-    "Target",
-    "Unsupported",
-]
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """A node that a target has no kernel for, and why; `origin` is the edit that made it, if one did."""
-
-    node: str
-    operator: str
-    reason: str
-    origin: str | None = None
-
-    def __str__(self) -> str:
-        return f"node {self.node!r} ({self.operator}): {self.reason}"
-
-
-class Capabilities(ABC):
-    """What a target's runtime has kernels for, asked of the runtime that is installed."""
-
-    @abstractmethod
-    def supports(self, domain: str, op_type: str, version: int, dtypes: Mapping[str, str]) -> bool:
-        """Whether there is a kernel for the operator at this version of its domain.
-
-        `dtypes` maps the schema's type variables to ONNX type names ("tensor(float)"); others are free.
-        """
-
-    @abstractmethod
-    def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
-        """The nodes of `model` that could not run, subgraphs included."""
-
-    def accepts(self, rule: str, *values: int) -> bool:
-        """Whether the runtime takes these sizes, which no list of kernels tells. By default it knows no rule.
-
-        Built-in passes ask of `GroupQueryAttention` ("head-size", size), and ("rotary-head-size", size,
-        rotated) where the first `rotated` elements of a head are to be rotated inside it. The cpu target also
-        knows ("qk-norm",) for norms inside it, and ("matmul-nbits", bits, block size),
-        ("matmul-nbits-float-zeros", bits), ("matmul-nbits-g-idx", bits). `KeyError` for an unknown rule.
-        """
-        raise KeyError(rule)
-
-    def computes_in_integers(self, op_type: str) -> bool:
-        """Whether the runtime computes ONNX's operator in integers of 8 bits, or moves these, where it stands
-        between DequantizeLinear and QuantizeLinear. By default none: the target has no int8.
-        """
-        return False
-
-    def fast_until(self, op_type: str) -> int | None:
-        """The last opset whose form of ONNX's operator the runtime has its fast kernel for; None: any."""
-        return None
-
-    def signed_activations(self) -> bool:
-        """Whether integer kernels want activations signed around zero, as GPUs and NPUs do, and not unsigned
-        around any zero point. By default not.
-        """
-        return False
-
-    def remarks(self, model: ir.Model) -> Sequence[str]:
-        """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
-        return ()
+__all__ = ["BlockProduct", "CompileReport", "LoadedKind", "LoadedNode", "Target"]
 
 
 @dataclass(frozen=True)
@@ -137,10 +71,22 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
-    provider: ClassVar[str] = "CPUExecutionProvider"
+    provider: str = "CPUExecutionProvider"
     """The execution provider that `session` opens graphs on."""
-    libraries: ClassVar[frozenset[str]] = frozenset({"onnxruntime"})
+    libraries: frozenset[str] = frozenset({"onnxruntime"})
     """Distributions whose code shapes results here; a package's lock has their versions."""
+
+    recipe: str | None = None
+    """The recipe for a source where none is asked for; None: what its family says."""
+
+    @classmethod
+    def title(cls) -> str:
+        """What it is, in a line."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+    def facts(self) -> dict[str, str]:
+        """What `graphopt targets show` tells beside the fingerprint; by default nothing."""
+        return {}
 
     @abstractmethod
     def capabilities(self) -> Capabilities:
@@ -153,6 +99,12 @@ class Target(ABC):
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:
         """What measured decisions and speeds depend on: processor, instructions, cores, runtime."""
+
+    def diagnose(self) -> Diagnosis:
+        """Whether packages can run here, and what would mend it where they cannot. It loads no graph."""
+        from graphopt.targets._diagnosis import of_provider
+
+        return of_provider(self.provider)
 
     def compile(self, model: ir.Model, path: Path) -> CompileReport:
         """Write `model` to `path` (and `path`.data) in the form this target loads, and open it once.

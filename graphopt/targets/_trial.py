@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from graphopt.ir import holds_map
 
-__all__ = ["loads", "runs", "type_text"]
+__all__ = ["loads", "node_runs", "type_text"]
 
 _GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 _ELEMENTS = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}
@@ -49,7 +49,7 @@ def loads(node: ir.Node, version: int) -> bool:
     return _opens(_model(graph, {node.domain: version}).SerializeToString(deterministic=True))
 
 
-def runs(node: onnx.NodeProto, feeds: dict[str, Any]) -> bool:
+def node_runs(node: onnx.NodeProto, feeds: dict[str, Any]) -> bool:
     """Whether onnxruntime runs the node on `feeds`; its outputs are float tensors."""
     graph = onnx.helper.make_graph(
         [node],

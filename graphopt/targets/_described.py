@@ -1,0 +1,161 @@
+"""Targets that are data: an execution provider of onnxruntime and what a TOML file says of it."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from graphopt.errors import EnvironmentProblem
+from graphopt.targets._capabilities import Capabilities
+from graphopt.targets._description import Description
+from graphopt.targets._diagnosis import Diagnosis, of_provider
+from graphopt.targets._target import CompileReport, Target
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from graphopt.recipes import Recipe, Step
+
+__all__ = ["DescribedTarget", "described"]
+
+
+class DescribedTarget(Target):
+    """A target that the TOML file `file` describes: see `Description`.
+
+    A subclass overrides what data cannot say: `capabilities` where a runtime can be asked, `compile` where a
+    package is more than .onnx files.
+    """
+
+    file: ClassVar[Path]
+
+    def __init__(self) -> None:
+        self.description = description = _read(self.file)
+        self.provider = description.provider
+        self.recipe = description.recipe
+        self.libraries = frozenset({"onnxruntime", *map(_distribution, description.wheels.needs)})
+
+    @classmethod
+    def title(cls) -> str:
+        return _read(cls.file).title
+
+    def capabilities(self) -> Capabilities:
+        from graphopt.targets._operator_table import OperatorTable
+
+        return OperatorTable(self.description)
+
+    def lowering(self, recipe: Recipe) -> tuple[Step, ...]:
+        from graphopt.recipes import Step
+
+        return tuple(Step(name) for name in self.description.lowering)
+
+    def fingerprint(self) -> dict[str, str]:
+        """The provider, its options, and the wheels that are installed."""
+        said = self.description
+        wheels = {name: _version(name) or "not installed" for name in sorted(self.libraries)}
+        return {
+            "provider": said.provider,
+            **{f"option {name}": value for name, value in said.options.items()},
+            "system": _system(),
+            **wheels,
+        }
+
+    def facts(self) -> dict[str, str]:
+        said = self.description
+        facts = {"last run": said.last_run, "recipe": said.recipe or "what the family says"}
+        if said.operators is not None:
+            facts["kernels"] = f"{said.operators.source}; {said.operators.version}, {said.operators.date}"
+        return facts
+
+    def diagnose(self) -> Diagnosis:
+        wheels = self.description.wheels
+        if wheels.systems and _system() not in wheels.systems:
+            return Diagnosis(
+                "other system", f"its wheels are for {', '.join(wheels.systems)}; this is {_system()}"
+            )
+        missing = [need for need in wheels.needs if _version(_distribution(need)) is None]
+        shadowing = [name for name in wheels.instead_of if _version(name) is not None]
+        if missing:
+            remove = f"pip uninstall -y {' '.join(shadowing)} && " if shadowing else ""
+            said = f"{', '.join(missing)} is not installed"
+            return Diagnosis("no wheel", said, f"{remove}pip install {_quoted(wheels.needs)}")
+        if shadowing:
+            both = [*shadowing, *map(_distribution, wheels.needs)]
+            said = f"{' and '.join(both)} lie over each other; which files are in force is chance"
+            again = " ".join(f"'{need}'" for need in wheels.needs)
+            return Diagnosis(
+                "wrong wheels", said, f"pip uninstall -y {' '.join(both)} && pip install {again}"
+            )
+        return self._provider()
+
+    def compile(self, model: ir.Model, path: Path) -> CompileReport:
+        self.diagnose().require(self.name)
+        return super().compile(model, path)
+
+    def session(self, path: Path, *, threads: int | None = None) -> Any:
+        """As `Target.session`; `EnvironmentProblem` where the session came to be without the provider."""
+        from graphopt.runtime import CPU, open_on_devices, open_session, session_options
+
+        said = self.description
+        self.diagnose().require(self.name)
+        options = session_options(threads=threads)
+        for key, value in said.session.items():
+            options.add_session_config_entry(key, value)
+        if said.wheels.module is not None:
+            made = open_on_devices(path, said.provider, said.device, said.options, options)
+        else:
+            beside = () if said.provider == CPU or not said.fallback else (CPU,)
+            providers = ((said.provider, dict(said.options)), *beside)
+            made = open_session(path, providers=providers, options=options)
+        if said.provider not in made.get_providers():
+            raise EnvironmentProblem(
+                f"the session of {path} runs on {', '.join(made.get_providers())}, without {said.provider}",
+                hint=f"See what is missing: graphopt targets doctor {self.name}",
+            )
+        return made
+
+    def _provider(self) -> Diagnosis:
+        """Whether the provider is there and has a device, once its wheels are."""
+        from graphopt.runtime import provider_devices, register_provider
+
+        said = self.description
+        if said.wheels.module is None:
+            return of_provider(said.provider)
+        register_provider(said.wheels.module)
+        if provider_devices(said.provider, said.device):
+            return Diagnosis("ready", f"{said.provider} has a device ({said.device})")
+        wanted = said.needs_device or f"a device ({said.device})"
+        return Diagnosis("no device", f"{said.provider} finds no device here; it needs {wanted}")
+
+
+def described(file: Path, name: str | None = None) -> type[DescribedTarget]:
+    """The target that `file` describes, called `name` or as the file is. It is read when it is first used."""
+    return type(f"{file.stem}-target", (DescribedTarget,), {"name": name or file.stem, "file": file})
+
+
+_read = functools.cache(Description.read)
+
+
+def _distribution(requirement: str) -> str:
+    """The name in one of pip's requirements, "openvino>=2026,<2027"."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
+def _quoted(requirements: Sequence[str]) -> str:
+    return " ".join(f"'{need}'" for need in requirements)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _system() -> str:
+    return f"{sys.platform}-{platform.machine().lower()}"

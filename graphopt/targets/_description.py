@@ -1,0 +1,86 @@
+"""A target as data: what its TOML file says."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from graphopt.errors import BadInput
+from graphopt.io import read_toml
+
+__all__ = ["Description", "OperatorTables", "Wheels"]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Wheels(_Data):
+    """Which distributions bring the runtime.
+
+    `needs` are pip's requirements; of `instead_of` none may be installed beside them, because both bring the
+    same files. `module` is what a plugin's wheel is imported as: it says where the provider's library lies.
+    `systems` are `sys.platform` and `platform.machine()` as "linux-x86_64", empty for any.
+    """
+
+    needs: tuple[str, ...] = ("onnxruntime",)
+    instead_of: tuple[str, ...] = ()
+    module: str | None = None
+    systems: tuple[str, ...] = ()
+
+
+class OperatorTables(_Data):
+    """What there are kernels for, by domain ("ai.onnx") and operator, as `KernelForm` reads it.
+
+    `source` says where that stands or what was asked for it, of which `version`, and on which `date`.
+    """
+
+    source: str
+    version: str
+    date: datetime.date
+    domains: Mapping[str, Mapping[str, tuple[str, ...]]]
+    rules: Mapping[str, tuple[tuple[int, ...], ...] | bool] = Field(default_factory=dict)
+
+
+class Description(_Data):
+    """What `targets/NAME.toml` says.
+
+    `title` is one line. `last_run` says when, and with which versions, packages last ran on the target, or
+    "never". `options` are the provider's, `session` entries of a session's configuration. `lowering` are the
+    passes that stand for `@lower`. `fallback`: whether nodes that the provider does not take run on
+    onnxruntime's CPU provider beside it. `integers` are operators that are computed in int8 between
+    DequantizeLinear and QuantizeLinear. `hardware` are facts for planning, with their units in the names.
+    """
+
+    title: str
+    provider: str
+    device: Literal["cpu", "gpu", "npu"] = "cpu"
+    last_run: str
+    recipe: str | None = None
+    wheels: Wheels = Wheels()
+    needs_device: str | None = None
+    options: Mapping[str, str] = Field(default_factory=dict)
+    session: Mapping[str, str] = Field(default_factory=dict)
+    lowering: tuple[str, ...] = ()
+    fallback: bool = True
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    dtypes: tuple[str, ...] = ("float32",)
+    signed_activations: bool = False
+    integers: tuple[str, ...] = ()
+    io: Mapping[str, str] = Field(default_factory=dict)
+    hardware: Mapping[str, str | float] = Field(default_factory=dict)
+    operators: OperatorTables | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Description:
+        """The description in a TOML file. `BadInput` names the key that is wrong or missing."""
+        try:
+            return cls.model_validate(read_toml(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BadInput(f"{path}: {where}: {first['msg']}") from error
