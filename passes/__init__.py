@@ -22,6 +22,7 @@ from .inline_functions import InlineFunctions
 from .keep_blocks import KeepBlocks
 from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
+from .lower_blocks import LowerBlocks
 from .lower_causal_conv import LowerCausalConv
 from .lower_linear_attention import LowerLinearAttention
 from .lower_mish import LowerMish
@@ -85,6 +86,7 @@ PACK = Pack(
         KeepBlocks,
         LastTokenHead,
         LowerAttention,
+        LowerBlocks,
         LowerCausalConv,
         LowerLinearAttention,
         LowerMish,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -13,12 +14,16 @@ from graphopt.families import Assumption
 from graphopt.ir import MICROSOFT, ConstantMatrix, Expr, LazyTensor, Reshaped, has_data, lazy, only_user
 from graphopt.pipeline import Edit, Nodes
 
+if TYPE_CHECKING:
+    from graphopt.targets import Target
+
 __all__ = [
     "BLOCK_SIZES",
     "CAME_IN_BLOCKS",
     "BlockWeight",
     "bias_after",
     "gathered",
+    "level_on",
     "looked_up",
     "multiplied",
 ]
@@ -52,6 +57,12 @@ class BlockWeight:
         """Those that no graph has yet."""
         held = (self.weight, self.scales, self.zeros)
         return [value for value in held if value is not None and value.graph is None]
+
+
+def level_on(target: Target | None, level: int) -> int:
+    """`level`, or 0 where the target has no MatMulNBits: what it runs instead computes in floats."""
+    has_kernel = target is None or target.capabilities().supports(MICROSOFT, "MatMulNBits", 1, {})
+    return level if has_kernel else 0
 
 
 def bias_after(node: ir.Node, found: ConstantMatrix) -> ir.Value | None:

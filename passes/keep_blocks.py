@@ -21,7 +21,7 @@ from graphopt.ir import (
 )
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, Pass
 
-from ._block_nodes import BLOCK_SIZES, BlockWeight, gathered, multiplied
+from ._block_nodes import BLOCK_SIZES, BlockWeight, gathered, level_on, multiplied
 from ._kept_experts import kept_experts
 
 
@@ -59,9 +59,10 @@ class KeepBlocks(Pass):
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         weights: dict[Hashable, BlockWeight] = {}
+        level = level_on(context.target, self.options.accuracy_level)
         for node in graph:
             if node.op_type == "MoE" and node.domain == MICROSOFT:
-                made = kept_experts(node, self.options.accuracy_level)
+                made = kept_experts(node, level)
                 if made is not None:
                     yield made if isinstance(made, Edit) else NearMiss(node.name or "MoE", made)
                 continue
@@ -85,7 +86,7 @@ class KeepBlocks(Pass):
             if blocks.block not in BLOCK_SIZES:
                 edit: Edit | str = f"weight {name} is in blocks of {blocks.block}, and kernels take 16 to 256"
             elif isinstance(product, ConstantMatrix):
-                edit = multiplied(node, product, weight, self.options.accuracy_level, order)
+                edit = multiplied(node, product, weight, level, order)
             else:
                 edit = _looked_up(node, weight, order)
             yield edit if isinstance(edit, Edit) else NearMiss(node.name or node.op_type, edit)

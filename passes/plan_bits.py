@@ -18,6 +18,7 @@ from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 from graphopt.plan import PLAN, Bound, Choice, Table, Together, Unit, allocate, parse_bounds
 from graphopt.targets import BlockProduct
 
+from ._block_nodes import level_on
 from ._calibrated import Hessians
 from ._forms import Form
 from ._rounding import Method, Rounding
@@ -155,7 +156,7 @@ class PlanBits(Pass):
             [str(form) for form in forms],
             self.options.tokens,
             "nearest" if self.options.rounding == "nearest" else ["gptq", self.options.sweeps],
-            self.options.accuracy_level,
+            level_on(context.target, self.options.accuracy_level),
         ]
         return context.remember(
             key, lambda: self._measured(graph, output, context, units, forms), for_any_options=True
@@ -186,7 +187,7 @@ class PlanBits(Pass):
             trials=trials,
             plans=plans,
             rounding=self._rounding(graph, units, context),
-            level=self.options.accuracy_level,
+            level=level_on(context.target, self.options.accuracy_level),
             watch=lambda visits: context.watch(visits, "measuring weight"),
         )
         damages = np.asarray(list(_damages(found, forms, trials)))

@@ -25,7 +25,7 @@ from graphopt.ir import (
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 
 from ._bias_correction import BiasCorrection
-from ._block_nodes import CAME_IN_BLOCKS, BlockWeight, gathered, multiplied
+from ._block_nodes import CAME_IN_BLOCKS, BlockWeight, gathered, level_on, multiplied
 from ._calibrated import Hessians
 from ._forms import Form
 from ._gptq import LEAST_DAMPING, rounded_tiles
@@ -123,7 +123,7 @@ class QuantizeWeights(Pass):
                     try:
                         blocks = packing.of(found.name, found.rows, found.x)
                         shift = None if correction is None else correction.of(node, found, blocks)
-                        edit = multiplied(node, found, blocks, self.options.accuracy_level, shift=shift)
+                        edit = multiplied(node, found, blocks, packing.level, shift=shift)
                         yield replace(edit, contract=_CONTRACTS[blocks.bits])
                         continue
                     except NotFinite:
@@ -178,9 +178,8 @@ class _Packing:
         self, options: QuantizeWeights.Options, graph: ir.Graph, context: Context, step: str
     ) -> None:
         self.made: dict[Hashable, BlockWeight] = {}
-        self.forms = WeightForms(
-            context, options.bits, options.block_size, options.zero_points, options.accuracy_level
-        )
+        self.level = level_on(context.target, options.accuracy_level)
+        self.forms = WeightForms(context, options.bits, options.block_size, options.zero_points, self.level)
         self._options, self._graph, self._context, self._step = options, graph, context, step
         tables = (constant_table(node) for node in graph if options.embedding != "keep")
         self._looked_up = {table[1].identity for table in tables if table is not None}
@@ -224,7 +223,7 @@ class _Packing:
                     form, parts = self._rounded(name, rows, x)
                     looked_up = rows.identity in self._looked_up and rows.shape[1] % form.block == 0
                     units[rows.identity] = Unit(name, rows, form, concatenated(list(parts)), looked_up)
-        learning = Learning(self._options.steps, level=self._options.accuracy_level)
+        learning = Learning(self._options.steps, level=self.level)
         learned = learn(self._graph, list(units.values()), self._context, learning, data)
         for key, unit in units.items():
             shape = (unit.rows.shape[0], unit.rows.shape[1])

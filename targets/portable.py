@@ -34,7 +34,8 @@ class StandardOperators(Capabilities):
         ]
 
     def accepts(self, rule: str, *values: int) -> bool:
-        return False
+        """Of weights in blocks, those that there are types for: no operator has them, `lower-blocks` does."""
+        return rule == "matmul-nbits" and values[0] in (4, 8)
 
 
 class PortableTarget(DescribedTarget):

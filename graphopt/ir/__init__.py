@@ -1,6 +1,6 @@
 """Graphs and lazy weights, over onnx_ir."""
 
-from graphopt.ir._blocks import Blocks, blocks_of, ordered_blocks_of, stacked_blocks_of
+from graphopt.ir._blocks import BlockIntegers, Blocks, blocks_of, ordered_blocks_of, stacked_blocks_of
 from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._channels import Rotated, Taken
 from graphopt.ir._checkpoint import SafetensorsIndex
@@ -64,6 +64,7 @@ __all__ = [
     "MICROSOFT",
     "Affine",
     "Ancestors",
+    "BlockIntegers",
     "Blocks",
     "Cast",
     "Concatenated",

@@ -15,8 +15,12 @@ from graphopt.ir._expression import Expr, InMemory
 from graphopt.ir._operations import Concatenated, Reshaped, Sliced, Transposed
 from graphopt.ir._simplify import simplified
 
-__all__ = ["Blocks", "blocks_of", "ordered_blocks_of", "stacked_blocks_of"]
+__all__ = ["BlockIntegers", "Blocks", "blocks_of", "ordered_blocks_of", "stacked_blocks_of"]
 
+_ONNX_INTEGERS = {
+    (4, True): ir.DataType.INT4, (4, False): ir.DataType.UINT4,
+    (8, True): ir.DataType.INT8, (8, False): ir.DataType.UINT8,
+}  # fmt: skip
 _INTEGERS = {2: ir.DataType.UINT2, 4: ir.DataType.UINT4, 8: ir.DataType.UINT8}
 
 
@@ -80,6 +84,39 @@ class Blocks(Expr):
         zeros = None if self.zeros is None else simplified(move(self.zeros))
         packed, scales = simplified(move(self.packed)), simplified(move(self.scales))
         return replace(self, packed=packed, scales=scales, zeros=zeros)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockIntegers(Expr):
+    """The integers of blocks along each row, as ONNX's own types have them: [N, width].
+
+    `packed` is uint8 [N, blocks, block * bits / 8], the first of a byte's integers in its low bits. They are
+    uint4 or uint8 as they stand or, if `signed`, int4 or int8, less 2^(bits-1). `ValueError` for other bits.
+    """
+
+    op: ClassVar[str] = "block-integers"
+    packed: Expr
+    bits: int
+    width: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if (self.bits, self.signed) not in _ONNX_INTEGERS:
+            raise ValueError(f"integers of {self.bits} bits")
+        self.describe((self.packed.shape[0], self.width), _ONNX_INTEGERS[self.bits, self.signed])
+
+    def read(self, region: Region | None = None) -> Array:
+        rows, columns = full_region(self.shape) if region is None else region
+        size = self.packed.shape[2] * 8 // self.bits
+        first, last = columns.start // size, -(-columns.stop // size)
+        wanted = slice(first, max(first, last))
+        packed = self.packed.read((rows, wanted, slice(0, self.packed.shape[2])))
+        count = packed.size * 8 // self.bits
+        integers = unpack(packed.reshape(-1), _INTEGERS[self.bits], count).view(np.uint8)
+        if self.signed:
+            integers = integers.view(np.int8) - np.int8(-128 if self.bits == 8 else 8)
+        values = integers.reshape(len(packed), packed.shape[1] * size).astype(self.dtype.numpy())
+        return values[:, columns.start - first * size : columns.stop - first * size]
 
 
 def blocks_of(expr: Expr) -> Blocks | str | None:

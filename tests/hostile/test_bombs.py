@@ -10,10 +10,10 @@ import threading
 from pathlib import Path
 
 import graphopt_passes.fold_constants as fold_constants
-import graphopt.targets._registered as kernels
 import pytest
 
 import graphopt
+import graphopt.targets._registered as kernels
 from graphopt import BadInput
 from graphopt.ir import _admission, load_model
 from graphopt.pipeline import Context

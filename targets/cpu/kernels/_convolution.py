@@ -34,6 +34,7 @@ def with_own_convolutions(model: onnx.ModelProto) -> bool:
     found = [node for node in graph.node if _is_served(node, known)]
     chains = {node.output[0]: chain for node in found if (chain := _chain(node, uses, known)) is not None}
     tables = _tables(chains, known)
+    described = {value.name for value in (*graph.value_info, *graph.output)}
     for node in found:
         chain = chains.get(node.output[0])
         _become_ours(node, known)
@@ -45,6 +46,8 @@ def with_own_convolutions(model: onnx.ModelProto) -> bool:
             node.output[0] = chain.result
             for one in chain.nodes:
                 graph.node.remove(one)
+        if node.output[0] not in described:
+            graph.value_info.append(_image(node.output[0]))
     if found and all(one.domain != OWN_DOMAIN for one in model.opset_import):
         model.opset_import.add(domain=OWN_DOMAIN, version=1)
     return bool(found)
@@ -139,6 +142,15 @@ def _tables(chains: dict[str, _Chain], known: Known) -> dict[str, Any]:
     session = session_of(model.SerializeToString())
     every = np.arange(256, dtype=np.uint8)
     return dict(zip(results, session.run(results, {_ALL: every}), strict=True))
+
+
+def _image(name: str) -> onnx.ValueInfoProto:
+    """That `name` has four axes: from the shape of a result of unknown rank onnxruntime (1.32) infers sizes
+    that are no sizes, and refuses a Resize to them.
+    """
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4)
 
 
 def _tensor(name: str, array: Any) -> onnx.TensorProto:

@@ -146,6 +146,22 @@ def test_what_is_used_beside_is_no_part_of_a_table() -> None:
         assert handed_over(model).count("QLinearLeakyRelu") == left
 
 
+def test_its_result_has_a_rank() -> None:
+    """onnxruntime infers sizes from it, as a DETR resizes a mask to them, and refuses what are none."""
+    model, x = Case().model(), Case().images(1, 6, 6)
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray([1, 8]), "outer"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["y"], ["inner"], start=2, end=4),
+            helper.make_node("Concat", ["outer", "inner"], ["sizes"], axis=0),
+            helper.make_node("Resize", ["x", "", "", "sizes"], ["r"], mode="nearest"),
+        ]
+    )
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("r", TensorProto.FLOAT, None))
+    np.testing.assert_array_equal(own(model, x), stock(model, x))
+    assert "Convolution" in handed_over(model)
+
+
 @pytest.mark.parametrize(
     "model",
     [
