@@ -49,7 +49,7 @@ class LowerBlocks(Pass):
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Integers uint8 [rows, blocks, bytes], scales float32 [rows, blocks], zeros uint8 [rows, bytes] or none."""
+    """uint8 [rows, blocks, bytes], scales float32 [rows, blocks], perhaps zeros uint8 [rows, bytes]."""
 
     packed: Expr
     scales: Expr

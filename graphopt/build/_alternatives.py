@@ -13,6 +13,7 @@ from graphopt.export import ONNX
 from graphopt.interface import adapt_feeds
 from graphopt.pipeline import LEFT_OUT
 from graphopt.plan import PLAN
+from graphopt.runtime import default_threads
 
 __all__ = ["settled"]
 
@@ -76,23 +77,29 @@ def _against(job: Job) -> str | None:
     before = sum(file.stat().st_size for file in job.files.values())
     if size > before:
         return f"{name} the package takes {size:,} bytes, its source {before:,}"
-    found = _beside(job)
-    if found is not None and found.slower:
-        return f"{name} the package is {found.speed} times as fast as its source (itself: {found.control})"
+    for threads in dict.fromkeys((1, default_threads())):
+        found = _beside(job, threads)
+        if found is not None and found.slower:
+            on = "one thread" if threads == 1 else f"{threads} threads"
+            return (
+                f"{name} the package is {found.speed} times as fast as its source on {on} "
+                f"(itself: {found.control})"
+            )
     return None
 
 
-def _beside(job: Job) -> Beside | None:
+def _beside(job: Job, threads: int) -> Beside | None:
     """The package beside its source; None where no legal call is known, or the source does not run."""
     graph = job.graphs[0]
     with contextlib.suppress(Undecided, GraphoptError):
         feeds = next(iter(graph.legal_inputs().cases(graph.exported.interface))).feeds
-        with job.clock.phase("check", "measuring speed beside the source"):
+        with job.clock.phase("check", f"measuring speed beside the source, threads: {threads}"):
             return run_beside(
-                lambda: (job.target.session(job.source.path), feeds),
+                lambda: (job.target.session(job.source.path, threads=threads), feeds),
                 lambda: (
-                    job.target.session(job.staging.package / graph.file),
+                    job.target.session(job.staging.package / graph.file, threads=threads),
                     adapt_feeds(graph.result.adapters, feeds),
                 ),
+                threads=threads,
             )
     return None

@@ -9,7 +9,6 @@ from typing import Any
 
 from graphopt.interface import Arrays
 from graphopt.metrics import Estimate, median
-from graphopt.runtime import default_threads
 
 __all__ = ["Beside", "run_beside"]
 
@@ -42,8 +41,8 @@ class Beside:
         return self.speed.high < min(self.control.low, 1 / self.control.high)
 
 
-def run_beside(first: Callable[[], Opened], other: Callable[[], Opened]) -> Beside:
-    """Run the graph that `other` opens and the one that `first` opens in turns.
+def run_beside(first: Callable[[], Opened], other: Callable[[], Opened], *, threads: int) -> Beside:
+    """Run the graph that `other` opens and the one that `first` opens, on so many threads each, in turns.
 
     A round's time is the shortest of its calls: others that run meanwhile lengthen all but that.
     """
@@ -53,7 +52,11 @@ def run_beside(first: Callable[[], Opened], other: Callable[[], Opened]) -> Besi
         sides = {index: openings[index]() for index in _rotated(turn)}
         counts = {index: _count(side) for index, side in sides.items()}
         for number in range(_ROUNDS):
-            times = {index: _settled(sides[index], counts[index]) for index in _rotated(turn + number)}
+            times: dict[int, float] = {}
+            for index in _rotated(turn + number):
+                if threads > 1:
+                    time.sleep(_SPINNING)
+                times[index] = _seconds(sides[index], counts[index])
             speeds.append(times[0] / times[2])
             controls.append(times[0] / times[1])
             if number + 1 >= _FEW and times[0] > _LONG:
@@ -68,12 +71,6 @@ def _rotated(start: int) -> list[int]:
 def _count(side: Opened) -> int:
     _seconds(side, 1)
     return max(1, round(_PIECE / _seconds(side, 2)))
-
-
-def _settled(side: Opened, count: int) -> float:
-    if default_threads() > 1:
-        time.sleep(_SPINNING)
-    return _seconds(side, count)
 
 
 def _seconds(side: Opened, count: int) -> float:

@@ -112,7 +112,7 @@ class Job(SimpleNamespace):
 
 def tried(found: list[tuple[Beside, ClosingCheck]], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[Any]]:
     """What is settled for, and what was left out of each try, whose outcomes are `found`."""
-    monkeypatch.setattr(_alternatives, "_beside", lambda job: job.found)
+    monkeypatch.setattr(_alternatives, "_beside", lambda job, threads: job.found)
     outcomes, tries = iter(found), []
 
     def again(job: Any, decisions: Any) -> Any:
@@ -141,6 +141,21 @@ def test_the_first_alternative_that_changes_something_and_serves_is_taken(
     assert job.notes[0].startswith("with a, b ")
 
 
+@pytest.mark.parametrize(("slow", "said"), [(1, "one thread"), (2, "2 threads")])
+def test_a_package_may_be_slower_on_no_number_of_threads(
+    slow: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_alternatives, "default_threads", lambda: 2)
+    monkeypatch.setattr(
+        _alternatives, "_beside", lambda job, threads: SLOW if threads == slow and not job.left else FAST
+    )
+    job = _alternatives.settled(
+        Job(FAST, PASSED),  # type: ignore[arg-type]
+        lambda job, decisions: Job(FAST, PASSED, left=tuple(decisions[LEFT_OUT])),
+    )
+    assert f" times as fast as its source on {said} " in job.notes[0]
+
+
 def test_at_last_nothing_is_compressed(monkeypatch: pytest.MonkeyPatch) -> None:
     job, tries = tried([(SLOW, PASSED), (FAST, FAR), (SLOW, PASSED), (SLOW, FAR)], monkeypatch)
     assert tries == [("a",), ("b",), ("a", "b", "c")]
@@ -163,7 +178,7 @@ def test_turns_tell_a_slower_graph_from_one_that_is_not(
         def run(self, names: None, feeds: object) -> None:
             now[0] += self.seconds * rng.uniform(0.98, 1.02)
 
-    found = run_beside(lambda: (Session(0.01), {}), lambda: (Session(0.01 * factor), {}))
+    found = run_beside(lambda: (Session(0.01), {}), lambda: (Session(0.01 * factor), {}), threads=1)
     assert found.slower == slower
     assert found.speed.value == pytest.approx(1 / factor, rel=0.02)
     assert found.control.low <= 1 <= found.control.high
