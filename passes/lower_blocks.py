@@ -115,7 +115,7 @@ def _product(node: ir.Node, found: _Blocks) -> Edit:
     new = Nodes(node.name or "MatMul")
     x, old = node.inputs[0], node.outputs[0]
     held = [
-        new.weight(LazyTensor(Transposed(part, (1, 0))), label)
+        new.weight(LazyTensor(Transposed(part, (1, 0))), f"{new.base}/{label}")
         for label, part in (
             ("integers", BlockIntegers(found.packed, found.bits, found.width, found.zeros is None)),
             ("scales", found.scales),
@@ -154,14 +154,14 @@ def _lookup(node: ir.Node, found: _Blocks) -> Edit:
     rows, blocks = found.packed.shape[:2]
     outer: list[int | str | ir.SymbolicDim | None] = list(ids.shape)
     size = blocks * found.block * found.bits // _BYTE
-    table = new.weight(LazyTensor(Reshaped(found.packed, (rows, size))), "bytes")
-    scales = new.weight(LazyTensor(found.scales), "scales")
+    table = new.weight(LazyTensor(Reshaped(found.packed, (rows, size))), f"{new.base}/bytes")
+    scales = new.weight(LazyTensor(found.scales), f"{new.base}/scales")
     taken = new.op("Gather", [table, ids], "row", dtype=ir.DataType.UINT8, axis=0)
     integers = _apart(new, taken, found.bits, [*[0] * len(outer), blocks, found.block], "integers")
     if found.zeros is None:
         zero = new.constant(np.float32(1 << (found.bits - 1)), np.float32, "zero")
     else:
-        packed = new.weight(LazyTensor(found.zeros), "zeros")
+        packed = new.weight(LazyTensor(found.zeros), f"{new.base}/zeros")
         chosen = new.op("Gather", [packed, ids], "zero_row", dtype=ir.DataType.UINT8, axis=0)
         per = found.zeros.shape[1] * _BYTE // found.bits
         points = _apart(new, chosen, found.bits, [*[0] * len(outer), per, 1], "zero_points")

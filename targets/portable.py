@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from graphopt.runtime import plain_session
-from graphopt.targets import Capabilities, DescribedTarget, Diagnosis, Unsupported
+from graphopt.targets import Capabilities, CompileReport, DescribedTarget, Diagnosis, Unsupported
 
 
 class StandardOperators(Capabilities):
@@ -53,6 +53,15 @@ class PortableTarget(DescribedTarget):
 
     def diagnose(self) -> Diagnosis:
         return Diagnosis("ready", "packages are made here, and run wherever ONNX does")
+
+    def compile(self, model: ir.Model, path: Path) -> CompileReport:
+        """As any target, without the domains that no node is of: a runtime may refuse one that it lacks."""
+        used = {node.domain for node in model.graph.all_nodes()} | {
+            f.domain for f in model.functions.values()
+        }
+        for domain in set(model.opset_imports) - used - {""}:
+            del model.opset_imports[domain]
+        return super().compile(model, path)
 
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         return plain_session(path, threads=threads or 0)

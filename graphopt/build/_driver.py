@@ -23,7 +23,7 @@ from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings, ClosingCheck
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.io import keeping_what_is, without_collection
-from graphopt.package import check_destination, staged
+from graphopt.package import add_variant, check_destination, staged
 from graphopt.plan import parse_bounds
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
 from graphopt.report import Report
@@ -67,6 +67,8 @@ def optimize(
 
 
 def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOptions, clock: Clock) -> Package:
+    first, *others = options.target.split(",") if options.target else [None]
+    options = replace(options, target=first)
     replay = Replay.read(Path(options.locked)) if options.locked is not None else None
     if replay is not None:
         options = replay.options(options)
@@ -98,6 +100,11 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
             if replay is None and options.validate:
                 job = settled(_within_budget(job), _again)
             _finish(job, replay)
+            for name in others:
+                made = _optimized(
+                    source, staging.scratch / f"for-{name}", replace(options, target=name), clock
+                )
+                add_variant(staging.package, made.path)
             clock.say(f"installing {place}")
         job.clear_mismatches()
     return Package.load(place)

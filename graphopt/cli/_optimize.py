@@ -22,7 +22,10 @@ __all__ = ["command"]
     "-o", "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: ./SOURCE-RECIPE]"
 )
 @click.option(
-    "--target", help="What the package shall run on, see `graphopt targets list`. [default: graphopt's first]"
+    "--target",
+    metavar="NAME[,NAME...]",
+    help="What the package shall run on, see `graphopt targets list`; of several, the first that can is used"
+    " where it is loaded. [default: graphopt's first]",
 )
 @click.option(
     "--recipe",

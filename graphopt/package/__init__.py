@@ -15,6 +15,7 @@ from graphopt.package._package import RunnablePackage
 from graphopt.package._prepack import Prepacked, prepack
 from graphopt.package._staging import Staging, check_destination, staged
 from graphopt.package._unchanged import Unchanged
+from graphopt.package._variants import add_variant
 
 __all__ = [
     "LOCK",
@@ -35,6 +36,7 @@ __all__ = [
     "Staging",
     "TargetInfo",
     "Unchanged",
+    "add_variant",
     "check_destination",
     "feeds_of_file",
     "findings",

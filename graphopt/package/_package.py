@@ -31,10 +31,14 @@ class RunnablePackage:
         self.manifest = manifest
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The package at `path`. `BadInput` where there is none, or files of it are missing."""
+    def load(cls, path: str | Path, target: str | None = None) -> Self:
+        """The package at `path`. `BadInput` where there is none, or files of it are missing.
+
+        Of a folder for several targets it is the one for `target` or else, in the order in which they were
+        asked for, for the first that can run here.
+        """
         path = Path(path)
-        manifest = read_manifest(path)
+        manifest = _chosen(path, target)
         for graph in manifest.graphs.values():
             if not (path / graph.file).is_file():
                 raise BadInput(
@@ -244,3 +248,14 @@ class RunnablePackage:
 
         answer = Answers(self, speculate=speculate, threads=threads)
         return [answer(prompt, logprobs=logprobs, **options).completion() for prompt in prompts]
+
+
+def _chosen(path: Path, target: str | None) -> Manifest:
+    first = read_manifest(path)
+    names = (first.target.name, *first.variants)
+    if target is not None and target not in names:
+        raise BadInput(f"{path} has no graphs for target {target!r}", hint=f"It has {', '.join(names)}.")
+    if target is None and first.variants:
+        known = registry.targets()
+        target = next((name for name in names if name in known and known[name]().diagnose().ready), None)
+    return first if target in (None, first.target.name) else read_manifest(path, target)

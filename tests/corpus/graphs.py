@@ -61,9 +61,9 @@ def domain_of(model: ir.Model, header: dict[str, str]) -> InputDomain:
     return part.input_domain(Interface.of(model), json.loads(header["config"]))
 
 
-def lower(model: ir.Model, header: dict[str, str]) -> None:
-    """Run the lossless recipe for the CPU over `model`."""
-    target = registry.resolve("target", "cpu", registry.targets())()
+def lower(model: ir.Model, header: dict[str, str], name: str = "cpu") -> None:
+    """Run the lossless recipe for the target called `name` over `model`."""
+    target = registry.resolve("target", name, registry.targets())()
     recipe = load_recipe("lossless")
     config: dict[str, Any] = json.loads(header["config"])
     context = Context(
