@@ -74,7 +74,9 @@ def _read(node: ir.Node) -> _Blocks | str:
         return "its columns are in another order than its blocks"
     if not is_product and (reason := _not_by_rows(node, held[0])) is not None:
         return reason
-    packed, scales, zeros = (None if value is None else lazy(value.const_value) for value in held)
+    packed, scales, zeros = (
+        None if value is None or value.const_value is None else lazy(value.const_value) for value in held
+    )
     assert packed is not None
     assert scales is not None
     if scales.dtype != ir.DataType.FLOAT:
@@ -123,8 +125,15 @@ def _product(node: ir.Node, found: _Blocks) -> Edit:
         )
     ]
     shape = [found.width, found.packed.shape[0]]
-    options = {"axis": 0, "block_size": found.block}
-    weight = new.op("DequantizeLinear", held, "weight", dtype=ir.DataType.FLOAT, shape=shape, **options)
+    weight = new.op(
+        "DequantizeLinear",
+        held,
+        "weight",
+        dtype=ir.DataType.FLOAT,
+        shape=shape,
+        axis=0,
+        block_size=found.block,
+    )
     y = new.op("MatMul", [x, weight], "product", like=old)
     bias = node.inputs[5] if len(node.inputs) > 5 else None
     if bias is not None:

@@ -113,9 +113,8 @@ class BlockIntegers(Expr):
         packed = self.packed.read((rows, wanted, slice(0, self.packed.shape[2])))
         count = packed.size * 8 // self.bits
         integers = unpack(packed.reshape(-1), _INTEGERS[self.bits], count).view(np.uint8)
-        if self.signed:
-            integers = integers.view(np.int8) - np.int8(-128 if self.bits == 8 else 8)
-        values = integers.reshape(len(packed), packed.shape[1] * size).astype(self.dtype.numpy())
+        centred = integers.astype(np.int16) - (1 << (self.bits - 1) if self.signed else 0)
+        values = centred.reshape(len(packed), packed.shape[1] * size).astype(self.dtype.numpy())
         return values[:, columns.start - first * size : columns.stop - first * size]
 
 

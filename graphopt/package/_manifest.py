@@ -14,16 +14,18 @@ from graphopt.io import read_json
 
 __all__ = [
     "MANIFEST",
+    "VARIANTS",
     "CalibratedOn",
     "ClosingVerdict",
     "GraphFile",
     "Manifest",
     "TargetInfo",
     "read_manifest",
-    "variant_name",
 ]
 
 MANIFEST = "graphopt.json"
+VARIANTS = "targets"
+"""The folder of the packages for other targets."""
 VERSION = 1  # of the file: rises where an older graphopt would misread it
 
 ClosingVerdict = Literal["passed", "failed", "inconclusive", "not run"]
@@ -87,8 +89,8 @@ class Manifest(_Frozen):
     source's inputs may have, where no family says what is legal: as the user said, or as what was given had.
     `max_batch_tokens`: where rows of a
     batch may be run apart, cut to their own lengths, how many tokens a call then best has (0: any number).
-    `calibration`: what passes calibrated on, if any did. `variants`: other targets that the folder has graphs
-    for, each with a manifest of its own, graphopt.NAME.json.
+    `calibration`: what passes calibrated on, if any did. `variants`: other targets that there are packages
+    for in the folder, at targets/NAME.
     """
 
     version: Literal[1] = 1
@@ -112,22 +114,14 @@ class Manifest(_Frozen):
         default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")
     )
 
-    def write(self, folder: Path, name: str = MANIFEST) -> None:
-        """Write it as `folder`/graphopt.json, or under another name."""
-        (folder / name).write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+    def write(self, folder: Path) -> None:
+        """Write it as `folder`/graphopt.json."""
+        (folder / MANIFEST).write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
 
 
-def variant_name(file: str, target: str) -> str:
-    """What `file` of a package is called in a folder for several targets: model.onnx, model.NAME.onnx."""
-    stem, dot, suffix = file.partition(".")
-    return f"{stem}.{target}{dot}{suffix}"
-
-
-def read_manifest(folder: Path, target: str | None = None) -> Manifest:
-    """The manifest of the package at `folder`, or of its variant for `target`. `BadInput` where there is none
-    or it cannot be understood.
-    """
-    path = folder / (MANIFEST if target is None else variant_name(MANIFEST, target))
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the package at `folder`. `BadInput` where there is none or it cannot be understood."""
+    path = folder / MANIFEST
     try:
         data = read_json(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from graphopt.errors import BadInput
-from graphopt.package._manifest import Manifest, read_manifest
+from graphopt.package._manifest import VARIANTS, Manifest, read_manifest
 from graphopt.plugins import registry
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class RunnablePackage:
         Of a folder for several targets it is the one for `target` or else, in the order in which they were
         asked for, for the first that can run here.
         """
-        path = Path(path)
-        manifest = _chosen(path, target)
+        path = _chosen(Path(path), target)
+        manifest = read_manifest(path)
         for graph in manifest.graphs.values():
             if not (path / graph.file).is_file():
                 raise BadInput(
@@ -250,12 +250,13 @@ class RunnablePackage:
         return [answer(prompt, logprobs=logprobs, **options).completion() for prompt in prompts]
 
 
-def _chosen(path: Path, target: str | None) -> Manifest:
-    first = read_manifest(path)
-    names = (first.target.name, *first.variants)
+def _chosen(path: Path, target: str | None) -> Path:
+    """The package in the folder at `path` that is for `target`, or for the first that can run here."""
+    manifest = read_manifest(path)
+    names = (manifest.target.name, *manifest.variants)
     if target is not None and target not in names:
         raise BadInput(f"{path} has no graphs for target {target!r}", hint=f"It has {', '.join(names)}.")
-    if target is None and first.variants:
+    if target is None and manifest.variants:
         known = registry.targets()
         target = next((name for name in names if name in known and known[name]().diagnose().ready), None)
-    return first if target in (None, first.target.name) else read_manifest(path, target)
+    return path if target in (None, manifest.target.name) else path / VARIANTS / target

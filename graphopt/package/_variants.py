@@ -6,20 +6,16 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from graphopt.package._manifest import MANIFEST, read_manifest, variant_name
+from graphopt.package._manifest import VARIANTS, read_manifest
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OTHERS", "add_variant"]
+__all__ = ["add_variant"]
 
-OTHERS = "targets"
-"""The folder of what only one of the targets has under a name that the first has, too."""
-_DOCUMENTS = (MANIFEST, "graphopt.lock", "report.json", "report.html")
 _CHUNK = 1 << 20
 _ALIGNMENT = 4096  # as `save_model` writes large weights
 
@@ -27,40 +23,31 @@ _ALIGNMENT = 4096  # as `save_model` writes large weights
 def add_variant(folder: Path, other: Path) -> None:
     """Put the package at `other` into that at `folder`, which is for another target.
 
-    Its graphs and documents get the target's name in theirs, model.onnx becoming model.NAME.onnx. Weights
-    whose bytes are in a data file of `folder` are read from there. Files that are the same are there once;
-    others go to targets/NAME.
+    It becomes the package `folder`/targets/NAME, but its graphs lie beside those of `folder`, model.onnx as
+    model.NAME.onnx: a graph reads weights of its own folder alone. Those whose bytes are in a data file there
+    are read from it.
     """
     manifest = read_manifest(other)
     name = manifest.target.name
-    graphs = {graph.file for graph in manifest.graphs.values()}
-    stored = _Stored.of(folder)
-    renamed = {
-        role: g.model_copy(update={"file": variant_name(g.file, name)}) for role, g in manifest.graphs.items()
+    place, stored = folder / VARIANTS / name, _Stored.of(folder)
+    up = Path(*[".."] * len(place.relative_to(folder).parts))
+    graphs = {graph.file: _named(graph.file, name) for graph in manifest.graphs.values()}
+    for file, new in graphs.items():
+        _write_graph(other / file, folder / new, stored)
+    kept = shutil.ignore_patterns(*graphs, *(f"{file}.data" for file in graphs))
+    shutil.copytree(other, place, ignore=kept)
+    moved = {
+        role: graph.model_copy(update={"file": str(up / graphs[graph.file])})
+        for role, graph in manifest.graphs.items()
     }
-    for file in graphs:
-        _write_graph(other / file, folder / variant_name(file, name), stored)
-    for path in _files(other):
-        inside = path.relative_to(other)
-        if str(inside) in _DOCUMENTS:
-            shutil.copyfile(path, folder / variant_name(str(inside), name))
-        elif str(inside).removesuffix(".data") not in graphs:
-            _copy(path, folder / inside, folder / OTHERS / name / inside)
-    manifest.model_copy(update={"graphs": renamed}).write(folder, variant_name(MANIFEST, name))
+    manifest.model_copy(update={"graphs": moved}).write(place)
     first = read_manifest(folder)
     first.model_copy(update={"variants": (*first.variants, name)}).write(folder)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())
-
-
-def _copy(path: Path, wanted: Path, else_: Path) -> None:
-    if wanted.exists() and cmp(path, wanted, shallow=False):
-        return
-    place = else_ if wanted.exists() else wanted
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, place)
+def _named(file: str, target: str) -> str:
+    stem, _, suffix = file.rpartition(".")
+    return f"{stem}.{target}.{suffix}"
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import onnx
@@ -11,7 +10,7 @@ import pytest
 
 import graphopt
 from graphopt import BadInput
-from graphopt.package import RunnablePackage, add_variant
+from graphopt.package import RunnablePackage
 from graphopt.plugins import registry
 from graphopt.targets import Diagnosis
 
@@ -59,19 +58,8 @@ def test_a_target_that_it_is_not_for(folder: Path) -> None:
         RunnablePackage.load(folder, "cuda")
 
 
-def test_documents_of_each_are_there(folder: Path) -> None:
-    for name in ("graphopt.portable.json", "graphopt.portable.lock", "report.portable.json"):
-        assert (folder / name).is_file()
+def test_each_is_a_package_of_its_own(folder: Path) -> None:
+    for name in ("graphopt.json", "graphopt.lock", "report.json", "report.html", "tokenizer.json"):
+        assert (folder / "targets" / "portable" / name).is_file()
     assert json.loads((folder / "graphopt.json").read_text())["variants"] == ["portable"]
-
-
-def test_a_file_that_differs_is_kept_apart(folder: Path, tmp_path: Path) -> None:
-    first, other = tmp_path / "first", tmp_path / "other"
-    for path, name in ((first, "cpu"), (other, "portable")):
-        made = RunnablePackage.load(folder, name)
-        shutil.copytree(folder, path)
-        made.manifest.model_copy(update={"variants": ()}).write(path)
-    (other / "tokenizer.json").write_text("{}")
-    add_variant(first, other)
-    assert (first / "targets" / "portable" / "tokenizer.json").read_text() == "{}"
-    assert (first / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+    assert RunnablePackage.load(folder / "targets" / "portable").manifest.target.name == "portable"
