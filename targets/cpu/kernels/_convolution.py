@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ._known import FLOAT, INT8, INT32, OWN_DOMAIN, UINT8, Known
+from ._tables import Chain, tables
 from ._uses import Uses
+from ._window import become_ours, describe, says, window
 
 if TYPE_CHECKING:
     import onnx
@@ -16,7 +17,6 @@ __all__ = ["with_own_convolutions"]
 
 _DOMAIN = "com.microsoft"
 _LOOKED_UP = {"QLinearSigmoid", "QLinearLeakyRelu", "QLinearMul", "QLinearAdd"}
-_ALL = "every uint8"
 _MOST_PLACES = 64
 """Of a depthwise kernel: MOST_PLACES in convolution.h."""
 
@@ -33,21 +33,19 @@ def with_own_convolutions(model: onnx.ModelProto) -> bool:
     known, uses = Known.of(graph), Uses.of(graph)
     found = [node for node in graph.node if _is_served(node, known)]
     chains = {node.output[0]: chain for node in found if (chain := _chain(node, uses, known)) is not None}
-    tables = _tables(chains, known)
-    described = {value.name for value in (*graph.value_info, *graph.output)}
+    looked_up = tables(list(chains.values()), known)
     for node in found:
         chain = chains.get(node.output[0])
         _become_ours(node, known)
         if chain is not None:
             table = f"{node.output[0]}/table"
-            graph.initializer.append(_tensor(table, tables[chain.result]))
+            graph.initializer.append(_tensor(table, looked_up[chain.result]))
             node.input.extend([""] * (9 - len(node.input)))
             node.input.append(table)
             node.output[0] = chain.result
             for one in chain.nodes:
                 graph.node.remove(one)
-        if node.output[0] not in described:
-            graph.value_info.append(_image(node.output[0]))
+        describe(node, graph)
     if found and all(one.domain != OWN_DOMAIN for one in model.opset_import):
         model.opset_import.add(domain=OWN_DOMAIN, version=1)
     return bool(found)
@@ -57,13 +55,13 @@ def _is_served(node: onnx.NodeProto, known: Known) -> bool:
     if (node.op_type, node.domain) != ("QLinearConv", _DOMAIN) or len(node.input) not in (8, 9):
         return False
     _, x_scale, x_zero, weights, scales, zeros, y_scale, y_zero, *bias = node.input
-    says = _says(node)
+    said = says(node)
     dims = known.dims(weights, INT8)
-    if len(dims) != 4 or not all(dims) or says.get("channels_last") != 1:
+    if len(dims) != 4 or not all(dims) or said.get("channels_last") != 1:
         return False
-    outputs, group = dims[0], says.get("group", 1)
+    outputs, group = dims[0], said.get("group", 1)
     dense, depthwise = group == 1, group == outputs and dims[1] == 1 and prod(dims[2:]) <= _MOST_PLACES
-    if not (dense or depthwise) or says.get("auto_pad", b"NOTSET") != b"NOTSET":
+    if not (dense or depthwise) or said.get("auto_pad", b"NOTSET") != b"NOTSET":
         return False
     if not all(known.is_constant(name, FLOAT, 1) for name in (x_scale, y_scale)):
         return False
@@ -74,18 +72,9 @@ def _is_served(node: onnx.NodeProto, known: Known) -> bool:
     return all(not name or known.is_constant(name, INT32, outputs) for name in bias)
 
 
-@dataclass(frozen=True)
-class _Chain:
-    """Nodes after a convolution that make of its result, number by number, one that is used."""
-
-    start: str
-    nodes: list[onnx.NodeProto]
-    result: str
-
-
-def _chain(node: onnx.NodeProto, uses: Uses, known: Known) -> _Chain | None:
+def _chain(node: onnx.NodeProto, uses: Uses, known: Known) -> Chain | None:
     start: str = node.output[0]
-    found: _Chain | None = None
+    found: Chain | None = None
     inside, nodes = [start], list[Any]()
     for name in inside:
         for user in uses.used.get(name, []):
@@ -95,7 +84,7 @@ def _chain(node: onnx.NodeProto, uses: Uses, known: Known) -> _Chain | None:
             inside.append(user.output[0])
             seen = [one for one in inside if _is_used_beside(one, nodes, uses)]
             if len(seen) == 1 and seen[0] != start:
-                found = _Chain(start, list(nodes), seen[0])
+                found = Chain(start, list(nodes), seen[0])
     return found
 
 
@@ -113,70 +102,15 @@ def _is_used_beside(name: str, nodes: list[onnx.NodeProto], uses: Uses) -> bool:
     return name in uses.outputs or any(user not in nodes for user in uses.used.get(name, []))
 
 
-def _tables(chains: dict[str, _Chain], known: Known) -> dict[str, Any]:
-    """What each chain makes of 0 to 255, by the name of its result, as onnxruntime computes it."""
-    import numpy as np
-    from onnx import TensorProto, helper
-
-    from graphopt.runtime import session_of
-
-    if not chains:
-        return {}
-    nodes = []
-    for chain in chains.values():
-        for node in chain.nodes:
-            one = type(node).FromString(node.SerializeToString())
-            one.input[:] = [_ALL if name == chain.start else name for name in one.input]
-            nodes.append(one)
-    results = [chain.result for chain in chains.values()]
-    constants = {name for node in nodes for name in node.input if name in known.constants}
-    graph = helper.make_graph(
-        nodes,
-        "tables",
-        [helper.make_tensor_value_info(_ALL, TensorProto.UINT8, [256])],
-        [helper.make_tensor_value_info(name, TensorProto.UINT8, [256]) for name in results],
-        [known.constants[name] for name in sorted(constants)],
-    )
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(_DOMAIN, 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    session = session_of(model.SerializeToString())
-    every = np.arange(256, dtype=np.uint8)
-    return dict(zip(results, session.run(results, {_ALL: every}), strict=True))
-
-
-def _image(name: str) -> onnx.ValueInfoProto:
-    """That `name` has four axes: from the shape of a result of unknown rank onnxruntime (1.32) infers sizes
-    that are no sizes, and refuses a Resize to them.
-    """
-    from onnx import TensorProto, helper
-
-    return helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4)
-
-
 def _tensor(name: str, array: Any) -> onnx.TensorProto:
     from onnx import numpy_helper
 
     return numpy_helper.from_array(array, name)
 
 
-def _says(node: onnx.NodeProto) -> dict[str, Any]:
-    from onnx import helper
-
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
-
-
 def _become_ours(node: onnx.NodeProto, known: Known) -> None:
-    from onnx import helper
-
     outputs, deep, *kernel = known.dims(node.input[3], INT8)
-    says = _says(node)
-    group = says.get("group", 1)
-    strides, dilations = (says.get(name, [1, 1]) for name in ("strides", "dilations"))
-    top, left, bottom, right = says.get("pads", [0, 0, 0, 0])
+    said = says(node)
+    group = said.get("group", 1)
     numbers = {"channels": deep * group, "outputs": outputs, "group": group}
-    for name, pair in (("kernel", kernel), ("stride", strides), ("dilation", dilations)):
-        numbers |= {f"{name}_height": pair[0], f"{name}_width": pair[1]}
-    numbers |= {"pad_top": top, "pad_left": left, "pad_bottom": bottom, "pad_right": right}
-    node.op_type, node.domain = "Convolution", OWN_DOMAIN
-    del node.attribute[:]
-    node.attribute.extend(helper.make_attribute(name, value) for name, value in numbers.items())
+    become_ours(node, "Convolution", numbers | window(said, kernel))

@@ -10,9 +10,11 @@ from graphopt.runtime import session_of as stock_session_of
 from graphopt.runtime import session_options
 
 from ._convolution import with_own_convolutions
+from ._enlarge import hand_over_enlargements
 from ._graph import only_batch_varies, own_graph, weight_files, with_own_kernels
 from ._library import library
 from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
+from ._max_pool import hand_over_max_pools
 from ._prefault import prefault
 
 if TYPE_CHECKING:
@@ -52,8 +54,19 @@ def _opened(model: onnx.ModelProto, own: Path, options: Any, folder: Path | None
     data = model.SerializeToString()
     if options.graph_optimization_level == levels.ORT_ENABLE_ALL and has_integer_convolutions(model.graph):
         loaded = loaded_graph(data, own, folder)
-        if loaded is not None and with_own_convolutions(loaded):
+        if loaded is not None and with_own_pictures(loaded):
             data = loaded.SerializeToString()
             options.graph_optimization_level = levels.ORT_DISABLE_ALL
     options.register_custom_ops_library(str(own))
     return stock_session_of(data, name=name, options=options)
+
+
+def with_own_pictures(model: onnx.ModelProto) -> bool:
+    """Hand convolutions of integers in a graph that onnxruntime has made, and what lies between them, to our
+    kernels, in place; whether there are any.
+    """
+    if not with_own_convolutions(model):
+        return False
+    hand_over_max_pools(model.graph)
+    hand_over_enlargements(model.graph)
+    return True

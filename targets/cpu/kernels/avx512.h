@@ -1,9 +1,15 @@
 /* How functions say that they need AVX512-VNNI, which is found out before they are called. */
 #pragma once
 #include <immintrin.h>
+#include <stdint.h>
 
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define INLINE VNNI static inline __attribute__((always_inline))
+
+/* The first `count` of 64 bytes, or all of them. */
+static inline __mmask64 first_bytes(int64_t count) {
+    return count < 64 ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
+}
 
 /* e to the power of x, within some units in the last place; 0 below -150 and infinite from 128 on. */
 INLINE __m512 exponential(__m512 x) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "avx512.h"
+#include "look_up.h"
 
 enum {
     LANES = 16, /* outputs of a unit, whose weights lie in one vector, a word of 4 elements of k in each lane */
@@ -88,10 +89,6 @@ typedef struct {
     int64_t row;            /* bytes from a row of x to the next */
     const int64_t *offsets; /* of the kernel's places, where each channel is by itself */
 } Places;
-
-static __mmask64 first_bytes(int64_t count) {
-    return count < LINE ? ((__mmask64)1 << count) - 1 : ~(__mmask64)0;
-}
 
 /* As _mm512_dpbusd_epi32, around which gcc copies every sum to another register. */
 INLINE void accumulate(__m512i *sum, __m512i x, __m512i weights) {
@@ -253,28 +250,6 @@ INLINE void each_channels(const Places *p, int64_t count, int64_t block) {
     int64_t at = 0;
     for (; at + TOGETHER <= count; at += TOGETHER) each_channel(p, at, block, TOGETHER);
     for (; at < count; at++) each_channel(p, at, block, 1);
-}
-
-#define VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi")))
-
-/* What the table says of `count` bytes. */
-VBMI static void look_up_vectors(const uint8_t *table, uint8_t *y, int64_t count) {
-    __m512i t[4];
-    for (int i = 0; i < 4; i++) t[i] = _mm512_loadu_si512(table + i * LINE);
-    for (int64_t i = 0; i < count; i += LINE) {
-        const __mmask64 there = first_bytes(count - i);
-        const __m512i v = _mm512_maskz_loadu_epi8(there, y + i);
-        const __m512i low = _mm512_permutex2var_epi8(t[0], v, t[1]);
-        const __m512i high = _mm512_permutex2var_epi8(t[2], v, t[3]);
-        _mm512_mask_storeu_epi8(y + i, there, _mm512_mask_blend_epi8(_mm512_movepi8_mask(v), low, high));
-    }
-}
-
-static void look_up(const uint8_t *table, uint8_t *y, int64_t count) {
-    if (__builtin_cpu_supports("avx512vbmi"))
-        look_up_vectors(table, y, count);
-    else
-        for (int64_t i = 0; i < count; i++) y[i] = table[y[i]];
 }
 
 /* What is shared out: rows of y, of all images one after another, and units of outputs. */

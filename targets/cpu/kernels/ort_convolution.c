@@ -5,6 +5,7 @@
 
 #include "convolution.h"
 #include "operators.h"
+#include "ort_window.h"
 
 enum { X, X_SCALE, X_ZERO, WEIGHTS, SCALES, WEIGHTS_ZERO, Y_SCALE, Y_ZERO, BIAS, TABLE, INPUTS };
 enum { LINE = 64 };
@@ -65,17 +66,10 @@ static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info,
     (void)op;
     Kernel kernel = {.api = api};
     Filter *f = &kernel.filter;
-    const struct {
-        const char *name;
-        int64_t *value;
-    } says[] = {{"channels", &f->channels},         {"outputs", &f->outputs},
-                {"group", &f->group},               {"kernel_height", f->kernel},
-                {"kernel_width", f->kernel + 1},    {"stride_height", f->strides},
-                {"stride_width", f->strides + 1},   {"dilation_height", f->dilations},
-                {"dilation_width", f->dilations + 1}, {"pad_top", f->pads},
-                {"pad_left", f->pads + 1},          {"pad_bottom", f->pads + 2},
-                {"pad_right", f->pads + 3}};
-    for (size_t i = 0; i < sizeof says / sizeof *says; i++) TRY(attribute(api)(info, says[i].name, says[i].value));
+    TRY(attribute(api)(info, "channels", &f->channels));
+    TRY(attribute(api)(info, "outputs", &f->outputs));
+    TRY(attribute(api)(info, "group", &f->group));
+    TRY(window_of(api, info, f));
     Kernel *made = malloc(sizeof kernel);
     if (!made) return create_status(api)(FAIL, "no memory");
     *made = kernel;

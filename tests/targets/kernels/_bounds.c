@@ -1,11 +1,13 @@
-/* Products, attention and convolutions of many sizes in buffers of just that size, to be run under the address sanitizer.
+/* Products, attention and pictures of many sizes in buffers of just that size, to be run under the address sanitizer.
  */
 #include <stdlib.h>
 
 #include "attention.h"
 #include "convolution.h"
+#include "enlarge.h"
 #include "full_attention.h"
 #include "matmul_nbits.h"
+#include "max_pool.h"
 #include "row_product.h"
 
 static bool in_turn(void *pool, void (*task)(void *, size_t), size_t count, void *data) {
@@ -178,8 +180,50 @@ static void convolve_all(void) {
     convolve_images((Filter){512, 600, 1, {3, 3}, {1, 1}, {1, 1}, {1, 1, 1, 1}}, 3, 4, true);
 }
 
+static void enlarge_images(int64_t channels, int64_t others, float factor, bool table) {
+    const int64_t images = 2, height = 5, width = 7;
+    const int64_t places = images * enlarged(factor, height) * enlarged(2, width);
+    uint8_t *x = calloc((size_t)(images * height * width * channels), 1), *all = calloc(256, 1);
+    uint8_t *other = calloc((size_t)(places * others + 1), 1), *y = malloc((size_t)(places * (channels + others)));
+    const Enlargement e = {.x = x,
+                           .other = other + 1,
+                           .table = table ? all : NULL,
+                           .y = y,
+                           .images = images,
+                           .height = height,
+                           .width = width,
+                           .channels = channels,
+                           .others = others,
+                           .factors = {factor, 2},
+                           .scale = 1,
+                           .y_scale = 1,
+                           .other_first = table};
+    if (!enlarge(&e, in_turn, NULL)) abort();
+    free(x), free(all), free(other), free(y);
+}
+
+static void pool_images(Filter f) {
+    const int64_t images = 2, height = 7, width = 15;
+    const int64_t rows = convolved(&f, 0, height), columns = convolved(&f, 1, width);
+    uint8_t *x = calloc((size_t)(images * height * width * f.channels), 1);
+    uint8_t *y = malloc((size_t)(images * rows * columns * f.channels));
+    if (!pool_largest(&(MaxPool){f, x, y, images, height, width}, in_turn, NULL)) abort();
+    free(x), free(y);
+}
+
+static void look_at_pictures(void) {
+    const int64_t channels[] = {1, 3, 16, 33, 130};
+    for (size_t c = 0; c < sizeof channels / sizeof *channels; c++)
+        for (int64_t step = 1; step < 4; step++) {
+            enlarge_images(channels[c], channels[step], (float)step, step == 2);
+            enlarge_images(channels[c], 0, (float)step * 1.3f, false);
+            pool_images((Filter){channels[c], 0, 0, {3, 4}, {step, 2}, {1, step}, {1, 2, 2, 1}});
+        }
+}
+
 int main(void) {
     convolve_all();
+    look_at_pictures();
     const int64_t rows[] = {1, 2, 3, 7, 16, 17, 25, 513}, widths[] = {1, 31, 33, 130};
     const int64_t depths[] = {1, 32, 96, 256, 352, 1184};
     for (int64_t bits = 2; bits <= 8; bits *= 2)

@@ -17,7 +17,10 @@ COMPILER = shutil.which("cc")
 
 @pytest.mark.skipif(library() is None or COMPILER is None, reason="no compiler here, or no AVX512-VNNI")
 def test_the_address_sanitizer_finds_nothing(tmp_path: Path) -> None:
-    names = ("matmul_nbits.c", "attention.c", "row_product.c", "full_attention.c", "convolution.c")
+    names = [
+        *("matmul_nbits.c", "attention.c", "row_product.c", "full_attention.c", "convolution.c"),
+        *("enlarge.c", "max_pool.c", "look_up.c"),
+    ]
     sources = [Path(__file__).with_name("_bounds.c"), *[KERNELS / name for name in names]]
     command = [str(COMPILER), "-std=c11", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     built = subprocess.run(
