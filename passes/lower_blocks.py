@@ -22,7 +22,8 @@ class LowerBlocks(Pass):
     Before: MatMulNBits(x, W, scales, zeros)
     After:  MatMul(x, DequantizeLinear(W, scales, zeros)), W int4 or int8 [K, N], uint4 or uint8 with zeros
     Before: GatherBlockQuantized(table, ids, scales, zeros)
-    After:  the rows' bytes, taken apart by BitwiseAnd and BitShift; as floats, less zeros, times scales
+    After:  the rows' bytes, taken apart by BitwiseAnd and BitShift; as floats, less zeros, times scales;
+            zeros where there is no such row
     The product is that of float32, so the level of MatMulNBits has to be one that computes in floats (0 or
     1): otherwise its kernel rounds x.
     Refuses: 2 bits, for which there is no type before opset 25; level 4; an order of columns (g_idx); zero
@@ -165,26 +166,31 @@ def _lookup(node: ir.Node, found: _Blocks) -> Edit:
     size = blocks * found.block * found.bits // _BYTE
     table = new.weight(LazyTensor(Reshaped(found.packed, (rows, size))), f"{new.base}/bytes")
     scales = new.weight(LazyTensor(found.scales), f"{new.base}/scales")
+    ids, has_row = _within(new, ids, rows)
     taken = new.op("Gather", [table, ids], "row", dtype=ir.DataType.UINT8, axis=0)
     integers = _apart(new, taken, found.bits, [*[0] * len(outer), blocks, found.block], "integers")
     if found.zeros is None:
         zero = new.constant(np.float32(1 << (found.bits - 1)), np.float32, "zero")
     else:
-        packed = new.weight(LazyTensor(found.zeros), f"{new.base}/zeros")
-        chosen = new.op("Gather", [packed, ids], "zero_row", dtype=ir.DataType.UINT8, axis=0)
+        points_of_rows = new.weight(LazyTensor(found.zeros), f"{new.base}/zeros")
+        chosen = new.op("Gather", [points_of_rows, ids], "zero_row", dtype=ir.DataType.UINT8, axis=0)
         per = found.zeros.shape[1] * _BYTE // found.bits
         points = _apart(new, chosen, found.bits, [*[0] * len(outer), per, 1], "zero_points")
         first, last = new.constant([0], np.int64, "first"), new.constant([blocks], np.int64, "last")
         axis = new.constant([len(outer)], np.int64, "axis")
         zero = new.op("Slice", [points, first, last, axis], "zero", dtype=ir.DataType.FLOAT)
     centred = new.op("Sub", [integers, zero], "centred", dtype=ir.DataType.FLOAT)
-    factors = new.op("Gather", [scales, ids], "scale_row", dtype=ir.DataType.FLOAT, axis=0)
     column = new.constant([-1], np.int64, "column")
+    there = new.op("Unsqueeze", [has_row, column], "there", dtype=ir.DataType.FLOAT)
+    factors = new.op("Gather", [scales, ids], "scale_row", dtype=ir.DataType.FLOAT, axis=0)
+    factors = new.op("Mul", [factors, there], "scale_or_zero", dtype=ir.DataType.FLOAT)
     spread = new.op("Unsqueeze", [factors, column], "scale", dtype=ir.DataType.FLOAT)
     shape = [*outer, blocks, found.block]
     y = new.op("Mul", [centred, spread], "blocks", dtype=ir.DataType.FLOAT, shape=shape)
-    assert old.shape is not None
-    if len(old.shape) == len(outer) + 1:
+    packed = node.inputs[0]
+    assert packed is not None
+    assert packed.shape is not None
+    if len(packed.shape) == 2:  # its results are rows, not blocks
         flat = new.constant([*[0] * len(outer), blocks * found.block], np.int64, "shape")
         y = new.op("Reshape", [y, flat], "rows", like=old)
     return Edit(
@@ -194,6 +200,15 @@ def _lookup(node: ir.Node, found: _Blocks) -> Edit:
         initializers=new.initializers,
         replace={old: y},
     )
+
+
+def _within(new: Nodes, ids: ir.Value, rows: int) -> tuple[ir.Value, ir.Value]:
+    """`ids` brought into range, and 1.0 for those that were: others' rows are zeros, as the kernel's are."""
+    kind = np.int64 if ids.dtype == ir.DataType.INT64 else np.int32
+    first, last = new.constant(kind(-rows), kind, "first_row"), new.constant(kind(rows - 1), kind, "last_row")
+    within = new.op("Clip", [ids, first, last], "within", like=ids)
+    same = new.op("Equal", [within, ids], "is_row", like=ids, dtype=ir.DataType.BOOL)
+    return within, new.op("Cast", [same], "has_row", like=ids, dtype=ir.DataType.FLOAT, to=ir.DataType.FLOAT)
 
 
 def _apart(new: Nodes, taken: ir.Value, bits: int, shape: list[int], label: str) -> ir.Value:

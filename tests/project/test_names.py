@@ -22,6 +22,7 @@ OTHERWISE = {
     ("graphopt/runtime/_states.py", "past_key_values"): "what onnxruntime-genai calls it, where nobody says",
     ("graphopt/runtime/_decode.py", "cpu"): "onnxruntime's name of a device",
     ("graphopt/runtime/_threads.py", "cpu"): "Linux's name of a control group",
+    ("graphopt/targets/_description.py", "cpu"): "a kind of device",
 }
 
 
