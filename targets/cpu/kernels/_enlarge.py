@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._known import FLOAT, UINT8, Known
+from ._known import Known
 from ._tables import Chain, tables
 from ._uses import Uses
 from ._window import become_ours, describe, says
@@ -75,7 +75,7 @@ def _enlargement(node: onnx.NodeProto, known: Known, uses: Uses) -> _Enlargement
         return None
     if len(uses.used[widened.output[0]]) > 1 or widened.output[0] in uses.outputs:
         return None
-    if not all(_has_scale(one.input[1:], known) for one in (widened, rounded)):
+    if not all(known.is_scale(one.input[1:]) for one in (widened, rounded)):
         return None
     return _joined([widened, node, rounded], factors, known, uses)
 
@@ -91,14 +91,6 @@ def _factors(node: onnx.NodeProto, known: Known) -> tuple[float, float] | None:
     if len(factors) != 4 or (factors[0], factors[3]) != (1, 1) or min(factors) < 1 or max(factors) == 1:
         return None
     return factors[1], factors[2]
-
-
-def _has_scale(names: Sequence[str], known: Known) -> bool:
-    """Whether scale and zero point are known, and one over the scale is no less exact than others."""
-    scale, zero = names
-    if not known.is_constant(scale, FLOAT, 1) or not known.is_constant(zero, UINT8, 1):
-        return False
-    return all(1e-30 < number < 1e30 for number in known.numbers(scale))
 
 
 def _joined(
@@ -119,7 +111,7 @@ def _joined(
     parts = [concat.input[2:5], concat.input[5:]]
     first = parts[0][0] != result
     beside, own = parts if first else parts[::-1]
-    if not all(_has_scale(names, known) for names in (to, beside[1:], own[1:])):
+    if not all(known.is_scale(names) for names in (to, beside[1:], own[1:])):
         return alone
     if _numbers(own[1:], known) != _numbers(to, known):
         return alone

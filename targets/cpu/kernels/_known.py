@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -35,6 +36,13 @@ class Known:
         """Whether it is a constant of that element type and, if `size` is given, so many elements."""
         found = self.constants.get(name)
         return found is not None and found.data_type == kind and (size is None or prod(found.dims) == size)
+
+    def is_scale(self, names: Sequence[str]) -> bool:
+        """Whether it is one scale, one over which is exact as others are, with one zero point of bytes."""
+        scale, zero = names
+        if not self.is_constant(scale, FLOAT, 1) or not self.is_constant(zero, UINT8, 1):
+            return False
+        return all(1e-30 < number < 1e30 for number in self.numbers(scale))
 
     def is_float(self, name: str) -> bool:
         """Whether it is said to be of float32."""

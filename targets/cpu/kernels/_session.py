@@ -16,6 +16,7 @@ from ._library import library
 from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
 from ._max_pool import hand_over_max_pools
 from ._prefault import prefault
+from ._quantize_blocks import hand_over_blocks
 
 if TYPE_CHECKING:
     import onnx
@@ -69,4 +70,5 @@ def with_own_pictures(model: onnx.ModelProto) -> bool:
         return False
     hand_over_max_pools(model.graph)
     hand_over_enlargements(model.graph)
+    hand_over_blocks(model.graph)
     return True

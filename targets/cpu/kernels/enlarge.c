@@ -4,8 +4,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "avx512.h"
 #include "look_up.h"
+#include "rounding.h"
 
 enum {
     LANES = 16,
@@ -50,28 +50,6 @@ INLINE void widen(const Enlargement *e, const uint8_t *x, float *out) {
     }
 }
 
-/* How sums become bytes. */
-typedef struct {
-    __m512 scale, inverse, least, most;
-    __m512i zero;
-} Rounding;
-
-INLINE Rounding rounding_of(const Enlargement *e) {
-    return (Rounding){_mm512_set1_ps(e->y_scale), _mm512_set1_ps(1 / e->y_scale),
-                      _mm512_set1_ps((float)-e->y_zero), _mm512_set1_ps((float)(255 - e->y_zero)),
-                      _mm512_set1_epi32(e->y_zero)};
-}
-
-/* Of a quotient the product with 1 / scale is off by less than a 10000th, where it is not above 255: it is
- * rounded to the same integer but near halves, where there is a division. */
-INLINE __m128i rounded(const Rounding *r, __m512 exact) {
-    __m512 over = _mm512_mul_ps(exact, r->inverse);
-    const __m512 left = _mm512_abs_ps(_mm512_sub_ps(over, _mm512_roundscale_ps(over, 0)));
-    if (_mm512_cmp_ps_mask(left, _mm512_set1_ps(0.4999f), _CMP_GT_OQ)) over = _mm512_div_ps(exact, r->scale);
-    const __m512i whole = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(over, r->least), r->most));
-    return _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, r->zero));
-}
-
 /* A sum that compilers do not make one with the product in it. */
 INLINE __m512 plus(__m512 a, __m512 b) { return _mm512_add_round_ps(a, b, _MM_FROUND_CUR_DIRECTION); }
 
@@ -92,7 +70,7 @@ INLINE __m512 sum_of(const Four *f, int64_t channel, __mmask16 there) {
 INLINE void interpolate(const Job *job, const float *above, const float *below, const Between *down, uint8_t *y) {
     const int64_t channels = job->e->channels, step = channels + job->e->others;
     const Between *const end = job->across + job->columns;
-    const Rounding rounding = rounding_of(job->e);
+    const Rounding rounding = rounding_of(job->e->y_scale, job->e->y_zero);
     for (const Between *at = job->across; at < end; at++, y += step) {
         const int64_t first = at->first * channels, second = at->second * channels;
         const Four four = {{_mm512_set1_ps(at->of_first * down->of_first),

@@ -8,6 +8,7 @@
 #include "full_attention.h"
 #include "matmul_nbits.h"
 #include "max_pool.h"
+#include "quantize_blocks.h"
 #include "row_product.h"
 
 static bool in_turn(void *pool, void (*task)(void *, size_t), size_t count, void *data) {
@@ -211,12 +212,21 @@ static void pool_images(Filter f) {
     free(x), free(y);
 }
 
+static void quantize_images(int64_t channels, int64_t places) {
+    const int64_t images = 2, padded = (channels + 15) / 16 * 16;
+    float *x = calloc((size_t)(images * places * padded), 4);
+    uint8_t *y = malloc((size_t)(images * places * channels));
+    if (!quantize_blocks(&(Blocks){x, y, images, places, channels, 1, 7}, in_turn, NULL)) abort();
+    free(x), free(y);
+}
+
 static void look_at_pictures(void) {
     const int64_t channels[] = {1, 3, 16, 33, 130};
     for (size_t c = 0; c < sizeof channels / sizeof *channels; c++)
         for (int64_t step = 1; step < 4; step++) {
             enlarge_images(channels[c], channels[step], (float)step, step == 2);
             enlarge_images(channels[c], 0, (float)step * 1.3f, false);
+            quantize_images(channels[c], step * step * 10007);
             pool_images((Filter){channels[c], 0, 0, {3, 4}, {step, 2}, {1, step}, {1, 2, 2, 1}});
         }
 }

@@ -14,6 +14,7 @@ from graphopt_targets.cpu.kernels._loaded import loaded_graph
 from graphopt_targets.cpu.kernels._session import with_own_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from graphopt.runtime import session_of as stock_session_of
 from tests.targets.kernels._pictures import Case, there_and_back
@@ -174,3 +175,63 @@ def test_largest_ones_with_a_last_part_stay() -> None:
     case = Case(between)
     assert "NhwcMaxPool" in operators(case.model())
     assert_same(case.model(), case.inputs((1, 9, 9), (1, 8, 8)))
+
+
+def floats_first(channels: int, kind: tuple[float, int], seed: int = 0, more: str = "") -> onnx.ModelProto:
+    """A convolution of floats that one of integers reads."""
+    rng = np.random.default_rng(seed)
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["" : 18]>
+        graph (float[N, 3, H, W] x) => (float[N, 8, K, L] y{", float[N, C, K, L] c" if more else ""}) {{
+          p = Conv<pads = [1, 1, 1, 1]>(x, u) {"c = Relu(p)" if more else "c = HardSwish(p)"}
+          {there_and_back("c", "m", "m")}
+          vd = DequantizeLinear<axis = 0>(v, vs, vz) t = Conv(m, vd) {there_and_back("t", "y", "m")}
+        }}
+    """)
+    held: dict[str, Any] = {
+        "u": rng.normal(0, 0.5, (channels, 3, 3, 3)).astype(np.float32),
+        "v": rng.integers(-127, 128, (8, channels, 1, 1), np.int8),
+        "vs": np.full(8, 0.01, np.float32),
+        "vz": np.zeros(8, np.int8),
+        "ms": np.float32(kind[0]),
+        "mz": np.uint8(kind[1]),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in held.items())
+    return model
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    channels=st.sampled_from([8, 16, 24, 32, 40, 64]),
+    kind=kinds(),
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)),
+    seed=st.integers(0, 1000),
+)
+def test_blocks_of_floats_are_rounded_as_onnxruntime_does(
+    channels: int, kind: tuple[float, int], sizes: tuple[int, int, int], seed: int
+) -> None:
+    model = floats_first(channels, kind, seed)
+    assert "QuantizeBlocks" in operators(model)
+    assert not {"ReorderOutput", "QuantizeLinear"} & set(operators(model))
+    x = np.random.default_rng(seed).normal(0, 2, (sizes[0], 3, *sizes[1:])).astype(np.float32)
+    assert_same(model, {"x": x})
+
+
+def test_what_is_no_number_is_rounded_as_onnxruntime_does() -> None:
+    x = np.random.default_rng(0).normal(0, 2, (1, 3, 64, 64)).astype(np.float32)
+    x[0, 0, ::5, ::3], x[0, 1, 1::7, ::4], x[0, 2, 2::6, ::5] = np.nan, np.inf, -np.inf
+    for threads in (1, 2):
+        assert_same(floats_first(24, (0.05, 31)), {"x": x}, threads)
+
+
+def test_floats_that_are_used_beside_stay() -> None:
+    model = floats_first(16, (0.05, 31), more="c is wanted, too")
+    assert "QuantizeBlocks" not in operators(model)
+    assert_same(model, {"x": np.ones((1, 3, 9, 9), np.float32)})
+
+
+def test_a_wrong_scale_of_blocks_is_seen() -> None:
+    x = np.random.default_rng(0).normal(0, 2, (1, 3, 9, 9)).astype(np.float32)
+    own = session_of(floats_first(16, (0.0501, 31))).run(None, {"x": x})[0]
+    wanted = stock_session_of(floats_first(16, (0.05, 31)).SerializeToString()).run(None, {"x": x})[0]
+    assert np.abs(own - wanted).max() > 0.01
