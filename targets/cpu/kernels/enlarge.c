@@ -79,11 +79,14 @@ INLINE void interpolate(const Job *job, const float *above, const float *below, 
                             _mm512_set1_ps(at->of_second * down->of_second)},
                            {above + first, above + second, below + first, below + second}};
         int64_t i = 0;
-        for (; i + LANES <= channels; i += LANES)
-            _mm_storeu_si128((__m128i *)(y + i), rounded(&rounding, sum_of(&four, i, 0xffff)));
+        for (; i + 2 * LANES <= channels; i += 2 * LANES)
+            _mm256_storeu_si256((__m256i *)(y + i), rounded(&rounding, sum_of(&four, i, 0xffff),
+                                                            sum_of(&four, i + LANES, 0xffff)));
         if (i == channels) continue;
-        const __mmask16 there = (__mmask16)first_bytes(channels - i);
-        _mm_mask_storeu_epi8(y + i, there, rounded(&rounding, sum_of(&four, i, there)));
+        const __mmask32 there = (__mmask32)first_bytes(channels - i);
+        const __m512 a = sum_of(&four, i, (__mmask16)there);
+        const __m512 b = sum_of(&four, i + LANES, (__mmask16)(there >> LANES));
+        _mm256_mask_storeu_epi8(y + i, there, rounded(&rounding, a, b));
     }
 }
 

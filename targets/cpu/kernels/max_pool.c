@@ -18,10 +18,10 @@ typedef struct {
 } Seen;
 
 static Seen seen(const Filter *f, int axis, int64_t place, int64_t size) {
-    const int64_t at = place * f->strides[axis] - f->pads[axis], step = f->dilations[axis];
-    int64_t first = at < 0 ? (-at + step - 1) / step : 0, end = at < size ? (size - 1 - at) / step + 1 : 0;
-    if (end > f->kernel[axis]) end = f->kernel[axis];
-    return (Seen){at, first, end};
+    Seen found = {place * f->strides[axis] - f->pads[axis], 0, f->kernel[axis]};
+    while (found.first < found.end && found.at + found.first * f->dilations[axis] < 0) found.first++;
+    while (found.first < found.end && found.at + (found.end - 1) * f->dilations[axis] >= size) found.end--;
+    return found;
 }
 
 /* 64 channels of a place of y, or as many as there are. */
