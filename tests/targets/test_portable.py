@@ -37,7 +37,9 @@ def test_a_family_is_the_same_on_onnxs_reference_evaluator_and_without_optimizat
         expected = as_it_stands(original, feeds, names)
         if "logits_to_keep" in model.graph.initializers:
             feeds["logits_to_keep"] = np.asarray([feeds["input_ids"].shape[1]])
-        for found in (as_it_stands(made, feeds, names), reference.run(names, feeds)):
+        with np.errstate(all="ignore"):  # its Sigmoid takes exp of large numbers
+            evaluated = reference.run(names, feeds)
+        for found in (as_it_stands(made, feeds, names), evaluated):
             for name, one, other in zip(names, expected, found, strict=True):
                 chosen = np.broadcast_to(case.compare[name], one.shape)
                 difference = np.abs(other - one)[chosen].max(initial=0)
