@@ -24,8 +24,10 @@ from .last_token_head import LastTokenHead
 from .lower_attention import LowerAttention
 from .lower_blocks import LowerBlocks
 from .lower_causal_conv import LowerCausalConv
+from .lower_functions import LowerFunctions
 from .lower_linear_attention import LowerLinearAttention
 from .lower_mish import LowerMish
+from .lower_opset import LowerOpset
 from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
@@ -88,8 +90,10 @@ PACK = Pack(
         LowerAttention,
         LowerBlocks,
         LowerCausalConv,
+        LowerFunctions,
         LowerLinearAttention,
         LowerMish,
+        LowerOpset,
         LowerQuickGelu,
         LowerSkipNorm,
         MergeHeads,

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import onnx.version_converter
 import onnx_ir as ir
+from onnx.inliner import inline_selected_functions
 
 from graphopt.ir import checker_problems, const_of, from_proto, restore_weights, to_proto
+from graphopt.pipeline import Edit
 
-__all__ = ["CannotConvert", "convert"]
+__all__ = ["CannotConvert", "convert", "copied", "expanded", "transplant"]
 
 _ALLOWS_ZERO = 14  # Reshape has `allowzero` from this opset on
 _WHOLE = ".whole"
@@ -27,7 +29,7 @@ def convert(model: ir.Model, opset: int) -> ir.Model:
     """
     old = model.opset_imports[""]
     try:
-        copy = _converted(model, 10) if old < 10 < opset else _copied(model)
+        copy = _converted(model, 10) if old < 10 < opset else copied(model)
         for node in tuple(copy.graph.all_nodes()):
             for operator, since, change in _CHANGES:
                 if (node.domain, node.op_type) == ("", operator) and old < since <= opset:
@@ -45,9 +47,28 @@ def convert(model: ir.Model, opset: int) -> ir.Model:
     return made
 
 
-def _copied(model: ir.Model) -> ir.Model:
+def copied(model: ir.Model) -> ir.Model:
+    """A copy of `model` that shares its weights."""
     made = from_proto(to_proto(model, weights="none"))
     restore_weights(made, model)
+    return made
+
+
+def expanded(model: ir.Model, op_type: str) -> ir.Model:
+    """A copy of `model` with ONNX's definition in the place of every node of an operator of its own.
+
+    CastLike, which definitions use, becomes Cast. Raises `CannotConvert`.
+    """
+    try:
+        proto = to_proto(model, weights="none")
+        wanted = [("", op_type), ("", "CastLike")]
+        made = from_proto(inline_selected_functions(proto, wanted, inline_schema_functions=True))
+        restore_weights(made, model)
+    except Exception as error:  # the inliner raises many kinds
+        raise CannotConvert(f"onnx's inliner refuses the graph: {' '.join(str(error).split())}") from error
+    _tell_apart(made.graph, model.graph, _names(model))
+    for problem in checker_problems(made):
+        raise CannotConvert(f"onnx's inliner leaves an invalid graph: {problem}")
     return made
 
 
@@ -149,3 +170,30 @@ def _tell_apart(made: ir.Graph, source: ir.Graph, taken: set[str]) -> None:
         for name, attribute in node.attributes.items():
             if attribute.type == ir.AttributeType.GRAPH and holder is not None:
                 _tell_apart(attribute.as_graph(), holder.attributes[name].as_graph(), taken)
+
+
+def transplant(graph: ir.Graph, made: ir.Model, summary: str = "") -> Edit:
+    """One edit that puts the nodes of `made` in the place of those of `graph`, on its inputs and weights."""
+    new, opset = made.graph, made.opset_imports[""]
+    nodes = list(new)
+    own = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
+    theirs = (*new.inputs, *new.initializers.values())
+    fresh = [value for value in new.initializers.values() if value.name not in own]
+    outputs = {value.name: value for value in new.outputs}
+    new.outputs.clear()
+    for value in theirs:
+        if value.name in own:
+            for user, index in tuple(value.uses()):
+                user.replace_input_with(index, own[value.name])
+    for value in fresh:
+        del new.initializers[value.name]  # type: ignore[arg-type]
+    new.remove(nodes)
+    return Edit(
+        summary or f"opset {opset}",
+        remove=list(graph),
+        insert=nodes,
+        initializers=fresh,
+        replace={old: outputs[old.name] for old in graph.outputs if old.producer() is not None},
+        opset=opset,
+        tentative=True,
+    )

@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from graphopt.ir import MICROSOFT
 from graphopt.pipeline import Context, Nodes
 from graphopt.targets import Target
 
-__all__ = ["Lengths", "attention_bias", "dense_lengths", "masked_lengths", "refused_size", "rotates"]
+__all__ = [
+    "Lengths",
+    "attention_bias",
+    "dense_lengths",
+    "masked_lengths",
+    "refused_size",
+    "rotates",
+    "takes_bias",
+    "takes_type",
+]
 
 # So large that a masked key weighs nothing, yet small enough that a score added to it stays finite: a row
 # that sees no key (padding) must not turn into NaN and spoil the cache.
 _MASKED = {ir.DataType.FLOAT: -1e30, ir.DataType.FLOAT16: -3e4}
+_TYPES = {ir.DataType.FLOAT: "float", ir.DataType.FLOAT16: "float16"}
 _INT32 = int(ir.DataType.INT32)
 _END = np.iinfo(np.int64).max  # of a Slice: to the end, whatever the size
 # Heads, and rotated parts of them, are multiples of these in onnxruntime's kernels
@@ -37,6 +48,20 @@ def rotates(size: int, rotated: int, context: Context) -> bool:
     if context.target is None:
         return size % _ROTATED == 0 and rotated % _ROTATED == 0
     return _accepts(context.target, "rotary-head-size", size, rotated)
+
+
+def takes_bias(context: Context) -> bool:
+    """Whether GroupQueryAttention adds a bias to scores on the target."""
+    return context.target is None or _accepts(context.target, "attention-bias")
+
+
+def takes_type(dtype: ir.DataType | None, context: Context) -> bool:
+    """Whether GroupQueryAttention has a kernel for `dtype` on the target, with a cache of it."""
+    if dtype not in _TYPES or context.target is None:
+        return dtype in _TYPES
+    kind = f"tensor({_TYPES[dtype]})"
+    kernels = context.target.capabilities()
+    return kernels.supports(MICROSOFT, "GroupQueryAttention", 1, {"T": kind, "T_CACHE": kind})
 
 
 def _accepts(target: Target, rule: str, *values: int) -> bool:

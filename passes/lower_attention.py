@@ -24,7 +24,16 @@ from graphopt.pipeline import (
     assume_not_empty,
 )
 
-from ._gqa import Lengths, attention_bias, dense_lengths, masked_lengths, refused_size, rotates
+from ._gqa import (
+    Lengths,
+    attention_bias,
+    dense_lengths,
+    masked_lengths,
+    refused_size,
+    rotates,
+    takes_bias,
+    takes_type,
+)
 from ._heads import packed_source, rows, rows_after, same_rotation
 from ._mask_meaning import MaskParts, mask_parts
 from ._sinks import Factor
@@ -52,9 +61,9 @@ class LowerAttention(Pass):
     Rotation stays outside where the target's kernel cannot do it: of this size, or of this part of it; q and
     k rotated differently.
     Of a graph of unknown meaning it assumes that padding is not looked at and no batch or length is zero.
-    Refuses: no cache; heads of a size that the target's kernel does not take; keys and values of different
-    sizes; a mask that means anything but causal, window and padding, with or without a finite bias; is_causal
-    beside a cache; scores that are used.
+    Refuses: no cache; heads of a size, a type or a bias that the target's kernel does not take; keys and
+    values of different sizes; a mask that means anything but causal, window and padding, with or without a
+    finite bias; is_causal beside a cache; scores that are used.
     """
 
     name: ClassVar[str] = "lower-attention"
@@ -75,6 +84,8 @@ class LowerAttention(Pass):
             if node.op_type != "Attention" or node.domain != "":
                 continue
             attention = _Attention.of(node, graph, context)
+            if not isinstance(attention, str) and shared.needs_bias(attention) and not takes_bias(context):
+                attention = "the kernel of the target adds no bias to scores"
             if isinstance(attention, str):
                 yield NearMiss(node.name or "Attention", attention)
                 continue
@@ -123,7 +134,7 @@ class _Attention:
         refused = refused_size(size, context)
         if refused is not None:
             return refused
-        if query.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+        if not takes_type(query.dtype, context):
             return f"the kernel does not take {query.dtype}"
         factor = Factor.of(node)
         scores = node.outputs[3:4]
@@ -167,6 +178,10 @@ class _Shared:
     def is_dense(self, attention: _Attention) -> bool:
         """Whether its padding is taken to be on the right."""
         return self._dense and attention.is_padded_alone
+
+    def needs_bias(self, attention: _Attention) -> bool:
+        """Whether anything is added to its scores: padding, or what is there already."""
+        return attention.padding is not None and not self.is_dense(attention)
 
     def lengths(self, attention: _Attention, make: Nodes) -> tuple[Lengths, ir.Value | None]:
         """Lengths, and in masked mode with padding the bias."""

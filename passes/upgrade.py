@@ -8,9 +8,9 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from graphopt.ir import infer_types
-from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
+from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, OpsetRange, Outcome, Pass
 
-from ._convert import CannotConvert, convert
+from ._convert import CannotConvert, convert, transplant
 
 
 class Upgrade(Pass):
@@ -22,7 +22,8 @@ class Upgrade(Pass):
     another order, as those of AveragePool do from opset 19 on. Where the target has fast kernels for older
     forms alone, a graph without attention goes no further than these.
     Refuses: an opset that the converter cannot convert to, at which the target lacks a kernel that it has
-    now, or at which results are found to differ; graphs with model-local functions.
+    now or leaves its node to another provider, or at which results are found to differ; graphs with
+    model-local functions.
     """
 
     name: ClassVar[str] = "upgrade"
@@ -55,7 +56,7 @@ class Upgrade(Pass):
         refused = top + 1
         while context.opset < top and (made := _highest(context, top, reasons)) is not None:
             opset = made.opset_imports[""]
-            outcome = yield _transplant(graph, made)
+            outcome = yield transplant(graph, made)
             if outcome is Outcome.REFUSED:
                 return
             if outcome is Outcome.ROLLED_BACK:
@@ -99,39 +100,16 @@ def _highest(context: Context, top: int, reasons: list[str]) -> ir.Model | None:
 
 
 def _lacking(context: Context, made: ir.Model) -> str | None:
-    """What the target can run as it is in the model, but not as it is in `made`."""
+    """What the target can run, by itself, as it is in the model, but not as it is in `made`."""
     if context.target is None:
         return None
     capabilities = context.target.capabilities()
     infer_types(made)
-    found = capabilities.unsupported(made)
-    before = {node.operator for node in capabilities.unsupported(context.model)} if found else ()
-    first = next((node for node in found if node.operator not in before), None)
-    return f"{context.target.name!r} cannot run {first}" if first is not None else None
-
-
-def _transplant(graph: ir.Graph, made: ir.Model) -> Edit:
-    """One edit that puts the nodes of `made` in the place of those of `graph`, on its inputs and weights."""
-    new, opset = made.graph, made.opset_imports[""]
-    nodes = list(new)
-    own = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
-    theirs = (*new.inputs, *new.initializers.values())
-    fresh = [value for value in new.initializers.values() if value.name not in own]
-    outputs = {value.name: value for value in new.outputs}
-    new.outputs.clear()
-    for value in theirs:
-        if value.name in own:
-            for user, index in tuple(value.uses()):
-                user.replace_input_with(index, own[value.name])
-    for value in fresh:
-        del new.initializers[value.name]  # type: ignore[arg-type]
-    new.remove(nodes)
-    return Edit(
-        f"opset {opset}",
-        remove=list(graph),
-        insert=nodes,
-        initializers=fresh,
-        replace={old: outputs[old.name] for old in graph.outputs if old.producer() is not None},
-        opset=opset,
-        tentative=True,
-    )
+    asked = {"cannot run": capabilities.unsupported, "leaves to others": capabilities.left_to_others}
+    for verb, ask in asked.items():
+        found = ask(made)
+        before = {node.operator for node in ask(context.model)} if found else ()
+        first = next((node for node in found if node.operator not in before), None)
+        if first is not None:
+            return f"{context.target.name!r} {verb} {first}"
+    return None

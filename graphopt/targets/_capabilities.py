@@ -61,9 +61,10 @@ class Capabilities(ABC):
         """Whether the runtime takes these sizes, which no list of kernels tells. By default it knows no rule.
 
         Built-in passes ask of `GroupQueryAttention` ("head-size", size), and ("rotary-head-size", size,
-        rotated) where the first `rotated` elements of a head are to be rotated inside it. The cpu target also
-        knows ("qk-norm",) for norms inside it, and ("matmul-nbits", bits, block size),
-        ("matmul-nbits-float-zeros", bits), ("matmul-nbits-g-idx", bits). `KeyError` for an unknown rule.
+        rotated) where the first `rotated` elements of a head are to be rotated inside it, and
+        ("attention-bias",) where something is added to scores. The cpu target also knows ("qk-norm",) for
+        norms inside it, and ("matmul-nbits", bits, block size), ("matmul-nbits-float-zeros", bits),
+        ("matmul-nbits-g-idx", bits). `KeyError` for an unknown rule.
         """
         raise KeyError(rule)
 

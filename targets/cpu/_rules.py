@@ -144,7 +144,7 @@ def _matmul_nbits(bits: int, block: int = 32, *, floats: bool = False, g_idx: bo
     return node, feeds
 
 
-def _head_size_case(size: int, *, rotated: int = 0, norm: bool = False) -> _Case:
+def _head_size_case(size: int, *, rotated: int = 0, norm: bool = False, bias: bool = False) -> _Case:
     feeds = {
         "q": np.ones((1, 2, 3 * size), np.float32),
         "past_key": np.ones((1, 1, 0, size), np.float32),
@@ -156,6 +156,9 @@ def _head_size_case(size: int, *, rotated: int = 0, norm: bool = False) -> _Case
     if rotated:
         names[_COSINES:] = ["cos", "sin"]
         feeds |= dict.fromkeys(("cos", "sin"), np.ones((4, rotated // 2), np.float32))
+    if bias:
+        names += ["", "bias"]
+        feeds["bias"] = np.zeros((1, 1, 2, 2), np.float32)
     if norm:
         names += [""] * (_QK_NORM - len(names)) + ["q_norm", "k_norm"]
         feeds |= dict.fromkeys(("q_norm", "k_norm"), np.ones(size, np.float32))
@@ -176,6 +179,7 @@ _RULES: dict[str, Callable[..., _Case]] = {
     "head-size": _head_size_case,
     "rotary-head-size": _rotary_case,
     "qk-norm": functools.partial(_head_size_case, 16, norm=True),
+    "attention-bias": functools.partial(_head_size_case, 16, bias=True),
     "matmul-nbits": _matmul_nbits,
     "matmul-nbits-float-zeros": functools.partial(_matmul_nbits, floats=True),
     "matmul-nbits-g-idx": functools.partial(_matmul_nbits, g_idx=True),

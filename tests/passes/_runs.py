@@ -13,6 +13,7 @@ from graphopt.interface import adapt_feeds, adapt_results
 from graphopt.pipeline import Context, RunResult
 from graphopt.plugins import run_recipe
 from graphopt.recipes import Budget, Recipe, Step
+from graphopt.targets import Target
 from graphopt.testing import outputs, session
 from tests.passes._canonical import Domain, Shape, canonical_decoder
 
@@ -23,10 +24,10 @@ LOWERING = ("last-token-head", "lower-attention", "lower-skip-norm", "lower-quic
 class Lowered:
     """A `canonical_decoder` before and after `steps`."""
 
-    def __init__(self, shape: Shape, *steps: str | Step) -> None:
+    def __init__(self, shape: Shape, *steps: str | Step, target: Target | None = None) -> None:
         self.shape = shape
         self.model = canonical_decoder(shape)
-        self.context = Context(self.model, domain=Domain(shape), task="text-generation")
+        self.context = Context(self.model, domain=Domain(shape), task="text-generation", target=target)
         chain = tuple(step if isinstance(step, Step) else Step(step) for step in steps)
         recipe = Recipe("test", "", Budget(), chain)
         self.result: RunResult = run_recipe(self.model, recipe, self.context)
