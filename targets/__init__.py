@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from graphopt.plugins import Pack
+from graphopt.targets import described
 
 from .cpu import CpuTarget
 from .portable import PortableTarget
 
-PACK = Pack(targets=(CpuTarget, PortableTarget))
+_DESCRIBED = ("cuda", "tensorrt", "tensorrt-rtx", "webgpu", "coreml", "directml", "migraphx")
+
+PACK = Pack(
+    targets=(
+        CpuTarget,
+        PortableTarget,
+        *(described(Path(__file__).with_name(f"{name}.toml")) for name in _DESCRIBED),
+    )
+)

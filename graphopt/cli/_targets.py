@@ -11,7 +11,7 @@ import click
 from graphopt.cli._console import console
 from graphopt.cli._new import new_command
 from graphopt.cli._plugins import no_plugins_option, print_left_out
-from graphopt.errors import EnvironmentProblem, GraphoptError
+from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
 
 if TYPE_CHECKING:
     from graphopt.targets import Target
@@ -69,13 +69,22 @@ def show(name: str) -> None:
 @command.command("doctor")
 @no_plugins_option
 @click.argument("names", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--probe", is_flag=True, help="Ask the installed runtime of each TARGET what changed since its table."
+)
+@click.option("--write", is_flag=True, help="With --probe: write what it tells into the target's file.")
 @click.pass_context
-def doctor(ctx: click.Context, names: tuple[str, ...]) -> None:
+def doctor(ctx: click.Context, names: tuple[str, ...], probe: bool, write: bool) -> None:
     """Check that what graphopt needs is installed and works here, and show what a bug report should say.
 
     Targets that need another machine or other wheels are listed with what is missing and the command that
-    mends it. They are no problem, unless TARGETs are named: then these have to be ready.
+    mends it. They are no problem, unless TARGETs are named: then these have to be ready. With --probe the
+    exit code is 1 where a table is not what the runtime tells.
     """
+    if probe:
+        ctx.exit(_probe(names, write=write))
+    if write:
+        raise click.UsageError("--write goes with --probe")
     if not names:
         _print_system()
     checks = _target_checks(names) if names else _checks()
@@ -173,6 +182,50 @@ def _print_others() -> None:
         if found.command is not None:
             line.append(f"\n     {found.command}", "cyan")
         console().print(line)
+
+
+def _probe(names: Sequence[str], *, write: bool) -> int:
+    """Prints what changed in the kernels of each target since its table was written; 1 where anything did.
+
+    Without names, of every described target whose runtime is installed and tells.
+    """
+    from graphopt.plugins import registry
+    from graphopt.targets import DescribedTarget, table_changes
+
+    known = registry.targets()
+    classes = [registry.resolve("target", name, known) for name in names] or [
+        cls for cls in known.values() if issubclass(cls, DescribedTarget)
+    ]
+    changed = 0
+    for cls in classes:
+        target = cls()
+        if not isinstance(target, DescribedTarget) or target.description.operators is None:
+            if names:
+                raise BadInput(f"target {target.name!r} has no table that could be compared")
+            continue
+        try:
+            tables = target.probed()
+        except EnvironmentProblem:
+            if names:
+                raise
+            continue
+        if tables is None:
+            if names:
+                raise BadInput(f"the provider of target {target.name!r} compiles graphs and tells no kernels")
+            continue
+        found = table_changes(target.description.operators, tables)
+        written = target.description.operators
+        console().print(
+            f"{target.name}: {len(found) or 'no'} changes since {written.version}, {written.date}"
+            f" (asked: {tables.version})",
+            highlight=False,
+        )
+        for line in found:
+            console().print(f"  {line}", highlight=False, markup=False)
+        if write:
+            target.write(tables)
+        changed += bool(found) and not write
+    return int(changed > 0)
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:

@@ -8,7 +8,12 @@ from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._model import SECONDS, session_model
 from graphopt.runtime._pieces import Pieces
-from graphopt.runtime._plugin_providers import open_on_devices, provider_devices, register_provider
+from graphopt.runtime._plugin_providers import (
+    open_on_devices,
+    provider_devices,
+    provider_starts,
+    register_provider,
+)
 from graphopt.runtime._rules import TokenRules
 from graphopt.runtime._sampling import Sampling
 from graphopt.runtime._seq2seq import AnswerRules, EncoderDecoder, answer
@@ -60,6 +65,7 @@ __all__ = [
     "plain_options",
     "plain_session",
     "provider_devices",
+    "provider_starts",
     "register_provider",
     "session_model",
     "session_of",

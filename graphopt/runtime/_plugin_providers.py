@@ -10,7 +10,7 @@ from typing import Any
 
 from graphopt.errors import BadInput, EnvironmentProblem
 
-__all__ = ["open_on_devices", "provider_devices", "register_provider"]
+__all__ = ["open_on_devices", "provider_devices", "provider_starts", "register_provider"]
 
 
 @functools.cache
@@ -35,6 +35,27 @@ def register_provider(module: str) -> str:
             f"onnxruntime {ort.__version__} cannot load the library of {module}: {error}"
         ) from error
     return name
+
+
+def provider_starts(provider: str, provider_options: Mapping[str, str]) -> bool:
+    """Whether a session of one node comes to be with a provider that onnxruntime was built with.
+
+    Where its libraries or its device are missing, onnxruntime logs that and leaves the provider out.
+    """
+    import onnx
+
+    from graphopt.runtime._session import CPU, session_of
+
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
+    graph = onnx.helper.make_graph([node], "start", [x], [y])
+    imports = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+    try:
+        made = session_of(model, providers=((provider, dict(provider_options)), CPU))
+    except (BadInput, EnvironmentProblem):
+        return False
+    return provider in made.get_providers()
 
 
 def provider_devices(provider: str, kind: str) -> Sequence[Any]:

@@ -5,9 +5,10 @@ Importing this room loads no runtime; methods that need one import it.
 
 from graphopt.targets._capabilities import Capabilities, Unsupported
 from graphopt.targets._described import DescribedTarget, described
-from graphopt.targets._description import Description, OperatorTables, Wheels
+from graphopt.targets._description import Description, OperatorTables, Sizes, Wheels
 from graphopt.targets._diagnosis import Diagnosis
 from graphopt.targets._operator_table import KernelForm, OperatorTable
+from graphopt.targets._probe import changes as table_changes
 from graphopt.targets._registered import RegisteredKernels
 from graphopt.targets._target import BlockProduct, CompileReport, LoadedKind, LoadedNode, Target
 from graphopt.targets._trial import node_runs
@@ -25,9 +26,11 @@ __all__ = [
     "OperatorTable",
     "OperatorTables",
     "RegisteredKernels",
+    "Sizes",
     "Target",
     "Unsupported",
     "Wheels",
     "described",
     "node_runs",
+    "table_changes",
 ]

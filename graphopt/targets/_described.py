@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import platform
-import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from packaging.requirements import Requirement
+
 from graphopt.errors import EnvironmentProblem
 from graphopt.targets._capabilities import Capabilities
-from graphopt.targets._description import Description
+from graphopt.targets._description import Description, OperatorTables
 from graphopt.targets._diagnosis import Diagnosis, of_provider
 from graphopt.targets._target import CompileReport, Target
 
@@ -45,6 +46,10 @@ class DescribedTarget(Target):
         return _read(cls.file).title
 
     def capabilities(self) -> Capabilities:
+        return self._table
+
+    @functools.cached_property
+    def _table(self) -> Capabilities:
         from graphopt.targets._operator_table import OperatorTable
 
         return OperatorTable(self.description)
@@ -52,7 +57,8 @@ class DescribedTarget(Target):
     def lowering(self, recipe: Recipe) -> tuple[Step, ...]:
         from graphopt.recipes import Step
 
-        return tuple(Step(name) for name in self.description.lowering)
+        options = self.description.lowering_options
+        return tuple(Step(name, dict(options.get(name, {}))) for name in self.description.lowering)
 
     def fingerprint(self) -> dict[str, str]:
         """The provider, its options, and the wheels that are installed."""
@@ -73,25 +79,28 @@ class DescribedTarget(Target):
         return facts
 
     def diagnose(self) -> Diagnosis:
-        wheels = self.description.wheels
-        if wheels.systems and _system() not in wheels.systems:
-            return Diagnosis(
-                "other system", f"its wheels are for {', '.join(wheels.systems)}; this is {_system()}"
-            )
-        missing = [need for need in wheels.needs if _version(_distribution(need)) is None]
-        shadowing = [name for name in wheels.instead_of if _version(name) is not None]
-        if missing:
-            remove = f"pip uninstall -y {' '.join(shadowing)} && " if shadowing else ""
-            said = f"{', '.join(missing)} is not installed"
-            return Diagnosis("no wheel", said, f"{remove}pip install {_quoted(wheels.needs)}")
-        if shadowing:
-            both = [*shadowing, *map(_distribution, wheels.needs)]
-            said = f"{' and '.join(both)} lie over each other; which files are in force is chance"
-            again = " ".join(f"'{need}'" for need in wheels.needs)
-            return Diagnosis(
-                "wrong wheels", said, f"pip uninstall -y {' '.join(both)} && pip install {again}"
-            )
-        return self._provider()
+        return self._wheels() or self._provider()
+
+    def probed(self) -> OperatorTables | None:
+        """What the installed provider tells of its kernels now; None where it tells nothing.
+
+        `EnvironmentProblem` where its wheels are not installed as they have to be, or tell nothing without
+        their device.
+        """
+        from graphopt.targets._probe import probed
+
+        if (wheels := self._wheels()) is not None:
+            wheels.require(self.name)
+        versions = {name: found for name in sorted(self.libraries) if (found := _version(name))}
+        return probed(self.description, versions)
+
+    def write(self, tables: OperatorTables) -> None:
+        """Put `tables` in the place of the `[operators]` of the target's file, which are its last part."""
+        from graphopt.targets._probe import toml
+
+        kept = self.file.read_text(encoding="utf-8").partition("[operators]\n")[0]
+        self.file.write_text(kept + toml(tables), encoding="utf-8")
+        _read.cache_clear()
 
     def compile(self, model: ir.Model, path: Path) -> CompileReport:
         self.diagnose().require(self.name)
@@ -109,8 +118,8 @@ class DescribedTarget(Target):
         if said.wheels.module is not None:
             made = open_on_devices(path, said.provider, said.device, said.options, options)
         else:
-            beside = () if said.provider == CPU or not said.fallback else (CPU,)
-            providers = ((said.provider, dict(said.options)), *beside)
+            last = () if said.provider == CPU or not said.fallback else (CPU,)
+            providers = ((said.provider, dict(said.options)), *said.beside, *last)
             made = open_session(path, providers=providers, options=options)
         if said.provider not in made.get_providers():
             raise EnvironmentProblem(
@@ -119,23 +128,59 @@ class DescribedTarget(Target):
             )
         return made
 
+    def _wheels(self) -> Diagnosis | None:
+        """What is wrong with what is installed; None where nothing is."""
+        wheels = self.description.wheels
+        if wheels.systems and _system() not in wheels.systems:
+            return Diagnosis(
+                "other system", f"its wheels are for {', '.join(wheels.systems)}; this is {_system()}"
+            )
+        installed = {need: _version(_distribution(need)) for need in wheels.needs}
+        missing = [need for need, found in installed.items() if found is None]
+        shadowing = [name for name in wheels.instead_of if _version(name) is not None]
+        if missing:
+            remove = f"pip uninstall -y {' '.join(shadowing)} && " if shadowing else ""
+            said = f"{', '.join(missing)} is not installed"
+            return Diagnosis("no wheel", said, f"{remove}pip install {_quoted(wheels.needs)}")
+        if shadowing:
+            both = [*shadowing, *map(_distribution, wheels.needs)]
+            said = f"{' and '.join(both)} lie over each other; which files are in force is chance"
+            again = _quoted(wheels.needs)
+            return Diagnosis(
+                "wrong wheels", said, f"pip uninstall -y {' '.join(both)} && pip install {again}"
+            )
+        for need, found in installed.items():
+            if found is not None and not Requirement(need).specifier.contains(found, prereleases=True):
+                said = f"{_distribution(need)} {found} is installed, and {need} is needed"
+                return Diagnosis("wrong wheels", said, f"pip install {_quoted([need])}")
+        return None
+
     def _provider(self) -> Diagnosis:
         """Whether the provider is there and has a device, once its wheels are."""
-        from graphopt.runtime import provider_devices, register_provider
+        from graphopt.runtime import CPU, provider_devices, provider_starts, register_provider
 
         said = self.description
         if said.wheels.module is None:
-            return of_provider(said.provider)
-        register_provider(said.wheels.module)
-        if provider_devices(said.provider, said.device):
-            return Diagnosis("ready", f"{said.provider} has a device ({said.device})")
+            found = of_provider(said.provider)
+            unasked = said.provider == CPU or not found.ready
+            has_device = unasked or provider_starts(said.provider, said.options)
+        else:
+            try:
+                register_provider(said.wheels.module)
+            except EnvironmentProblem as error:
+                return Diagnosis("no provider", error.message, error.hint)
+            has_device = bool(provider_devices(said.provider, said.device))
+            found = Diagnosis("ready", f"{said.provider} has a device ({said.device})")
+        if has_device:
+            return found
         wanted = said.needs_device or f"a device ({said.device})"
         return Diagnosis("no device", f"{said.provider} finds no device here; it needs {wanted}")
 
 
 def described(file: Path, name: str | None = None) -> type[DescribedTarget]:
     """The target that `file` describes, called `name` or as the file is. It is read when it is first used."""
-    return type(f"{file.stem}-target", (DescribedTarget,), {"name": name or file.stem, "file": file})
+    said = {"name": name or file.stem, "file": file, "__module__": __name__}
+    return type(f"{file.stem}-target", (DescribedTarget,), said)
 
 
 _read = functools.cache(Description.read)
@@ -143,7 +188,7 @@ _read = functools.cache(Description.read)
 
 def _distribution(requirement: str) -> str:
     """The name in one of pip's requirements, "openvino>=2026,<2027"."""
-    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+    return Requirement(requirement).name
 
 
 def _quoted(requirements: Sequence[str]) -> str:

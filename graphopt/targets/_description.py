@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from graphopt.errors import BadInput
 from graphopt.io import read_toml
 
-__all__ = ["Description", "OperatorTables", "Wheels"]
+__all__ = ["Description", "OperatorTables", "Sizes", "Wheels"]
 
 
 class _Data(BaseModel):
@@ -33,17 +33,32 @@ class Wheels(_Data):
     systems: tuple[str, ...] = ()
 
 
+class Sizes(_Data):
+    """Numbers that divide by `multiple` and are at most `most`."""
+
+    multiple: int = 1
+    most: int | None = None
+
+    def take(self, values: Iterable[int]) -> bool:
+        return all(v % self.multiple == 0 and (self.most is None or v <= self.most) for v in values)
+
+
 class OperatorTables(_Data):
     """What there are kernels for, by domain ("ai.onnx") and operator, as `KernelForm` reads it.
 
-    `source` says where that stands or what was asked for it, of which `version`, and on which `date`.
+    `source` says where that stands or what was asked for it, of which `version`, and on which `date`. `types`
+    are names for sets of element types, which stand for these in the forms. `rules` are what
+    `Capabilities.accepts` answers: yes or no, all combinations of values that are taken, or what each of the
+    values has to be. `refused` are inputs, outputs and attributes that no kernel of an operator takes.
     """
 
     source: str
     version: str
     date: datetime.date
+    types: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    rules: Mapping[str, bool | Sizes | tuple[tuple[int, ...], ...]] = Field(default_factory=dict)
+    refused: Mapping[str, Mapping[str, tuple[str, ...]]] = Field(default_factory=dict)
     domains: Mapping[str, Mapping[str, tuple[str, ...]]]
-    rules: Mapping[str, tuple[tuple[int, ...], ...] | bool] = Field(default_factory=dict)
 
 
 class Description(_Data):
@@ -51,9 +66,11 @@ class Description(_Data):
 
     `title` is one line. `last_run` says when, and with which versions, packages last ran on the target, or
     "never". `options` are the provider's, `session` entries of a session's configuration. `lowering` are the
-    passes that stand for `@lower`. `fallback`: whether nodes that the provider does not take run on
-    onnxruntime's CPU provider beside it. `integers` are operators that are computed in int8 between
-    DequantizeLinear and QuantizeLinear. `hardware` are facts for planning, with their units in the names.
+    passes that stand for `@lower`, `lowering_options` what is set of them. `beside` are providers that are
+    asked next for what the provider leaves. `fallback`: whether what is left then runs on onnxruntime's CPU
+    provider. `integers` are operators that are computed in int8 between DequantizeLinear and QuantizeLinear.
+    `io` is what callers have to know, in words. `hardware` are facts for planning, with their units in the
+    names.
     """
 
     title: str
@@ -66,6 +83,8 @@ class Description(_Data):
     options: Mapping[str, str] = Field(default_factory=dict)
     session: Mapping[str, str] = Field(default_factory=dict)
     lowering: tuple[str, ...] = ()
+    lowering_options: Mapping[str, Mapping[str, str | int | float | bool]] = Field(default_factory=dict)
+    beside: tuple[str, ...] = ()
     fallback: bool = True
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     dtypes: tuple[str, ...] = ("float32",)

@@ -11,9 +11,18 @@ import onnx_ir as ir
 
 from graphopt.targets._trial import type_text
 
-__all__ = ["kernels_of", "knows_operator", "node_dtypes"]
+__all__ = [
+    "NEWEST",
+    "kernels_of",
+    "knows_operator",
+    "node_dtypes",
+    "since_version",
+    "since_versions",
+    "used_parameters",
+]
 
-_NEWEST = 2**31 - 1  # how onnxruntime writes that a kernel has no last version
+NEWEST = 2**31 - 1
+"""How onnxruntime writes that a kernel has no last version."""
 
 Constraints = Mapping[str, Sequence[str]]
 
@@ -60,7 +69,12 @@ def knows_operator(domain: str, op_type: str) -> bool:
     return (domain, op_type) in _schemas()
 
 
-def _since(domain: str, op_type: str, version: int) -> int:
+def since_versions(domain: str, op_type: str) -> list[int]:
+    """Versions of the domain that brought forms of the operator; none where onnxruntime does not know it."""
+    return sorted(_schemas().get((domain, op_type), {}))
+
+
+def since_version(domain: str, op_type: str, version: int) -> int:
     """The version of the domain that brought the form of the operator in force at `version`."""
     return max((v for v in _schemas().get((domain, op_type), {}) if v <= version), default=version)
 
@@ -70,17 +84,33 @@ def kernels_of(provider: str, domain: str, op_type: str, version: int) -> list[C
 
     A kernel without a last version is for the form it was written for only, not for later ones.
     """
-    since = _since(domain, op_type, version)
+    since = since_version(domain, op_type, version)
     return [
         allowed
         for first, last, allowed in _kernels(provider).get((domain, op_type), ())
-        if first == since or (first < since <= last and last != _NEWEST)
+        if first == since or (first < since <= last and last != NEWEST)
     ]
+
+
+def _schema(node: ir.Node, version: int) -> _Schema | None:
+    since = since_version(node.domain, node.op_type, version)
+    return _schemas().get((node.domain, node.op_type), {}).get(since)
+
+
+def used_parameters(node: ir.Node, version: int) -> set[str]:
+    """Names of the inputs that the node has, of outputs of it that are used, and of its attributes."""
+    schema = _schema(node, version)
+    found = set(node.attributes)
+    if schema is not None:
+        found |= {n for (_, n), v in zip(schema.inputs, node.inputs, strict=False) if v is not None}
+        outputs = zip(schema.outputs, node.outputs, strict=False)
+        found |= {n for (_, n), v in outputs if v.uses() or v.is_graph_output()}
+    return found
 
 
 def node_dtypes(node: ir.Node, version: int) -> dict[str, str]:
     """Types by type variable and, since some kernels are constrained so, by parameter name."""
-    schema = _schemas().get((node.domain, node.op_type), {}).get(_since(node.domain, node.op_type, version))
+    schema = _schema(node, version)
     if schema is None or schema.variadic:
         return {}
     found: dict[str, str] = {}
