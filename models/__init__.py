@@ -6,6 +6,7 @@ from pathlib import Path
 
 from graphopt.plugins import Pack
 
+from ._genai_rules import RULES
 from .causal_lm import CausalLM
 from .encoder import Encoder
 from .image_classifier import ImageClassifier, ImageEncoder
@@ -22,4 +23,5 @@ PACK = Pack(
         *(ImageClassifier, ImageEncoder, ObjectDetector, Segmenter, DepthEstimator),
     ),
     models={"tiny-coder": Path(__file__).parent / "tiny_coder"},
+    rules=RULES,
 )

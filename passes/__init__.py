@@ -33,6 +33,7 @@ from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
 from .merge_parts import MergeParts
 from .order_heads import OrderHeads
+from .pack_dequantized import PackDequantized
 from .pack_qkv import PackQkv
 from .permute_channels import PermuteChannels
 from .plan_bits import PlanBits
@@ -42,6 +43,7 @@ from .quantize_kv import QuantizeKv
 from .quantize_recurrent import QuantizeRecurrent
 from .quantize_static import QuantizeStatic
 from .quantize_weights import QuantizeWeights
+from .raise_accuracy_level import RaiseAccuracyLevel
 from .raise_attention import RaiseAttention
 from .raise_clip import RaiseClip
 from .raise_gelu import RaiseGelu
@@ -57,8 +59,11 @@ from .refine_head import RefineHead
 from .remove_noops import RemoveNoops
 from .rotate import Rotate
 from .rotate_values import RotateValues
+from .round_zeros import RoundZeros
+from .rules import RULES
 from .scale_channels import ScaleChannels
 from .scale_values import ScaleValues
+from .shift_activations import ShiftActivations
 from .simplify_shapes import SimplifyShapes
 from .slice_shapes import SliceShapes
 from .smooth_activations import SmoothActivations
@@ -99,6 +104,7 @@ PACK = Pack(
         MergeHeads,
         MergeParts,
         OrderHeads,
+        PackDequantized,
         PackQkv,
         PermuteChannels,
         PlanBits,
@@ -108,6 +114,7 @@ PACK = Pack(
         QuantizeRecurrent,
         QuantizeStatic,
         QuantizeWeights,
+        RaiseAccuracyLevel,
         RaiseAttention,
         RaiseClip,
         RaiseGelu,
@@ -123,8 +130,10 @@ PACK = Pack(
         RemoveNoops,
         Rotate,
         RotateValues,
+        RoundZeros,
         ScaleChannels,
         ScaleValues,
+        ShiftActivations,
         SimplifyShapes,
         SliceShapes,
         SmoothActivations,
@@ -137,4 +146,5 @@ PACK = Pack(
         Upgrade,
     ),
     recipes=Path(__file__).parent / "recipes",
+    rules=RULES,
 )

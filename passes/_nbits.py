@@ -23,6 +23,7 @@ __all__ = [
     "kept",
     "levels_of",
     "pack_levels",
+    "pack_zeros",
     "quantize_rows",
     "quantized_tiles",
     "unpacked",
@@ -221,8 +222,13 @@ def pack_levels(levels: Bytes, scales: Floats, bits: int, zeros: Bytes | None = 
     weight = np.ascontiguousarray(_in_bytes(levels, bits).T).reshape(*scales.shape, -1)
     if zeros is None:
         return Packed(weight, scales)
-    missing = -scales.shape[1] % (8 // bits)
-    return Packed(weight, scales, _in_bytes(np.pad(zeros, ((0, 0), (0, missing))).T, bits).T.copy())
+    return Packed(weight, scales, pack_zeros(zeros, bits))
+
+
+def pack_zeros(zeros: Bytes, bits: int) -> Bytes:
+    """Zero points uint8[rows, blocks], one byte each, as `Packed.zeros` holds them."""
+    missing = -zeros.shape[1] % (8 // bits)
+    return _in_bytes(np.pad(zeros, ((0, 0), (0, missing))).T, bits).T.copy()
 
 
 def _in_bytes(values: Bytes, bits: int) -> Bytes:

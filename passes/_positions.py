@@ -12,7 +12,10 @@ import onnx_ir as ir
 from graphopt.ir import const_of, evaluator, extract
 from graphopt.pipeline import Context
 
-__all__ = ["Tables", "rotary_tables"]
+__all__ = ["UNKNOWN_END", "Tables", "rotary_tables"]
+
+UNKNOWN_END = "the longest position is not known"
+"""Why there is no table for angles that a graph computes, where no configuration says how far."""
 
 Array = np.ndarray[Any, Any]
 _LAST_BITS = 1e-6  # a vector kernel and its scalar remainder round differently
@@ -55,7 +58,7 @@ def rotary_tables(cos: ir.Value, sin: ir.Value, graph: ir.Graph, context: Contex
     positions, count = found
     count = count or context.config.get("max_position_embeddings")
     if not isinstance(count, int):
-        return "the longest position is not known"
+        return UNKNOWN_END
     piece = extract(graph, [cos, sin], cut=[positions])
     others = [v.name for v in piece.graph.inputs if v.name != positions.name]
     if others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +35,8 @@ class LastTokenHead(Pass):
     for as many as there are gives every position in order. Without such an input, the last positions.
     The output is declared with one position, as onnxruntime-genai wants it, and has as many as asked for.
     So does what `refine-head` made of one. Refuses: logits that are used in the graph too, or that do not
-    come from a MatMul (or MatMulNBits). Tasks other than text generation are passed over.
+    come from a MatMul (or MatMulNBits). Tasks other than text generation are passed over, unless an option
+    says that whoever runs the graph looks at the last position only.
     """
 
     name: ClassVar[str] = "last-token-head"
@@ -43,8 +45,15 @@ class LastTokenHead(Pass):
     opsets: ClassVar[OpsetRange] = OpsetRange(15, None)
     main_graph_only: ClassVar[bool] = True
 
+    @dataclass(frozen=True)
+    class Options:
+        """any_task: also where nobody says that the model generates text."""
+
+        any_task: bool = False
+
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        if context.task != "text-generation" or _KEEP in graph.initializers:
+        is_asked = context.task == "text-generation" or self.options.any_task
+        if not is_asked or _KEEP in graph.initializers:
             return
         logits = next((value for value in graph.outputs if value.name == _LOGITS), None)
         if logits is None:

@@ -14,7 +14,7 @@ from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, N
 class LowerQuickGelu(Pass):
     """SiLU, and its scaled form, become onnxruntime's QuickGelu.
 
-    Before: Mul(x, Sigmoid(x)) or Mul(x, Sigmoid(Mul(x, alpha)))
+    Before: Mul(x, Sigmoid(x)) or Mul(x, Sigmoid(Mul(x, alpha))); Swish(x), for which there is no kernel
     After:  QuickGelu(x), alpha an attribute (1 for SiLU; the kernel's default is 1.702)
     Refuses: a Sigmoid with another use; an alpha that is not one constant number; a dtype other than float32.
     """
@@ -26,6 +26,9 @@ class LowerQuickGelu(Pass):
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         told: set[ir.Node] = set()
         for node in graph:
+            if node.op_type == "Swish" and node.domain == "":
+                yield _of_swish(node)
+                continue
             if node.op_type != "Mul" or node.domain != "" or len(node.inputs) != 2:
                 continue
             gated = _gated(node.inputs[0], node.inputs[1]) or _gated(node.inputs[1], node.inputs[0])
@@ -57,6 +60,15 @@ class LowerQuickGelu(Pass):
                 replace={node.outputs[0]: y},
             )
         yield from _TRAIL.near_misses(graph, told)
+
+
+def _of_swish(node: ir.Node) -> Edit | NearMiss:
+    x, old = node.inputs[0], node.outputs[0]
+    if x is None or x.dtype != ir.DataType.FLOAT:
+        return NearMiss(node.name or "Swish", "the kernel takes float32")
+    make, alpha = Nodes(node.name or "swish"), node.attributes.get_float("alpha", 1.0)
+    y = make.op("QuickGelu", [x], "quick_gelu", like=old, domain=MICROSOFT, alpha=alpha)
+    return Edit(f"QuickGelu, alpha {alpha:g}", remove=[node], insert=make.nodes, replace={old: y})
 
 
 def _is_anchor(node: ir.Node) -> bool:

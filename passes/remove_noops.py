@@ -8,18 +8,26 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.ir import const_of, same_shape, scalar_of, static_dim
+from graphopt.ir import const_of, producer, same_shape, scalar_of, static_dim
 from graphopt.pipeline import Context, Contract, Edit, Edits, Level, NearMiss, OpsetRange, Pass
 
 _END = np.iinfo(np.int32).max  # exporters write the end of an axis as this or as int64's
+_HELD = {
+    ir.DataType.BFLOAT16: (ir.DataType.FLOAT, ir.DataType.DOUBLE),
+    ir.DataType.FLOAT16: (ir.DataType.FLOAT, ir.DataType.DOUBLE),
+    ir.DataType.FLOAT: (ir.DataType.DOUBLE,),
+    ir.DataType.INT32: (ir.DataType.INT64,),
+}
+"""Wider types that hold every number of a type."""
 _Rule = Callable[[ir.Node], ir.Value | str | None]
 
 
 class RemoveNoops(Pass):
     """A node that provably returns its first input goes.
 
-    Before: y = Identity(x) | Cast(x to its own type) | Transpose(x, 0..n) | Slice(x, everything)
-            | Reshape/Expand(x to its own shape) | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1)
+    Before: y = Identity(x) | Cast(x to its own type, at once or by way of a wider one)
+            | Transpose(x, 0..n) | Slice(x, everything) | Reshape/Expand(x to its own shape)
+            | Mul/Div(x, 1) | Add/Sub(int x, 0) | Pow(x, 1)
             | And(x, true) | Or(x, false) | Concat(x, nothing) | Pad(x, by 0)
             | Dropout(x) at inference, or of ratio 0
     After:  x
@@ -77,8 +85,13 @@ def _second(node: ir.Node) -> ir.Value | None:
 
 
 def _cast(node: ir.Node) -> ir.Value | None:
-    x = _first(node)
-    return x if x.dtype is not None and x.dtype == ir.DataType(node.attributes["to"].as_int()) else None
+    x, to = _first(node), ir.DataType(node.attributes["to"].as_int())
+    if x.dtype == to:
+        return x
+    inner = producer(x, "Cast")
+    before = inner.inputs[0] if inner is not None else None
+    is_held = before is not None and before.dtype == to and x.dtype in _HELD.get(to, ())
+    return before if is_held else None
 
 
 def _cast_like(node: ir.Node) -> ir.Value | None:

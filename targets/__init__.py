@@ -7,6 +7,7 @@ from pathlib import Path
 from graphopt.plugins import Pack
 from graphopt.targets import described
 
+from ._lint import RULES
 from .cpu import CpuTarget
 from .portable import PortableTarget
 
@@ -17,5 +18,6 @@ PACK = Pack(
         CpuTarget,
         PortableTarget,
         *(described(Path(__file__).with_name(f"{name}.toml")) for name in _DESCRIBED),
-    )
+    ),
+    rules=RULES,
 )

@@ -26,9 +26,20 @@ from graphopt.runtime import default_threads
 from graphopt.verify import EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
-    from graphopt.targets import Target
+    from graphopt.targets import Remark, Target
 
 __all__ = ["GraphJob"]
+
+
+def _noted(remarks: Sequence[Remark]) -> list[str]:
+    """A line for each text, with the first node that it is said of, and how many more."""
+    found: dict[str, list[str]] = {}
+    for remark in remarks:
+        found.setdefault(remark.text, []).append(remark.node)
+    return [
+        f"{text} (node {names[0]!r}{f' and {len(names) - 1} more' if len(names) > 1 else ''})."
+        for text, names in found.items()
+    ]
 
 
 @dataclass
@@ -175,8 +186,8 @@ class GraphJob:
         """Have the target write the graph into `folder`; what a family may know of it."""
         model = self.exported.model
         self.target.compile(model, folder / self.file)
-        for remark in self.target.capabilities().remarks(model):
-            self.context.note(remark)
+        for note in _noted(self.target.capabilities().remarks(model)):
+            self.context.note(note)
         if any(node.op_type == "QuantizeLinear" for node in model.graph):
             names = {v.name or "": node_name(node) for node in model.graph for v in node.outputs}
             nodes = self.target.loaded_nodes(folder / self.file)

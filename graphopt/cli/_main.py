@@ -51,6 +51,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "gate": ("graphopt.cli._gate", "Decide whether a package may ship: exit code 0, 1 or 3."),
         "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
+        "lint": ("graphopt.cli._lint", "Find silent cliffs and known miscompiles in a model."),
         "diff": ("graphopt.cli._diff", "Show what changed between two graphs, by region."),
         "compare": ("graphopt.cli._compare", "Show packages side by side, on a page too."),
         "history": ("graphopt.cli._history", "Draw results of gates over time, and mark changes."),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from graphopt.gate._words import cut, fingerprint, message, place_of, reported, visible
-from graphopt.report import GateOutcome, GateReport
+from graphopt.gate._words import cut, message, place_of, reported, visible
+from graphopt.report import GateOutcome, GateReport, fingerprint
 
 __all__ = ["code_quality", "github_annotations"]
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from graphopt.gate._words import amount, cut, fingerprint, headline, titles, value_text, visible
-from graphopt.report import GateOutcome, GateReport, Generation, number, seconds_text
+from graphopt.gate._words import amount, cut, headline, titles, value_text, visible
+from graphopt.report import GateOutcome, GateReport, Generation, fingerprint, number, seconds_text
 
 __all__ = ["comment", "comment_marker", "step_summary"]
 

@@ -1,51 +1,27 @@
-"""SARIF 2.1.0 (OASIS): findings as code scanning shows them."""
+"""Gates that did not pass, and edits that were not applied, as SARIF."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterator
 from urllib.parse import quote
 
-from graphopt.gate._words import described, fingerprint, message, place_of, relative_path, reported
-from graphopt.report import EditReport, GateReport, PassReport, Report
+from graphopt.gate._words import described, message, place_of, reported
+from graphopt.report import (
+    EditReport,
+    GateReport,
+    PassReport,
+    Report,
+    SarifFinding,
+    SarifLevel,
+    SarifRule,
+    relative_path,
+    sarif_log,
+    sarif_run,
+)
 
-__all__ = ["Finding", "Rule", "log", "sarif"]
+__all__ = ["sarif"]
 
-_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-_MOST = 5000
-"""GitHub shows no more results of a run than that, the most severe first."""
-
-Level = Literal["error", "warning", "note"]
-_LEVELS: tuple[Level, ...] = ("error", "warning", "note")
-_INCONCLUSIVE: dict[str, Level] = {"report": "warning", "fail": "error", "pass": "note"}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What findings of one kind break. `id` is stable, `name` in PascalCase; `help` is what to do."""
-
-    id: str
-    name: str
-    short: str
-    full: str
-    help: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result. `path` is relative to the repository, `line` from 1. `logical` is a place within a model: a
-    node or an edit. `same_as` is what makes it the same finding in another run."""
-
-    rule: Rule
-    level: Level
-    message: str
-    path: str
-    line: int
-    same_as: tuple[str, ...]
-    logical: str = ""
-    properties: dict[str, Any] = field(default_factory=dict)
+_INCONCLUSIVE: dict[str, SarifLevel] = {"report": "warning", "fail": "error", "pass": "note"}
 
 
 def sarif(*reports: GateReport | Report) -> str:
@@ -57,68 +33,16 @@ def sarif(*reports: GateReport | Report) -> str:
             name, version, found = f"gate/{made.package}", made.graphopt, list(_gates(report))
         else:
             name, version, found = f"optimize/{report.out}", report.graphopt, list(_edits(report))
-        runs.append(log(found, version, f"graphopt/{quote(name, safe='/')}/"))
-    return (
-        json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": runs}, indent=1, allow_nan=False) + "\n"
-    )
+        runs.append(sarif_run(found, version, f"graphopt/{quote(name, safe='/')}/"))
+    return sarif_log(runs)
 
 
-def log(findings: Sequence[Finding], version: str, category: str) -> dict[str, Any]:
-    """A SARIF run. Of one `category`, a later upload takes the place of the earlier."""
-    kept = sorted(findings, key=lambda finding: _LEVELS.index(finding.level))[:_MOST]
-    rules = list({finding.rule.id: finding.rule for finding in kept}.values())
-    index = {rule.id: at for at, rule in enumerate(rules)}
-    driver = {"name": "graphopt", "version": version, "rules": [_rule(rule) for rule in rules]}
-    run: dict[str, Any] = {
-        "tool": {"driver": driver},
-        "automationDetails": {"id": category},
-        "invocations": [{"executionSuccessful": True}],
-        "columnKind": "unicodeCodePoints",
-        "results": [_result(finding, index) for finding in kept],
-    }
-    if left := len(findings) - len(kept):
-        said = {"text": f"{left} more findings, none more severe, are left out."}
-        run["invocations"][0]["toolExecutionNotifications"] = [{"level": "warning", "message": said}]
-    return run
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    return {
-        "id": rule.id,
-        "name": rule.name,
-        "shortDescription": {"text": rule.short},
-        "fullDescription": {"text": rule.full},
-        "help": {"text": rule.help, "markdown": rule.help},
-    }
-
-
-def _result(finding: Finding, index: dict[str, int]) -> dict[str, Any]:
-    location: dict[str, Any] = {
-        "physicalLocation": {
-            "artifactLocation": {"uri": quote(finding.path, safe="/"), "uriBaseId": "%SRCROOT%"},
-            "region": {"startLine": finding.line, "startColumn": 1},
-        }
-    }
-    if finding.logical:
-        location["logicalLocations"] = [{"fullyQualifiedName": finding.logical}]
-    return {
-        "ruleId": finding.rule.id,
-        "ruleIndex": index[finding.rule.id],
-        "level": finding.level,
-        "message": {"text": finding.message},
-        "locations": [location],
-        # The name that code scanning looks for; it would hash the file's line itself, values and all.
-        "partialFingerprints": {"primaryLocationLineHash": fingerprint((finding.rule.id, *finding.same_as))},
-        **({"properties": finding.properties} if finding.properties else {}),
-    }
-
-
-def _gates(report: GateReport) -> Iterator[Finding]:
+def _gates(report: GateReport) -> Iterator[SarifFinding]:
     package = report.provenance.package
     for outcome, title in reported(report):
         path, line = place_of(outcome, report)
-        level: Level = "error" if outcome.verdict == "fail" else _INCONCLUSIVE[report.inconclusive]
-        yield Finding(
+        level: SarifLevel = "error" if outcome.verdict == "fail" else _INCONCLUSIVE[report.inconclusive]
+        yield SarifFinding(
             _gate_rule(outcome.metric),
             level,
             f"{package}: {title}: {message(outcome)}.",
@@ -129,10 +53,10 @@ def _gates(report: GateReport) -> Iterator[Finding]:
         )
 
 
-def _gate_rule(key: str) -> Rule:
+def _gate_rule(key: str) -> SarifRule:
     metric = described(key)
     meaning = f"{metric.meaning} {metric.better.capitalize()} is better."
-    return Rule(
+    return SarifRule(
         f"gate/{key}",
         "Gate" + "".join(part.capitalize() for part in key.split("_")),
         f"The gate of {metric.label} was not passed.",
@@ -142,7 +66,7 @@ def _gate_rule(key: str) -> Rule:
     )
 
 
-def _edits(report: Report) -> Iterator[Finding]:
+def _edits(report: Report) -> Iterator[SarifFinding]:
     where = f"{relative_path(report.out)}/report.json"
     for step in report.passes:
         for edit in step.edits:
@@ -150,7 +74,7 @@ def _edits(report: Report) -> Iterator[Finding]:
                 continue
             why = f": {edit.reason}" if edit.reason else ""
             what = edit.summary or edit.identity
-            yield Finding(
+            yield SarifFinding(
                 _edit_rule(step, edit),
                 "warning" if edit.verdict == "failed" or edit.outcome == "rolled back" else "note",
                 f"{step.title}, edit {edit.number} ({what}) was {edit.outcome}{why}.",
@@ -162,9 +86,9 @@ def _edits(report: Report) -> Iterator[Finding]:
             )
 
 
-def _edit_rule(step: PassReport, edit: EditReport) -> Rule:
+def _edit_rule(step: PassReport, edit: EditReport) -> SarifRule:
     if edit.verdict == "failed":
-        return Rule(
+        return SarifRule(
             "edit/failed",
             "EditFailed",
             "An edit did not keep its pass's promise.",
@@ -173,7 +97,7 @@ def _edit_rule(step: PassReport, edit: EditReport) -> Rule:
             "report that to whoever wrote the pass.",
         )
     if edit.outcome == "rolled back":
-        return Rule(
+        return SarifRule(
             "edit/rolled-back",
             "EditRolledBack",
             "An edit was taken back.",
@@ -181,7 +105,7 @@ def _edit_rule(step: PassReport, edit: EditReport) -> Rule:
             "The package is as right as without the edit, and may be slower. "
             "`graphopt optimize --explain PASS` says more.",
         )
-    return Rule(
+    return SarifRule(
         "edit/refused",
         "EditRefused",
         "An edit was refused.",

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath, PureWindowsPath
+from collections.abc import Iterator
 
 from graphopt.metrics import METRICS, Metric
-from graphopt.report import GateOutcome, GateReport, bytes_text, number, plural
+from graphopt.report import GateOutcome, GateReport, bytes_text, number, plural, relative_path
 
 __all__ = [
     "amount",
     "counted",
     "cut",
     "described",
-    "fingerprint",
     "headline",
     "message",
     "place_of",
-    "relative_path",
     "reported",
     "titles",
     "value_text",
@@ -108,27 +104,11 @@ def place_of(outcome: GateOutcome, report: GateReport) -> tuple[str, int]:
     return f"{relative_path(report.provenance.package)}/graphopt.json", 1
 
 
-def relative_path(path: str) -> str:
-    """`path` with slashes and below the folder that everything is relative to: else only its last name.
-
-    Code scanning refuses absolute paths and those that lead out of the repository.
-    """
-    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-    outside = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute() or ".." in parts
-    inside = [part for part in parts if part != ".."]
-    return "/".join(inside[-1:] if outside else inside) or "package"
-
-
 def reported(report: GateReport) -> Iterator[tuple[GateOutcome, str]]:
     """Outcomes that are not pass, with their titles: failed ones first."""
     named = list(zip(report.outcomes, titles(report), strict=True))
     for verdict in ("fail", "inconclusive"):
         yield from ((outcome, title) for outcome, title in named if outcome.verdict == verdict)
-
-
-def fingerprint(parts: Iterable[str]) -> str:
-    """What stays the same for a finding as long as it is the same finding: no values, no lines."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def cut(text: str, most: int) -> str:

@@ -27,6 +27,8 @@ def validate_pack(pack: Pack) -> str | None:
         from graphopt.pipeline import Contract, Level, Pass
 
         faults += _classes("passes", pack.passes, Pass, {"name": str, "level": Level, "contract": Contract})
+    if pack.rules:
+        faults += _rules(pack.rules)
     return next(iter(faults), None)
 
 
@@ -37,6 +39,16 @@ def _folders(pack: Pack) -> Iterable[str]:
     models = pack.models
     if not isinstance(models, Mapping) or not all(isinstance(folder, Path) for folder in models.values()):
         yield "its models are not a mapping of names to pathlib.Path"
+
+
+def _rules(rules: Any) -> Iterable[str]:
+    from graphopt.lint import CODE, Rule
+
+    if not isinstance(rules, tuple) or not all(isinstance(rule, Rule) for rule in rules):
+        yield "its rules are not a tuple of graphopt.lint.Rule"
+        return
+    codeless = [rule.code for rule in rules if not CODE.fullmatch(rule.code)]
+    yield from (f"the rule {code!r} has no code like AB123" for code in codeless)
 
 
 def _classes(what: str, classes: Any, base: type, needed: Mapping[str, type]) -> Iterable[str]:

@@ -24,6 +24,7 @@ from graphopt.plugins._pack_check import validate_pack
 
 if TYPE_CHECKING:
     from graphopt.families import Family
+    from graphopt.lint import Rule
     from graphopt.pipeline import Pass
     from graphopt.targets import Target
 
@@ -42,6 +43,7 @@ __all__ = [
     "passes",
     "recipes",
     "resolve",
+    "rules",
     "targets",
 ]
 
@@ -54,7 +56,8 @@ class Pack:
     """What one distribution brings to one entry-point group.
 
     `recipes` is a folder of TOML files, `examples` one of golden files: graphs that the passes work on, from
-    which the conformance kit starts. `models` maps the name of an embedded model to its folder.
+    which the conformance kit starts. `models` maps the name of an embedded model to its folder. `rules` are
+    what `graphopt lint` looks for: they stand in the group of what knows them, or of what mends it.
     """
 
     passes: tuple[type[Pass], ...] = ()
@@ -63,6 +66,7 @@ class Pack:
     targets: tuple[type[Target], ...] = ()
     families: tuple[type[Family], ...] = ()
     models: Mapping[str, Path] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,10 +247,13 @@ def distribution_packs(distribution: str) -> tuple[Pack, ...]:
     return tuple(resolve("distribution with plugins", distribution, known))
 
 
-def _collect(group: str, kind: str, items: Callable[[Pack], Iterable[tuple[str, T]]]) -> dict[str, T]:
+def _collect(
+    group: str | tuple[str, ...], kind: str, items: Callable[[Pack], Iterable[tuple[str, T]]]
+) -> dict[str, T]:
     found: dict[str, T] = {}
     owner: dict[str, PackOrigin] = {}
-    for origin, pack in _packs(group).packs:
+    groups = (group,) if isinstance(group, str) else group
+    for origin, pack in (pair for each in groups for pair in _packs(each).packs):
         for name, item in items(pack):
             if name in found:
                 raise EnvironmentProblem(
@@ -291,6 +298,11 @@ def families() -> Mapping[str, type[Family]]:
 def embedded_models() -> Mapping[str, Path]:
     """Folders of the models that ship inside an installed pack, by name."""
     return _collect("graphopt.models", "embedded models", lambda pack: pack.models.items())
+
+
+def rules() -> Mapping[str, Rule]:
+    """What `graphopt lint` looks for, by code; packs of every group may bring some."""
+    return _collect(GROUPS, "rules", lambda pack: ((rule.code, rule) for rule in pack.rules))
 
 
 def resolve(kind: str, name: str, known: Mapping[str, Any]) -> Any:

@@ -34,6 +34,15 @@ from graphopt.report._model import (
     Sizes,
 )
 from graphopt.report._page import write_page
+from graphopt.report._sarif import (
+    SarifFinding,
+    SarifLevel,
+    SarifRule,
+    fingerprint,
+    relative_path,
+    sarif_log,
+    sarif_run,
+)
 from graphopt.report._terminal import print_explanation, print_report
 from graphopt.report._text import bytes_change, bytes_text, number, plural, seconds_text
 
@@ -64,18 +73,25 @@ __all__ = [
     "Provenance",
     "RawSample",
     "Report",
+    "SarifFinding",
+    "SarifLevel",
+    "SarifRule",
     "Sizes",
     "SourceGraph",
     "bytes_change",
     "bytes_text",
     "compare_reports",
     "damage_by_layer",
+    "fingerprint",
     "graph_side",
     "idle_stages",
     "number",
     "plural",
     "print_explanation",
     "print_report",
+    "relative_path",
+    "sarif_log",
+    "sarif_run",
     "seconds_text",
     "write_page",
 ]

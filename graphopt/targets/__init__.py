@@ -3,7 +3,7 @@
 Importing this room loads no runtime; methods that need one import it.
 """
 
-from graphopt.targets._capabilities import Capabilities, Unsupported
+from graphopt.targets._capabilities import Capabilities, Remark, Unsupported
 from graphopt.targets._described import DescribedTarget, described
 from graphopt.targets._description import Description, OperatorTables, Sizes, Wheels
 from graphopt.targets._diagnosis import Diagnosis
@@ -26,6 +26,7 @@ __all__ = [
     "OperatorTable",
     "OperatorTables",
     "RegisteredKernels",
+    "Remark",
     "Sizes",
     "Target",
     "Unsupported",

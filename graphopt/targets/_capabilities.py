@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Capabilities", "Unsupported"]
+__all__ = ["Capabilities", "Remark", "Unsupported"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,19 @@ class Unsupported:
 
     def __str__(self) -> str:
         return f"node {self.node!r} ({self.operator}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A node that runs, and is many times slower than it could be, or gives wrong numbers: `text` says how.
+
+    `kind` is what rules of `graphopt lint` know it by: "accuracy-level", "float-zeros", "ordered",
+    "ignored-zeros" and "block" are those of the built-in targets.
+    """
+
+    kind: str
+    node: str
+    text: str
 
 
 class Capabilities(ABC):
@@ -84,6 +97,6 @@ class Capabilities(ABC):
         """
         return False
 
-    def remarks(self, model: ir.Model) -> Sequence[str]:
-        """What of `model` runs, but is many times slower than it could be, or is wrong; in words."""
+    def remarks(self, model: ir.Model) -> Sequence[Remark]:
+        """What of `model` runs, but is many times slower than it could be, or is wrong."""
         return ()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from graphopt.targets import RegisteredKernels
+from graphopt.targets import RegisteredKernels, Remark
 
 from ._integers import computes_in_integers
 from ._rules import demands, remark, tried
@@ -31,12 +30,5 @@ class CpuCapabilities(RegisteredKernels):
     def refusal(self, node: ir.Node) -> str | None:
         return next((d.otherwise for d in demands(node) if not tried(d.rule, d.values)), None)
 
-    def remarks(self, model: ir.Model) -> Sequence[str]:
-        found: dict[str, list[str]] = defaultdict(list)
-        for node in model.graph.all_nodes():
-            if (text := remark(node)) is not None:
-                found[text].append(node.name or node.outputs[0].name or "?")
-        return [
-            f"{text} (node {names[0]!r}{f' and {len(names) - 1} more' if len(names) > 1 else ''})."
-            for text, names in found.items()
-        ]
+    def remarks(self, model: ir.Model) -> Sequence[Remark]:
+        return [found for node in model.graph.all_nodes() if (found := remark(node)) is not None]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from graphopt.targets import node_runs
+from graphopt.targets import Remark, node_runs
 
 __all__ = ["Demand", "demands", "remark", "tried"]
 
@@ -39,29 +39,41 @@ def tried(rule: str, values: tuple[int, ...]) -> bool:
     return all(value <= _LARGEST for value in values) and node_runs(*case(*values))
 
 
-def remark(node: ir.Node) -> str | None:
+def remark(node: ir.Node) -> Remark | None:
     """What is to be known of a node that runs: that its kernel is slow, or does something else."""
     if (node.domain, node.op_type) != ("com.microsoft", "MatMulNBits"):
         return None
-    bits, level = _integer(node, "bits", 4), _integer(node, "accuracy_level", 0)
+    found = _of_inputs(node) or _of_form(node)
+    return None if found is None else Remark(found[0], node.name or node.outputs[0].name or "?", found[1])
+
+
+def _of_inputs(node: ir.Node) -> tuple[str, str] | None:
     zeros, g_idx = _input(node, _ZEROS), _input(node, _G_IDX)
-    if g_idx is not None and zeros is not None and not _is_float(zeros):
-        return "MatMulNBits with g_idx and packed zero points is wrong: onnxruntime ignores the zero points"
-    if g_idx is not None or (zeros is not None and _is_float(zeros)):
-        what = "g_idx" if g_idx is not None else "zero points in floats"
-        return f"MatMulNBits with {what} takes tens to hundreds of times as long for one row as without"
+    is_float = zeros is not None and _is_float(zeros)
+    if g_idx is not None and zeros is not None and not is_float:
+        said = "MatMulNBits with g_idx and packed zero points is wrong: onnxruntime ignores the zero points"
+        return "ignored-zeros", said
+    if g_idx is None and not is_float:
+        return None
+    kind, what = ("ordered", "g_idx") if g_idx is not None else ("float-zeros", "zero points in floats")
+    return kind, f"MatMulNBits with {what} takes tens to hundreds of times as long for one row as without"
+
+
+def _of_form(node: ir.Node) -> tuple[str, str] | None:
+    bits, level = _integer(node, "bits", 4), _integer(node, "accuracy_level", 0)
     block = _integer(node, "block_size", 32)
     if (bits, block) in _IN_FLOAT and level == _FASTEST:
-        return (
+        return "block", (
             f"MatMulNBits with {bits} bits in blocks of {block} takes over a hundred times as long for one "
             "row as in blocks of 128 where onnxruntime's kernel runs it: it computes in float32"
         )
-    if bits != 4 and level < _FASTEST:
-        return (
-            f"MatMulNBits with {bits} bits at accuracy level {level} takes over a hundred times as long for "
-            f"one row as at level {_FASTEST}, which computes in int8"
-        )
-    return None
+    if level >= _FASTEST:
+        return None
+    longer = "about three times" if bits == 4 else "over a hundred times"
+    return "accuracy-level", (
+        f"MatMulNBits with {bits} bits at accuracy level {level} takes {longer} as long for one row as at "
+        f"level {_FASTEST}, which computes in int8"
+    )
 
 
 def demands(node: ir.Node) -> Iterator[Demand]:

@@ -43,6 +43,15 @@ class Unstable(Pass):
                 yield Edit("new", remove=[node], insert=made, replace={node.outputs[0]: made[-1].outputs[0]})
 PACK = Pack(passes=(Unstable,))
 """
+CODELESS = """
+from graphopt.lint import rule
+from graphopt.plugins import Pack
+@rule("relus", "relus", "note")
+def relus(subject):
+    "A summary.\\n\\nA reason.\\n\\nA remedy."
+    return ()
+PACK = Pack(rules=(relus,))
+"""
 MODEL = """
 import onnx, onnx.parser, numpy
 model = onnx.parser.parse_model('''<ir_version: 10, opset_import: ["" : 23]>
@@ -90,6 +99,27 @@ def test_its_recipe_extends_a_built_in_one(with_sample: Environment, tmp_path: P
 
     assert '# @compress of lossless-relus\n[[pass]]\nname = "relu-of-relu"\n' in shown
     assert steps[steps.index("pack-qkv") + 1] == "relu-of-relu"
+
+
+def test_its_rule_finds_and_its_pass_mends(with_sample: Environment, tmp_path: Path) -> None:
+    fine(with_sample.run("-c", MODEL, cwd=tmp_path))
+    found = with_sample.graphopt("lint", "model.onnx", "--json", "found.json", cwd=tmp_path)
+    mend = ("lint", "model.onnx", "--fix", "-o", "out", "--inputs", "inputs.npz", "--json", "mended.json")
+    fine(with_sample.graphopt(*mend, cwd=tmp_path))
+    first, second = (json.loads((tmp_path / name).read_text()) for name in ("found.json", "mended.json"))
+
+    assert found.returncode == 1
+    assert "SAMPLE001 warning  A Relu of a Relu changes nothing." in found.stdout
+    assert [one["code"] for one in first["findings"]] == ["SAMPLE001", "SAMPLE001"]
+    assert second["left"] == []
+
+
+def test_a_rule_without_a_code_is_no_rule(pretend: Pretend, tmp_path: Path) -> None:
+    environment = pretend("graphopt-codeless", CODELESS)
+    done = environment.graphopt("passes", "list", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert "the rule 'relus' has no code like AB123" in done.stderr
 
 
 def test_it_conforms(with_sample: Environment, tmp_path: Path) -> None:

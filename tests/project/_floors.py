@@ -14,7 +14,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("interface",),
     ("families", "runtime", "diff"),
     ("targets",),
-    ("calibrate", "plan"),
+    ("calibrate", "plan", "lint"),
     ("pipeline",),
     ("plugins", "verify", "importers"),
     ("export", "package", "testing"),
@@ -27,7 +27,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """The rooms of `graphopt`, its packages and modules, from the ground up."""
 
 KEPT_FREE = {
-    "lint": "evaluate",
     "sweep": "bisect",
 }
 """Rooms that are planned, each with one that stands on the floor where it will."""

@@ -138,7 +138,7 @@ def test_zero_points_and_orders_that_the_kernel_takes(
     [
         (product(8), None),
         (product(2, PACKED), None),
-        (product(4, level=0), None),
+        (product(4, level=0), "with 4 bits at accuracy level 0 takes about three times as long"),
         (product(8, level=3), "with 8 bits at accuracy level 3 takes over a hundred times as long"),
         (product(2, level=0), "with 2 bits at accuracy level 0 takes over a hundred times as long"),
         (
@@ -147,7 +147,7 @@ def test_zero_points_and_orders_that_the_kernel_takes(
         ),
         (product(4, FLOATS), "zero points in floats takes tens to hundreds of times as long"),
         (product(4, ORDER), "g_idx takes tens to hundreds of times as long"),
-        (product(4, PACKED, ORDER), "is wrong: onnxruntime ignores the zero points (node "),
+        (product(4, PACKED, ORDER), "is wrong: onnxruntime ignores the zero points"),
     ],
 )
 def test_kernels_that_are_slow_or_wrong_are_told(
@@ -156,7 +156,7 @@ def test_kernels_that_are_slow_or_wrong_are_told(
     found = capabilities.remarks(parse(source))
 
     assert len(found) == (said is not None)
-    assert said is None or said in found[0]
+    assert said is None or (said in found[0].text and found[0].node == "y/MatMulNBits")
 
 
 def test_onnxruntime_ignores_packed_zero_points_beside_an_order() -> None:

@@ -1,4 +1,4 @@
-"""A pass and a recipe."""
+"""A pass, a recipe and a rule."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from graphopt.plugins import Pack
 
 from .relu_of_relu import ReluOfRelu
+from .rules import relu_of_relu
 
 HERE = Path(__file__).parent
-PACK = Pack(passes=(ReluOfRelu,), recipes=HERE / "recipes", examples=HERE / "examples")
+PACK = Pack(passes=(ReluOfRelu,), recipes=HERE / "recipes", examples=HERE / "examples", rules=(relu_of_relu,))
