@@ -31,8 +31,9 @@ class LowerFunctions(Pass):
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
-        left = left_anyway(context, context.model)
-        for op_type in sorted({node.op_type for node in graph.all_nodes() if not node.domain}):
+        left, seen = left_anyway(context, context.model), set[str]()
+        while (op_type := _next(graph, seen)) is not None:
+            seen.add(op_type)
             if not _is_defined(op_type, context.opset) or not _stays_behind(op_type, context):
                 continue
             try:
@@ -47,6 +48,11 @@ class LowerFunctions(Pass):
                 continue
             left = now
             yield transplant(graph, made, f"{op_type} as ONNX defines it")
+
+
+def _next(graph: ir.Graph, seen: set[str]) -> str | None:
+    """An operator of the graph that was not looked at; definitions bring others."""
+    return min({node.op_type for node in graph.all_nodes() if not node.domain} - seen, default=None)
 
 
 def _stays_behind(op_type: str, context: Context) -> bool:
