@@ -20,8 +20,8 @@ class LowerFunctions(Pass):
     Before: y = RMSNormalization(x, w), for which the target has no kernel
     After:  Mul, ReduceMean, Add, Sqrt, Div, Mul: the definition in ONNX's schema
     Without a target all of them are spelled out.
-    Refuses: operators without a definition; a definition of which the target leaves as many nodes of floats
-    to others, at whatever older opset their graph may be declared.
+    Refuses: operators without a definition; one that is a loop, as Range's; one of which the target leaves as
+    many nodes of floats to others, at whatever older opset their graph may be declared.
     """
 
     name: ClassVar[str] = "lower-functions"
@@ -40,6 +40,9 @@ class LowerFunctions(Pass):
                 made = expanded(context.model, op_type)
             except CannotConvert as error:
                 yield NearMiss(op_type, str(error))
+                continue
+            if sum(1 for _ in made.graph.subgraphs()) > sum(1 for _ in graph.subgraphs()):
+                yield NearMiss(op_type, "its definition is a loop")
                 continue
             infer_types(made)
             now = left_anyway(context, made)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+import onnx
 from graphopt_targets import PACK
 
-from graphopt.targets import DescribedTarget, Target
+from graphopt.targets import DescribedTarget, KernelForm, OperatorTables, Target
 from tests._cache import ROOT
 
 PAGE = ROOT / "docs/targets.md"
 _NEVER = "never"
+_OPSET = 23
 
 
 def written(page: str) -> str:
@@ -48,13 +50,28 @@ def _targets(targets: Iterable[Target]) -> Iterator[str]:
 
 
 def _kernels(targets: Iterable[Target]) -> Iterator[str]:
-    yield from _row("target", "operators", "from", "of", "on")
-    yield from _row(*["---"] * 5)
+    yield from _row("target", "operators", "from", "of", "on", f"without their forms of opset {_OPSET}")
+    yield from _row(*["---"] * 6)
     for target in targets:
         if not isinstance(target, DescribedTarget) or (tables := target.description.operators) is None:
             continue
         count = sum(len(table) for table in tables.domains.values())
-        yield from _row(f"`{target.name}`", str(count), tables.source, tables.version, str(tables.date))
+        older = ", ".join(_older(tables)) or "none"
+        yield from _row(
+            f"`{target.name}`", str(count), tables.source, tables.version, str(tables.date), older
+        )
+
+
+def _older(tables: OperatorTables) -> Iterator[str]:
+    """Operators of ONNX with a kernel for an older form than is in force at the canonical opset."""
+    for op_type, texts in tables.domains["ai.onnx"].items():
+        try:
+            schema = onnx.defs.get_schema(op_type, _OPSET, "")
+        except onnx.defs.SchemaError:
+            continue
+        forms = [KernelForm.read(text, tables.types) for text in texts]
+        if not schema.deprecated and not any(f.is_of(_OPSET, schema.since_version) for f in forms):
+            yield op_type
 
 
 def _row(*cells: str) -> Iterator[str]:
