@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -210,6 +212,53 @@ def test_compiling_where_it_cannot_run_ends_with_the_command(
 def test_an_unknown_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["optimize", "tiny-coder", "-o", str(tmp_path / "out"), "--target", "coda"]) == 2
     assert "Did you mean 'cuda'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "wheels", "said", "command"),
+    [
+        (
+            "cuda",
+            ["onnxruntime_gpu-1.31.1"],
+            "onnxruntime and onnxruntime-gpu lie over each other",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]'",
+        ),
+        (
+            "tensorrt",
+            ["onnxruntime_gpu-1.31.1"],
+            "tensorrt-cu13>=10,<11 is not installed",
+            "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu' 'tensorrt-cu13>=10,<11'",
+        ),
+        (
+            "webgpu",
+            ["onnxruntime_ep_webgpu-0.4.0"],
+            "onnxruntime_ep_webgpu cannot be imported",
+            "",
+        ),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="these wheels are for Linux")
+def test_doctor_in_an_environment_with_other_wheels(
+    name: str, wheels: list[str], said: str, command: str, tmp_path: Path
+) -> None:
+    for wheel in wheels:
+        about = tmp_path / f"{wheel}.dist-info"
+        about.mkdir()
+        distribution, version = wheel.split("-")
+        (about / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution.replace('_', '-')}\nVersion: {version}\n"
+        )
+    ended = subprocess.run(
+        [sys.executable, "-m", "graphopt", "targets", "doctor", name],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 4, ended.stderr
+    assert said in ended.stdout
+    assert command in ended.stdout
 
 
 @pytest.mark.parametrize(
