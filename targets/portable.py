@@ -63,5 +63,9 @@ class PortableTarget(DescribedTarget):
             del model.opset_imports[domain]
         return super().compile(model, path)
 
+    def session_choices(self) -> Mapping[str, Sequence[Any]]:
+        """Not those that would have the graph rewritten."""
+        return {name: values for name, values in super().session_choices().items() if name != "level"}
+
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         return plain_session(path, threads=threads or 0)

@@ -15,6 +15,7 @@ from graphopt.report import (
     PAGE,
     REPORT,
     ClosingReport,
+    CoverageReport,
     IslandReport,
     PassReport,
     Report,
@@ -29,8 +30,9 @@ __all__ = ["remove_documents", "write_all_documents", "write_documents"]
 def write_documents(job: Job) -> tuple[Report, Lock]:
     """Write graphopt.json, graphopt.lock and report.json of `job`, and return the last two."""
     folder = job.staging.package
+    _manifest(job).write(folder)
+    job.cover()
     with job.clock.phase("lock", "writing the lock and the report"):
-        _manifest(job).write(folder)
         lock = _lock(job)
         lock.write(folder)
     report = _report(job, lock)
@@ -70,6 +72,7 @@ def _manifest(job: Job) -> Manifest:
         closing_check=job.closing.verdict,
         sizes=job.sizes(),
         calibration=job.calibrated_on(),
+        cpu_fallback=job.options.cpu_fallback,
         max_batch_tokens=job.max_batch_tokens,
     )
 
@@ -90,6 +93,7 @@ def _lock(job: Job) -> Lock:
         verify=options.verify,
         on_mismatch=options.on_mismatch,
         closing_check=options.validate,
+        cpu_fallback=options.cpu_fallback,
         dims={name: list(values) for name, values in bindings.dims.items()},
         seeds=SEEDS,
         versions=versions(job.target.libraries),
@@ -143,6 +147,7 @@ def _report(job: Job, lock: Lock) -> Report:
             for graph in job.graphs
             if graph.islands
         },
+        coverage={role: CoverageReport.of(one) for role, one in (job.coverage or {}).items()},
         views={graph.exported.role: graph.view() for graph in job.graphs},
     )
 

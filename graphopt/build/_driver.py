@@ -27,6 +27,7 @@ from graphopt.package import add_variant, check_destination, staged
 from graphopt.plan import parse_bounds
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
 from graphopt.report import Report
+from graphopt.runtime import CPU
 from graphopt.targets import Target
 from graphopt.verify import KernelWorker
 
@@ -75,6 +76,11 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
     parse_bounds(options.budget)  # what is wrong with it is said before anything is exported
     target = chosen_target(options.target)
     target.diagnose().require(target.name)
+    if not options.cpu_fallback and target.provider == CPU:
+        raise BadInput(
+            f"target {target.name!r} is the CPU provider: nothing falls back to it",
+            hint="Leave out --no-cpu-fallback.",
+        )
     recipe = configured(options.recipe, options.settings, target, options.budget) if options.recipe else None
     bindings = Bindings.parse(options.inputs, options.dims)
     resolved = _resolved(source, options, bindings, target, replay)
@@ -154,7 +160,12 @@ def _again(job: Job, decisions: dict[str, Any]) -> Job:
     cache = _run_cache(job.source, job.options, decisions)
     exported, is_cached = _exported(job.source, job.options, job.clock, cache)
     again = replace(
-        job, exported=exported, cache=cache, export_cached=is_cached, closing=ClosingCheck("not run")
+        job,
+        exported=exported,
+        cache=cache,
+        export_cached=is_cached,
+        closing=ClosingCheck("not run"),
+        coverage=None,
     )
     _make(again, decisions)
     return again

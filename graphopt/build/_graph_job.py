@@ -22,7 +22,7 @@ from graphopt.pipeline import Context, EditRecord, Level, RunHooks, RunResult, w
 from graphopt.plugins import adapter_to_json, build_steps, run_recipe
 from graphopt.recipes import OptimizeOptions, Recipe
 from graphopt.report import GraphView, SourceGraph
-from graphopt.runtime import default_threads
+from graphopt.runtime import default_threads, forbid_fallback, with_options
 from graphopt.verify import EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
@@ -185,7 +185,9 @@ class GraphJob:
     def compile(self, folder: Path) -> PackageContext:
         """Have the target write the graph into `folder`; what a family may know of it."""
         model = self.exported.model
-        self.target.compile(model, folder / self.file)
+        forbids = not self.options.cpu_fallback
+        with with_options(forbid_fallback) if forbids else contextlib.nullcontext():
+            self.target.compile(model, folder / self.file)
         for note in _noted(self.target.capabilities().remarks(model)):
             self.context.note(note)
         if any(node.op_type == "QuantizeLinear" for node in model.graph):

@@ -13,13 +13,22 @@ from graphopt.build._inputs import FileDigests, files_behind, stored_bytes
 from graphopt.build._tuning import tuned_batch_tokens
 from graphopt.cache import RunCache
 from graphopt.errors import BadInput
-from graphopt.evaluate import Bindings, ClosingCheck, check_graph, check_whole
+from graphopt.evaluate import (
+    Bindings,
+    ClosingCheck,
+    Coverage,
+    Untold,
+    check_graph,
+    check_whole,
+    coverage,
+)
 from graphopt.export import Exported, Source
 from graphopt.families import Assumption, PackageContext
 from graphopt.interface import Interface
-from graphopt.package import CalibratedOn, Staging
+from graphopt.package import CalibratedOn, RunnablePackage, Staging
 from graphopt.pipeline import EditRecord, RunHooks, place_of
 from graphopt.recipes import OptimizeOptions, Recipe
+from graphopt.runtime import CPU
 from graphopt.targets import Target
 from graphopt.verify import KernelWorker, clear_reproducers
 
@@ -49,6 +58,7 @@ class Job:
     export_cached: bool = False
     closing: ClosingCheck = field(default_factory=lambda: ClosingCheck("not run"))
     max_batch_tokens: int | None = None
+    coverage: Mapping[str, Coverage] | None = None
 
     def __post_init__(self) -> None:
         self.graphs = [self._graph(exported) for exported in self.exported]
@@ -138,6 +148,18 @@ class Job:
             self.closing = checks[0]
             for check in checks[1:]:
                 self.closing = self.closing.and_then(check)
+
+    def cover(self) -> None:
+        """Find out, once its manifest is written, where the package's nodes run, if its target's execution
+        provider may leave some to others. `BadInput` where it runs on that provider not at all."""
+        if self.coverage is not None or self.target.provider == CPU:
+            return
+        with self.clock.phase("check", "looking where nodes run"):
+            try:
+                self.coverage = coverage(RunnablePackage.load(self.staging.package))
+            except Untold as error:
+                self.coverage = {}
+                self.notes.append(f"Where nodes run is not known: {error.message}.")
 
     def interface(self) -> Interface:
         """That of the source as a whole."""

@@ -70,6 +70,7 @@ class Replay:
             on_mismatch=lock.on_mismatch,
             stop_after=lock.stop_after,
             validate=lock.closing_check,
+            cpu_fallback=lock.cpu_fallback,
         )
 
     def recipe(self) -> Recipe:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from rich.console import RenderableType
 
+    from graphopt.report import CoverageReport
+
 __all__ = ["command"]
 
 _MOVING = {"Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Shape", "Slice", "Split"}
@@ -26,17 +28,43 @@ _SHOWN = 4  # names of a kind: the rest of a line on a terminal of 80
 
 @click.command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--coverage",
+    "covered",
+    is_flag=True,
+    help="Of a package: which nodes run on which execution provider, for what share of the time, and why some"
+    " are not on the target's. Runs it.",
+)
 @json_option
-def command(model: Path, json_file: str | None) -> None:
+def command(model: Path, covered: bool, json_file: str | None) -> None:
     """Show the interface, the operators and the size of MODEL, an .onnx file or a package folder."""
     from graphopt.ir import load_model
 
     described = {path.name: _describe(load_model(path)) for path in graph_files(model)}
-    write_json(json_file, described)
+    found = _covered(model) if covered else {}
+    write_json(
+        json_file,
+        described | ({"coverage": {r: c.model_dump() for r, c in found.items()}} if covered else {}),
+    )
     if json_file == "-":
         return
     for name, one in described.items():
         console().print(_rendered(name, one))
+    if found:
+        from graphopt.report import coverage_text
+
+        for role, report in found.items():
+            console().print()
+            console().print(coverage_text(role, report))
+
+
+def _covered(folder: Path) -> dict[str, CoverageReport]:
+    """Where the nodes of the package's graphs run, by role. `BadInput` for a file."""
+    from graphopt.evaluate import coverage
+    from graphopt.package import RunnablePackage
+    from graphopt.report import CoverageReport
+
+    return {role: CoverageReport.of(one) for role, one in coverage(RunnablePackage.load(folder)).items()}
 
 
 def _describe(model: ir.Model) -> dict[str, Any]:

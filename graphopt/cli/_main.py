@@ -59,6 +59,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
             "graphopt.cli._prepack",
             "Copy a package to one that loads faster, twice as large.",
         ),
+        "tune": ("graphopt.cli._tune", "Measure how sessions of a package are fastest on this machine."),
         "passes": ("graphopt.cli._passes", "List passes and recipes, show one, make and check your own."),
         "targets": ("graphopt.cli._targets", "List targets, show one, make your own, check this machine."),
         "models": (

@@ -95,6 +95,12 @@ __all__ = ["command"]
 @click.option("--explain", metavar="PASS", help="Say where PASS almost matched, and why it did not.")
 @click.option("--no-validate", is_flag=True, help="Leave out the closing check against the source.")
 @click.option(
+    "--no-cpu-fallback",
+    is_flag=True,
+    help="Exit code 2 where the target's execution provider leaves a node to the CPU provider; sessions of"
+    " the package keep to it.",
+)
+@click.option(
     "--locked",
     type=click.Path(path_type=Path, exists=True),
     metavar="LOCK",
@@ -117,6 +123,7 @@ def command(
     out: Path | None,
     explain: str | None,
     no_validate: bool,
+    no_cpu_fallback: bool,
     no_cache: bool,
     json_file: str | None,
     quiet: bool,
@@ -137,7 +144,9 @@ def command(
     from graphopt.recipes import OptimizeOptions
     from graphopt.report import Report, print_explanation, print_report
 
-    options = OptimizeOptions(validate=not no_validate, cache=not no_cache, **asked)
+    options = OptimizeOptions(
+        validate=not no_validate, cpu_fallback=not no_cpu_fallback, cache=not no_cache, **asked
+    )
     if options.locked is not None:
         _refuse_decided(ctx)
     if explain is not None:
@@ -178,7 +187,7 @@ def _refuse_decided(ctx: click.Context) -> None:
     )
     for parameter in ctx.command.params:
         given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name in (*decided, "no_validate"):
+        if given and parameter.name in (*decided, "no_validate", "no_cpu_fallback"):
             raise click.UsageError(
                 f"{parameter.opts[-1]} cannot be given with --locked: the lock decides it."
             )

@@ -6,7 +6,8 @@ from graphopt.evaluate._accuracy import (
     compare_encoders,
     compare_language_models,
 )
-from graphopt.evaluate._assignment import fallback_nodes
+from graphopt.evaluate._agreement import AgreedPair, TargetAgreement, compare_targets
+from graphopt.evaluate._assignment import AssignedNode, Untold, fallback_nodes
 from graphopt.evaluate._beside import Beside, run_beside
 from graphopt.evaluate._bindings import SEED, Bindings, Undecided
 from graphopt.evaluate._census import census, census_differences
@@ -20,6 +21,7 @@ from graphopt.evaluate._closing import (
 )
 from graphopt.evaluate._corpus import Corpus, corpus_of, read_corpus, sequences
 from graphopt.evaluate._costs import Cost, step_cost, step_flops, stored_by_node
+from graphopt.evaluate._coverage import Coverage, CoverageRow, Fallback, coverage, coverage_of
 from graphopt.evaluate._encoder_run import ENCODER_METRICS
 from graphopt.evaluate._facts import FACTS, interface_changes, measure_facts
 from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
@@ -35,8 +37,10 @@ from graphopt.evaluate._measurable import Measurable
 from graphopt.evaluate._measurement import Measurement
 from graphopt.evaluate._overlap import CALIBRATION
 from graphopt.evaluate._package_speed import measure_speed
+from graphopt.evaluate._precision import Precision, probed_precision
 from graphopt.evaluate._profile import profile
 from graphopt.evaluate._samples import AccuracySamples, Generated
+from graphopt.evaluate._session_tuning import tune_session
 from graphopt.evaluate._speed import BenchReport, Price, Speed, bench
 from graphopt.evaluate._tasks import TASK_METRICS, measure_tasks
 from graphopt.evaluate._turns import SpeedTurns
@@ -55,6 +59,8 @@ __all__ = [
     "TEXT_GENERATION",
     "AccuracyRun",
     "AccuracySamples",
+    "AgreedPair",
+    "AssignedNode",
     "BenchReport",
     "Beside",
     "Bindings",
@@ -63,17 +69,23 @@ __all__ = [
     "ClosingCheck",
     "Corpus",
     "Cost",
+    "Coverage",
+    "CoverageRow",
     "EncoderAccuracy",
+    "Fallback",
     "FloatIsland",
     "Generated",
     "GraphCheck",
     "LanguageAccuracy",
     "Measurable",
     "Measurement",
+    "Precision",
     "Price",
     "Speed",
     "SpeedTurns",
+    "TargetAgreement",
     "Undecided",
+    "Untold",
     "Validation",
     "bench",
     "census",
@@ -83,8 +95,11 @@ __all__ = [
     "closing_check",
     "compare_encoders",
     "compare_language_models",
+    "compare_targets",
     "corpus_of",
     "counted",
+    "coverage",
+    "coverage_of",
     "fallback_nodes",
     "float_islands",
     "head_metrics",
@@ -95,6 +110,7 @@ __all__ = [
     "measure_heads",
     "measure_speed",
     "measure_tasks",
+    "probed_precision",
     "profile",
     "read_corpus",
     "reference_logits",
@@ -107,6 +123,7 @@ __all__ = [
     "step_cost",
     "step_flops",
     "stored_by_node",
+    "tune_session",
     "validate",
     "whole_sequence",
 ]

@@ -21,7 +21,7 @@ from graphopt.io import nearest, read_arrays
 from graphopt.metrics import METRICS
 from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.plugins import adapter_from_json
-from graphopt.runtime import context_length, default_threads
+from graphopt.runtime import SessionSettings, context_length
 
 __all__ = ["BENCHED", "GENAI", "Measurable", "words"]
 
@@ -88,6 +88,12 @@ class Measurable:
         np.savez(path, **adapt_feeds([adapter_from_json(a) for a in adapters], self._feeds))  # type: ignore[arg-type]
         return path
 
+    def called(self, package: RunnablePackage) -> Feeds:
+        """What a `package` that is called gives."""
+        inputs = self.inputs(package.path)
+        assert inputs is not None
+        return package.ready()(read_arrays(inputs))
+
 
 def words(
     folder: str | Path,
@@ -98,18 +104,25 @@ def words(
     batch: int,
     inputs: str | Path | None,
     threads: int | None,
+    session: SessionSettings | None = None,
 ) -> list[str]:
-    """The command line of a worker, without what runs it."""
+    """The command line of a worker, without what runs it.
+
+    `threads` None: those that the package was measured to be fastest with here, or what the process may use.
+    """
     said: dict[str, Any] = {
         "metrics": ",".join(metrics),
         "prompt": prompt_tokens,
         "new": new_tokens,
         "batch": batch,
-        "threads": threads or default_threads(),
+        "threads": threads,
+        "inputs": inputs,
+        "session": None if session is None else session.model_dump_json(exclude_none=True),
     }
-    if inputs is not None:
-        said["inputs"] = inputs
-    return [str(folder), *(word for name, value in said.items() for word in (f"--{name}", str(value)))]
+    return [
+        str(folder),
+        *(word for name, value in said.items() if value is not None for word in (f"--{name}", str(value))),
+    ]
 
 
 def _generates(folder: Path) -> bool:

@@ -6,9 +6,10 @@ import gc
 import json
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from graphopt.families import meeting
 from graphopt.package import RunnablePackage
 from graphopt.runtime import context_length, with_options
 
-__all__ = ["profile"]
+__all__ = ["Traced", "profile", "traced"]
 
 _PROMPT = 64
 """Tokens read at once: enough for the kernels of many rows."""
@@ -34,6 +35,8 @@ _MICROSECOND = 1e-6
 """The unit of onnxruntime's profile, which is a trace of Chrome's."""
 _KERNEL = "_kernel_time"
 
+K = TypeVar("K")
+
 
 def profile(package: RunnablePackage, *, threads: int | None = None) -> dict[str, dict[str, float]]:
     """Seconds by name of each node of each of the package's graphs, by role.
@@ -46,6 +49,33 @@ def profile(package: RunnablePackage, *, threads: int | None = None) -> dict[str
 
     `BadInput` where no legal inputs are known, or sessions of the target are not to be profiled.
     """
+    return {role: trace.by_node() for role, trace in traced(package, threads=threads).items()}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """What the runtime told of a session that ended with rounds of so many `calls`."""
+
+    events: Sequence[Mapping[str, Any]]
+    calls: int
+
+    def by_node(self) -> dict[str, float]:
+        """Seconds of each node, by name."""
+        return _seconds(self.events, self.calls, lambda event: event["name"].removesuffix(_KERNEL))
+
+    def by_operator(self) -> dict[tuple[str, str], float]:
+        """Seconds by execution provider and operator, as they are named once the graph is loaded."""
+        return _seconds(
+            self.events, self.calls, lambda event: (event["args"]["provider"], event["args"]["op_name"])
+        )
+
+    def count(self, operators: Collection[str]) -> int:
+        """How many nodes of `operators` ran."""
+        return len({e["name"] for e in _kernels(self.events) if e["args"]["op_name"] in operators})
+
+
+def traced(package: RunnablePackage, *, threads: int | None = None) -> dict[str, Traced]:
+    """The traces behind `profile`, by role."""
     with tempfile.TemporaryDirectory() as scratch:
         opened: list[Path] = []
 
@@ -62,7 +92,7 @@ def profile(package: RunnablePackage, *, threads: int | None = None) -> dict[str
         found = {}
         for role, prefix in zip(package.manifest.graphs, opened, strict=True):
             (file,) = prefix.parent.glob(f"{prefix.name}*.json")
-            found[role] = _seconds(json.loads(file.read_text(encoding="utf-8")), calls)
+            found[role] = Traced(json.loads(file.read_text(encoding="utf-8")), calls)
     return found
 
 
@@ -103,24 +133,29 @@ def _legal_feeds(package: RunnablePackage) -> Mapping[str, Any]:
     return max(cases, key=lambda case: sum(array.size for array in case.feeds.values())).feeds
 
 
-def _seconds(events: list[dict[str, Any]], calls: int) -> dict[str, float]:
-    """Seconds by node from the trace of a session that ends with rounds of so many `calls`."""
+def _kernels(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_KERNEL)]
+
+
+def _seconds(
+    events: Sequence[Mapping[str, Any]], calls: int, key: Callable[[Mapping[str, Any]], K]
+) -> dict[K, float]:
+    """Seconds by the `key` of nodes, from the trace of a session that ends with rounds of so many `calls`."""
     began = sorted(event["ts"] for event in events if event.get("name") == "model_run")
     first = len(began) - calls * _ROUNDS
-    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith(_KERNEL)]
-    found: dict[str, NDArray[np.float64]] = {}
-    for event, own in _own_times(kernels):
+    found: dict[K, NDArray[np.float64]] = {}
+    for event, own in _own_times(_kernels(events)):
         call = bisect_right(began, event["ts"]) - 1 - first
         if call >= 0:
-            times = found.setdefault(event["name"].removesuffix(_KERNEL), np.zeros((_ROUNDS, calls)))
+            times = found.setdefault(key(event), np.zeros((_ROUNDS, calls)))
             times[divmod(call, calls)] += own
     return {name: float(np.median(times, axis=0).sum()) * _MICROSECOND for name, times in found.items()}
 
 
-def _own_times(events: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float]]:
+def _own_times(events: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], float]]:
     """Each event with its duration less that of those within it."""
     own = {id(event): float(event["dur"]) for event in events}
-    around: list[dict[str, Any]] = []
+    around: list[Mapping[str, Any]] = []
     for event in sorted(events, key=lambda one: (one["ts"], -one["dur"])):
         while around and around[-1]["ts"] + around[-1]["dur"] <= event["ts"]:
             around.pop()

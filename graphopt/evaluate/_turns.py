@@ -25,7 +25,8 @@ class SpeedTurns:
     often, or for half a second, on `inputs`, an .npz file (default: a legal text of `prompt_tokens`, or the
     largest legal call that the family knows). In a `batch` of generated texts these share the
     `prompt_tokens`; a batch of calls is the input's rows again and again. Everyone has the same `threads`
-    (default: what this process may use). `say` is told each block.
+    where they are given; else each has what it was tuned to, or what the process may use. `say` is told each
+    block.
 
     `blocks` counts those that are done, `seconds` what they took together. Raises `BadInput` for metrics that
     are not measured of such a package, folders that cannot be compared, and a file that changes meanwhile

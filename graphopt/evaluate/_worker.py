@@ -26,6 +26,7 @@ from graphopt.io import read_arrays, read_json
 from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.runtime import (
     Decoder,
+    SessionSettings,
     check_installation,
     context_length,
     default_threads,
@@ -56,7 +57,10 @@ Run = tuple[float, Seconds]
 
 @dataclass(frozen=True)
 class Ask:
-    """What to measure of the package in `folder`, by keys of `graphopt.metrics.METRICS`."""
+    """What to measure of the package in `folder`, by keys of `graphopt.metrics.METRICS`.
+
+    `session` is how its sessions are set up, whatever it says itself.
+    """
 
     folder: Path
     metrics: Collection[str]
@@ -65,6 +69,7 @@ class Ask:
     batch: int = 8
     inputs: Path | None = None
     threads: int | None = None
+    session: SessionSettings | None = None
 
     def wants(self, metrics: set[str]) -> bool:
         return not metrics.isdisjoint(self.metrics)
@@ -98,6 +103,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--inputs", type=Path)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--session", type=SessionSettings.model_validate_json)
     ask = Ask(**vars(parser.parse_args()))
     try:
         prepare(ask)
@@ -119,7 +125,7 @@ def prepare(ask: Ask) -> None:
         import onnxruntime  # noqa: F401
 
         if _is_package(ask.folder):
-            RunnablePackage.load(ask.folder).target()
+            _package(ask).target()
 
 
 def measure(ask: Ask) -> dict[str, Any]:
@@ -218,7 +224,7 @@ class _Decoded:
 
     def __init__(self, ask: Ask) -> None:
         self._ask, self.prompt = ask, ask.prompt
-        self._package = RunnablePackage.load(ask.folder) if _is_package(ask.folder) else None
+        self._package = _package(ask) if _is_package(ask.folder) else None
         self._session = _session(ask, self._package)
         self._states = _states(self._package, self._session)
         if not self._states:
@@ -272,7 +278,7 @@ class _Called:
         assert ask.inputs is not None
         self._ask, self._name = ask, ask.inputs.name
         if _is_package(ask.folder):
-            self._model: Callable[[Any], object] = RunnablePackage.load(ask.folder).ready(threads=ask.threads)
+            self._model: Callable[[Any], object] = _package(ask).ready(threads=ask.threads)
         else:
             session = _session(ask, None)
             self._model = lambda feeds: session.run(None, feeds)
@@ -325,6 +331,11 @@ def _by_genai(ask: Ask) -> bool:
 
 def _is_package(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
+
+
+def _package(ask: Ask) -> RunnablePackage:
+    package = RunnablePackage.load(ask.folder)
+    return package if ask.session is None else package.with_settings(ask.session)
 
 
 def _room(ask: Ask) -> int:

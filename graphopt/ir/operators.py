@@ -15,6 +15,7 @@ __all__ = [
     "ATTENTION",
     "CARRYING",
     "CHOOSING",
+    "COMPILED",
     "COUNTING",
     "DRAWING",
     "ELEMENTWISE",
@@ -44,6 +45,9 @@ MICROSOFT = "com.microsoft"
 
 ONNXRUNTIME = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 """The domains of onnxruntime's own."""
+
+COMPILED = "EPContext"
+"""What an execution provider compiled, a node in the place of those that it compiled."""
 
 SIZE_INPUTS = {
     "AffineGrid": (1,), "Attention": (6,), "BlackmanWindow": (0,), "CenterCropPad": (1,), "Col2Im": (1, 2),

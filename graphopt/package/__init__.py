@@ -7,7 +7,9 @@ from graphopt.package._manifest import (
     CalibratedOn,
     GraphFile,
     Manifest,
+    MeasuredSetting,
     TargetInfo,
+    TunedSession,
     read_manifest,
 )
 from graphopt.package._media import PICTURES, SOUNDS, Finding, feeds_of_file, findings, takes_files
@@ -30,11 +32,13 @@ __all__ = [
     "LockedPack",
     "LockedStep",
     "Manifest",
+    "MeasuredSetting",
     "Prepacked",
     "Prompt",
     "RunnablePackage",
     "Staging",
     "TargetInfo",
+    "TunedSession",
     "Unchanged",
     "add_variant",
     "check_destination",

@@ -59,7 +59,7 @@ class Lock(BaseModel):
     `decisions` are choices that were made by measuring. `inputs` and `outputs` map files to their digests
     (`sha256:…`), inputs by name relative to the source, outputs relative to the package; the lock and the
     report are not among these. `seeds` are those of every random generator used. `stop_after`, `verify`,
-    `on_mismatch` and `closing_check` (`validate`) are options of `optimize`.
+    `on_mismatch`, `closing_check` (`validate`) and `cpu_fallback` are options of `optimize`.
     """
 
     version: Literal[1] = 1
@@ -75,6 +75,7 @@ class Lock(BaseModel):
     verify: Literal["off", "structure", "numeric"] = "numeric"
     on_mismatch: Literal["stop", "rollback"] = "stop"
     closing_check: bool = True
+    cpu_fallback: bool = True
     dims: dict[str, list[int]] = Field(default_factory=dict)
     seeds: dict[str, int] = Field(default_factory=dict)
     versions: dict[str, str]

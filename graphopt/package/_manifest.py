@@ -11,6 +11,7 @@ from graphopt.errors import BadInput
 from graphopt.families import Assumption
 from graphopt.interface import Interface, TensorSpec
 from graphopt.io import read_json
+from graphopt.runtime import SessionSettings
 
 __all__ = [
     "MANIFEST",
@@ -19,7 +20,9 @@ __all__ = [
     "ClosingVerdict",
     "GraphFile",
     "Manifest",
+    "MeasuredSetting",
     "TargetInfo",
+    "TunedSession",
     "read_manifest",
 ]
 
@@ -79,6 +82,38 @@ class CalibratedOn(_Frozen):
     file: str = ""
 
 
+class MeasuredSetting(_Frozen):
+    """A setting that `graphopt tune` tried: how many times as fast as the target's own, in so many blocks.
+
+    `out`: why it was given up before the last round; empty for those that stayed in to it.
+    """
+
+    settings: SessionSettings
+    speedup: float
+    blocks: int
+    out: str = ""
+
+
+class TunedSession(_Frozen):
+    """How sessions of the package are best set up on one kind of machine, and how that is known.
+
+    `settings` hold where the target's fingerprint is `fingerprint`, and nowhere else; they are empty where
+    nothing was shown to be faster than what the target says by itself. `speedup` is theirs over that, with
+    its 95 % interval from `low` to `high`, in `blocks` blocks of turns after the choice was made; `control`
+    is the same of the settings over themselves. `measured` says what was timed, `tried` what else was.
+    """
+
+    settings: SessionSettings = SessionSettings()
+    fingerprint: dict[str, str]
+    measured: str = ""
+    blocks: int = 0
+    speedup: float = 1.0
+    low: float = 1.0
+    high: float = 1.0
+    control: float = 1.0
+    tried: tuple[MeasuredSetting, ...] = ()
+
+
 class Manifest(_Frozen):
     """The whole of graphopt.json.
 
@@ -90,7 +125,8 @@ class Manifest(_Frozen):
     `max_batch_tokens`: where rows of a
     batch may be run apart, cut to their own lengths, how many tokens a call then best has (0: any number).
     `calibration`: what passes calibrated on, if any did. `variants`: other targets that there are packages
-    for in the folder, at targets/NAME.
+    for in the folder, at targets/NAME. `sessions`: what `graphopt tune` found, by machine. `cpu_fallback`:
+    whether nodes may run on onnxruntime's CPU provider that the target's leaves.
     """
 
     version: Literal[1] = 1
@@ -110,13 +146,18 @@ class Manifest(_Frozen):
     sizes: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     calibration: CalibratedOn | None = None
     variants: tuple[str, ...] = ()
+    sessions: tuple[TunedSession, ...] = ()
+    cpu_fallback: bool = True
     max_batch_tokens: int | None = Field(
         default=None, validation_alias=AliasChoices("max_batch_tokens", "tokens_a_call")
     )
 
     def write(self, folder: Path) -> None:
         """Write it as `folder`/graphopt.json."""
-        (folder / MANIFEST).write_text(self.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
+        text = self.model_dump_json(indent=2, by_alias=True) + "\n"
+        partial = folder / f"{MANIFEST}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / MANIFEST)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from graphopt.errors import BadInput
-from graphopt.package._manifest import VARIANTS, Manifest, read_manifest
+from graphopt.package._manifest import MANIFEST, VARIANTS, Manifest, TargetInfo, read_manifest
 from graphopt.plugins import registry
 
 if TYPE_CHECKING:
     from graphopt.families import Assumption, Family
     from graphopt.interface import Interface, Model
     from graphopt.package._answers import Prompt
-    from graphopt.runtime import Completion, Message
+    from graphopt.runtime import Completion, Message, SessionSettings
     from graphopt.targets import Target
 
 __all__ = ["RunnablePackage"]
@@ -26,9 +27,10 @@ class RunnablePackage:
     What there is to do with one that takes more than running it, `graphopt.Package` adds.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, *, settings: SessionSettings | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self._settings = settings
 
     @classmethod
     def load(cls, path: str | Path, target: str | None = None) -> Self:
@@ -67,9 +69,52 @@ class RunnablePackage:
         found |= {a.key: a for a in manifest.conditions}
         return tuple(found.values())
 
+    def on(self, target: str) -> Self:
+        """The package that the folder has for `target`, or else the same files on it.
+
+        What was measured of sessions was measured on the package's own target.
+        """
+        if target == self.manifest.target.name:
+            return self
+        root = self.path.parent.parent if self.path.parent.name == VARIANTS else self.path
+        if (root / MANIFEST).is_file():
+            whole = read_manifest(root)
+            if target in (whole.target.name, *whole.variants):
+                return type(self).load(root, target)
+        changes = {"target": TargetInfo(name=target), "sessions": ()}
+        return type(self)(self.path, self.manifest.model_copy(update=changes))
+
+    def with_settings(self, settings: SessionSettings) -> Self:
+        """The same with sessions that are set up as `settings` say, whatever was measured."""
+        return type(self)(self.path, self.manifest, settings=settings)
+
+    def settings(self) -> SessionSettings:
+        """How sessions are set up here: as was measured on a machine like this one, if it was."""
+        from graphopt.runtime import SessionSettings
+
+        if self._settings is not None:
+            return self._settings
+        if not self.manifest.sessions:
+            return SessionSettings()
+        here = self.target().fingerprint()
+        tuned = (one.settings for one in self.manifest.sessions if one.fingerprint == here)
+        return next(tuned, SessionSettings())
+
     def session(self, role: str = "model", *, threads: int | None = None) -> Any:
-        """An `onnxruntime.InferenceSession` of the graph that plays `role`, set up for this machine."""
-        return self.target().session(self.path / self.manifest.graphs[role].file, threads=threads)
+        """An `onnxruntime.InferenceSession` of the graph that plays `role`, set up for this machine.
+
+        `threads` go before those of `settings`. `BadInput` where the CPU provider would have to run nodes,
+        and the package was made with `cpu_fallback` off.
+        """
+        from graphopt.runtime import forbid_fallback, with_options
+
+        settings = self.settings()
+        with contextlib.ExitStack() as told:
+            told.enter_context(settings.in_force())
+            if not self.manifest.cpu_fallback:
+                told.enter_context(with_options(forbid_fallback))
+            path = self.path / self.manifest.graphs[role].file
+            return self.target().session(path, threads=threads or settings.threads)
 
     def run(self, feeds: Mapping[str, Any], *, threads: int | None = None) -> dict[str, Any]:
         """Outputs by name from arrays by input name. `BadInput` for inputs that do not fit the graph or what

@@ -29,9 +29,12 @@ class OptimizeOptions:
     `graphopt.plan`), for a recipe with a pass that plans.
     `stop_after` is "PASS[#N][:EDIT]", where to end. `validate`: compare the package with its source.
 
+    `cpu_fallback` False: nodes that the target's execution provider leaves may not run on the CPU provider.
+
     `locked` is a graphopt.lock, or the package with it: the package is made again, and the lock decides
-    target, recipe, task, `dims`, `verify`, `on_mismatch`, `stop_after` and `validate`. `cache`: continue from
-    what an earlier run of the same left in the cache, if it did, and leave as much for the next one.
+    target, recipe, task, `dims`, `verify`, `on_mismatch`, `stop_after`, `validate` and `cpu_fallback`.
+    `cache`: continue from what an earlier run of the same left in the cache, if it did, and leave as much for
+    the next one.
     `requantize`: quantized weights of the source that no kernel reads as they are may be rounded again.
     `force`: take the place of what is at the destination.
     `max_ram` is a size, "3GB": the run ends with `BadInput` where its processes take more.
@@ -49,6 +52,7 @@ class OptimizeOptions:
     on_mismatch: OnMismatch = "stop"
     stop_after: str | None = None
     validate: bool = True
+    cpu_fallback: bool = True
     locked: str | Path | None = None
     cache: bool = True
     trust_remote_code: bool = False

@@ -1,6 +1,12 @@
 """The report of a run: report.json, report.html, and the summary on a terminal."""
 
 from graphopt.report._compare import ComparedRow, ComparedStep, Comparison, compare_reports
+from graphopt.report._coverage import (
+    CoverageReport,
+    CoverageRowReport,
+    FallbackReport,
+    coverage_text,
+)
 from graphopt.report._damage import LayerDamage, damage_by_layer
 from graphopt.report._gate import (
     GateOutcome,
@@ -53,7 +59,10 @@ __all__ = [
     "ComparedRow",
     "ComparedStep",
     "Comparison",
+    "CoverageReport",
+    "CoverageRowReport",
     "EditReport",
+    "FallbackReport",
     "GateOutcome",
     "GateReport",
     "GateVerdict",
@@ -81,6 +90,7 @@ __all__ = [
     "bytes_change",
     "bytes_text",
     "compare_reports",
+    "coverage_text",
     "damage_by_layer",
     "fingerprint",
     "graph_side",

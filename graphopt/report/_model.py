@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from graphopt.plan import Plan
+from graphopt.report._coverage import CoverageReport
 from graphopt.report._graph_view import GraphView
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class Report(BaseModel):
     """The whole of report.json. `seconds` are by phase; `peak_memory` is this process's, in bytes.
 
     `views` show each graph before and after, by role, `plans` why weights are stored as they are, and
-    `islands` what the runtime computes in floats beside integers.
+    `islands` what the runtime computes in floats beside integers, `coverage` where nodes run, if the target's
+    execution provider is not the one that runs everything.
     `export_cached`: an earlier run exported the model. `versions` are those of the libraries, `machine` what
     the target found.
     """
@@ -218,6 +220,7 @@ class Report(BaseModel):
     assumptions: dict[str, str] = Field(default_factory=dict)
     plans: dict[str, Plan] = Field(default_factory=dict)
     islands: dict[str, list[IslandReport]] = Field(default_factory=dict)
+    coverage: dict[str, CoverageReport] = Field(default_factory=dict)
     views: dict[str, GraphView] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)

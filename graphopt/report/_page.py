@@ -70,6 +70,8 @@ def _run_sections(run: Run) -> Iterator[tuple[str, str]]:
         yield f"{run.key}-plan", "Plan"
     if run.passes:
         yield f"{run.key}-passes", "Passes"
+    if run.report.coverage:
+        yield f"{run.key}-coverage", "Coverage"
     if run.graphs:
         yield run.graphs[0].id, "Graph"
     if run.damage:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from graphopt.metrics import METRICS
 from graphopt.report._closing import worst
+from graphopt.report._coverage import coverage_text
 from graphopt.report._model import PAGE, ClosingReport, MetricReport, PassReport, Report
 from graphopt.report._terminal_plan import plan_text
 from graphopt.report._text import bytes_change, bytes_text, plural, seconds_text
@@ -38,6 +39,9 @@ def print_report(report: Report, console: Console, *, installed: bool = True) ->
     for plan in report.plans.values():
         console.print()
         console.print(plan_text(plan))
+    for role, coverage in report.coverage.items():
+        console.print()
+        console.print(coverage_text(role, coverage))
     console.print()
     console.print(_facts(report, installed))
 

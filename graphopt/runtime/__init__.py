@@ -2,7 +2,15 @@
 
 from graphopt.runtime._bucketing import LengthBucketing, has_rows, measured_batch_tokens
 from graphopt.runtime._chat import Message, chat_prompt
+from graphopt.runtime._context import (
+    CompiledGraph,
+    ContextCheck,
+    add_provider,
+    check_context,
+    compile_context,
+)
 from graphopt.runtime._decode import Decoder
+from graphopt.runtime._fallback import RECORDED, forbid_fallback
 from graphopt.runtime._generate import Answer, Completion, TextModel, TokenLogprob
 from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
@@ -26,6 +34,7 @@ from graphopt.runtime._session import (
     session_options,
     with_options,
 )
+from graphopt.runtime._settings import SessionSettings, provider_options, session_choices
 from graphopt.runtime._specs import session_specs
 from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._states import states_by_name
@@ -34,10 +43,13 @@ from graphopt.runtime._tokenizer import FramedText, Tokenizer, context_length
 
 __all__ = [
     "CPU",
+    "RECORDED",
     "SECONDS",
     "Answer",
     "AnswerRules",
+    "CompiledGraph",
     "Completion",
+    "ContextCheck",
     "Decoder",
     "EncoderDecoder",
     "FramedText",
@@ -46,17 +58,22 @@ __all__ = [
     "Message",
     "Pieces",
     "Sampling",
+    "SessionSettings",
     "Speculation",
     "TextModel",
     "TokenLogprob",
     "TokenRules",
     "Tokenizer",
+    "add_provider",
     "answer",
     "cgroup_quota",
     "chat_prompt",
+    "check_context",
     "check_installation",
+    "compile_context",
     "context_length",
     "default_threads",
+    "forbid_fallback",
     "has_rows",
     "measured_batch_tokens",
     "open_on_devices",
@@ -65,8 +82,10 @@ __all__ = [
     "plain_options",
     "plain_session",
     "provider_devices",
+    "provider_options",
     "provider_starts",
     "register_provider",
+    "session_choices",
     "session_model",
     "session_of",
     "session_options",

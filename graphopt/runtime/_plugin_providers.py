@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.runtime._session import opened_by, told
 
 __all__ = ["open_on_devices", "provider_devices", "provider_starts", "register_provider"]
 
@@ -82,7 +83,13 @@ def open_on_devices(
     if not devices:
         raise EnvironmentProblem(f"{provider} finds no device of kind {kind!r} here")
     options.add_provider_for_devices(devices[:1], dict(provider_options))
-    try:
-        return ort.InferenceSession(str(path), options)
-    except Exception as error:  # a provider's own exceptions have no common base
-        raise BadInput(f"{provider} cannot load {path}: {error}") from error
+    told(options)
+    # a provider's own exceptions have no common base
+    return opened_by(
+        lambda: ort.InferenceSession(str(path), options, enable_fallback=False),
+        options,
+        provider,
+        str(path),
+        (Exception,),
+        provider,
+    )

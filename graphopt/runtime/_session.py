@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.runtime._fallback import forbids_fallback, nodes_left, refusal
 from graphopt.runtime._installation import check_installation
 from graphopt.runtime._threads import default_threads
 
@@ -116,10 +117,50 @@ def _opened(model: str | bytes, options: Any, providers: Sequence[Provider], nam
             f"the installed onnxruntime has no {missing[0]}",
             hint="Install the wheel that has it, and no other onnxruntime beside it.",
         )
+    told(options)
+    if forbids_fallback(options):  # onnxruntime then takes it for an error to name the CPU provider, too
+        providers = [one for one, called in zip(providers, names, strict=True) if called != CPU] or providers
+    errors = (
+        *(state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented),
+        *(state.InvalidArgument, state.RuntimeException, state.EPFail, RuntimeError, ValueError),
+    )
+    # Else onnxruntime's Python opens a session on the CPU provider where another fails, now or when it runs.
+    return opened_by(
+        lambda: ort.InferenceSession(model, options, providers=list(providers), enable_fallback=False),
+        options,
+        names[0],
+        name,
+        errors,
+        "onnxruntime",
+    )
+
+
+def told(options: Any) -> None:
+    """Call whatever `with_options` has with `options`."""
     for change in _CHANGES.get():
         change(options)
-    errors = (state.Fail, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile, state.NotImplemented)
+
+
+def opened_by(
+    make: Callable[[], Any],
+    options: Any,
+    provider: str,
+    name: str,
+    errors: tuple[type[Exception], ...],
+    who: str,
+) -> Any:
+    """What `make` opens of the model `name` on `provider` with `options`.
+
+    `errors` become `BadInput`, by which `who` cannot load it, or which names the nodes that `provider` leaves
+    where the CPU provider may have none.
+    """
     try:
-        return ort.InferenceSession(model, options, providers=list(providers))
-    except (*errors, state.InvalidArgument, state.RuntimeException) as error:
-        raise BadInput(f"onnxruntime cannot load {name}: {error}") from error
+        return make()
+    except errors as error:
+        left: Sequence[str] = ()
+        if forbids_fallback(options):
+            with contextlib.suppress(*errors):
+                left = nodes_left(make, options, provider)
+        if left:
+            raise refusal(name, provider, left) from error
+        raise BadInput(f"{who} cannot load {name}: {error}") from error

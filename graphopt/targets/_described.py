@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -108,18 +108,19 @@ class DescribedTarget(Target):
 
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         """As `Target.session`; `EnvironmentProblem` where the session came to be without the provider."""
-        from graphopt.runtime import CPU, open_on_devices, open_session, session_options
+        from graphopt.runtime import CPU, open_on_devices, open_session, provider_options, session_options
 
         said = self.description
+        chosen = provider_options(said.options)
         self.diagnose().require(self.name)
         options = session_options(threads=threads)
         for key, value in said.session.items():
             options.add_session_config_entry(key, value)
         if said.wheels.module is not None:
-            made = open_on_devices(path, said.provider, said.device, said.options, options)
+            made = open_on_devices(path, said.provider, said.device, chosen, options)
         else:
             last = () if said.provider == CPU or not said.fallback else (CPU,)
-            providers = ((said.provider, dict(said.options)), *said.beside, *last)
+            providers = ((said.provider, chosen), *said.beside, *last)
             made = open_session(path, providers=providers, options=options)
         if said.provider not in made.get_providers():
             raise EnvironmentProblem(
@@ -127,6 +128,10 @@ class DescribedTarget(Target):
                 hint=f"See what is missing: graphopt targets doctor {self.name}",
             )
         return made
+
+    def session_choices(self) -> Mapping[str, Sequence[Any]]:
+        pairs = [((name, value),) for name, values in self.description.tune.items() for value in values]
+        return {**super().session_choices(), "options": pairs}
 
     def _wheels(self) -> Diagnosis | None:
         """What is wrong with what is installed; None where nothing is."""

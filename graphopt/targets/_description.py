@@ -66,11 +66,11 @@ class Description(_Data):
 
     `title` is one line. `last_run` says when, and with which versions, packages last ran on the target, or
     "never". `options` are the provider's, `session` entries of a session's configuration. `lowering` are the
-    passes that stand for `@lower`, `lowering_options` what is set of them. `beside` are providers that are
-    asked next for what the provider leaves. `fallback`: whether what is left then runs on onnxruntime's CPU
-    provider. `integers` are operators that are computed in int8 between DequantizeLinear and QuantizeLinear.
-    `io` is what callers have to know, in words. `hardware` are facts for planning, with their units in the
-    names.
+    passes that stand for `@lower`, `lowering_options` what is set of them. `tune` are options of the provider
+    with values that `graphopt tune` tries. `beside` are providers that are asked next for what the provider
+    leaves. `fallback`: whether what is left then runs on onnxruntime's CPU provider. `integers` are operators
+    that are computed in int8 between DequantizeLinear and QuantizeLinear. `io` is what callers have to know,
+    in words. `hardware` are facts for planning, with their units in the names.
     """
 
     title: str
@@ -82,6 +82,7 @@ class Description(_Data):
     needs_device: str | None = None
     options: Mapping[str, str] = Field(default_factory=dict)
     session: Mapping[str, str] = Field(default_factory=dict)
+    tune: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     lowering: tuple[str, ...] = ()
     lowering_options: Mapping[str, Mapping[str, str | int | float | bool]] = Field(default_factory=dict)
     beside: tuple[str, ...] = ()

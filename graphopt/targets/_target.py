@@ -135,6 +135,13 @@ class Target(ABC):
 
         return open_session(path, threads=threads, providers=(self.provider,))
 
+    def session_choices(self) -> Mapping[str, Sequence[Any]]:
+        """What `graphopt tune` tries, values by field of `graphopt.runtime.SessionSettings`; a value of
+        `options` is a tuple of one pair, an option of the execution provider and what it may be."""
+        from graphopt.runtime import session_choices
+
+        return session_choices()
+
     def loaded_nodes(self, path: Path) -> Sequence[LoadedNode]:
         """The nodes that the runtime makes of the graph at `path`, in order; none if that is unknown."""
         return ()

@@ -11,7 +11,7 @@ import pytest
 
 from graphopt.errors import BadInput
 from graphopt.evaluate import profile
-from graphopt.evaluate._profile import _seconds
+from graphopt.evaluate._profile import Traced
 from graphopt.ir import load_model
 from graphopt.package import RunnablePackage
 
@@ -28,13 +28,13 @@ def test_the_median_of_the_last_rounds_counts() -> None:
     durations = [80, 1, 50, 2]  # the first is a warm-up
     events = [run(100 * n) for n in range(4)]
     events += [kernel("a", 100 * n + 5, took) for n, took in enumerate(durations)]
-    assert _seconds(events, 1) == {"a": pytest.approx(2e-6)}
+    assert Traced(events, 1).by_node() == {"a": pytest.approx(2e-6)}
 
 
 def test_calls_of_a_round_are_added_up() -> None:
     events = [run(100 * n) for n in range(7)]
     events += [kernel("a", 100 * n + 5, took) for n, took in enumerate([70, 10, 1, 20, 2, 30, 3])]
-    assert _seconds(events, 2) == {"a": pytest.approx(22e-6)}
+    assert Traced(events, 2).by_node() == {"a": pytest.approx(22e-6)}
 
 
 def test_what_a_node_holds_is_not_its_own_time() -> None:
@@ -43,7 +43,7 @@ def test_what_a_node_holds_is_not_its_own_time() -> None:
         start = 100 * n
         events += [run(start), kernel("after", start + 60, 5), kernel("if", start + 10, 40)]
         events += [kernel("inner", start + 12, 10), kernel("inner", start + 25, 15)]
-    found = _seconds(events, 1)
+    found = Traced(events, 1).by_node()
     assert found == {
         "if": pytest.approx(15e-6),
         "inner": pytest.approx(25e-6),
@@ -55,7 +55,7 @@ def test_other_events_are_not_nodes() -> None:
     events = [run(100 * n) for n in range(3)]
     events.append({"cat": "Session", "name": "SequentialExecutor::Execute", "ts": 3, "dur": 80})
     events.append({"cat": "Node", "name": "a_fence_before", "ts": 3, "dur": 1})
-    assert _seconds(events, 1) == {}
+    assert Traced(events, 1).by_node() == {}
 
 
 def test_of_the_embedded_model_every_node_is_the_graphs(tiny_coder_at: Callable[[str], Path]) -> None:

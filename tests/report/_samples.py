@@ -7,7 +7,10 @@ from typing import Any
 
 from graphopt.report import (
     ClosingReport,
+    CoverageReport,
+    CoverageRowReport,
     EditReport,
+    FallbackReport,
     GateOutcome,
     GateReport,
     Generation,
@@ -29,6 +32,7 @@ __all__ = [
     "HOSTILE",
     "PAGES",
     "comparison",
+    "coverage",
     "edit",
     "gate_report",
     "graph_view",
@@ -202,7 +206,25 @@ def hostile_report() -> Report:
         notes=[HOSTILE],
         assumptions={HOSTILE: HOSTILE},
         machine={HOSTILE: HOSTILE},
+        coverage={HOSTILE: coverage(HOSTILE)},
         views={HOSTILE: graph_view(HOSTILE)},
+    )
+
+
+def coverage(text: str) -> CoverageReport:
+    """Three nodes of an operator called `text` on a provider called so, and one that it left."""
+    return CoverageReport(
+        provider=text,
+        rows=[
+            CoverageRowReport(provider=text, operator=text, count=3, share=0.75),
+            CoverageRowReport(provider=f"not {text}", operator=text, count=1, share=0.2),
+        ],
+        fallbacks=[FallbackReport(node=text, operator=text, provider=f"not {text}", reason=text)],
+        crossings=2,
+        copies=2,
+        copy_share=0.05,
+        fallback_share=0.2,
+        untimed=text,
     )
 
 

@@ -16,6 +16,7 @@ from graphopt.report import ClosingReport, Report, write_page
 from tests.report._samples import (
     HOSTILE,
     comparison,
+    coverage,
     edit,
     gate_report,
     graph_view,
@@ -401,3 +402,13 @@ def test_time_is_shown_where_it_was_measured(page: Any) -> None:
     assert shown.data["run-1-model-parts-time"]["data"]["unit"] == "ms"
     assert "time before" in shown.text
     assert "time before" not in page(report(views={"model": graph_view()})).text
+
+
+def test_where_nodes_run(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", title="t", reports=[report(coverage={"model": coverage("Npu")})])
+    text = Page(tmp_path / "page.html").text
+
+    assert "3 of 4 nodes on Npu; the others take 20 % of the time; 2 values cross between providers" in text
+    assert "2 copies, 5 % of the time" in text
+    write_page(tmp_path / "page.html", title="t", reports=[report()])
+    assert "Where nodes run" not in Page(tmp_path / "page.html").text

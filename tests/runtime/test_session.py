@@ -30,6 +30,11 @@ def test_from_a_file_and_from_memory(file: Path) -> None:
         assert session.get_providers() == [CPU]
 
 
+def test_no_session_falls_back_to_the_cpu_by_itself(file: Path) -> None:
+    """onnxruntime's Python does that where a provider fails, prints a line, and goes on."""
+    assert open_session(file)._enable_fallback is False
+
+
 def test_a_provider_that_is_not_installed(file: Path) -> None:
     for opened in (lambda: open_session(file, providers=("NoSuchProvider",)), lambda: on_no_such(file)):
         with pytest.raises(EnvironmentProblem, match="no NoSuchProvider"):
