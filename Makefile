@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel-demo clean
+.PHONY: help venv peers demo test fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -32,13 +32,14 @@ help:
 	@echo "make performance  docs/performance.md, docs/compression.md, docs/vision.md, their charts and a section of docs/coverage.md from benchmarks/results"
 	@echo "make peers        only the environments of peers in build/peers (llama.cpp is compiled: ten minutes)"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
+	@echo "make wheel        a wheel for any Linux on x86-64 and any Python from 3.11 on, kernels compiled, into dist"
 	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make clean        remove everything that was built"
 
 venv: $(VENV)/.installed
 
-$(VENV)/.installed: constraints.txt pyproject.toml setup.py $(wildcard targets/cpu/kernels/*.[ch] passes/*.[ch])
+$(VENV)/.installed: constraints.txt pyproject.toml setup.py $(wildcard targets/cpu/kernels/*.[ch] targets/cpu/kernels/*/*.[ch] passes/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "graphopt needs Python 3.11 or later: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -112,6 +113,9 @@ performance: venv
 
 kill-test: venv
 	$(BIN)/python benchmarks/kill.py $(SOURCE) --kills $(KILLS) --work build/kill
+
+wheel: venv
+	PYTHON=$(BIN)/python scripts/manylinux-wheel
 
 wheel-demo: venv
 	PYTHON=$(BIN)/python PYTHON3=$(PYTHON) scripts/wheel-demo

@@ -42,13 +42,14 @@ def compiled() -> list[Extension]:
 
 
 def library(name: str, folder: str, *options: str) -> Extension:
-    """The C files of `folder`."""
+    """The C files of `folder`, for every version of Python: `_compiled.abi3.so`."""
     return Extension(
         name,
-        sorted(glob(f"{folder}/*.c")),
-        depends=sorted(glob(f"{folder}/*.h")),
-        extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", *options],
+        sorted(glob(f"{folder}/**/*.c", recursive=True)),
+        depends=sorted(glob(f"{folder}/*.[ch]")),
+        extra_compile_args=["-std=c11", "-O3", "-g0", "-fvisibility=hidden", *options],
         optional=True,
+        py_limited_api=True,
     )
 
 
@@ -56,6 +57,7 @@ setup(
     packages=[name for installed, folder in SOURCES.items() for name in packages(installed, folder)],
     package_dir=SOURCES,
     ext_modules=compiled(),
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
     package_data={"": ["*"]},
     exclude_package_data={"": ["*.pyc"]},
 )

@@ -107,6 +107,10 @@ def gguf(source: Path, folder: Path) -> list[str]:
     return [str(peers.python("llama")), str(HERE / "_gguf.py"), str(source), str(folder), "Q4_0", "Q4_K_M"]
 
 
+def gguf_avx2(source: Path, folder: Path) -> list[str]:
+    return [str(peers.python("llama-avx2")), str(HERE / "_gguf.py"), str(source), str(folder), "Q4_0"]
+
+
 def exported(source: Path, folder: Path) -> list[str]:
     return [sys.executable, str(HERE / "_transformers_export.py"), str(source), str(folder)]
 
@@ -161,4 +165,18 @@ RECIPES = (
     *(tuned(block) for block in (32, 128, 256)),
     Recipe("transformers exporter, fp32", "transformers", "_transformers_worker.py", exported),
     Recipe("torch eager, bf16", "torch", "_torch_worker.py"),
+)
+
+# On a processor without AVX512, or as if on one: our products and attention, and all of llama.cpp.
+AVX2 = (
+    replace(GRAPHOPT, name="graphopt int4, AVX2", environment=("GRAPHOPT_KERNELS=graphopt-avx2",)),
+    Recipe(
+        "llama.cpp Q4_0, AVX2",
+        "gguf-avx2",
+        _LLAMA,
+        gguf_avx2,
+        "Q4_0.gguf",
+        peers.python("llama-avx2"),
+        uses=_GGUF,
+    ),
 )

@@ -4,11 +4,13 @@
     python benchmarks/decode.py --shape llama-3.2-1b --prompt 256 --batch 1
     python benchmarks/decode.py --only damage
     python benchmarks/decode.py --only make --shape llama-3.2-1b        # what making them costs
+    python benchmarks/decode.py --avx2 --shape llama-3.2-1b --prompt 256 --batch 1
 
 Shapes are published ones with random weights, because speed does not depend on them: ours are rounded to
 nearest there, whatever the recipe says (cost.py times recipes as they are). What each recipe costs in
 accuracy is measured on the embedded model, on held-out text. Everyone reads the same prompt and then
 chooses 64 tokens greedily, with as many threads as graphopt takes, but for those at their own defaults.
+With --avx2 there are two: our products and attention in the form for AVX2, and llama.cpp compiled for it.
 Everyone is measured in fresh processes, in turn, graphopt twice a round (the control). Rounds are kept in
 WORK/decode.jsonl: a run that was killed goes on, one that has --minutes stops in time. Writes decode.md in
 WORK, and merges what it found into benchmarks/results/decode.json.
@@ -27,7 +29,7 @@ from typing import Any
 
 from _damage import damage_table, damages
 from _provenance import OVER_ROUNDS, of_rounds
-from _recipes import EQUAL, GRAPHOPT, RECIPES, Recipe
+from _recipes import AVX2, EQUAL, GRAPHOPT, RECIPES, Recipe
 from _results import Row, Table, option, record
 from _rounds import AGAIN, Peer, Round, Rounds, deadline, footer, interval, median, ratio, rows_of, table
 from make_model import SHAPES, write
@@ -41,6 +43,8 @@ BATCHES = (1, 4)
 NEW = 64
 Q4_K_M = "llama.cpp Q4_K_M"
 MEASURED = ("prefill", "decode", "load_s", "peak_rss_mb")
+BASES = (GRAPHOPT.name, AVX2[0].name)
+"""Who others are compared with: the first of them that was measured."""
 
 
 def rounds_of(shape: str, batch: int) -> int:
@@ -61,17 +65,23 @@ def cell_peers(recipes: Sequence[Recipe], cell: dict[str, Any], args: argparse.N
     folder = args.work / cell["shape"]
     options = {key: cell[key] for key in ("prompt", "new", "batch")}
     found = [r.peer(r.made(source, folder), args.threads, **options) for r in recipes]
-    return [*found, *(peer.again() for peer in found if peer.name == GRAPHOPT.name)]
+    return [*found, *(peer.again() for peer in found if peer.name in BASES)]
+
+
+def base_of(rounds: Sequence[Round]) -> str:
+    return next(name for name in BASES if name in rounds[0].results)
 
 
 def cell_rows(rounds: Sequence[Round]) -> list[Row]:
     """One cell's peers, with how many times as fast graphopt is."""
 
+    base = base_of(rounds)
+
     def measured(name: str, results: list[dict[str, Any]]) -> Row:
         middle = {key: median([one[key] for one in results]).value for key in MEASURED}
         row: Row = {key: middle[key] for key in ("prefill", "decode")}
-        if name != GRAPHOPT.name:
-            row |= {f"{key}_ratio": ratio(rounds, GRAPHOPT.name, name, key) for key in ("prefill", "decode")}
+        if name != base:
+            row |= {f"{key}_ratio": ratio(rounds, base, name, key) for key in ("prefill", "decode")}
         return row | {"load_s": middle["load_s"], "peak_mb": middle["peak_rss_mb"]}
 
     return rows_of(rounds, measured)
@@ -127,15 +137,20 @@ def long_and_short(found: Found) -> list[Table]:
 
 def tables_of(found: Found) -> list[Table]:
     """What results keep of speeds."""
-    whose = f"{OVER_ROUNDS}: how many times as fast {GRAPHOPT.name} is"
-    base = (GRAPHOPT.name, GRAPHOPT.name + AGAIN)
-    speeds = [
-        Table(
-            name="speed", cell=cell, key="peer", base=base, interval=whose, rows=cell_rows(rounds),
-            **of_rounds(rounds),
+    speeds = []
+    for cell, rounds in found:
+        base = base_of(rounds)
+        speeds.append(
+            Table(
+                name="speed" if base == GRAPHOPT.name else "avx2",
+                cell=cell,
+                key="peer",
+                base=(base, base + AGAIN),
+                interval=f"{OVER_ROUNDS}: how many times as fast {base} is",
+                rows=cell_rows(rounds),
+                **of_rounds(rounds),
+            )
         )
-        for cell, rounds in found
-    ]  # fmt: skip
     return speeds + equal_quality(found) + long_and_short(found)
 
 
@@ -225,6 +240,7 @@ def main() -> None:
     parser.add_argument("--shape", nargs="+", choices=SHAPES, default=SHAPE_ORDER)
     parser.add_argument("--prompt", nargs="+", type=int, default=PROMPTS)
     parser.add_argument("--batch", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--avx2", action="store_true", help="our AVX2 kernels beside llama.cpp compiled so")
     parser.add_argument("--peer", nargs="+", help="only those whose name matches this expression")
     parser.add_argument("--rounds", type=int, help="of each cell (default: 8 at 1.24 B, batch 1, else 3)")
     parser.add_argument("--minutes", type=float, help="begin no round later than this")
@@ -235,13 +251,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/decode"))
     option(parser, "decode")
     args = parser.parse_args()
-    recipes = [r for r in RECIPES if not args.peer or any(re.search(p, r.name) for p in args.peer)]
+    everyone = AVX2 if args.avx2 else RECIPES
+    recipes = [r for r in everyone if not args.peer or any(re.search(p, r.name) for p in args.peer)]
     args.work.mkdir(parents=True, exist_ok=True)
     if args.only == "make":
         making(recipes, args)
         return
-    damage = damages(recipes, args.work, args.tokens, measure=args.only != "speed")
-    if args.only != "speed":
+    measure = not args.avx2 and args.only != "speed"
+    damage = {} if args.avx2 else damages(recipes, args.work, args.tokens, measure=measure)
+    if measure:
         record(args.json, [damage_table(recipes, damage, args.tokens)])
     if args.only != "damage" and not speed(recipes, args, damage):
         sys.exit("not all rounds are there yet: give the same command again")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +47,8 @@ def round_to_nearest(
 
 @functools.cache
 def _function() -> Any:
-    files = (Path(__file__).with_name(f"_compiled{suffix}") for suffix in EXTENSION_SUFFIXES)
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
+    file = Path(__file__).with_name("_compiled.abi3.so")
+    if not file.is_file():
         return None
     function = ctypes.CDLL(str(file)).round_to_nearest
     place, number = ctypes.c_void_p, ctypes.c_int64

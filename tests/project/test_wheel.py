@@ -99,6 +99,22 @@ def test_the_wheel_holds_exactly_the_tracked_files(wheel: Path) -> None:
     assert sorted(name.split(".")[0] for name in compiled) in ([], known)
 
 
+def test_the_compiled_libraries_are_for_any_python_and_an_old_glibc(wheel: Path) -> None:
+    """What `scripts/manylinux-wheel` needs: nothing of Python, and no function later than glibc 2.17."""
+    archive = zipfile.ZipFile(wheel)
+    compiled = [name for name in archive.namelist() if name.endswith(".so")]
+    if not compiled:
+        pytest.skip("no compiler here")
+
+    assert wheel.name.split("-")[2:4] == ["cp311", "abi3"]
+    for name in compiled:
+        content = archive.read(name)
+        needed = {tuple(map(int, one)) for one in re.findall(rb"GLIBC_(\d+)\.(\d+)", content)}
+        assert name.endswith("/_compiled.abi3.so")
+        assert needed
+        assert max(needed) <= (2, 17)
+
+
 def test_the_wheel_carries_the_licences(wheel: Path) -> None:
     names = [
         name.split("/licenses/")[-1] for name in zipfile.ZipFile(wheel).namelist() if "/licenses/" in name

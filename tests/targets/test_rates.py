@@ -49,7 +49,7 @@ def test_our_own_kernels_are_known_under_any_onnxruntime(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = {"processor": "P", "instructions": "avx512f avx512_vnni f16c", "threads": "2"}
-    machine |= {"onnxruntime": "1", "kernels": "graphopt"}
+    machine |= {"onnxruntime": "1", "kernels": "graphopt-avx512-vnni"}
     entry = {"machine": machine, "product": asdict(PRODUCT), "seconds": {"128": 2.0, "256": 1.0}}
     file = tmp_path / "knowledge.json"
     file.write_text(json.dumps([entry]))
@@ -57,7 +57,7 @@ def test_our_own_kernels_are_known_under_any_onnxruntime(
     there = {**machine, "onnxruntime": "2", "instructions": "avx2 avx512f avx512_vnni"}
 
     assert rates.known_seconds(there, PRODUCT) == {128: 2.0, 256: 1.0}
-    assert rates.known_seconds({**there, "instructions": "avx512f"}, PRODUCT) is None
+    assert rates.known_seconds({**there, "kernels": "graphopt-avx2"}, PRODUCT) is None
     assert rates.known_seconds({**there, "threads": "4"}, PRODUCT) is None
     assert rates.known_seconds({**there, "kernels": "onnxruntime"}, PRODUCT) is None
 

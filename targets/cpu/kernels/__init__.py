@@ -5,7 +5,15 @@ serve are handed to them; everywhere else onnxruntime's own kernels run the same
 """
 
 from ._graph import own_graph, with_own_kernels
-from ._library import kernels_name, library
+from ._library import convolves, kernels_name, library
 from ._session import open_session, session_of
 
-__all__ = ["kernels_name", "library", "open_session", "own_graph", "session_of", "with_own_kernels"]
+__all__ = [
+    "convolves",
+    "kernels_name",
+    "library",
+    "open_session",
+    "own_graph",
+    "session_of",
+    "with_own_kernels",
+]

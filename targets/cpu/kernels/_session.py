@@ -12,7 +12,7 @@ from graphopt.runtime import session_options
 from ._convolution import with_own_convolutions
 from ._enlarge import hand_over_enlargements
 from ._graph import only_batch_varies, own_graph, weight_files, with_own_kernels
-from ._library import library
+from ._library import convolves, library
 from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
 from ._max_pool import hand_over_max_pools
 from ._prefault import prefault
@@ -53,7 +53,8 @@ def _opened(model: onnx.ModelProto, own: Path, options: Any, folder: Path | None
 
     levels = ort.GraphOptimizationLevel
     data = model.SerializeToString()
-    if options.graph_optimization_level == levels.ORT_ENABLE_ALL and has_integer_convolutions(model.graph):
+    as_usual = options.graph_optimization_level == levels.ORT_ENABLE_ALL
+    if as_usual and convolves() and has_integer_convolutions(model.graph):
         loaded = loaded_graph(data, own, folder)
         if loaded is not None and with_own_pictures(loaded):
             data = loaded.SerializeToString()

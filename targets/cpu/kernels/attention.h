@@ -1,4 +1,4 @@
-/* Attention of groups of heads over a cache, on x86-64 with AVX512. */
+/* Attention of groups of heads over a cache. */
 #pragma once
 #include <stdint.h>
 
@@ -33,4 +33,6 @@ typedef struct {
 
 enum { ATTENTION_SIZE = 256 };
 
-bool attend(const Attention *attention, Parallel parallel, void *pool); /* false: parallel failed */
+/* In each form of the kernel (forms.h); false: parallel failed. */
+typedef bool Attend(const Attention *attention, Parallel parallel, void *pool);
+extern Attend attend_avx512, attend_avx2;

@@ -4,11 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "avx512.h"
 #include "look_up.h"
+#include "vectors.h"
 
 enum {
-    LANES = 16, /* outputs of a unit, whose weights lie in one vector, a word of 4 elements of k in each lane */
     LINE = 64,
     TOGETHER = 4,       /* places of a block of channels, each by itself */
     TALL = 12,          /* places of a tile: with two units 24 sums in registers */
@@ -90,11 +89,6 @@ typedef struct {
     const int64_t *offsets; /* of the kernel's places, where each channel is by itself */
 } Places;
 
-/* As _mm512_dpbusd_epi32, around which gcc copies every sum to another register. */
-INLINE void accumulate(__m512i *sum, __m512i x, __m512i weights) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(x), "v"(weights));
-}
-
 /* Integers of y before its zero point is added. None is above what an int32 can be, which becomes the least. */
 INLINE __m512i whole(__m512i sum, __m512 factor) {
     const __m512 exact = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), factor);
@@ -137,8 +131,8 @@ INLINE void tile(const Places *p, int64_t place, int64_t unit, const int count, 
                     int32_t word;
                     memcpy(&word, from + m % 3 * step, 4);
                     const __m512i all = _mm512_set1_epi32(word);
-                    accumulate(&s[m][0], all, one);
-                    if (wide > 1) accumulate(&s[m][1], all, two);
+                    accumulate(&s[m][0], all, one, 1);
+                    if (wide > 1) accumulate(&s[m][1], all, two, 1);
                 }
             }
         }
@@ -232,10 +226,10 @@ INLINE void each_channel(const Places *p, int64_t place, int64_t block, const in
             for (int w = 0; w < 4; w++) v[w] = _mm512_maskz_loadu_epi8(there, x + m * step + offsets[w]);
             const __m512i a = _mm512_unpacklo_epi8(v[0], v[1]), b = _mm512_unpacklo_epi8(v[2], v[3]);
             const __m512i d = _mm512_unpackhi_epi8(v[0], v[1]), e = _mm512_unpackhi_epi8(v[2], v[3]);
-            accumulate(&s[m][0], _mm512_unpacklo_epi16(a, b), each[0]);
-            accumulate(&s[m][1], _mm512_unpackhi_epi16(a, b), each[1]);
-            accumulate(&s[m][2], _mm512_unpacklo_epi16(d, e), each[2]);
-            accumulate(&s[m][3], _mm512_unpackhi_epi16(d, e), each[3]);
+            accumulate(&s[m][0], _mm512_unpacklo_epi16(a, b), each[0], 1);
+            accumulate(&s[m][1], _mm512_unpackhi_epi16(a, b), each[1], 1);
+            accumulate(&s[m][2], _mm512_unpacklo_epi16(d, e), each[2], 1);
+            accumulate(&s[m][3], _mm512_unpackhi_epi16(d, e), each[3], 1);
         }
     }
 #pragma GCC unroll 4
@@ -319,7 +313,7 @@ INLINE void convolve_share(const Convolution *c, const Share *s) {
             look_up(c->table, s->y + i * f->outputs + begin, count);
 }
 
-VNNI static void convolve_task(void *data, size_t task) {
+VECTOR static void convolve_task(void *data, size_t task) {
     Job *job = data;
     const Convolution *c = job->c;
     const Filter *f = &c->filter;

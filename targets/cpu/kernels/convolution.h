@@ -30,4 +30,5 @@ size_t filter_bytes(const Filter *filter);
 void pack_filter(const Filter *filter, const int8_t *weights, const int32_t *bias, const float *factors,
                  uint8_t x_zero, void *packed);
 int64_t convolved(const Filter *filter, int axis, int64_t size); /* sizes of y; below 1 if there is none */
-bool convolve(const Convolution *c, Parallel parallel, void *pool); /* false: parallel or memory failed */
+typedef bool Convolve(const Convolution *c, Parallel parallel, void *pool);
+extern Convolve convolve; /* false: parallel or memory failed */

@@ -6,9 +6,9 @@
 
 #include "look_up.h"
 #include "rounding.h"
+#include "vectors.h"
 
 enum {
-    LANES = 16,
     WORK = 1 << 15 /* bytes of y, of which a task has so many */
 };
 
@@ -59,7 +59,7 @@ typedef struct {
     const float *from[4];
 } Four;
 
-INLINE __m512 sum_of(const Four *f, int64_t channel, __mmask16 there) {
+INLINE __m512 sum_of_places(const Four *f, int64_t channel, __mmask16 there) {
     __m512 sum = _mm512_mul_ps(f->shares[0], _mm512_maskz_loadu_ps(there, f->from[0] + channel));
 #pragma GCC unroll 3
     for (int i = 1; i < 4; i++)
@@ -80,17 +80,17 @@ INLINE void interpolate(const Job *job, const float *above, const float *below, 
                            {above + first, above + second, below + first, below + second}};
         int64_t i = 0;
         for (; i + 2 * LANES <= channels; i += 2 * LANES)
-            _mm256_storeu_si256((__m256i *)(y + i), rounded(&rounding, sum_of(&four, i, 0xffff),
-                                                            sum_of(&four, i + LANES, 0xffff)));
+            _mm256_storeu_si256((__m256i *)(y + i), rounded(&rounding, sum_of_places(&four, i, 0xffff),
+                                                            sum_of_places(&four, i + LANES, 0xffff)));
         if (i == channels) continue;
         const __mmask32 there = (__mmask32)first_bytes(channels - i);
-        const __m512 a = sum_of(&four, i, (__mmask16)there);
-        const __m512 b = sum_of(&four, i + LANES, (__mmask16)(there >> LANES));
+        const __m512 a = sum_of_places(&four, i, (__mmask16)there);
+        const __m512 b = sum_of_places(&four, i + LANES, (__mmask16)(there >> LANES));
         _mm256_mask_storeu_epi8(y + i, there, rounded(&rounding, a, b));
     }
 }
 
-VNNI static void enlarge_task(void *data, size_t task) {
+VECTOR static void enlarge_task(void *data, size_t task) {
     Job *job = data;
     const Enlargement *e = job->e;
     const int64_t image = (int64_t)task / job->down, begin = (int64_t)task % job->down * job->each;

@@ -1,4 +1,4 @@
-/* Attention in which every token sees all keys, on x86-64 with AVX512. */
+/* Attention in which every token sees all keys. */
 #pragma once
 #include <stdint.h>
 
@@ -20,5 +20,6 @@ typedef struct {
 
 enum { FULL_ATTENTION_SIZE = 256 };
 
-bool machine_multiplies_halves(void); /* has AVX512-BF16 */
-bool attend_fully(const FullAttention *attention, Parallel parallel, void *pool); /* false: parallel failed */
+bool machine_multiplies_halves(void); /* has AVX512-BF16, which the form for AVX512 uses */
+typedef bool AttendFully(const FullAttention *attention, Parallel parallel, void *pool);
+extern AttendFully attend_fully_avx512, attend_fully_avx2; /* false: parallel failed */

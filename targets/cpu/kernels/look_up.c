@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "avx512.h"
+#include "vectors.h"
 
 enum { LINE = 64 };
 
@@ -23,7 +23,7 @@ VBMI static void look_up_vectors(const uint8_t *table, const uint8_t *from, int6
         }
 }
 
-VNNI static void copy_vectors(const uint8_t *from, int64_t from_step, uint8_t *to, int64_t to_step,
+VECTOR static void copy_vectors(const uint8_t *from, int64_t from_step, uint8_t *to, int64_t to_step,
                               int64_t each, int64_t count) {
     for (; count--; from += from_step, to += to_step)
         for (int64_t i = 0; i < each; i += LINE) {

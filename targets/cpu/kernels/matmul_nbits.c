@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "avx512.h"
+#include "vectors.h"
 
 enum {
-    LANES = 16,
-    LINE = 64,
+    LINE = 4 * LANES,   /* bytes of a vector */
+    CACHED = 64,        /* bytes of a line of the caches */
     DEPTH = 256,        /* elements of a piece, at most */
     WORDS = DEPTH / 2,  /* of 4 elements, or of 2 where x has 16 bits */
     MOST_BLOCKS = 8,    /* of a piece */
@@ -15,10 +15,11 @@ enum {
     FEW_OF_8 = 8,       /* with 8 bits */
     AT_ONCE = 6,        /* of them, */
     NARROW = 2,         /* of them that meet PAIR rows of weights side by side; */
-    PAIR = 2,           /* SIDE meet more of them, */
+    PAIR = 2,
+    QUAD = REGISTERS == 32 ? 4 : 1, /* meet more of them, */
     SIDE = 4,           /* and are added up together */
     WIDE = 32,          /* rows of weights in a panel */
-    TALL = 12,          /* rows of x that meet a panel at once: 24 sums in registers */
+    TALL = REGISTERS == 32 ? 12 : 6, /* rows of x that meet two vectors of a panel at once: sums in registers */
     MANY = 512,         /* rows of x that are rounded at a time */
     AHEAD = 8192,       /* bytes of weights that are asked for before they are needed, */
     SCALES_AHEAD = 512, /* and scales */
@@ -56,13 +57,6 @@ typedef struct {
     bool few;
 } Job;
 
-bool machine_multiplies(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
-}
-
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceiling(int64_t count, int64_t each) { return (count + each - 1) / each; }
 static int64_t blocks_of(const Product *p) { return ceiling(p->k, p->block); }
@@ -70,53 +64,45 @@ static int64_t bytes_of(const Product *p) { return blocks_of(p) * p->block * p->
 
 /* A block as integers of `size` bytes, numbers between two to the even one, its scale, and the sum of them. */
 INLINE int32_t round_block(const float *x, int64_t block, int64_t size, int8_t *out, float *scale) {
-    const __m512i no_sign = _mm512_set1_epi32(0x7fffffff);
-    __m512i most = _mm512_setzero_si512(); /* ordered as floats are, and a NaN is above them all */
+    const Ints no_sign = MM(set1_epi32)(0x7fffffff);
+    Ints most = zero_ints(); /* ordered as floats are, and a NaN is above them all */
     for (int64_t i = 0; i < block; i += LANES)
-        most = _mm512_max_epi32(most, _mm512_and_si512(_mm512_loadu_si512(x + i), no_sign));
-    const int32_t bits = _mm512_reduce_max_epi32(most);
+        most = MM(max_epi32)(most, and_ints(load_ints(x + i), no_sign));
+    const int32_t bits = largest_int(most);
     float largest;
     memcpy(&largest, &bits, sizeof largest);
     *scale = largest / (size == 2 ? INT16_MAX : INT8_MAX);
-    const __m512 inverse = _mm512_set1_ps(*scale ? 1 / *scale : 0);
-    __m512i sum = _mm512_setzero_si512();
+    const Floats inverse = MM(set1_ps)(*scale ? 1 / *scale : 0);
+    Ints sum = zero_ints();
     for (int64_t i = 0; i < block; i += LANES) {
-        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        const Ints whole = MM(cvtps_epi32)(MM(mul_ps)(MM(loadu_ps)(x + i), inverse));
         if (size == 2)
-            _mm256_storeu_si256((__m256i *)(out + 2 * i), _mm512_cvtsepi32_epi16(whole));
+            store_int16(out + 2 * i, whole);
         else
-            _mm_storeu_si128((__m128i *)(out + i), _mm512_cvtsepi32_epi8(whole));
-        sum = _mm512_add_epi32(sum, whole);
+            store_int8(out + i, whole);
+        sum = MM(add_epi32)(sum, whole);
     }
-    return _mm512_reduce_add_epi32(sum);
-}
-
-/* The even words of two vectors, and the odd ones. */
-INLINE void halve(__m512i *a, __m512i *b) {
-    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-    const __m512i first = _mm512_permutex2var_epi32(*a, even, *b);
-    *b = _mm512_permutex2var_epi32(*a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), *b);
-    *a = first;
+    return sum_of_ints(sum);
 }
 
 /* A piece of elements, in place, to the order of words; for few rows to that of parts. */
-VNNI static void sort(int8_t *values, int64_t bits, int64_t depth, bool few) {
-    const __m512i order = _mm512_broadcast_i32x4(
+VECTOR static void sort(int8_t *values, int64_t bits, int64_t depth, bool few) {
+    const Ints order = four_times(
         bits == 8   ? _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15)
         : bits == 4 ? _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)
                     : _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const int parts = parts_of(bits);
     for (int64_t chunk = 0; chunk < depth; chunk += chunk_of(bits), values += parts * LINE) {
-        __m512i v[4];
+        Ints v[4];
         for (int i = 0; i < parts; i++)
-            v[i] = _mm512_shuffle_epi8(_mm512_loadu_si512(values + i * LINE), order);
+            v[i] = MM(shuffle_epi8)(load_ints(values + i * LINE), order);
         if (few && parts == 2) halve(v, v + 1);
         if (few && parts == 4) halve(v, v + 1), halve(v + 2, v + 3), halve(v, v + 2), halve(v + 1, v + 3);
-        for (int i = 0; i < parts; i++) _mm512_storeu_si512(values + i * LINE, v[i]);
+        for (int i = 0; i < parts; i++) store_ints(values + i * LINE, v[i]);
     }
 }
 
-VNNI static void round_row(const Job *job, int64_t row) {
+VECTOR static void round_row(const Job *job, int64_t row) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t blocks = blocks_of(p), depth = depth_of(p->bits, p->block), each = depth / p->block;
@@ -154,70 +140,36 @@ static void round_rows(void *data, size_t task) {
     for (int64_t row = from; row < to && row < job->rounded.rows; row++) round_row(job, row);
 }
 
-/* Zero points of the blocks from one on, a multiple of 16, in lanes. */
-INLINE __m512 zeros_of(const Product *p, int64_t n, int64_t b, int64_t here, const int bits) {
+/* Zero points of the blocks from one on, a multiple of LANES, in lanes. */
+INLINE Floats zeros_of(const Product *p, int64_t n, int64_t b, int64_t here, const int bits) {
     const uint8_t *at = p->zeros + n * ceiling(blocks_of(p) * bits, 8) + b * bits / 8;
-    const __m128i bytes =
-        _mm_maskz_loadu_epi8((__mmask16)((1u << ceiling(here * bits, 8)) - 1), (const void *)at);
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    const __m512i bit = _mm512_mullo_epi32(_mm512_set1_epi32(bits), lane);
-    const __m512i words = _mm512_permutexvar_epi32(_mm512_srli_epi32(bit, 5), _mm512_castsi128_si512(bytes));
-    const __m512i shift = _mm512_and_si512(bit, _mm512_set1_epi32(31));
-    return _mm512_cvtepi32_ps(
-        _mm512_and_si512(_mm512_srlv_epi32(words, shift), _mm512_set1_epi32((1 << bits) - 1)));
-}
-
-/* Scales of the lanes of a vector that holds `each` blocks, or some of one. */
-INLINE __m512 spread(const float *scales, const int64_t each) {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    switch (each) {
-        case 2:
-            return _mm512_mask_mov_ps(_mm512_set1_ps(scales[0]), 0xff00, _mm512_set1_ps(scales[1]));
-        case 4:
-            return _mm512_permutexvar_ps(_mm512_srli_epi32(lane, 2),
-                                         _mm512_castps128_ps512(_mm_loadu_ps(scales)));
-        case 8:
-            return _mm512_permutexvar_ps(_mm512_srli_epi32(lane, 1),
-                                         _mm512_castps256_ps512(_mm256_loadu_ps(scales)));
-        default:
-            return _mm512_set1_ps(scales[0]);
-    }
-}
-
-/* The sums of four vectors. */
-INLINE __m128 sums_of(const __m512 r[SIDE]) {
-    const __m512d a =
-        _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(r[0], r[1]), _mm512_unpackhi_ps(r[0], r[1])));
-    const __m512d b =
-        _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(r[2], r[3]), _mm512_unpackhi_ps(r[2], r[3])));
-    __m512 all =
-        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
-    all = _mm512_add_ps(all, _mm512_shuffle_f32x4(all, all, 0x4e));
-    return _mm512_castps512_ps128(_mm512_add_ps(all, _mm512_shuffle_f32x4(all, all, 0xb1)));
+    const Ints bit = MM(mullo_epi32)(MM(set1_epi32)(bits), lane_numbers());
+    const Ints words = named(MM(srli_epi32)(bit, 5), load_few_bytes(at, ceiling(here * bits, 8)));
+    const Ints shift = and_ints(bit, MM(set1_epi32)(31));
+    return MM(cvtepi32_ps)(and_ints(MM(srlv_epi32)(words, shift), MM(set1_epi32)((1 << bits) - 1)));
 }
 
 /* The weights of part `part` of each byte, or of each two of 8 bits. */
-INLINE __m512i part_of(__m512i bytes, const int part, const int bits) {
-    const __m512i shifted = part ? _mm512_srli_epi16(bytes, (unsigned)(part * bits)) : bytes;
-    if (bits == 8) return part ? shifted : _mm512_and_si512(bytes, _mm512_set1_epi16(0xff));
-    return _mm512_and_si512(shifted, _mm512_set1_epi8((char)((1 << bits) - 1)));
+INLINE Ints part_of(Ints bytes, const int part, const int bits) {
+    const Ints shifted = part ? MM(srli_epi16)(bytes, (unsigned)(part * bits)) : bytes;
+    if (bits == 8) return part ? shifted : and_ints(bytes, MM(set1_epi16)(0xff));
+    return and_ints(shifted, MM(set1_epi8)((char)((1 << bits) - 1)));
 }
 
 /* What a piece adds to the sums of `rows` rows of x with `wide` of weights, which are `bytes` apart and of
  * which `left` bytes are there. The scales of its first block, float[rows, SIDE], are LANES apart. */
-INLINE void piece(__m512 sums[AT_ONCE][SIDE], const float *scales, const uint8_t *weights, int64_t bytes,
+INLINE void piece(Floats sums[AT_ONCE][SIDE], const float *scales, const uint8_t *weights, int64_t bytes,
                   int64_t left, const int8_t *values, const int rows, const int wide, const int bits,
                   const int64_t block) {
     const int64_t depth = depth_of(bits, block), each = depth / block, lines = depth * bits / 8 / LINE;
-    const int64_t width = depth * size_of(bits);
+    const int64_t size = size_of(bits), width = depth * size;
     const int parts = parts_of(bits);
-    const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
-    __m512i units[SIDE][8];
+    Ints units[SIDE][2 * DEPTH / LINE];
 #pragma GCC unroll 4
     for (int w = 0; w < wide; w++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int64_t l = 0; l < lines; l++) {
-            __m512i line = _mm512_maskz_loadu_epi8(there, weights + w * bytes + l * LINE);
+            Ints line = load_bytes(weights + w * bytes + l * LINE, left);
             __asm__("" : "+v"(line)); /* else gcc loads it once for each part */
 #pragma GCC unroll 4
             for (int part = 0; part < parts; part++) units[w][l * parts + part] = part_of(line, part, bits);
@@ -226,63 +178,61 @@ INLINE void piece(__m512 sums[AT_ONCE][SIDE], const float *scales, const uint8_t
     for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++) {
-            __m512i sum = _mm512_setzero_si512();
-#pragma GCC unroll 8
-            for (int64_t u = 0; u < lines * parts; u++) {
-                const __m512i x = _mm512_loadu_si512(values + m * width + u * LINE);
-                sum = bits == 8 ? _mm512_dpwssd_epi32(sum, units[w][u], x)
-                                : _mm512_dpbusd_epi32(sum, units[w][u], x);
-            }
-            sums[m][w] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
-                                         spread(scales + (m * SIDE + w) * LANES, each), sums[m][w]);
+            Ints sum = zero_ints();
+#pragma GCC unroll 16
+            for (int64_t u = 0; u < lines * parts; u++)
+                sum = add_products(sum, units[w][u], load_ints(values + m * width + u * LINE), size);
+            sums[m][w] = MM(fmadd_ps)(MM(cvtepi32_ps)(added_up(zero_ints(), sum, size)),
+                                      spread(scales + (m * SIDE + w) * LANES, each), sums[m][w]);
         }
 }
 
 /* Products of `rows` rows of x from `first` with `wide` of weights side by side, in lanes, to [rows, SIDE].
- * Of each sixteen blocks what the zero points add comes first, with a block in a lane; then their products,
+ * Of each LANES blocks what the zero points add comes first, with a block in a lane; then their products,
  * with words in lanes. */
 INLINE void in_lanes(const Job *job, int64_t n, int64_t first, const int rows, const int wide, const int bits,
-                     const int64_t block, __m512 *out) {
+                     const int64_t block, Floats *out) {
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
     const int64_t depth = depth_of(bits, block), each = depth / block, lines = depth * bits / 8 / LINE;
     const int64_t blocks = blocks_of(p), bytes = blocks * block * bits / 8;
     const int64_t width = depth * size_of(bits);
-    __m512 sums[AT_ONCE][SIDE];
+    Floats sums[AT_ONCE][SIDE];
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++)
 #pragma GCC unroll 4
-        for (int w = 0; w < wide; w++) sums[m][w] = _mm512_setzero_ps();
+        for (int w = 0; w < wide; w++) sums[m][w] = MM(setzero_ps)();
     const uint8_t *weights = p->weights + n * bytes, *ask = weights + AHEAD + (wide - 1) * bytes;
     const float *ask_scales = p->scales + (n + wide) * blocks + SCALES_AHEAD;
     const int8_t *values = r->values + first * width;
     for (int64_t b = 0; b < blocks; b += LANES) {
         const int64_t here = blocks - b < LANES ? blocks - b : LANES;
-        const __mmask16 these = (__mmask16)((1u << here) - 1);
+        const Mask these = first_lanes(here);
         _Alignas(LINE) float scales[AT_ONCE][SIDE][LANES];
-        __m512 zeros[SIDE];
+        Floats zeros[SIDE];
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++, ask_scales += LANES) _mm_prefetch(ask_scales, _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int w = 0; w < wide; w++)
-            zeros[w] = p->zeros ? zeros_of(p, n + w, b, here, bits) : _mm512_set1_ps(1 << (bits - 1));
+            zeros[w] = p->zeros ? zeros_of(p, n + w, b, here, bits) : MM(set1_ps)(1 << (bits - 1));
 #pragma GCC unroll 8
         for (int m = 0; m < rows; m++) {
             const int64_t at = (first + m) * blocks + b;
-            const __m512 shift = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(these, r->shifts + at));
-            const __m512 other = _mm512_maskz_loadu_ps(these, r->scales + at);
+            const Floats shift = MM(cvtepi32_ps)(load_int_lanes(these, r->shifts + at));
+            const Floats other = load_lanes(these, r->scales + at);
 #pragma GCC unroll 4
             for (int w = 0; w < wide; w++) {
-                const __m512 scale = _mm512_maskz_loadu_ps(these, p->scales + (n + w) * blocks + b);
-                const __m512 both = _mm512_mul_ps(scale, other);
-                _mm512_store_ps(scales[m][w], both);
-                sums[m][w] = _mm512_fmadd_ps(_mm512_mul_ps(shift, zeros[w]), both, sums[m][w]);
+                const Floats scale = load_lanes(these, p->scales + (n + w) * blocks + b);
+                const Floats both = MM(mul_ps)(scale, other);
+                MM(store_ps)(scales[m][w], both);
+                sums[m][w] = MM(fmadd_ps)(MM(mul_ps)(shift, zeros[w]), both, sums[m][w]);
             }
         }
         int64_t i = 0;
         for (; i + each <= here; i += each, values += r->rows * width, weights += lines * LINE) {
 #pragma GCC unroll 4
-            for (int64_t line = 0; line < wide * lines; line++, ask += LINE) _mm_prefetch(ask, _MM_HINT_T0);
+            for (int64_t at = 0; at < wide * lines * LINE; at += CACHED) _mm_prefetch(ask + at, _MM_HINT_T0);
+            ask += wide * lines * LINE;
             piece(sums, &scales[0][0][i], weights, bytes, LINE, values, rows, wide, bits, block);
         }
         if (i < here)
@@ -298,17 +248,17 @@ INLINE void in_lanes(const Job *job, int64_t n, int64_t first, const int rows, c
 INLINE void few_rows(const Job *job, int64_t n, int64_t first, const int rows, const int wide,
                      const int beside, const int bits, const int64_t block) {
     const Product *p = job->product;
-    __m512 sums[AT_ONCE][SIDE];
+    Floats sums[AT_ONCE][SIDE];
     for (int w = 0; w < wide; w += beside)
         in_lanes(job, n + w, first, rows, beside, bits, block, &sums[0][w]);
 #pragma GCC unroll 8
     for (int m = 0; m < rows; m++) {
         float *y = p->y + (job->first + first + m) * p->n + n;
         if (wide == SIDE) {
-            const __m128 four = sums_of(sums[m]);
+            const __m128 four = sums_of_four(sums[m]);
             _mm_storeu_ps(y, p->bias ? _mm_add_ps(four, _mm_loadu_ps(p->bias + n)) : four);
         } else {
-            *y = _mm512_reduce_add_ps(sums[m][0]) + (p->bias ? p->bias[n] : 0);
+            *y = sum_of(sums[m][0]) + (p->bias ? p->bias[n] : 0);
         }
     }
 }
@@ -328,10 +278,10 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, cons
                 CASE(2, 1, 1)
                 CASE(1, SIDE, PAIR)
                 CASE(2, SIDE, PAIR)
-                CASE(3, SIDE, SIDE)
-                CASE(4, SIDE, SIDE)
-                CASE(5, SIDE, SIDE)
-                CASE(6, SIDE, SIDE)
+                CASE(3, SIDE, QUAD)
+                CASE(4, SIDE, QUAD)
+                CASE(5, SIDE, QUAD)
+                CASE(6, SIDE, QUAD)
 #undef CASE
             }
         }
@@ -343,7 +293,7 @@ INLINE void strip(const Job *job, int64_t from, int64_t to, const int bits, cons
 #define EACH_KIND(CASE) EACH_BLOCK(CASE, 2) EACH_BLOCK(CASE, 4) EACH_BLOCK(CASE, 8)
 
 #define CASE(BITS, BLOCK)                                                               \
-    VNNI static void strip_##BITS##_##BLOCK(const Job *job, int64_t from, int64_t to) { \
+    VECTOR static void strip_##BITS##_##BLOCK(const Job *job, int64_t from, int64_t to) { \
         strip(job, from, to, BITS, BLOCK);                                              \
     }
 EACH_KIND(CASE)
@@ -362,34 +312,8 @@ static void multiply_strip(void *data, size_t task) {
     }
 }
 
-/* 16 rows of 16 words, transposed. */
-INLINE void transpose(__m512i r[LANES]) {
-    __m512i t[LANES];
-    for (int i = 0; i < LANES; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < LANES; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
-        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
-        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
-        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
-    }
-}
-
-typedef __m512i Panel[WORDS][WIDE / LANES]; /* a piece: words by rows of weights */
+enum { VECTORS = WIDE / LANES };
+typedef Ints Panel[WORDS][VECTORS]; /* a piece: words by rows of weights */
 
 /* A panel of the rows from n on, of the piece that begins with a byte, of which a row has `left`. */
 INLINE void unpack(const Product *p, int64_t n, int64_t byte, int64_t lines, int64_t left, const int bits,
@@ -397,54 +321,44 @@ INLINE void unpack(const Product *p, int64_t n, int64_t byte, int64_t lines, int
     const int64_t bytes = bytes_of(p), last = p->n - 1;
     const int parts = parts_of(bits);
     const uint8_t *ask = p->weights + (n + WIDE) * bytes + byte * WIDE;
-    const __mmask64 there = left < LINE ? ((__mmask64)1 << left) - 1 : ~(__mmask64)0;
-    for (int half = 0; half < WIDE / LANES; half++)
+    for (int v = 0; v < VECTORS; v++)
         for (int64_t line = 0; line < lines; line++) {
-            __m512i words[LANES];
+            Ints words[LANES];
             for (int i = 0; i < LANES; i++) {
-                const int64_t row = least(n + half * LANES + i, last);
+                const int64_t row = least(n + v * LANES + i, last);
                 const uint8_t *at = p->weights + row * bytes + byte + line * LINE;
-                _mm_prefetch(at + SOON, _MM_HINT_T0);
-                _mm_prefetch(ask, _MM_HINT_T1);
-                ask += LINE;
-                words[i] = _mm512_maskz_loadu_epi8(there, at);
+                if (line * LINE % CACHED == 0) _mm_prefetch(at + SOON, _MM_HINT_T0);
+                if (i * LINE % CACHED == 0) _mm_prefetch(ask + i * LINE, _MM_HINT_T1);
+                words[i] = load_bytes(at, left);
             }
+            ask += LANES * LINE;
             transpose(words);
             for (int i = 0; i < LANES; i++)
 #pragma GCC unroll 4
                 for (int part = 0; part < parts; part++)
-                    panel[(line * LANES + i) * parts + part][half] = part_of(words[i], part, bits);
+                    panel[(line * LANES + i) * parts + part][v] = part_of(words[i], part, bits);
         }
 }
 
 /* What there is for each block of a piece and row of weights of a panel. */
 typedef struct {
-    __m512 scales[MOST_BLOCKS][2];
-    __m512i zeros[MOST_BLOCKS][2];
+    Floats scales[MOST_BLOCKS][VECTORS];
+    Ints zeros[MOST_BLOCKS][VECTORS];
 } Sides;
 
 /* Those of `count` blocks from one on. */
-VNNI static void sides_of(const Product *p, int64_t n, int64_t block, int64_t count, Sides *out) {
+VECTOR static void sides_of(const Product *p, int64_t n, int64_t block, int64_t count, Sides *out) {
     const int64_t blocks = blocks_of(p), bits = p->bits, bytes = ceiling(blocks * bits, 8);
-    const __m512i middle = _mm512_set1_epi32(1 << (bits - 1));
+    const Ints middle = MM(set1_epi32)(1 << (bits - 1));
     for (int64_t b = 0; b < count; b++) {
         float *scales = (float *)out->scales[b];
         int32_t *zeros = (int32_t *)out->zeros[b];
         const int64_t bit = (block + b) * bits;
         for (int64_t i = 0; i < WIDE; i++) scales[i] = p->scales[least(n + i, p->n - 1) * blocks + block + b];
-        out->zeros[b][0] = out->zeros[b][1] = middle;
+        for (int v = 0; v < VECTORS; v++) out->zeros[b][v] = middle;
         for (int64_t i = 0; p->zeros && i < WIDE; i++)
             zeros[i] = p->zeros[least(n + i, p->n - 1) * bytes + bit / 8] >> bit % 8 & ((1 << bits) - 1);
     }
-}
-
-/* As _mm512_dpbusd_epi32, or for x of 16 bits _mm512_dpwssd_epi32, around which gcc copies every sum to
- * another register: that costs a fifth of the speed. */
-INLINE void accumulate(__m512i *sum, __m512i weights, __m512i values, const int64_t size) {
-    if (size == 2)
-        __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
-    else
-        __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(weights), "v"(values));
 }
 
 /* Rows of x that meet a panel: where those of a piece begin. */
@@ -461,41 +375,54 @@ typedef struct {
  * integers up to 127. */
 INLINE void tile(const int rows, const int64_t size, const int64_t block, const Panel panel,
                  const Sides *sides, const Rows *x) {
-    const int64_t words = block * size / 4;
-    for (int64_t b = 0; b < x->count; b++) {
-        __m512i s[TALL][2];
-#pragma GCC unroll 12
-        for (int m = 0; m < rows; m++) {
-            const __m512i shift = _mm512_set1_epi32(x->shifts[m * x->blocks + b]);
-#pragma GCC unroll 2
-            for (int w = 0; w < 2; w++)
-                s[m][w] = size == 2 ? _mm512_mullo_epi32(shift, sides->zeros[b][w])
-                                    : _mm512_madd_epi16(shift, sides->zeros[b][w]);
-        }
-        const int8_t *at = x->values + b * x->apart;
+    const int64_t words = block * size / 4, together = least(words, size == 2 ? words : TOGETHER_AT_MOST);
+    for (int64_t b = 0; b < x->count; b++)
 #pragma GCC unroll 1
-        for (int64_t i = 0; i < words; i++) {
-            const __m512i first = panel[b * words + i][0], second = panel[b * words + i][1];
+        for (int v = 0; v < VECTORS; v += 2) {
+            Ints s[TALL][2];
 #pragma GCC unroll 12
             for (int m = 0; m < rows; m++) {
-                int32_t word;
-                memcpy(&word, at + 4 * (m * words + i), 4);
-                const __m512i one = _mm512_set1_epi32(word);
-                accumulate(&s[m][0], first, one, size);
-                accumulate(&s[m][1], second, one, size);
-            }
-        }
-#pragma GCC unroll 12
-        for (int m = 0; m < rows; m++)
+                const Ints shift = MM(set1_epi32)(x->shifts[m * x->blocks + b]);
 #pragma GCC unroll 2
-            for (int w = 0; w < 2; w++) {
-                float *sum = x->sums + m * WIDE + w * LANES;
-                const __m512 scale =
-                    _mm512_mul_ps(sides->scales[b][w], _mm512_set1_ps(x->factors[m * x->blocks + b]));
-                _mm512_storeu_ps(sum,
-                                 _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[m][w]), scale, _mm512_loadu_ps(sum)));
+                for (int w = 0; w < 2; w++)
+                    s[m][w] = size == 2 ? MM(mullo_epi32)(shift, sides->zeros[b][v + w])
+                                        : MM(madd_epi16)(shift, sides->zeros[b][v + w]);
             }
-    }
+            const int8_t *at = x->values + b * x->apart;
+#pragma GCC unroll 1
+            for (int64_t i = 0; i < words;) {
+                Ints sums[TALL][2];
+#pragma GCC unroll 12
+                for (int m = 0; m < rows; m++)
+#pragma GCC unroll 2
+                    for (int w = 0; w < 2; w++) sums[m][w] = begun(s[m][w], size);
+#pragma GCC unroll 1
+                for (const int64_t end = i + together; i < end; i++) {
+                    const Ints first = panel[b * words + i][v], second = panel[b * words + i][v + 1];
+#pragma GCC unroll 12
+                    for (int m = 0; m < rows; m++) {
+                        int32_t word;
+                        memcpy(&word, at + 4 * (m * words + i), 4);
+                        const Ints one = MM(set1_epi32)(word);
+                        accumulate(&sums[m][0], first, one, size);
+                        accumulate(&sums[m][1], second, one, size);
+                    }
+                }
+#pragma GCC unroll 12
+                for (int m = 0; m < rows; m++)
+#pragma GCC unroll 2
+                    for (int w = 0; w < 2; w++) s[m][w] = added_up(s[m][w], sums[m][w], size);
+            }
+#pragma GCC unroll 12
+            for (int m = 0; m < rows; m++)
+#pragma GCC unroll 2
+                for (int w = 0; w < 2; w++) {
+                    float *sum = x->sums + m * WIDE + (v + w) * LANES;
+                    const Floats scale =
+                        MM(mul_ps)(sides->scales[b][v + w], MM(set1_ps)(x->factors[m * x->blocks + b]));
+                    MM(storeu_ps)(sum, MM(fmadd_ps)(MM(cvtepi32_ps)(s[m][w]), scale, MM(loadu_ps)(sum)));
+                }
+        }
 }
 
 INLINE void tiles(int64_t rows, const int64_t size, const int64_t block, const Panel panel,
@@ -511,12 +438,14 @@ INLINE void tiles(int64_t rows, const int64_t size, const int64_t block, const P
             CASE(3)
             CASE(4)
             CASE(5)
+#ifndef VECTORS_256
             CASE(6)
             CASE(7)
             CASE(8)
             CASE(9)
             CASE(10)
             CASE(11)
+#endif
             default:
                 tile(TALL, size, block, panel, sides, &x);
 #undef CASE
@@ -527,7 +456,7 @@ INLINE void tiles(int64_t rows, const int64_t size, const int64_t block, const P
 }
 
 #define CASE(SIZE, BLOCK)                                                                                  \
-    VNNI __attribute__((noinline)) static void tiles_##SIZE##_##BLOCK(int64_t rows, const Panel panel,     \
+    VECTOR __attribute__((noinline)) static void tiles_##SIZE##_##BLOCK(int64_t rows, const Panel panel,     \
                                                                       const Sides *sides, const Rows *x) { \
         tiles(rows, SIZE, BLOCK, panel, sides, *x);                                                        \
     }
@@ -535,7 +464,7 @@ EACH_BLOCK(CASE, 1)
 EACH_BLOCK(CASE, 2)
 #undef CASE
 
-VNNI static void multiply_panel(void *data, size_t task) {
+VECTOR static void multiply_panel(void *data, size_t task) {
     const Job *job = data;
     const Product *p = job->product;
     const Rounded *r = &job->rounded;
@@ -579,25 +508,25 @@ VNNI static void multiply_panel(void *data, size_t task) {
 }
 
 /* `bytes` in whole lines of the caches: a vector that lies in two is two loads. */
-static size_t lines(int64_t bytes) { return (size_t)((bytes + LINE - 1) / LINE * LINE); }
+static size_t lines(int64_t bytes) { return (size_t)((bytes + CACHED - 1) / CACHED * CACHED); }
 
 typedef struct {
     Job gate, up; /* of which up's y holds the rows of this job only */
 } Pair;
 
 /* y of gate to silu(gate) * up, in the columns of a task. */
-VNNI static void join(const Pair *pair, int64_t from, int64_t to) {
+VECTOR static void join(const Pair *pair, int64_t from, int64_t to) {
     const Product *gate = pair->gate.product;
-    const __m512 one = _mm512_set1_ps(1), minus_zero = _mm512_set1_ps(-0.f);
+    const Floats one = MM(set1_ps)(1), minus_zero = MM(set1_ps)(-0.f);
     for (int64_t m = 0; m < pair->gate.rounded.rows; m++) {
         float *y = gate->y + (pair->gate.first + m) * gate->n;
         const float *up = pair->up.product->y + m * gate->n;
         for (int64_t n = from; n < to; n += LANES) {
-            const __mmask16 here = (__mmask16)(to - n < LANES ? (1u << (to - n)) - 1 : 0xffff);
-            const __m512 x = _mm512_maskz_loadu_ps(here, y + n);
-            const __m512 below = _mm512_add_ps(one, exponential(_mm512_xor_ps(x, minus_zero)));
-            const __m512 silu = _mm512_div_ps(x, below);
-            _mm512_mask_storeu_ps(y + n, here, _mm512_mul_ps(silu, _mm512_maskz_loadu_ps(here, up + n)));
+            const Mask here = first_lanes(to - n);
+            const Floats x = load_lanes(here, y + n);
+            const Floats below = MM(add_ps)(one, exponential(MM(xor_ps)(x, minus_zero)));
+            const Floats silu = MM(div_ps)(x, below);
+            store_lanes(y + n, here, MM(mul_ps)(silu, load_lanes(here, up + n)));
         }
     }
 }
@@ -619,7 +548,7 @@ static bool run(const Product *p, const Product *up, Parallel parallel, void *po
     const size_t rounded = lines(most * ceiling(p->k, depth) * depth * size_of(p->bits)),
                  scaled = lines(most * blocks * 4), summed = lines(most * blocks * 4),
                  beside = up ? lines(most * p->n * 4) : 0;
-    char *memory = aligned_alloc(LINE, rounded + scaled + summed + beside);
+    char *memory = aligned_alloc(CACHED, rounded + scaled + summed + beside);
     if (!memory) return false;
     Product other = up ? *up : *p;
     if (up) other.y = (float *)(memory + rounded + scaled + summed);
@@ -644,8 +573,8 @@ static bool run(const Product *p, const Product *up, Parallel parallel, void *po
     return done;
 }
 
-bool multiply(const Product *p, Parallel parallel, void *pool) { return run(p, NULL, parallel, pool); }
+bool FORM(multiply)(const Product *p, Parallel parallel, void *pool) { return run(p, NULL, parallel, pool); }
 
-bool multiply_gated(const Product *gate, const Product *up, Parallel parallel, void *pool) {
+bool FORM(multiply_gated)(const Product *gate, const Product *up, Parallel parallel, void *pool) {
     return run(gate, up, parallel, pool);
 }

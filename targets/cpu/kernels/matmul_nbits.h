@@ -1,4 +1,4 @@
-/* Products of float rows with weights of 2, 4 or 8 bits, on x86-64 with AVX512-VNNI. */
+/* Products of float rows with weights of 2, 4 or 8 bits. */
 #pragma once
 #include <stdint.h>
 
@@ -20,10 +20,11 @@ typedef struct {
     int64_t rows, k, n, bits, block;
 } Product;
 
-__attribute__((visibility("default"))) bool machine_multiplies(void);
-bool multiply(const Product *product, Parallel parallel,
-              void *pool); /* false: no memory, or parallel failed */
+/* The product in each form of the kernel (forms.h); false: no memory, or parallel failed. */
+typedef bool Multiply(const Product *product, Parallel parallel, void *pool);
+extern Multiply multiply_avx512, multiply_avx_vnni, multiply_avx2;
 
 /* y of gate: its product times 1 / (1 + e^-product), times that of up, whose y is not used. They have the
  * same x, rows, k, n, bits and block, and both have zeros or neither. */
-bool multiply_gated(const Product *gate, const Product *up, Parallel parallel, void *pool);
+typedef bool MultiplyGated(const Product *gate, const Product *up, Parallel parallel, void *pool);
+extern MultiplyGated multiply_gated_avx512, multiply_gated_avx_vnni, multiply_gated_avx2;

@@ -1,6 +1,6 @@
 #include "max_pool.h"
 
-#include "avx512.h"
+#include "vectors.h"
 
 enum {
     LINE = 64,
@@ -39,7 +39,7 @@ INLINE void largest(const MaxPool *p, const uint8_t *image, const Seen *down, co
     _mm512_mask_storeu_epi8(y, there, most);
 }
 
-VNNI static void pool_task(void *data, size_t task) {
+VECTOR static void pool_task(void *data, size_t task) {
     const Job *job = data;
     const MaxPool *p = job->p;
     const int64_t channels = p->window.channels;

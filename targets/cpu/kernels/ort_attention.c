@@ -4,7 +4,7 @@
  */
 #include <math.h>
 
-#include "attention.h"
+#include "forms.h"
 #include "operators.h"
 
 enum {
@@ -28,6 +28,7 @@ enum {
 
 typedef struct {
     Api api;
+    const Form *form;
     int64_t heads, kv_heads, window, interleaved, bits;
     float scale, cap;
 } Kernel;
@@ -145,12 +146,14 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     wrong = check(&a, s);
     if (wrong) return create_status(api)(FAIL, wrong);
     Pool pool = {api, context, NULL};
-    if (a.batch && a.tokens && !attend(&a, in_parallel, &pool)) return pool.status;
+    if (a.batch && a.tokens && !k->form->attend(&a, in_parallel, &pool)) return pool.status;
     return NULL;
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     Kernel kernel = {.api = api, .bits = op == &ATTENTION ? 32 : op == &ATTENTION_INT8 ? 8 : 4};
+    kernel.form = form_here();
+    if (!kernel.form || !kernel.form->attend) return create_status(api)(FAIL, NO_FORM);
     TRY(attribute(api)(info, "num_heads", &kernel.heads));
     TRY(attribute(api)(info, "kv_num_heads", &kernel.kv_heads));
     TRY(attribute(api)(info, "local_window_size", &kernel.window));

@@ -3,7 +3,7 @@
  * bytes says of y; see convolution.h. All but X are constants; W_zero is not looked at. */
 #include <stdatomic.h>
 
-#include "convolution.h"
+#include "forms.h"
 #include "operators.h"
 #include "ort_window.h"
 
@@ -12,6 +12,7 @@ enum { LINE = 64 };
 
 typedef struct {
     Api api;
+    const Form *form;
     Filter filter;
     _Atomic(void *) packed; /* made by the first call */
 } Kernel;
@@ -58,13 +59,15 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     c.x_zero = *(const uint8_t *)in[X_ZERO], c.y_zero = *(const uint8_t *)in[Y_ZERO];
     if (!c.packed) return create_status(api)(FAIL, "no memory for the weights");
     Pool pool = {api, context, NULL};
-    if (convolve(&c, in_parallel, &pool) || pool.status) return pool.status;
+    if (kernel->form->convolve(&c, in_parallel, &pool) || pool.status) return pool.status;
     return create_status(api)(FAIL, "no memory for padded rows");
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
     Kernel kernel = {.api = api};
+    kernel.form = form_here();
+    if (!kernel.form || !kernel.form->convolve) return create_status(api)(FAIL, NO_FORM);
     Filter *f = &kernel.filter;
     TRY(attribute(api)(info, "channels", &f->channels));
     TRY(attribute(api)(info, "outputs", &f->outputs));

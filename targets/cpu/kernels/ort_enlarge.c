@@ -1,6 +1,7 @@
 /* graphopt::Enlarge(X, x_scale, x_zero, y_scale, y_zero[, other[, table]]) for onnxruntime: its DequantizeLinear,
  * Resize and QuantizeLinear, then QLinearConcat with another; see enlarge.h. All but X and other are constants. */
 #include "enlarge.h"
+#include "forms.h"
 #include "operators.h"
 
 enum { X, X_SCALE, X_ZERO, Y_SCALE, Y_ZERO, OTHER, TABLE, INPUTS };
@@ -53,6 +54,8 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
+    const Form *form = form_here();
+    if (!form || !form->convolve) return create_status(api)(FAIL, NO_FORM);
     Kernel kernel = {.api = api};
     int64_t first = 0;
     TRY(float_attribute(api)(info, "height_factor", kernel.factors));

@@ -3,13 +3,14 @@
  * three side by side. `rounded`: what it reads was computed in integers, so that bfloat16 does. */
 #include <math.h>
 
-#include "full_attention.h"
+#include "forms.h"
 #include "operators.h"
 
 enum { QUERY, KEY, VALUE, BIAS, INPUTS };
 
 typedef struct {
     Api api;
+    const Form *form;
     int64_t heads, halves;
     float scale;
 } Kernel;
@@ -68,13 +69,15 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     a.scale = k->scale > 0 ? k->scale : 1 / sqrtf((float)a.size);
     a.halves = k->halves;
     Pool pool = {api, context, NULL};
-    if (a.batch && a.tokens) attend_fully(&a, in_parallel, &pool);
+    if (a.batch && a.tokens) k->form->attend_fully(&a, in_parallel, &pool);
     return pool.status;
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
     Kernel kernel = {.api = api};
+    kernel.form = form_here();
+    if (!kernel.form || !kernel.form->attend_fully) return create_status(api)(FAIL, NO_FORM);
     TRY(attribute(api)(info, "heads", &kernel.heads));
     TRY(attribute(api)(info, "rounded", &kernel.halves));
     kernel.halves = kernel.halves && machine_multiplies_halves();

@@ -1,11 +1,12 @@
 /* MatMulNBits for onnxruntime, as operator graphopt::MatMulNBits(A, B, scales[, zero_points[, bias]]); and two
  * of them with the same A and attributes as graphopt::GatedMatMulNBits(A, gate, scales, up, scales[,
  * zero_points, zero_points]): silu of the first times the second. */
-#include "matmul_nbits.h"
+#include "forms.h"
 #include "operators.h"
 
 typedef struct {
     Api api;
+    const Form *form;
     int64_t k, n, bits, block;
 } Kernel;
 
@@ -53,7 +54,7 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
     TRY(output(kernel, context, &rows, &y));
     const Product one = product(kernel, rows, in[0], in[1], in[2], in[3], in[4], y);
     Pool pool = {kernel->api, context, NULL};
-    return rows ? done(kernel, &pool, multiply(&one, in_parallel, &pool)) : NULL;
+    return rows ? done(kernel, &pool, kernel->form->multiply(&one, in_parallel, &pool)) : NULL;
 }
 
 static OrtStatus *compute_gated(void *self, OrtKernelContext *context) {
@@ -65,12 +66,14 @@ static OrtStatus *compute_gated(void *self, OrtKernelContext *context) {
     const Product gate = product(kernel, rows, in[0], in[1], in[2], in[5], NULL, y);
     const Product up = product(kernel, rows, in[0], in[3], in[4], in[6], NULL, NULL);
     Pool pool = {kernel->api, context, NULL};
-    return rows ? done(kernel, &pool, multiply_gated(&gate, &up, in_parallel, &pool)) : NULL;
+    return rows ? done(kernel, &pool, kernel->form->multiply_gated(&gate, &up, in_parallel, &pool)) : NULL;
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
     Kernel kernel = {.api = api};
+    kernel.form = form_here();
+    if (!kernel.form || !kernel.form->multiply) return create_status(api)(FAIL, NO_FORM);
     TRY(attribute(api)(info, "K", &kernel.k));
     TRY(attribute(api)(info, "N", &kernel.n));
     TRY(attribute(api)(info, "bits", &kernel.bits));

@@ -1,4 +1,5 @@
 /* graphopt::MaxPool(X) for onnxruntime: its NhwcMaxPool of uint8; see max_pool.h. */
+#include "forms.h"
 #include "max_pool.h"
 #include "operators.h"
 #include "ort_window.h"
@@ -32,6 +33,8 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
+    const Form *form = form_here();
+    if (!form || !form->convolve) return create_status(api)(FAIL, NO_FORM);
     Kernel kernel = {.api = api};
     TRY(window_of(api, info, &kernel.window));
     Kernel *made = malloc(sizeof kernel);

@@ -1,5 +1,6 @@
 /* graphopt::QuantizeBlocks(X, scale, zero) for onnxruntime: its ReorderOutput, QuantizeLinear and Transpose to
  * channels last; see quantize_blocks.h. Scale and zero are constants. */
+#include "forms.h"
 #include "operators.h"
 #include "quantize_blocks.h"
 
@@ -39,6 +40,8 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
+    const Form *form = form_here();
+    if (!form || !form->convolve) return create_status(api)(FAIL, NO_FORM);
     Kernel *made = malloc(sizeof *made);
     if (!made) return create_status(api)(FAIL, "no memory");
     made->api = api;

@@ -2,14 +2,15 @@
  * row_product.h. W is a constant: int8[K, N]. */
 #include <stdatomic.h>
 
+#include "forms.h"
 #include "operators.h"
-#include "row_product.h"
 
 enum { X, WEIGHTS, SCALES, BIAS, FACTORS, RESIDUAL, GAIN, SHIFT, INPUTS };
 enum { LINE = 64 };
 
 typedef struct {
     Api api;
+    const Form *form;
     int64_t k, n, terms, gelu;
     float epsilon;
     _Atomic(void *) packed; /* made by the first call */
@@ -19,9 +20,10 @@ typedef struct {
 static const void *packed_of(Kernel *kernel, const int8_t *weights) {
     void *known = atomic_load(&kernel->packed);
     if (known) return known;
-    void *made = aligned_alloc(LINE, (packed_bytes(kernel->k, kernel->n) + LINE - 1) / LINE * LINE);
+    const size_t bytes = kernel->form->packed_bytes(kernel->k, kernel->n);
+    void *made = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
     if (!made) return NULL;
-    pack_rows(weights, kernel->k, kernel->n, made);
+    kernel->form->pack_rows(weights, kernel->k, kernel->n, made);
     if (atomic_compare_exchange_strong(&kernel->packed, &known, made)) return made;
     free(made);
     return known;
@@ -71,13 +73,15 @@ static OrtStatus *compute(void *self, OrtKernelContext *context) {
                                 .gelu = kernel->gelu};
     if (!product.packed) return create_status(kernel->api)(FAIL, "no memory for the weights");
     Pool pool = {kernel->api, context, NULL};
-    multiply_rows(&product, in_parallel, &pool);
+    kernel->form->multiply_rows(&product, in_parallel, &pool);
     return pool.status;
 }
 
 static OrtStatus *create(const CustomOp *op, Api api, const OrtKernelInfo *info, void **out) {
     (void)op;
     Kernel kernel = {.api = api};
+    kernel.form = form_here();
+    if (!kernel.form || !kernel.form->multiply_rows) return create_status(api)(FAIL, NO_FORM);
     TRY(attribute(api)(info, "K", &kernel.k));
     TRY(attribute(api)(info, "N", &kernel.n));
     TRY(attribute(api)(info, "terms", &kernel.terms));

@@ -3,7 +3,6 @@
 #include "rounding.h"
 
 enum {
-    LANES = 16,
     WORK = 1 << 15 /* bytes of y, of which a task has so many */
 };
 
@@ -12,7 +11,7 @@ typedef struct {
     int64_t each, tasks; /* places of a task, tasks of an image */
 } Job;
 
-VNNI static void quantize_task(void *data, size_t task) {
+VECTOR static void quantize_task(void *data, size_t task) {
     const Job *job = data;
     const Blocks *b = job->b;
     const int64_t channels = b->channels, places = b->places, blocks = (channels + LANES - 1) / LANES;

@@ -1,6 +1,6 @@
 /* Floats over a scale as bytes, as onnxruntime's QuantizeLinear rounds them. */
 #pragma once
-#include "avx512.h"
+#include "vectors.h"
 
 typedef struct {
     __m512 scale, inverse;

@@ -1,4 +1,4 @@
-/* Products of float rows, rounded row by row, with int8 weights, on x86-64 with AVX512-VNNI. */
+/* Products of float rows, rounded row by row, with int8 weights. */
 #pragma once
 #include <stdint.h>
 
@@ -10,7 +10,8 @@
  *
  * x, times `factors` if there are some, is rounded to 8 bits: 255 steps from the least entry of a row, or zero,
  * to the largest; with two terms, what that leaves is rounded to 8 bits again. Of a row with an entry that is
- * no number, or infinite, no number is left. packed is what pack_rows makes of the weights. */
+ * no number, or infinite, no number is left. packed is what pack_rows of the same form
+ * makes of the weights. */
 typedef struct {
     const float *x, *factors; /* [k] or null */
     const void *packed;
@@ -24,6 +25,9 @@ typedef struct {
 
 enum { ROW_PRODUCT_DEPTH = 16384 }; /* the largest k */
 
-size_t packed_bytes(int64_t k, int64_t n);
-void pack_rows(const int8_t *weights, int64_t k, int64_t n, void *packed);
-bool multiply_rows(const RowProduct *product, Parallel parallel, void *pool); /* false: parallel failed */
+typedef size_t PackedBytes(int64_t k, int64_t n);
+typedef void PackRows(const int8_t *weights, int64_t k, int64_t n, void *packed);
+typedef bool MultiplyRows(const RowProduct *product, Parallel parallel, void *pool); /* false: parallel failed */
+extern PackedBytes packed_bytes_avx512, packed_bytes_avx2;
+extern PackRows pack_rows_avx512, pack_rows_avx2;
+extern MultiplyRows multiply_rows_avx512, multiply_rows_avx2;

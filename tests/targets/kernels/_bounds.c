@@ -2,14 +2,12 @@
  */
 #include <stdlib.h>
 
-#include "attention.h"
-#include "convolution.h"
 #include "enlarge.h"
-#include "full_attention.h"
-#include "matmul_nbits.h"
+#include "forms.h"
 #include "max_pool.h"
 #include "quantize_blocks.h"
-#include "row_product.h"
+
+static const Form *form;
 
 static bool in_turn(void *pool, void (*task)(void *, size_t), size_t count, void *data) {
     (void)pool;
@@ -34,8 +32,8 @@ static void try(int64_t bits, int64_t block, int64_t rows, int64_t k, int64_t n,
                              .n = n,
                              .bits = bits,
                              .block = block};
-    if (!multiply(&product, in_turn, NULL)) abort();
-    if (!multiply_gated(&product, &product, in_turn, NULL)) abort();
+    if (!form->multiply(&product, in_turn, NULL)) abort();
+    if (!form->multiply_gated(&product, &product, in_turn, NULL)) abort();
     free(x), free(y), free(scales), free(bias), free(weights), free(points);
 }
 
@@ -44,8 +42,8 @@ static void round_and_multiply(int64_t rows, int64_t k, int64_t n, int64_t terms
     float *residual = calloc((size_t)(rows * n), 4), *each = calloc((size_t)n, 4);
     float *factors = calloc((size_t)k, 4);
     int8_t *weights = calloc((size_t)(k * n), 1);
-    void *packed = malloc(packed_bytes(k, n));
-    pack_rows(weights, k, n, packed);
+    void *packed = malloc(form->packed_bytes(k, n));
+    form->pack_rows(weights, k, n, packed);
     RowProduct product = {.x = x,
                           .factors = factors,
                           .packed = packed,
@@ -60,9 +58,9 @@ static void round_and_multiply(int64_t rows, int64_t k, int64_t n, int64_t terms
                           .n = n,
                           .terms = terms,
                           .gelu = true};
-    if (!multiply_rows(&product, in_turn, NULL)) abort();
+    if (!form->multiply_rows(&product, in_turn, NULL)) abort();
     product.residual = product.factors = product.bias = NULL;
-    if (!multiply_rows(&product, in_turn, NULL)) abort();
+    if (!form->multiply_rows(&product, in_turn, NULL)) abort();
     free(x), free(y), free(residual), free(each), free(factors), free(weights), free(packed);
 }
 
@@ -108,7 +106,7 @@ static void look(int64_t past, int64_t tokens, int64_t group, int64_t size, int6
                                  .half = half,
                                  .window = window,
                                  .scale = 1};
-    if (!attend(&attention, in_turn, NULL)) abort();
+    if (!form->attend(&attention, in_turn, NULL)) abort();
     free(x), free(y), free(table), free(bias), free(sink), free(scale);
     for (int i = 0; i < 2; i++) free(old[i]), free(new[i]);
 }
@@ -133,11 +131,11 @@ static void look_fully(int64_t tokens, int64_t keys, int64_t size) {
                                .heads = heads,
                                .size = size,
                                .scale = 1};
-    if (!attend_fully(&attention, in_turn, NULL)) abort();
+    if (!form->attend_fully(&attention, in_turn, NULL)) abort();
     for (int64_t i = 0; i < batch * tokens * keys; i++) bias[i] = (float)i;
-    if (!attend_fully(&attention, in_turn, NULL)) abort();
+    if (!form->attend_fully(&attention, in_turn, NULL)) abort();
     attention.halves = machine_multiplies_halves();
-    if (!attend_fully(&attention, in_turn, NULL)) abort();
+    if (!form->attend_fully(&attention, in_turn, NULL)) abort();
     free(q), free(y), free(k), free(v), free(bias);
 }
 
@@ -160,7 +158,7 @@ static void convolve_images(Filter f, int64_t height, int64_t width, bool table)
                            .height = height,
                            .width = width,
                            .x_zero = 7};
-    if (!convolve(&c, in_turn, NULL)) abort();
+    if (!form->convolve(&c, in_turn, NULL)) abort();
     free(x), free(all), free(y), free(weights), free(bias), free(factors), free(packed);
 }
 
@@ -232,8 +230,9 @@ static void look_at_pictures(void) {
 }
 
 int main(void) {
-    convolve_all();
-    look_at_pictures();
+    form = form_here();
+    if (!form) return 2;
+    if (form->convolve) convolve_all(), look_at_pictures();
     const int64_t rows[] = {1, 2, 3, 7, 16, 17, 25, 513}, widths[] = {1, 31, 33, 130};
     const int64_t depths[] = {1, 32, 96, 256, 352, 1184};
     for (int64_t bits = 2; bits <= 8; bits *= 2)

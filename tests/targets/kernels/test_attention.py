@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphopt_targets.cpu.kernels import library, open_session, session_of, with_own_kernels
+from graphopt_targets.cpu.kernels import open_session, session_of, with_own_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphopt.runtime import open_session as stock_session
 from tests.targets.kernels._attention import Case, attention, expected, inputs
+from tests.targets.kernels._forms import TWO, in_each
 
-own = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+own = in_each(TWO)
 CLOSE = 2e-6
 """Of the largest result: float32 sums of up to some hundreds of terms, in another order."""
 

@@ -18,15 +18,20 @@ from onnx import TensorProto, helper, numpy_helper
 from graphopt.runtime import open_session as stock_session
 from graphopt.runtime import session_of as stock_session_of
 from graphopt.runtime import session_options
+from tests.targets.kernels._forms import TWO, in_each
 from tests.targets.kernels._row_products import Case
 
-own = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+own = in_each(TWO)
 
 _FLAGS = Path("/proc/cpuinfo")
-halves = pytest.mark.skipif(
-    library() is None or not _FLAGS.is_file() or "avx512_bf16" not in _FLAGS.read_text(),
-    reason="no compiler here, or no AVX512-BF16",
-)
+_HAS_HALVES = _FLAGS.is_file() and "avx512_bf16" in _FLAGS.read_text()
+
+
+def halves(test: Any) -> Any:
+    """Where the form for AVX512 may multiply in bfloat16."""
+    skip = pytest.mark.skipif(not _HAS_HALVES, reason="no AVX512-BF16")
+    return skip(in_each(TWO[:1])(test))
+
 
 CLOSE = 1e-5
 """Of the largest result: sums of up to a few hundred products, in another order."""

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphopt_targets.cpu.kernels import library, open_session, session_of, with_own_kernels
+from graphopt_targets.cpu.kernels import open_session, session_of, with_own_kernels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from scipy.special import expit
 
 from graphopt.runtime import open_session as stock_session
+from tests.targets.kernels._forms import THREE, in_each
 from tests.targets.kernels._products import expected, product
 
-own = pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+own = in_each(THREE)
 CLOSE = 1e-5
 """Of the largest result, as of one product."""
 

@@ -146,10 +146,34 @@ def test_it_was_compiled_wherever_it_can_be() -> None:
     """Without this, kernels that no longer compile would only be missing, and their tests left out."""
     if shutil.which("cc") is None or platform.machine() != "x86_64":
         pytest.skip("no compiler for x86-64 here")
-    if "avx512_vnni" not in Path("/proc/cpuinfo").read_text() or "GRAPHOPT_KERNELS" in os.environ:
-        pytest.skip("the processor has no AVX512-VNNI, or another choice was made")
+    if " avx2 " not in Path("/proc/cpuinfo").read_text() or "GRAPHOPT_KERNELS" in os.environ:
+        pytest.skip("the processor has no AVX2, or another choice was made")
 
     assert library() is not None
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX2")
+def test_the_environment_may_name_a_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHOPT_KERNELS", "graphopt")
+    fastest, known = kernels_name(), library()
+
+    monkeypatch.setenv("GRAPHOPT_KERNELS", "graphopt-avx2")
+
+    assert fastest.startswith("graphopt-")
+    assert (kernels_name(), library()) == ("graphopt-avx2", known)
+
+
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX2")
+def test_a_form_that_does_not_run_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    needs = {"graphopt-avx-vnni": "avx_vnni", "graphopt-avx512-vnni": "avx512_vnni"}
+    lacking = [form for form, flag in needs.items() if flag not in flags]
+    if not lacking:
+        pytest.skip("the processor has all of them")
+    monkeypatch.setenv("GRAPHOPT_KERNELS", lacking[0])
+
+    with pytest.raises(BadInput, match=f"GRAPHOPT_KERNELS={lacking[0]}: this processor lacks"):
+        library()
 
 
 def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +183,7 @@ def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         library()
 
 
-@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX2")
 @pytest.mark.parametrize("location", ["../model.onnx.data", "/etc/hostname"])
 def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -> None:
     inner = tmp_path / "inner"
@@ -178,7 +202,7 @@ def test_weights_outside_the_folder_are_refused(tmp_path: Path, location: str) -
         open_session(inner / "model.onnx")
 
 
-@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX2")
 def test_weights_that_the_file_lacks_are_refused(tmp_path: Path) -> None:
     onnx.save(
         product(512, 24, 128),

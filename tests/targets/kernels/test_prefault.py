@@ -67,7 +67,7 @@ def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
     prefault(tmp_path / "missing")
 
 
-@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX512-VNNI")
+@pytest.mark.skipif(library() is None, reason="no compiler here, or no AVX2")
 def test_opening_a_package_brings_its_weights_in(tiny_coder_at: Callable[[str], Path]) -> None:
     data = tiny_coder_at("int4") / "model.onnx.data"
     dropped(data)

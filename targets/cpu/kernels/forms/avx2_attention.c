@@ -1,0 +1,2 @@
+#define VECTORS_256
+#include "../attention.c"

@@ -1,0 +1,2 @@
+#define VECTORS_256
+#include "../full_attention.c"
