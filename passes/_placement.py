@@ -116,13 +116,21 @@ def placed(
     graph: ir.Graph,
     products: Container[ir.Node],
     computes: Callable[[str], bool],
+    *,
+    alone: bool = False,
 ) -> Placement:
     """Take `products`, and what lies between them, as far as the target `computes` it in integers.
 
     A product of matrices is taken where what it multiplies is in integers, and nothing behind the last
-    product is: outputs are as exact as they can be.
+    product is: outputs are as exact as they can be. With `alone` it is taken anywhere, and nothing between.
     """
     found = Placement()
+    if alone:
+        own = [
+            node for node in graph if node in products and node.op_type != "Conv" and computes(node.op_type)
+        ]
+        found.taken += [Taken(node, (0,), _axis(node), rounds=False) for node in own]
+        return found
     integers: dict[ir.Value, None] = {}
     possible: dict[ir.Node, Taken] = {}
     inside: set[ir.Node] = set()
@@ -171,7 +179,12 @@ def _product(
         return (0,), 0
     if node.inputs[0] not in integers:
         return None
-    return (0,), 0 if node.attributes.get_int("transB", 0) else 1
+    return (0,), _axis(node)
+
+
+def _axis(matrices: ir.Node) -> int:
+    """Of the weight of a product of matrices, along which its outputs lie."""
+    return 0 if matrices.attributes.get_int("transB", 0) else 1
 
 
 def _between(node: ir.Node, integers: Container[ir.Value]) -> tuple[tuple[int, ...], None] | None:

@@ -52,7 +52,7 @@ class QuantizeDynamic(Pass):
     in integers, with 16 bits of x between them. Several products of one x share its quantization.
     Refuses: weights that are not constant, not float32 matrices, without data or not finite; small ones;
     names that `exclude` matches or `include` does not; Gemm with factors or a transposed x; a scale for each
-    row before opset 18.
+    row before opset 18; a target that wants scales beforehand.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
@@ -82,6 +82,11 @@ class QuantizeDynamic(Pass):
         weights: dict[Hashable, _Rounded] = {}
         activations: dict[tuple[ir.Value, str], _Activation] = {}
         chosen: Mapping[str, Scale | Rest] | None = None
+        if context.target is not None and context.target.capabilities().static_scales():
+            yield NearMiss(
+                self.name, f"the target {context.target.name!r} computes none of these in integers"
+            )
+            return
         if self.options.damage:
             chosen = yield from self._measured(graph, context)
         for node in graph:

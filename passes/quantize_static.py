@@ -56,10 +56,12 @@ class QuantizeStatic(Pass):
     stays in integers where the target has kernels for it, and what only moves numbers shares one scale. Relu
     and Clip are left to the range. Biases are int32 in steps of both scales. Outputs of the model stay float.
     Products that do too much damage to an output for the time they save stay in floats, by measurement.
+    With `products = "matrices"` it is products of matrices in models of these, what they multiply being
+    rounded before each: for targets that have no other integers, and models without a cache.
     Each edit runs beside what it replaces on calibration data; one that does too much damage is taken back.
     Refuses: models without calibration data, or with few convolutions beside products of matrices; a target
-    without integer kernels; weights that are computed, not float32 or without data; names that `exclude`
-    matches or `include` does not.
+    without integer kernels, or with `products = "matrices"` one that finds scales as it runs; weights that
+    are computed, not float32 or without data; names that `exclude` matches or `include` does not.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -76,7 +78,7 @@ class QuantizeStatic(Pass):
         7 for x86 processors without VNNI, whose sums of two 8-bit products overflow; include and exclude:
         globs over names of products, separated by commas; terms: of fewer a convolution of the input stays in
         floats, that of 3 x 3 places of three colours, say, which onnxruntime's integer kernel copies in small
-        pieces.
+        pieces; products: which models are taken, those of convolutions or of matrices.
         """
 
         method: Method = "mse"
@@ -87,11 +89,13 @@ class QuantizeStatic(Pass):
         include: str = "*"
         exclude: str = ""
         terms: int = 32
+        products: Literal["convolutions", "matrices"] = "convolutions"
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         chosen = set()
         found = dict(products_of(graph))
-        if not _is_convolutional(found):
+        alone = self.options.products == "matrices"
+        if _is_convolutional(found) is alone or (alone and not self._wants_matrices(found, context)):
             return
         for node, reason in found.items():
             reason = reason or self._unwanted(node)
@@ -100,15 +104,16 @@ class QuantizeStatic(Pass):
             elif node.op_type == "Conv":
                 yield NearMiss(node_name(node), reason)
         computes = _computes(context)
-        placement = placed(graph, chosen, computes)
-        if not any(taken.node.op_type == "Conv" for taken in placement.taken):
+        placement = placed(graph, chosen, computes, alone=alone)
+        if not any(alone or taken.node.op_type == "Conv" for taken in placement.taken):
             if chosen:
                 yield NearMiss(self.name, "the target computes no convolutions in integers")
             return
         stream = context.stream()
         if isinstance(stream, str):
-            count = sum(node.op_type == "Conv" for node in chosen)
-            context.note(f"{self.name}: {count} convolutions stay in floats: {stream}; give --calibration")
+            what = "products" if alone else "convolutions"
+            count = sum(alone or node.op_type == "Conv" for node in chosen)
+            context.note(f"{self.name}: {count} {what} stay in floats: {stream}; give --calibration")
             yield NearMiss(self.name, stream)
             return
         assert context.calibration is not None
@@ -117,18 +122,23 @@ class QuantizeStatic(Pass):
             if node in found:
                 continue
             yield NearMiss(node_name(node), f"{node.op_type}: {reason}")
-        spans = context.decide(self.name, lambda: self._spans(placement, stream, context))
-        names = context.decide(
-            f"{self.name}/floats", lambda: self._retained(graph, placement, spans, context)
-        )
+        key = f"{self.name}/matrices" if alone else self.name
+        spans = context.decide(key, lambda: self._spans(placement, stream, context))
+        names = context.decide(f"{key}/floats", lambda: self._retained(graph, placement, spans, context))
         left = {taken.node for taken in placement.taken if node_name(taken.node) in names}
         for node in left:
             yield NearMiss(node_name(node), "it would change the output too much for what it saves")
         if left:
-            smaller = placed(graph, chosen - left, computes)
+            smaller = placed(graph, chosen - left, computes, alone=alone)
             spans = spans | {_name(v): spans[_name(placement.root(v))] for v in smaller.activations()}
             placement = smaller
         yield from self._proposed(placement, spans, context)
+
+    def _wants_matrices(self, products: Mapping[ir.Node, str | None], context: Context) -> bool:
+        """Whether there are such, and the target wants their scales beforehand."""
+        target = context.target
+        wanted = target is not None and target.capabilities().static_scales()
+        return wanted and not context.states and bool(products)
 
     def _unwanted(self, node: ir.Node) -> str | None:
         name = node_name(node)

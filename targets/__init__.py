@@ -9,14 +9,18 @@ from graphopt.targets import described
 
 from ._lint import RULES
 from .cpu import CpuTarget
+from .openvino import OpenVinoTarget
 from .portable import PortableTarget
+from .qnn import QnnTarget
 
 _DESCRIBED = ("cuda", "tensorrt", "tensorrt-rtx", "webgpu", "coreml", "directml", "migraphx")
 
 PACK = Pack(
     targets=(
         CpuTarget,
+        OpenVinoTarget,
         PortableTarget,
+        QnnTarget,
         *(described(Path(__file__).with_name(f"{name}.toml")) for name in _DESCRIBED),
     ),
     rules=RULES,

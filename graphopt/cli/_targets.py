@@ -73,14 +73,17 @@ def show(name: str) -> None:
     "--probe", is_flag=True, help="Ask the installed runtime of each TARGET what changed since its table."
 )
 @click.option("--write", is_flag=True, help="With --probe: write what it tells into the target's file.")
+@click.option("--install", is_flag=True, help="First make the Python of its own that a TARGET needs.")
 @click.pass_context
-def doctor(ctx: click.Context, names: tuple[str, ...], probe: bool, write: bool) -> None:
+def doctor(ctx: click.Context, names: tuple[str, ...], probe: bool, write: bool, install: bool) -> None:
     """Check that what graphopt needs is installed and works here, and show what a bug report should say.
 
     Targets that need another machine or other wheels are listed with what is missing and the command that
     mends it. They are no problem, unless TARGETs are named: then these have to be ready. With --probe the
     exit code is 1 where a table is not what the runtime tells.
     """
+    if install:
+        _install(names)
     if probe:
         ctx.exit(_probe(names, write=write))
     if write:
@@ -92,6 +95,21 @@ def doctor(ctx: click.Context, names: tuple[str, ...], probe: bool, write: bool)
     if not names:
         _print_others()
     ctx.exit(EnvironmentProblem.exit_code if problems else 0)
+
+
+def _install(names: Sequence[str]) -> None:
+    from graphopt.plugins import registry
+    from graphopt.targets import ForeignTarget
+
+    if not names:
+        raise BadInput("--install makes what a target needs: say which", hint="See graphopt targets list.")
+    for name in names:
+        target = registry.resolve("target", name, registry.targets())()
+        if not isinstance(target, ForeignTarget):
+            raise BadInput(
+                f"target {name!r} has no Python of its own", hint="Its wheels are installed beside graphopt."
+            )
+        target.interpreter.install()
 
 
 def _print_system() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,6 +27,7 @@ from graphopt.io import read_arrays, read_json
 from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.runtime import (
     Decoder,
+    RuntimeRefused,
     SessionSettings,
     check_installation,
     context_length,
@@ -306,7 +308,13 @@ class _Called:
 
         try:
             return _timed(lambda: self._model(feeds))
-        except (state.InvalidArgument, state.RuntimeException, state.Fail, ValueError) as error:
+        except (
+            state.InvalidArgument,
+            state.RuntimeException,
+            state.Fail,
+            RuntimeRefused,
+            ValueError,
+        ) as error:
             raise BadInput(f"the model cannot run on {name}: {error}") from error
 
 
@@ -377,16 +385,30 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def _memory() -> dict[str, int]:
-    """Resident memory of this process, bytes, now and at its highest; zeros where the system does not tell.
+    """Resident memory of this process and of those that it started, bytes, now and at its highest.
+
+    Zeros where the system does not tell.
 
     Not getrusage's: on Linux its maximum begins with that of the process this one was started from.
     """
+    found = {"peak_rss": 0, "rss": 0}
+    for process in ("self", *_children()):
+        try:
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        except OSError:
+            continue
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        for key, field in (("peak_rss", "VmHWM"), ("rss", "VmRSS")):
+            found[key] += _kib(fields.get(field, "0"))
+    return found
+
+
+def _children() -> list[str]:
+    """Processes of a runtime that has an interpreter of its own, say."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     except OSError:
-        return {"peak_rss": 0, "rss": 0}
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {"peak_rss": _kib(fields["VmHWM"]), "rss": _kib(fields["VmRSS"])}
+        return []
 
 
 def _kib(text: str) -> int:

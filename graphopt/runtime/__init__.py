@@ -2,6 +2,7 @@
 
 from graphopt.runtime._bucketing import LengthBucketing, has_rows, measured_batch_tokens
 from graphopt.runtime._chat import Message, chat_prompt
+from graphopt.runtime._compiled import CompiledFile
 from graphopt.runtime._context import (
     CompiledGraph,
     ContextCheck,
@@ -11,9 +12,12 @@ from graphopt.runtime._context import (
 )
 from graphopt.runtime._decode import Decoder
 from graphopt.runtime._fallback import RECORDED, forbid_fallback
+from graphopt.runtime._foreign import ForeignSession
+from graphopt.runtime._foreign_decode import ForeignDecoder
 from graphopt.runtime._generate import Answer, Completion, TextModel, TokenLogprob
 from graphopt.runtime._given import GenerationConfig
 from graphopt.runtime._installation import check_installation
+from graphopt.runtime._interpreter import Interpreter
 from graphopt.runtime._model import SECONDS, session_model
 from graphopt.runtime._pieces import Pieces
 from graphopt.runtime._plugin_providers import (
@@ -40,6 +44,7 @@ from graphopt.runtime._speculate import Speculation
 from graphopt.runtime._states import states_by_name
 from graphopt.runtime._threads import cgroup_quota, default_threads, physical_cores
 from graphopt.runtime._tokenizer import FramedText, Tokenizer, context_length
+from graphopt.runtime._worker import RuntimeRefused, RuntimeWorker
 
 __all__ = [
     "CPU",
@@ -47,16 +52,22 @@ __all__ = [
     "SECONDS",
     "Answer",
     "AnswerRules",
+    "CompiledFile",
     "CompiledGraph",
     "Completion",
     "ContextCheck",
     "Decoder",
     "EncoderDecoder",
+    "ForeignDecoder",
+    "ForeignSession",
     "FramedText",
     "GenerationConfig",
+    "Interpreter",
     "LengthBucketing",
     "Message",
     "Pieces",
+    "RuntimeRefused",
+    "RuntimeWorker",
     "Sampling",
     "SessionSettings",
     "Speculation",

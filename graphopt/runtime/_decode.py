@@ -16,11 +16,11 @@ from graphopt.errors import BadInput
 from graphopt.runtime._given import GENAI, GenaiConfig
 from graphopt.runtime._states import states_by_name
 
-__all__ = ["Decoder"]
+__all__ = ["LOGITS", "Decoder"]
 
 _TOKENS = {"input_ids", "attention_mask", "position_ids"}
 _KEEP = "logits_to_keep"
-_LOGITS = "logits"
+LOGITS = "logits"
 _LONG = 32  # tokens of a call that makes the arena large; drafts (16 at most) come too often to give back
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -100,7 +100,7 @@ class Decoder:
     @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
-        (logits,) = (spec for spec in self._session.get_outputs() if spec.name == _LOGITS)
+        (logits,) = (spec for spec in self._session.get_outputs() if spec.name == LOGITS)
         return int(logits.shape[-1])
 
     @property
@@ -116,7 +116,11 @@ class Decoder:
         self.length = 0
         """Tokens fed since the last reset, which is how many positions of the cache are in use."""
         if self.capacity is None or self._binding is None:
-            self._cache = {spec.name: self._empty(spec) for spec in self._past}
+            self._begin()
+
+    def _begin(self) -> None:
+        """An empty cache."""
+        self._cache = {spec.name: _value(self._empty(spec)) for spec in self._past}
 
     def rewind(self, length: int) -> None:
         """Forget all but the first `length` tokens of the text so far."""
@@ -124,9 +128,13 @@ class Decoder:
         if length < self.length and any(all(isinstance(d, int) for d in x.shape[1:]) for x in self._past):
             raise BadInput("a state that does not grow cannot be rewound")
         if self.capacity is None and length < self.length:
-            self._cache = {name: _value(v.numpy()[:, :, :length]) for name, v in self._cache.items()}
+            self._cut(length)
         self._text = self._text[:, :length]
         self.length = length
+
+    def _cut(self, length: int) -> None:
+        """Keep the first `length` positions of a cache that grows."""
+        self._cache = {name: _value(v.numpy()[:, :, :length]) for name, v in self._cache.items()}
 
     def cache(self) -> dict[str, NDArray[Any]]:
         """Copies of the text's keys and values so far, [batch, kv_heads, length, head_size], by input."""
@@ -148,22 +156,22 @@ class Decoder:
         total = self.length + tokens.shape[1]
         if self.capacity is not None and total > self.capacity:
             raise BadInput(f"{total} tokens do not fit in a cache of {self.capacity}")
+        result = self._step(tokens, total, keep)
+        self.length = total
+        return result
+
+    def _step(self, tokens: NDArray[np.int64], total: int, keep: int) -> NDArray[np.floating[Any]]:
+        """The logits of the last `keep` of `tokens`, after which the text has `total`."""
         if self._binding is None:
             self._binding = self._session.io_binding()
             self._after_long = _giving_back(self._session)
-            self._binding.bind_output(_LOGITS, "cpu")  # outputs come in the order of their first binding
+            self._binding.bind_output(LOGITS, "cpu")  # outputs come in the order of their first binding
             if self.capacity is not None:
                 self._share()
-        if total > len(self._positions):
-            self._positions = np.arange(2 * total)
-            self._ones = np.ones(self.batch * 2 * total, np.int64)
-        positions = self._positions[self.length : total]
-        self._feed("input_ids", tokens)
-        self._feed("attention_mask", self._ones[: self.batch * total].reshape(self.batch, total))
-        self._feed("position_ids", np.ascontiguousarray(np.broadcast_to(positions, tokens.shape)))
-        self._feed(_KEEP, np.asarray([keep], np.int64))
+        for name, array in self._tokens(tokens, total, keep).items():
+            self._feed(name, array)
         # Anew each time: bound memory would have to fit the one position that the graph may declare.
-        self._binding.bind_output(_LOGITS, "cpu")
+        self._binding.bind_output(LOGITS, "cpu")
         if self.capacity is None:
             self._grow()
         self._session.run_with_iobinding(self._binding, self._after_long if tokens.shape[1] > _LONG else None)
@@ -171,14 +179,26 @@ class Decoder:
         if self.capacity is None:
             self._cache = dict(zip(self._cache, present, strict=True))
         self._result = logits
-        self.length = total
         return self._view(logits)[:, -keep:]
+
+    def _tokens(self, tokens: NDArray[np.int64], total: int, keep: int) -> dict[str, NDArray[np.int64]]:
+        """What the graph takes of what says which tokens are fed, and where."""
+        if total > len(self._positions):
+            self._positions = np.arange(2 * total)
+            self._ones = np.ones(self.batch * 2 * total, np.int64)
+        positions = self._positions[self.length : total]
+        given = {
+            "input_ids": tokens,
+            "attention_mask": self._ones[: self.batch * total].reshape(self.batch, total),
+            "position_ids": np.ascontiguousarray(np.broadcast_to(positions, tokens.shape)),
+            _KEEP: np.asarray([keep], np.int64),
+        }
+        return {name: array for name, array in given.items() if name in self._inputs}
 
     def _feed(self, name: str, array: NDArray[np.int64]) -> None:
         """Bind `array` as it lies in memory; it is kept alive until another takes its place."""
-        if name in self._inputs:
-            self._bound[name] = array
-            self._binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+        self._bound[name] = array
+        self._binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
 
     def _view(self, value: Any) -> NDArray[np.floating[Any]]:
         """The array that an OrtValue on the CPU holds, where it lies: a vocabulary is too large to copy."""
@@ -199,14 +219,14 @@ class Decoder:
             self._binding.bind_ortvalue_input(name, value)
             self._binding.bind_output(self._present[name], "cpu")
 
-    def _empty(self, spec: Any) -> Any:
+    def _empty(self, spec: Any) -> NDArray[Any]:
         unknown = sum(not isinstance(dim, int) for dim in spec.shape[1:])
         if unknown > 1 or spec.type not in _DTYPES:
             raise BadInput(f"the size of the cache {spec.name!r}, {spec.type}{spec.shape}, is unknown")
         if not unknown and self.capacity is not None:
             raise BadInput(f"{spec.name!r} does not grow: it cannot be past and present at once")
         sizes = [dim if isinstance(dim, int) else self.capacity or 0 for dim in spec.shape[1:]]
-        return _value(np.zeros((self.batch, *sizes), _DTYPES[spec.type]))
+        return np.zeros((self.batch, *sizes), _DTYPES[spec.type])
 
 
 def _giving_back(session: Any) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from graphopt.errors import CheckFailed, GraphoptError
 from graphopt.interface import Arrays, Model
+from graphopt.runtime._worker import RuntimeRefused
 
 __all__ = ["SECONDS", "runtime_errors_as", "session_model"]
 
@@ -21,7 +22,7 @@ SECONDS = 600.0
 
 @contextlib.contextmanager
 def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]:
-    """Raise `kind` with `message` and the runtime's own where onnxruntime cannot load or run a graph."""
+    """Raise `kind` with `message` and the runtime's own where it cannot load or run a graph."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     errors = (
@@ -30,6 +31,7 @@ def runtime_errors_as(kind: type[GraphoptError], message: str) -> Iterator[None]
         state.InvalidArgument,
         state.NotImplemented,
         state.RuntimeException,
+        RuntimeRefused,
     )
     try:
         yield

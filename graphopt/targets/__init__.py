@@ -7,6 +7,7 @@ from graphopt.targets._capabilities import Capabilities, Remark, Unsupported
 from graphopt.targets._described import DescribedTarget, described
 from graphopt.targets._description import Description, OperatorTables, Sizes, Wheels
 from graphopt.targets._diagnosis import Diagnosis
+from graphopt.targets._foreign import ForeignTarget
 from graphopt.targets._operator_table import KernelForm, OperatorTable
 from graphopt.targets._probe import changes as table_changes
 from graphopt.targets._registered import RegisteredKernels
@@ -20,6 +21,7 @@ __all__ = [
     "DescribedTarget",
     "Description",
     "Diagnosis",
+    "ForeignTarget",
     "KernelForm",
     "LoadedKind",
     "LoadedNode",

@@ -97,6 +97,12 @@ class Capabilities(ABC):
         """
         return False
 
+    def static_scales(self) -> bool:
+        """Whether products in integers want scales that are known before a run: where one comes with its
+        activation (MatMulInteger) they are computed in floats. By default not.
+        """
+        return False
+
     def remarks(self, model: ir.Model) -> Sequence[Remark]:
         """What of `model` runs, but is many times slower than it could be, or is wrong."""
         return ()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from graphopt.recipes import Recipe, Step
 
-__all__ = ["DescribedTarget", "described"]
+__all__ = ["DescribedTarget", "described", "system"]
 
 
 class DescribedTarget(Target):
@@ -67,7 +67,7 @@ class DescribedTarget(Target):
         return {
             "provider": said.provider,
             **{f"option {name}": value for name, value in said.options.items()},
-            "system": _system(),
+            "system": system(),
             **wheels,
         }
 
@@ -136,9 +136,9 @@ class DescribedTarget(Target):
     def _wheels(self) -> Diagnosis | None:
         """What is wrong with what is installed; None where nothing is."""
         wheels = self.description.wheels
-        if wheels.systems and _system() not in wheels.systems:
+        if wheels.systems and system() not in wheels.systems:
             return Diagnosis(
-                "other system", f"its wheels are for {', '.join(wheels.systems)}; this is {_system()}"
+                "other system", f"its wheels are for {', '.join(wheels.systems)}; this is {system()}"
             )
         installed = {need: _version(_distribution(need)) for need in wheels.needs}
         missing = [need for need, found in installed.items() if found is None]
@@ -207,5 +207,6 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _system() -> str:
+def system() -> str:
+    """As `Wheels.systems` has it."""
     return f"{sys.platform}-{platform.machine().lower()}"

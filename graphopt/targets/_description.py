@@ -24,12 +24,15 @@ class Wheels(_Data):
 
     `needs` are pip's requirements; of `instead_of` none may be installed beside them, because both bring the
     same files. `module` is what a plugin's wheel is imported as: it says where the provider's library lies.
-    `systems` are `sys.platform` and `platform.machine()` as "linux-x86_64", empty for any.
+    `interpreter` are requirements, pinned, that go into a Python of their own, because they cannot be beside
+    graphopt's (`ForeignTarget`). `systems` are `sys.platform` and `platform.machine()` as "linux-x86_64",
+    empty for any.
     """
 
     needs: tuple[str, ...] = ("onnxruntime",)
     instead_of: tuple[str, ...] = ()
     module: str | None = None
+    interpreter: tuple[str, ...] = ()
     systems: tuple[str, ...] = ()
 
 
@@ -69,8 +72,8 @@ class Description(_Data):
     passes that stand for `@lower`, `lowering_options` what is set of them. `tune` are options of the provider
     with values that `graphopt tune` tries. `beside` are providers that are asked next for what the provider
     leaves. `fallback`: whether what is left then runs on onnxruntime's CPU provider. `integers` are operators
-    that are computed in int8 between DequantizeLinear and QuantizeLinear. `io` is what callers have to know,
-    in words. `hardware` are facts for planning, with their units in the names.
+    that are computed in int8 between DequantizeLinear and QuantizeLinear; with `static_scales` by scales alone
+    that are known before a run. `io` is what callers have to know, in words. `hardware` are facts for planning, with their units in the names.
     """
 
     title: str
@@ -91,6 +94,7 @@ class Description(_Data):
     dtypes: tuple[str, ...] = ("float32",)
     signed_activations: bool = False
     integers: tuple[str, ...] = ()
+    static_scales: bool = False
     io: Mapping[str, str] = Field(default_factory=dict)
     hardware: Mapping[str, str | float] = Field(default_factory=dict)
     operators: OperatorTables | None = None

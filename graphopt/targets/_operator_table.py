@@ -98,6 +98,9 @@ class OperatorTable(Capabilities):
     def signed_activations(self) -> bool:
         return self._description.signed_activations
 
+    def static_scales(self) -> bool:
+        return self._description.static_scales
+
     def _of(self, domain: str, op_type: str, version: int) -> list[KernelForm]:
         since = since_version(domain, op_type, version)
         return [form for form in self._forms.get((domain, op_type), ()) if form.is_of(version, since)]

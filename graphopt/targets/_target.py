@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from graphopt.recipes import Recipe, Step
     from graphopt.runtime import Decoder
 
-__all__ = ["BlockProduct", "CompileReport", "LoadedKind", "LoadedNode", "Target"]
+__all__ = ["BlockProduct", "CompileReport", "LoadedKind", "LoadedNode", "Target", "refusal"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Target(ABC):
         infer_types(model)
         refused = self.capabilities().unsupported(model)
         if refused:
-            raise _refusal(self.name, refused)
+            raise refusal(self.name, refused)
         save_model(model, path)
         started = time.perf_counter()
         self.session(path)
@@ -192,7 +192,8 @@ class Target(ABC):
         return None
 
 
-def _refusal(target: str, found: Sequence[Unsupported]) -> BadInput:
+def refusal(target: str, found: Sequence[Unsupported]) -> BadInput:
+    """That `target` cannot run what was `found`, with what to do."""
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first.origin is None:

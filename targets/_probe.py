@@ -1,0 +1,140 @@
+"""What a runtime in an interpreter of its own runs, found out: each operator is tried in a graph of its own.
+
+    python -m graphopt_targets._probe NAME >> targets/NAME.toml
+
+prints the table of a target as its TOML has it. A node counts as run where the runtime compiles and runs it,
+and gives what it should where that is known.
+"""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from graphopt.errors import EnvironmentProblem
+from graphopt.plugins import registry
+from graphopt.runtime import RuntimeRefused, RuntimeWorker
+from graphopt.targets import ForeignTarget
+
+from ._one_node import OneNode, one_node_graphs
+
+_NEAR = 2e-2
+"""Relative: what is further off than rounding to bfloat16 twice is another operator."""
+_TRIES = 4
+"""Graphs of one operator and version that are tried until one runs: attributes and types differ."""
+
+Forms = Mapping[tuple[str, str], Mapping[int, bool]]
+"""By domain and operator, by version, whether a graph of it runs."""
+
+
+def probed(target: ForeignTarget) -> Forms:
+    """What was tried of operators, and whether the target's runtime runs it."""
+    found: dict[Any, dict[int, bool]] = defaultdict(dict)
+    tries: dict[Any, int] = defaultdict(int)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = _Trial(target, Path(folder) / "model.onnx")
+        for case in one_node_graphs():
+            versions, key = found[case.domain, case.operator], (case.domain, case.operator, case.version)
+            if versions.get(case.version) or tries[key] >= _TRIES:
+                continue
+            tries[key] += 1
+            versions[case.version] = trial.runs(case)
+        trial.close()
+    return found
+
+
+class _Trial:
+    """A worker that is started anew when a graph ends it."""
+
+    def __init__(self, target: ForeignTarget, path: Path) -> None:
+        self._target, self._path = target, path
+        self._worker: RuntimeWorker | None = None
+
+    def runs(self, case: OneNode) -> bool:
+        self._path.write_bytes(case.model.SerializeToString())
+        settings = {**self._target.plain_settings(), "threads": 1}
+        worker = self._worker = self._worker or self._target.worker()
+        try:
+            worker.ask("load", {"path": str(self._path), "settings": settings})
+            found = worker.run(case.feeds, [output.name for output in case.model.graph.output])
+        except RuntimeRefused:
+            return False
+        except EnvironmentProblem:
+            self.close()
+            return False
+        return all(_near(array, found[name]) for name, array in case.expected.items())
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+
+
+def _near(expected: NDArray[Any], got: NDArray[Any]) -> bool:
+    if expected.shape != got.shape:
+        return False
+    if not np.issubdtype(expected.dtype, np.floating):
+        return np.array_equal(expected, got)
+    return np.allclose(got, expected, _NEAR, _NEAR, equal_nan=True)
+
+
+def forms_of(domain: str, operator: str, versions: Mapping[int, bool]) -> Iterator[str]:
+    """As `graphopt.targets.KernelForm` reads them: versions but those that failed; neighbours are one.
+
+    None where all that were tried failed. What was not tried is left to the runtime, which is asked when a
+    graph is compiled.
+    """
+    if versions and not any(versions.values()):
+        return
+    every = sorted(
+        s.since_version
+        for s in onnx.defs.get_all_schemas_with_history()
+        if (s.domain, s.name) == (domain, operator)
+    ) or [1]
+    first = None
+    for at, since in enumerate([*every, 0]):
+        runs = since and versions.get(since, True)
+        if runs and first is None:
+            first = since
+        elif not runs and first is not None:
+            yield f"{first}+" if not since else f"{first}-{since - 1}" if since - 1 > first else f"{first}"
+            first = None
+        if not at < len(every):
+            return
+
+
+def toml(target: ForeignTarget, found: Forms) -> Iterator[str]:
+    """The lines of a description's [operators]."""
+    facts = target.fingerprint()
+    schemas = {(s.domain, s.name) for s in onnx.defs.get_all_schemas() if not s.domain}
+    every: dict[tuple[str, str], Mapping[int, bool]] = {**{key: {} for key in schemas}, **found}
+    yield "[operators]"
+    yield 'source = "each operator tried alone: python -m graphopt_targets._probe"'
+    yield f'version = "{" ".join(f"{k} {v}" for k, v in facts.items() if k not in ("threads", "processor"))}"'
+    yield f"date = {datetime.date.today().isoformat()}"
+    for domain in sorted({domain for domain, _ in every}):
+        yield f'\n[operators.domains."{domain or "ai.onnx"}"]'
+        for (own, operator), versions in sorted(every.items()):
+            forms = list(forms_of(domain, operator, versions)) if own == domain else []
+            if forms:
+                quoted = ", ".join(f'"{form}"' for form in forms)
+                yield f"{operator} = [{quoted}]" + ("" if versions else "  # not tried")
+
+
+def main(names: Iterable[str]) -> None:
+    for name in names:
+        target = registry.resolve("target", name, registry.targets())()
+        print("\n".join(toml(target, probed(target))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,86 @@
+"""QNN's plugin in a process of its own, run by `graphopt.runtime.RuntimeWorker`: numpy and the two wheels."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import onnxruntime_qnn
+
+_RECORDED = "session.record_ep_graph_assignment_info"
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
+_NAME = onnxruntime_qnn.get_ep_name()
+
+
+def _devices() -> list[Any]:
+    if all(device.ep_name != _NAME for device in ort.get_ep_devices()):
+        ort.register_execution_provider_library(_NAME, onnxruntime_qnn.get_library_path())
+    return [device for device in ort.get_ep_devices() if device.ep_name == _NAME]
+
+
+def facts(device: str = "NPU") -> dict[str, str]:
+    """The runtime and the machine: what a compiled graph is for."""
+    if not _devices():
+        raise RuntimeError(f"{_NAME} finds no device here")
+    return {
+        "onnxruntime": ort.__version__,
+        "onnxruntime-qnn": importlib.metadata.version("onnxruntime-qnn"),
+        "device": device,
+        "machine": platform.machine(),
+    }
+
+
+def _options(settings: dict[str, Any]) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = settings.get("threads", 0)
+    options.add_provider_for_devices(_devices()[:1], settings["options"])
+    options.add_session_config_entry(_RECORDED, "1")
+    if not settings.get("fallback", False):
+        options.add_session_config_entry(_NO_FALLBACK, "1")
+    return options
+
+
+def build(source: str, out: str, settings: dict[str, Any]) -> dict[str, str]:
+    """Write the graph in an .onnx file as EPContext nodes with what was compiled inside them."""
+    compiler = ort.ModelCompiler(
+        _options(settings),
+        source,
+        embed_compiled_data_into_model=True,
+        flags=ort.OrtCompileApiFlags.ERROR_IF_NO_NODES_COMPILED,
+        graph_optimization_level=ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    )
+    Path(out).unlink(missing_ok=True)
+    compiler.compile_to_file(out)
+    return facts(settings["device"])
+
+
+def load(path: str, settings: dict[str, Any]) -> Model:
+    """A graph in an .onnx file, or what `build` made of one."""
+    session = ort.InferenceSession(path, _options(settings))
+    if _NAME not in session.get_providers():
+        raise RuntimeError(f"the session runs on {', '.join(session.get_providers())}, without {_NAME}")
+    return Model(session, settings["device"])
+
+
+class Model:
+    def __init__(self, session: ort.InferenceSession, device: str) -> None:
+        self._session, self._device = session, device
+
+    def run(self, feeds: dict[str, np.ndarray], wanted: list[str]) -> dict[str, np.ndarray]:
+        return dict(zip(wanted, self._session.run(wanted, feeds), strict=True))
+
+    def facts(self) -> dict[str, str]:
+        return facts(self._device)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Nodes with the provider that each runs on, by the runtime's own record."""
+        return [
+            {"name": node.name, "inputs": [], "type": node.op_type, "provider": part.ep_name}
+            for part in self._session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        ]

