@@ -72,8 +72,9 @@ class Description(_Data):
     passes that stand for `@lower`, `lowering_options` what is set of them. `tune` are options of the provider
     with values that `graphopt tune` tries. `beside` are providers that are asked next for what the provider
     leaves. `fallback`: whether what is left then runs on onnxruntime's CPU provider. `integers` are operators
-    that are computed in int8 between DequantizeLinear and QuantizeLinear; with `static_scales` by scales alone
-    that are known before a run. `io` is what callers have to know, in words. `hardware` are facts for planning, with their units in the names.
+    that are computed in int8 between DequantizeLinear and QuantizeLinear; with `static_scales` by scales
+    alone that are known before a run. `io` is what callers have to know, in words. `hardware` are facts for
+    planning, with their units in the names.
     """
 
     title: str
