@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,22 @@ def _versions(
             onnx.checker.check_model(changed, full_check=True)
         except Exception:  # the attributes or inputs are not of this version
             continue
-        yield OneNode(
-            node.domain, node.op_type, since, changed, feeds, expected if since == max(schemas) else {}
-        )
+        wanted = expected if since == max(schemas) else {}
+        held = [name for name in list(feeds)[1:] if feeds[name].dtype == np.int64]
+        if held:
+            yield _with_constants(OneNode(node.domain, node.op_type, since, changed, feeds, wanted), held)
+        yield OneNode(node.domain, node.op_type, since, changed, feeds, wanted)
+
+
+def _with_constants(case: OneNode, held: Collection[str]) -> OneNode:
+    """The same with some inputs as constants, as axes and sizes mostly are in graphs."""
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    model.graph.initializer.extend(numpy_helper.from_array(case.feeds[name], name) for name in held)
+    inputs = [value for value in model.graph.input if value.name not in held]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    feeds = {name: array for name, array in case.feeds.items() if name not in held}
+    return replace(case, model=model, feeds=feeds)
 
 
 @functools.cache

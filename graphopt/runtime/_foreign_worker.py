@@ -101,7 +101,7 @@ class Worker:
         self._memory.begin(end)
         results = []
         for name in wanted:
-            array = np.ascontiguousarray(found[name])
+            array = np.asarray(found[name], order="C")  # ascontiguousarray makes rows of scalars
             results.append([name, array.dtype.str, list(array.shape), self._memory.write(array)])
         self._held |= {key: np.array(found[name]) for name, key in keep.items()}
         return {"results": results}

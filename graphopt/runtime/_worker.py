@@ -102,7 +102,7 @@ class RuntimeWorker:
         `held` inputs are arrays that the process has kept by these keys, and results to `keep` it keeps.
         """
         places, end = [], 0
-        given = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        given = {name: np.asarray(array, order="C") for name, array in feeds.items()}
         for array in given.values():
             end = -(-end // _LINE) * _LINE
             places.append(end)

@@ -55,7 +55,7 @@ class Model:
     def run(self, feeds: dict[str, np.ndarray], wanted: list[str]) -> dict[str, np.ndarray]:
         for name, array in feeds.items():
             if name in self._inputs:  # not those that no node reads
-                tensor = ov.Tensor(np.ascontiguousarray(array), shared_memory=array.size > 0)
+                tensor = ov.Tensor(array, shared_memory=array.size > 0)
                 self._request.set_tensor(self._inputs[name], tensor)
         self._request.start_async()
         self._request.wait()

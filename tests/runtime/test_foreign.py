@@ -99,6 +99,12 @@ def test_all_kinds_of_arrays_go_and_come(worker: RuntimeWorker, tmp_path: Path) 
         assert np.array_equal(array, given)
 
 
+def test_scalars_stay_scalars(worker: RuntimeWorker, tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 23]> g (float x) => (float y) { y = Neg(x) }'
+    (y,) = session(worker, tmp_path, text).run(None, {"x": np.float32(2)})
+    assert (y.shape, float(y)) == ((), -2.0)
+
+
 @pytest.mark.parametrize(
     ("feeds", "said"),
     [
