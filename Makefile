@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv peers demo test test-targets fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel wheel-demo clean
+.PHONY: help venv peers demo test test-targets test-web fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel wheel-demo clean
 
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
@@ -16,7 +16,8 @@ FUZZED := caches folders fuzz packages plugins settings
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
 	@echo "make test         every test, on two processes"
-	@echo "make test-targets targets whose runtimes are in Pythons of their own, which it makes (OpenVINO, QNN; 1 GB)"
+	@echo "make test-targets targets whose runtimes are in Pythons of their own, which it makes (OpenVINO, QNN; 1 GB), and test-web"
+	@echo "make test-web     only onnxruntime-web and transformers.js, in node and in Chromium (both have to be there; minutes)"
 	@echo "make fuzz         thousands of damaged models, packages, caches, plugins, other ones each time"
 	@echo "make check        lint, format, types, import contract"
 	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (an hour or more on 2 cores)"
@@ -60,9 +61,18 @@ test: venv
 
 # Runtimes that cannot be installed beside graphopt's, in environments below REAL.
 REAL := $(CURDIR)/build/targets
-test-targets: venv
+test-targets: venv test-web
 	GRAPHOPT_CACHE=$(REAL) $(BIN)/graphopt targets doctor --install openvino qnn
 	GRAPHOPT_REAL_TARGETS=$(REAL) $(BIN)/python -m pytest -n0 tests/targets_real
+
+test-web: venv build/web/.installed
+	$(BIN)/python -m pytest -q tests/targets/web/runs.py
+
+build/web/.installed: $(wildcard scripts/web/*)
+	mkdir -p build/web
+	cp scripts/web/* build/web/
+	npm --prefix build/web ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 fuzz: venv
 	FUZZ=5000 $(BIN)/python -m pytest -n 2 $(addprefix tests/hostile/test_,$(addsuffix .py,$(FUZZED)))

@@ -12,6 +12,7 @@ from .cpu import CpuTarget
 from .openvino import OpenVinoTarget
 from .portable import PortableTarget
 from .qnn import QnnTarget
+from .web import WebTarget
 
 _DESCRIBED = ("cuda", "tensorrt", "tensorrt-rtx", "webgpu", "coreml", "directml", "migraphx")
 
@@ -21,6 +22,7 @@ PACK = Pack(
         OpenVinoTarget,
         PortableTarget,
         QnnTarget,
+        WebTarget,
         *(described(Path(__file__).with_name(f"{name}.toml")) for name in _DESCRIBED),
     ),
     rules=RULES,

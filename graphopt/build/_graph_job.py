@@ -82,8 +82,8 @@ class GraphJob:
 
     @property
     def file(self) -> str:
-        """The name of the graph's file in the package."""
-        return f"{self.exported.role}.onnx"
+        """Where the graph's file lies in the package."""
+        return self.target.place(self.exported.role, self.exported.model)
 
     @property
     def title(self) -> str:

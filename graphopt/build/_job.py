@@ -112,7 +112,7 @@ class Job:
         clear_reproducers(self.graphs[0].reproducers, keep=failed)
 
     def compile(self) -> None:
-        """Have the target write the graphs, and the family what belongs beside them."""
+        """Have the target write the graphs, and the family and it what belongs beside them."""
         first = self.exported[0]
         with self.clock.phase("compile", f"compiling for {self.target.name}"):
             parts = {graph.exported.role: graph.compile(self.staging.package) for graph in self.graphs}
@@ -121,6 +121,7 @@ class Job:
                 self.notes += first.family.package_files(
                     first.source_dir, first.config or {}, self.staging.package, context
                 )
+            self.notes += self.target.package_files(first.source_dir, self.staging.package, parts)
 
     def compare(self) -> None:
         """Run the closing check: of every graph, and of the whole where they are several."""
@@ -136,6 +137,7 @@ class Job:
                     budget,
                     graph.legal_inputs(),
                     folder=self.staging.package,
+                    file=graph.file,
                     assumptions=list(graph.context.assumptions.values()),
                     trust_remote_code=trusted,
                 )

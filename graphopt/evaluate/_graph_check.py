@@ -58,21 +58,21 @@ def check_graph(
     bindings: Bindings,
     *,
     folder: Path,
+    file: str,
     assumptions: Sequence[Assumption],
     trust_remote_code: bool = False,
 ) -> GraphCheck:
     """Compare the graph that was `exported`, as `target` runs what became of it, with what it was made from.
 
-    `folder` holds the package's files; `assumptions` are those the graph was made under. A lossy package is
-    compared on the arrays of `bindings`, where there are some: nobody promised anything for noise.
+    `folder` holds the package's files, `file` of them the graph; `assumptions` are those it was made under. A
+    lossy package is compared on the arrays of `bindings`, if there are any: nobody promised any for noise.
     """
-    file = folder / f"{exported.role}.onnx"
-    session = target.session(file)
+    session = target.session(folder / file)
     package = through(adapters, session_model(session, "the package"))
     part, domain = exported.part(), exported.domain()
     if part is None or domain is None or exported.source_dir is None:
         found = check_against_source_graph(
-            source, exported.interface, target, package, file, adapters, budget, bindings
+            source, exported.interface, target, package, folder / file, adapters, budget, bindings
         )
         return GraphCheck(found, package, exported.interface)
     reference = part.reference(

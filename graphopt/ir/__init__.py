@@ -40,7 +40,7 @@ from graphopt.ir._proto import attribute_proto, checker_problems, from_proto, re
 from graphopt.ir._random import is_random
 from graphopt.ir._removal import leak, orphans
 from graphopt.ir._samples import run_from, sample_of
-from graphopt.ir._save import save_model
+from graphopt.ir._save import DataFiles, save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
 from graphopt.ir._single import in_single
@@ -69,6 +69,7 @@ __all__ = [
     "Cast",
     "Concatenated",
     "ConstantMatrix",
+    "DataFiles",
     "Expr",
     "FileRange",
     "InMemory",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count, takewhile
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +24,7 @@ from graphopt.ir._proto import swapped_weights
 from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import boxes, has_data, lazy
 
-__all__ = ["save_model"]
+__all__ = ["DataFiles", "save_model"]
 
 _EXTERNAL_FROM = 4096
 """Bytes from which a weight goes to the data file: less than a page would be mostly padding there."""
@@ -37,22 +39,43 @@ _LINE = 64
 """Where other weights begin: at whole cache lines, which is all that kernels ask of memory."""
 
 
-def save_model(model: ir.Model, path: str | Path) -> None:
+@dataclass(frozen=True)
+class DataFiles:
+    """How files of weights are called, and how many bytes one may have.
+
+    The first is called as the graph's file with `suffix` after it, the next ones with `suffix`_1, `suffix`_2.
+    """
+
+    suffix: str = ".data"
+    limit: int | None = None
+
+    def place(self, path: Path, index: int = 0) -> Path:
+        """Where the data file `index` of the graph at `path` lies."""
+        return path.with_name(f"{path.name}{self.suffix}{f'_{index}' if index else ''}")
+
+    def existing(self, path: Path) -> list[Path]:
+        """Those of the graph at `path` that are there, up to the first that is not."""
+        indices = count() if self.limit is not None else range(1)
+        return list(takewhile(Path.exists, (self.place(path, index) for index in indices)))
+
+
+def save_model(model: ir.Model, path: str | Path, data: DataFiles = DataFiles()) -> None:
     """Write `path` and, where weights take 1 MiB, `path`.data for those of 4 KiB; `model` is left as it was.
 
     Memory stays at one tile. Weights that share their bytes are written once: where there are such, there is
-    a data file, too. Both files are written under
+    a data file, too. `data` says otherwise how data files are called, and from which size on there are
+    several. All files are written under
     other names, synced to disk and renamed, so that an error leaves what was there before. Raises `OSError`
     (a full disk) for the caller to handle, `ValueError` for a weight without data, `BadInput` where a weight
-    would be read from the file that is to be written.
+    would be read from a file that is to be written, or is larger than such a file may be.
     """
     path = Path(path)
-    data = path.with_name(path.name + ".data")
+    before = data.existing(path)
     with swapped_weights(model) as held, ExitStack() as files:
         stored = [(v, t) for v, t in held.items() if t.dtype != ir.DataType.STRING]
         big = {v: t for v, t in stored if t.nbytes >= _EXTERNAL_FROM or not has_data(t)}
         for value, tensor in big.items():
-            _refuse_unreadable(value, tensor, data)
+            _refuse_unreadable(value, tensor, before)
         if not _needs_data_file(big.values()):
             big = {}
         for value, tensor in stored:
@@ -60,14 +83,19 @@ def save_model(model: ir.Model, path: str | Path) -> None:
                 array = np.asarray(tensor.numpy())
                 value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=value.name)
         graph_file = files.enter_context(_replacing(path))
-        if big:
+        written: list[Path] = []
+
+        def opened() -> BinaryIO:
             # Entered last, so renamed first: at no time does the graph name data that are not there.
-            data_file = files.enter_context(_replacing(data))
-            _write_weights(big.items(), data_file, data.name)
+            written.append(data.place(path, len(written)))
+            return files.enter_context(_replacing(written[-1]))
+
+        if big:
+            _write_weights(big.items(), opened, written, data.limit)
         graph_file.write(lean(maps_back(ir.to_proto(model))).SerializeToString())
         _sync(graph_file)
-    if not big:
-        data.unlink(missing_ok=True)
+    for left in set(before) - set(written):
+        left.unlink()
 
 
 def _needs_data_file(weights: Collection[ir.TensorProtocol]) -> bool:
@@ -77,31 +105,47 @@ def _needs_data_file(weights: Collection[ir.TensorProtocol]) -> bool:
     return len({_content(lazy(tensor)) for tensor in weights}) < len(weights)
 
 
-def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, target: Path) -> None:
+def _refuse_unreadable(value: ir.Value, tensor: ir.TensorProtocol, targets: Iterable[Path]) -> None:
     if not has_data(tensor):
         raise ValueError(f"weight {value.name!r} has no data")
     for leaf in lazy(tensor).leaves():
-        if isinstance(leaf, FileRange) and target.exists() and leaf.path.samefile(target):
-            raise BadInput(
-                f"{target} cannot be written: weight {value.name!r} is read from it",
-                hint="Save the model under another name or in another folder.",
-            )
+        for target in targets:
+            if isinstance(leaf, FileRange) and leaf.path.samefile(target):
+                raise BadInput(
+                    f"{target} cannot be written: weight {value.name!r} is read from it",
+                    hint="Save the model under another name or in another folder.",
+                )
 
 
 def _write_weights(
-    weights: Iterable[tuple[ir.Value, ir.TensorProtocol]], file: BinaryIO, location: str
+    weights: Iterable[tuple[ir.Value, ir.TensorProtocol]],
+    opened: Callable[[], BinaryIO],
+    places: Sequence[Path],
+    limit: int | None,
 ) -> None:
-    written: dict[object, int] = {}
+    """Write `weights` into the file that `opened` opens, the last of `places`, and then a next."""
+    file = opened()
+    written: dict[object, tuple[str, int]] = {}
     for value, tensor in weights:
         expr = lazy(tensor)
         content = _content(expr)
         if content not in written:
-            file.write(bytes(-file.tell() % (_ALIGNMENT if tensor.nbytes >= _PAGED_FROM else _LINE)))
-            written[content] = file.tell()
+            padding = -file.tell() % (_ALIGNMENT if tensor.nbytes >= _PAGED_FROM else _LINE)
+            if limit is not None and file.tell() + padding + tensor.nbytes > limit:
+                if tensor.nbytes > limit:
+                    raise BadInput(
+                        f"weight {value.name!r} takes {tensor.nbytes:,} bytes, "
+                        f"and a file of weights may have {limit:,}"
+                    )
+                if file.tell():
+                    file, padding = opened(), 0
+            file.write(bytes(padding))
+            written[content] = places[-1].name, file.tell()
             _write(expr, file)
+        location, offset = written[content]
         value.const_value = ir.ExternalTensor(
             location,
-            written[content],
+            offset,
             tensor.nbytes,
             tensor.dtype,
             shape=ir.Shape(tensor.shape.numpy()),

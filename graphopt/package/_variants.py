@@ -25,11 +25,15 @@ def add_variant(folder: Path, other: Path) -> None:
 
     It becomes the package `folder`/targets/NAME, but its graphs lie beside those of `folder`, model.onnx as
     model.NAME.onnx: a graph reads weights of its own folder alone. Those whose bytes are in a data file there
-    are read from it.
+    are read from it. A target that wants its graphs in a folder of its own has all of its package to itself.
     """
     manifest = read_manifest(other)
     name = manifest.target.name
     place, stored = folder / VARIANTS / name, _Stored.of(folder)
+    if any("/" in graph.file for graph in manifest.graphs.values()):
+        shutil.copytree(other, place)
+        _list(folder, name)
+        return
     up = Path(*[".."] * len(place.relative_to(folder).parts))
     graphs = {graph.file: _named(graph.file, name) for graph in manifest.graphs.values()}
     for file, new in graphs.items():
@@ -41,6 +45,11 @@ def add_variant(folder: Path, other: Path) -> None:
         for role, graph in manifest.graphs.items()
     }
     manifest.model_copy(update={"graphs": moved}).write(place)
+    _list(folder, name)
+
+
+def _list(folder: Path, name: str) -> None:
+    """Have the package at `folder` say that there is one for the target `name` in it."""
     first = read_manifest(folder)
     first.model_copy(update={"variants": (*first.variants, name)}).write(folder)
 

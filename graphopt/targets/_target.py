@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx_ir as ir
 
+    from graphopt.families import PackageContext
     from graphopt.recipes import Recipe, Step
     from graphopt.runtime import Decoder
 
@@ -106,17 +107,18 @@ class Target(ABC):
 
         return of_provider(self.provider)
 
+    def place(self, role: str, model: ir.Model) -> str:
+        """Where in a package the graph `model` lies that plays `role` ("model"), as `compile` is told."""
+        return f"{role}.onnx"
+
     def compile(self, model: ir.Model, path: Path) -> CompileReport:
         """Write `model` to `path` (and `path`.data) in the form this target loads, and open it once.
 
         Raises `BadInput` naming the node where the target cannot run the graph; nothing is written then.
         """
-        from graphopt.ir import infer_types, save_model
+        from graphopt.ir import save_model
 
-        infer_types(model)
-        refused = self.capabilities().unsupported(model)
-        if refused:
-            raise refusal(self.name, refused)
+        self.require_kernels(model)
         save_model(model, path)
         started = time.perf_counter()
         self.session(path)
@@ -124,6 +126,28 @@ class Target(ABC):
         data = path.with_name(path.name + ".data")
         size = path.stat().st_size + (data.stat().st_size if data.exists() else 0)
         return CompileReport(sum(1 for _ in model.graph.all_nodes()), size, load_seconds)
+
+    def require_kernels(self, model: ir.Model) -> None:
+        """Raise `BadInput` naming the first node of `model` that the target cannot run, if there is one.
+
+        Types that nobody wrote down are inferred before.
+        """
+        from graphopt.ir import infer_types
+
+        infer_types(model)
+        refused = self.capabilities().unsupported(model)
+        if refused:
+            raise refusal(self.name, refused)
+
+    def package_files(
+        self, source: Path | None, staging: Path, parts: Mapping[str, PackageContext]
+    ) -> list[str]:
+        """Write into `staging` what this target wants beside graphs and what the family has written there.
+
+        `source` is the folder of the source, if it is one; `parts` are the graphs by role. Returns what the
+        user should know about it, if anything.
+        """
+        return []
 
     def session(self, path: Path, *, threads: int | None = None) -> Any:
         """An `onnxruntime.InferenceSession` of the graph at `path`: one `compile` wrote, or any .onnx file.

@@ -19,6 +19,7 @@ import graphopt.ir._save as saving
 from graphopt.errors import BadInput
 from graphopt.ir import (
     Cast,
+    DataFiles,
     FileRange,
     InMemory,
     LazyTensor,
@@ -306,3 +307,63 @@ def test_what_a_reader_finds_again_is_not_written(tmp_path):
     feeds = {"x": np.eye(4, dtype=np.float32), "m": np.asarray(2)}
     (z,) = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"]).run(None, feeds)
     np.testing.assert_array_equal(z, np.eye(4, dtype=np.float32))
+
+
+def halves(weight: np.ndarray) -> ir.Model:
+    """x @ u @ v @ w, each of 16 KiB; the first and the last are one."""
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g (float[B,64] x) => (float[B,64] y)
+        <float[64,64] u = ["location": "absent"], float[64,64] v = ["location": "absent"],
+         float[64,64] w = ["location": "absent"]>
+        { a = MatMul(x, u)  b = MatMul(a, v)  y = MatMul(b, w) }"""
+    )
+    for name, array in (("u", weight), ("v", weight + 1), ("w", weight)):
+        model.graph.initializers[name].const_value = ir.tensor(array, name=name)
+    return model
+
+
+def test_weights_go_on_in_a_next_file_where_one_is_full(tmp_path, weight):
+    save_model(halves(weight), tmp_path / "m.onnx", DataFiles("_data", weight.nbytes + 100))
+
+    sizes = {p.name: p.stat().st_size for p in tmp_path.iterdir() if p.suffix != ".onnx"}
+    assert sizes == {"m.onnx_data": weight.nbytes, "m.onnx_data_1": weight.nbytes}
+    loaded = load_model(tmp_path / "m.onnx").graph.initializers
+    for name, array in (("u", weight), ("v", weight + 1), ("w", weight)):
+        np.testing.assert_array_equal(loaded[name].const_value.numpy(), array)
+    x = np.eye(64, dtype=np.float32)
+    (y,) = ort.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    np.testing.assert_allclose(y, weight @ (weight + 1) @ weight, rtol=1e-3, atol=1e-2)
+
+
+def test_files_of_data_that_an_earlier_model_had_more_of_go_away(tmp_path, weight):
+    save_model(halves(weight), tmp_path / "m.onnx", DataFiles("_data", weight.nbytes))
+    save_model(halves(weight), tmp_path / "m.onnx", DataFiles("_data", 1 << 20))
+    assert {p.name for p in tmp_path.iterdir()} == {"m.onnx", "m.onnx_data"}
+
+    (tmp_path / "n.onnx.data_1").write_bytes(b"of somebody else")
+    save_model(halves(weight), tmp_path / "n.onnx")
+    assert (tmp_path / "n.onnx.data_1").is_file()
+
+
+def test_a_weight_that_no_file_may_hold_is_refused_and_nothing_is_left(tmp_path, weight):
+    with pytest.raises(
+        BadInput, match=r"weight 'u' takes 16,384 bytes, and a file of weights may have 16,383"
+    ):
+        save_model(halves(weight), tmp_path / "m.onnx", DataFiles("_data", weight.nbytes - 1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_not_saved_over_a_second_file_that_it_reads(tmp_path, weight):
+    files = DataFiles("_data", weight.nbytes)
+    save_model(halves(weight), tmp_path / "m.onnx", files)
+    with pytest.raises(BadInput, match=r"m.onnx_data_1 cannot be written: weight 'v' is read from it"):
+        save_model(
+            halves_but_for_the_first(load_model(tmp_path / "m.onnx"), weight), tmp_path / "m.onnx", files
+        )
+
+
+def halves_but_for_the_first(model: ir.Model, weight: np.ndarray) -> ir.Model:
+    """`model`, of which only the second weight lies in a file."""
+    for name in ("u", "w"):
+        model.graph.initializers[name].const_value = ir.tensor(weight, name=name)
+    return model
