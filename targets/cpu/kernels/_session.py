@@ -10,13 +10,13 @@ from graphopt.runtime import session_of as stock_session_of
 from graphopt.runtime import session_options
 
 from ._convolution import with_own_convolutions
+from ._ends import hand_over_blocks, hand_over_planes
 from ._enlarge import hand_over_enlargements
 from ._graph import only_batch_varies, own_graph, weight_files, with_own_kernels
 from ._library import convolves, library
 from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
 from ._max_pool import hand_over_max_pools
 from ._prefault import prefault
-from ._quantize_blocks import hand_over_blocks
 
 if TYPE_CHECKING:
     import onnx
@@ -72,4 +72,5 @@ def with_own_pictures(model: onnx.ModelProto) -> bool:
     hand_over_max_pools(model.graph)
     hand_over_enlargements(model.graph)
     hand_over_blocks(model.graph)
+    hand_over_planes(model.graph)
     return True

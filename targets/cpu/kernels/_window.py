@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._known import OWN_DOMAIN
+from ._known import OWN_DOMAIN, UINT8
 
 if TYPE_CHECKING:
     import onnx
@@ -39,12 +39,12 @@ def become_ours(node: onnx.NodeProto, op_type: str, attributes: Mapping[str, int
     node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
 
 
-def describe(node: onnx.NodeProto, graph: onnx.GraphProto) -> None:
+def describe(node: onnx.NodeProto, graph: onnx.GraphProto, kind: int = UINT8) -> None:
     """Say that what `node` makes has four axes: from the shape of a result of unknown rank onnxruntime (1.32)
     infers sizes that are no sizes, and refuses a Resize to them.
     """
-    from onnx import TensorProto, helper
+    from onnx import helper
 
     (name,) = node.output
     if all(value.name != name for value in (*graph.value_info, *graph.output)):
-        graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.UINT8, [None] * 4))
+        graph.value_info.append(helper.make_tensor_value_info(name, kind, [None] * 4))

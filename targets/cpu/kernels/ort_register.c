@@ -11,7 +11,8 @@ __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOp
         TRY(create_domain(api)("graphopt", &made));
         const CustomOp *const all[] = {&MATMUL_NBITS, &GATED_MATMUL_NBITS, &ATTENTION, &ATTENTION_INT8,
                                        &ATTENTION_INT4, &ROW_PRODUCT, &FULL_ATTENTION,
-                                       &CONVOLUTION, &MAX_POOL, &ENLARGE, &QUANTIZE_BLOCKS};
+                                       &CONVOLUTION, &MAX_POOL, &ENLARGE, &QUANTIZE_BLOCKS,
+                                       &DEQUANTIZE_PLANES};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++) TRY(domain_add(api)(made, all[i]));
         domain = made;
     }

@@ -2,6 +2,7 @@
  */
 #include <stdlib.h>
 
+#include "dequantize_planes.h"
 #include "enlarge.h"
 #include "forms.h"
 #include "max_pool.h"
@@ -210,12 +211,15 @@ static void pool_images(Filter f) {
     free(x), free(y);
 }
 
-static void quantize_images(int64_t channels, int64_t places) {
+static void round_and_widen(int64_t channels, int64_t places) {
     const int64_t images = 2, padded = (channels + 15) / 16 * 16;
     float *x = calloc((size_t)(images * places * padded), 4);
     uint8_t *y = malloc((size_t)(images * places * channels));
     if (!quantize_blocks(&(Blocks){x, y, images, places, channels, 1, 7}, in_turn, NULL)) abort();
-    free(x), free(y);
+    uint8_t *bytes = calloc((size_t)(images * places * channels), 1);
+    float *planes = malloc((size_t)(images * places * channels) * 4);
+    if (!dequantize_planes(&(Planes){bytes, planes, images, places, channels, 1, 7}, in_turn, NULL)) abort();
+    free(x), free(y), free(bytes), free(planes);
 }
 
 static void look_at_pictures(void) {
@@ -224,7 +228,7 @@ static void look_at_pictures(void) {
         for (int64_t step = 1; step < 4; step++) {
             enlarge_images(channels[c], channels[step], (float)step, step == 2);
             enlarge_images(channels[c], 0, (float)step * 1.3f, false);
-            quantize_images(channels[c], step * step * 10007);
+            round_and_widen(channels[c], step * step * 10007);
             pool_images((Filter){channels[c], 0, 0, {3, 4}, {step, 2}, {1, step}, {1, 2, 2, 1}});
         }
 }

@@ -14,7 +14,7 @@ from graphopt_targets.cpu.kernels._loaded import loaded_graph
 from graphopt_targets.cpu.kernels._session import with_own_pictures
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from graphopt.runtime import session_of as stock_session_of
 from tests.targets.kernels._pictures import Case, there_and_back
@@ -235,3 +235,32 @@ def test_a_wrong_scale_of_blocks_is_seen() -> None:
     own = session_of(floats_first(16, (0.0501, 31))).run(None, {"x": x})[0]
     wanted = stock_session_of(floats_first(16, (0.05, 31)).SerializeToString()).run(None, {"x": x})[0]
     assert np.abs(own - wanted).max() > 0.01
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    channels=st.integers(1, 20) | st.sampled_from([33, 64]),
+    kind=kinds(),
+    sizes=st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 30)),
+    seed=st.integers(0, 1000),
+)
+def test_planes_of_floats_are_onnxruntimes(
+    channels: int, kind: tuple[float, int], sizes: tuple[int, int, int], seed: int
+) -> None:
+    """Those of m, which is the result here."""
+    case = Case("m = Identity(c)", channels, joined=channels, a=kind, seed=seed)
+    model = case.model()
+    del model.graph.output[0]
+    model.graph.output.append(
+        helper.make_tensor_value_info("m", TensorProto.FLOAT, ["N", channels, "H", "W"])
+    )
+    assert "DequantizePlanes" in operators(model)
+    for threads in (1, 3):
+        assert_same(model, case.inputs(sizes, (1, 1, 1)), threads)
+
+
+def test_a_wrong_zero_point_of_planes_is_seen() -> None:
+    feeds = floats_first(16, (0.05, 31)), {"x": np.ones((1, 3, 9, 9), np.float32)}
+    own = session_of(floats_first(16, (0.05, 32))).run(None, feeds[1])[0]
+    wanted = stock_session_of(feeds[0].SerializeToString()).run(None, feeds[1])[0]
+    assert not np.array_equal(own, wanted)

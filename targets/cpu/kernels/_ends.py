@@ -1,19 +1,20 @@
-"""Which floats in blocks of channels our kernel rounds."""
+"""Where floats become pictures of integers, and these floats again, and our kernels serve."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._known import Known
+from ._known import FLOAT, Known
 from ._uses import Uses
 from ._window import become_ours, describe, says
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["hand_over_blocks"]
+__all__ = ["hand_over_blocks", "hand_over_planes"]
 
-_LAST = [0, 2, 3, 1]
+_LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+"""Where channels go."""
 
 
 def hand_over_blocks(graph: onnx.GraphProto) -> None:
@@ -38,3 +39,15 @@ def hand_over_blocks(graph: onnx.GraphProto) -> None:
         describe(moved, graph)
         for one in (node, rounded):
             graph.node.remove(one)
+
+
+def hand_over_planes(graph: onnx.GraphProto) -> None:
+    """Hand pictures of integers that become floats, and their channels the first, to our kernel, in place."""
+    known, uses = Known.of(graph), Uses.of(graph)
+    for node in list(graph.node):
+        widened = uses.user(node.output[0], "DequantizeLinear", 3) if node.op_type == "Transpose" else None
+        if widened is not None and says(node).get("perm") == _FIRST and known.is_scale(widened.input[1:]):
+            widened.input[0] = node.input[0]
+            become_ours(widened, "DequantizePlanes", {})
+            describe(widened, graph, FLOAT)
+            graph.node.remove(node)
