@@ -51,8 +51,13 @@ def rotates(size: int, rotated: int, context: Context) -> bool:
 
 
 def takes_bias(context: Context) -> bool:
-    """Whether GroupQueryAttention adds a bias to scores on the target."""
-    return context.target is None or _accepts(context.target, "attention-bias")
+    """Whether GroupQueryAttention adds a bias to scores on the target; of one that does not say, it does."""
+    if context.target is None:
+        return True
+    try:
+        return context.target.capabilities().accepts("attention-bias")
+    except KeyError:
+        return True
 
 
 def takes_type(dtype: ir.DataType | None, context: Context) -> bool:

@@ -75,7 +75,8 @@ class Capabilities(ABC):
 
         Built-in passes ask of `GroupQueryAttention` ("head-size", size), and ("rotary-head-size", size,
         rotated) where the first `rotated` elements of a head are to be rotated inside it, and
-        ("attention-bias",) where something is added to scores. The cpu target also knows ("qk-norm",) for
+        ("attention-bias",) where something is added to scores (a target that does not know that rule is taken
+        to). The cpu target also knows ("qk-norm",) for
         norms inside it, and ("matmul-nbits", bits, block size), ("matmul-nbits-float-zeros", bits),
         ("matmul-nbits-g-idx", bits). `KeyError` for an unknown rule.
         """

@@ -40,6 +40,7 @@ def attention(size: int, *, rotary: bool = False, inputs: str = "") -> str:
         ("rotary-head-size", (24,), False),
         ("rotary-head-size", (32,), True),
         ("qk-norm", (), False),
+        ("attention-bias", (), True),
         *(("matmul-nbits", (bits, block), True) for bits in (2, 4, 8) for block in (16, 32, 128, 256)),
         ("matmul-nbits", (3, 32), False),
         ("matmul-nbits", (4, 8), False),
