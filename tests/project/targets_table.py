@@ -36,6 +36,8 @@ def _targets(targets: Iterable[Target]) -> Iterator[str]:
         if isinstance(target, DescribedTarget):
             said = target.description
             wheels = ", ".join(f"`{need}`" for need in said.wheels.needs)
+            if own := said.wheels.interpreter:
+                wheels = f"in a Python of its own: {', '.join(f'`{need}`' for need in own)}"
             if said.wheels.instead_of:
                 wheels += f", instead of {', '.join(f'`{name}`' for name in said.wheels.instead_of)}"
             run = "*never run*" if said.last_run == _NEVER else said.last_run

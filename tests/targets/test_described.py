@@ -46,7 +46,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def install(system: str, **versions: str) -> None:
         found = {name.replace("_", "-"): version for name, version in versions.items()}
         monkeypatch.setattr(module, "_version", found.get)
-        monkeypatch.setattr(module, "_system", lambda: system)
+        monkeypatch.setattr(module, "system", lambda: system)
 
     return install
 
