@@ -39,10 +39,12 @@ class PackDequantized(Pass):
             constant of 4 or 8 bits with a scale for the whole, for each output, or for each block along a row
     After:  MatMulNBits(x, packed, scales, zeros), of the same integers; where x is dequantized, too,
             MatMul(x, DequantizeLinear(W turned)), which runtimes fuse into a product of integers
-    At accuracy level 4 the kernel rounds x to int8, a block at a time. onnxruntime does that by itself where
-    no Transpose is between, in MatMul(x, DequantizeLinear(W)).
-    Refuses: scales and zero points that are no constants; blocks along the other axis, or of a size that no
-    kernel takes; a Gemm with factors or a transposed x, or of what is dequantized; an x that is not float32.
+    At accuracy level 4 the kernel rounds x to int8, a block at a time. onnxruntime (1.32) does that by itself
+    in MatMul(x, DequantizeLinear(W)); with a Transpose between for 8 bits, and for 4 with zero points, but
+    not for blocks, nor for what several products read; and never for a Gemm with transB.
+    Refuses: what onnxruntime does by itself; scales and zero points that are no constants; blocks along the
+    other axis, or of a size that no kernel takes; a Gemm with factors or a transposed x, or of what is
+    dequantized; an x that is not float32.
     """
 
     name: ClassVar[str] = "pack-dequantized"
@@ -69,6 +71,8 @@ class PackDequantized(Pass):
             yield edit if isinstance(edit, Edit) else NearMiss(node.name or node.op_type, edit)
 
     def _edit(self, node: ir.Node, found: _Product) -> Edit | str:
+        if found.is_turned_at_load:
+            return "onnxruntime turns its integers itself"
         if producer(found.x, "DequantizeLinear") is not None:
             if found.turn is None:
                 return "what it multiplies is dequantized, and a runtime fuses all of it"
@@ -114,6 +118,15 @@ class _Product:
     turn: ir.Node | None
     bias: ir.Value | None
     removed: tuple[ir.Node, ...]
+
+    @property
+    def is_turned_at_load(self) -> bool:
+        """Whether onnxruntime takes the Transpose to the integers: see the pass."""
+        if self.turn is None or self.turn not in self.removed or self.widened not in self.removed:
+            return False
+        held, zero = self.widened.inputs[0], (*self.widened.inputs, None)[2]
+        is_wide = held is not None and _BITS.get(held.dtype or ir.DataType.UNDEFINED) == 8
+        return not self.widened.attributes.get_int("block_size", 0) and (is_wide or zero is not None)
 
 
 @dataclass(frozen=True)

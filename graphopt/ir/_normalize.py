@@ -20,6 +20,11 @@ _INITIALIZERS_APART = 4
 _UNUSED_OPSET = 13
 """The opset of the default domain where a model imports none: no node is of it, and passes run from 13 on."""
 _DEFAULT = ("", "ai.onnx")
+_ONNXRUNTIMES_NORM = "SimplifiedLayerNormalization"
+_NORM_OPSET = 23
+"""The opset that brings RMSNormalization."""
+_SAME_AS_NORM_OPSET = 21
+"""The first opset between which and that one operators got types, and no meaning (ONNX's Changelog.md)."""
 _LARGEST = 256 << 20
 """Bytes of a sparse weight once it is dense, which is held in memory. A judgement: a few bytes of a file
 that nobody vouches for may ask for any size."""
@@ -30,7 +35,7 @@ def normalize(path: Path, proto: onnx.ModelProto) -> None:
 
     Sparse weights become dense; initializers are no inputs any more, as they are before IR version 4; the
     default domain is imported, each domain once; sizes of -1 become unknown; onnxruntime's prepacked copies
-    of weights go.
+    of weights go; norms that onnxruntime has in ONNX's domain, and ONNX does not, become ONNX's.
     Raises `BadInput` for sparse weights that are damaged or huge.
     """
     _make_dense(path, proto)
@@ -38,6 +43,7 @@ def normalize(path: Path, proto: onnx.ModelProto) -> None:
     _update_ir_version(proto)
     _drop_negative_sizes(proto)
     _drop_prepacked(proto)
+    _name_norms(proto)
 
 
 def _import_once(proto: onnx.ModelProto) -> None:
@@ -83,6 +89,33 @@ def _drop_prepacked(proto: onnx.ModelProto) -> None:
             if len(kept) < len(tensor.external_data):
                 del tensor.external_data[:]
                 tensor.external_data.extend(kept)
+
+
+def _name_norms(proto: onnx.ModelProto) -> None:
+    """SimplifiedLayerNormalization, which onnxruntime-genai's builder writes, is RMSNormalization.
+
+    onnxruntime registers it in ONNX's own domain, where ONNX knows none of that name, and takes it at any
+    opset. From 21 on the file is at opset 23 then, which brings no other operator another meaning.
+    """
+    opset = next((one for one in proto.opset_import if one.domain in _DEFAULT), None)
+    nodes = [node for graph in graph_protos(proto.graph) for node in graph.node]
+    norms = [node for node in nodes if node.domain in _DEFAULT and node.op_type == _ONNXRUNTIMES_NORM]
+    if (
+        not norms
+        or opset is None
+        or opset.version < _SAME_AS_NORM_OPSET
+        or any(_is_used(node) for node in norms)
+    ):
+        return
+    for node in norms:
+        node.op_type = "RMSNormalization"
+        del node.output[1:]
+    opset.version = max(opset.version, _NORM_OPSET)
+
+
+def _is_used(norm: onnx.NodeProto) -> bool:
+    """Whether its second output, which RMSNormalization has not, is asked for."""
+    return any(norm.output[1:])
 
 
 def _make_dense(path: Path, proto: onnx.ModelProto) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -168,3 +170,39 @@ def test_a_domain_that_is_imported_again_at_its_version_is_imported_once(tmp_pat
     onnx.save(merged, tmp_path / "m.onnx")
     with pytest.raises(BadInput, match=r"imports domain 'ai\.onnx' twice"):
         load_model(tmp_path / "m.onnx")
+
+
+NORM = """
+<ir_version: 10, opset_import: ["" : 21]>
+g (float[B,4] x) => (float[B,4] y)
+<float[4] w = {1, 2, 3, 4}>
+{ y = SimplifiedLayerNormalization<axis = -1, epsilon = 0.001>(x, w) }
+"""
+
+
+def test_a_norm_of_onnxruntime_in_the_domain_of_onnx_becomes_that_of_onnx(tmp_path: Path) -> None:
+    """onnxruntime-genai's builder writes it, and the two give the same."""
+    source = onnx.parser.parse_model(NORM)
+    onnx.save(source, tmp_path / "model.onnx")
+
+    model = load_model(tmp_path / "model.onnx")
+
+    assert [node.op_type for node in model.graph] == ["RMSNormalization"]
+    assert model.opset_imports[""] == 23
+    save_model(model, tmp_path / "named.onnx")
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    results = [
+        ort.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for name in ("model.onnx", "named.onnx")
+    ]
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+
+
+def test_such_a_norm_stays_where_its_second_result_is_asked_for(tmp_path: Path) -> None:
+    source = onnx.parser.parse_model(
+        NORM.replace("{ y =", "{ y, spread =").replace("float[B,4] y)", "float[B,4] y, float[B,1] spread)")
+    )
+    onnx.save(source, tmp_path / "model.onnx")
+
+    with pytest.raises(BadInput, match="SimplifiedLayerNormalization"):
+        load_model(tmp_path / "model.onnx")

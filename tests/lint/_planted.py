@@ -221,11 +221,16 @@ def swish(folder: Path, *, width: int = 128, rows: int = 4, layers: int = 2) -> 
 
 
 def turned_qdq(folder: Path, *, width: int = 128, layers: int = 2, rows: int = 1) -> Planted:
-    """Products with int8 weights [out, in]: DequantizeLinear, Transpose, MatMul."""
-    made, x = _Writer(), "x"
+    """4-bit weights [out, in] in blocks of 32, as PyTorch lies: DequantizeLinear, Transpose, MatMul."""
+    made, x, block = _Writer(), "x", 32
     for _ in range(layers):
-        w = made.op("Transpose", [made.stored(made.random(width, width), 0)], perm=[1, 0])
-        x = made.op("Tanh", [made.op("MatMul", [x, w])])
+        name = f"w{len(made.weights)}"
+        levels = made.rng.integers(0, 256, width * width // 2).astype(np.uint8).tobytes()
+        made.weights.append(helper.make_tensor(name, TensorProto.INT4, [width, width], levels, raw=True))
+        scales = made.rng.uniform(0.1, 0.3, (width, width // block)) / np.sqrt(width)
+        inputs = [name, made.weight(scales.astype(np.float32))]
+        w = made.op("DequantizeLinear", inputs, axis=1, block_size=block)
+        x = made.op("Tanh", [made.op("MatMul", [x, made.op("Transpose", [w], perm=[1, 0])])])
     feeds = {"x": np.random.default_rng(1).standard_normal((rows, width)).astype(np.float32)}
     model = made.model({"x": ["rows", width]}, x, ["rows", width], 21)
     return Planted(model, frozenset({"GO108"}), feeds)
