@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import onnx
 import onnx_ir as ir
 
 from graphopt.errors import BadInput
@@ -19,6 +20,9 @@ from ._transformers_js import DATA, dtype_of, file_of, name_batch, not_fed, writ
 
 _MEMORY = 4 << 30
 """Bytes that a module of WebAssembly of 32 bits can address, which onnxruntime-web's is."""
+
+_NOT_IN_EVERY_BUILD = {"GatherBlockQuantized"}
+"""Kernels that the builds with WebGPU (asyncify, jspi) have not for the processor: onnxruntime-web 1.30.0."""
 
 
 class WebTarget(DescribedTarget):
@@ -68,4 +72,15 @@ class WebTarget(DescribedTarget):
         names = [spec.name for part in parts.values() for spec in part.interface.inputs]
         if unknown := ", ".join(not_fed(names)):
             notes.append(f"transformers.js cannot run this package: it has nothing for the inputs {unknown}")
+        operators = {node.op_type for part in parts.values() for node in _graph(staging / part.file).node}
+        if missing := sorted(_NOT_IN_EVERY_BUILD & operators):
+            notes.append(
+                f"the onnxruntime-web that transformers.js loads by default has no {missing[0]} for the "
+                "processor: give it the build without WebGPU (env.backends.onnx.wasm.wasmPaths), or keep "
+                "tables in floats (--set quantize-weights.embedding=keep)"
+            )
         return notes
+
+
+def _graph(path: Path) -> onnx.GraphProto:
+    return onnx.load(path, load_external_data=False).graph

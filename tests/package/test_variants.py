@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 import graphopt
 from graphopt import BadInput
+from graphopt.ir import save_model
 from graphopt.package import RunnablePackage
 from graphopt.plugins import registry
 from graphopt.targets import Diagnosis
+from tests.ir._weighted import weighted
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +66,15 @@ def test_each_is_a_package_of_its_own(folder: Path) -> None:
         assert (folder / "targets" / "portable" / name).is_file()
     assert json.loads((folder / "graphopt.json").read_text())["variants"] == ["portable"]
     assert RunnablePackage.load(folder / "targets" / "portable").manifest.target.name == "portable"
+
+
+def test_graphs_that_want_a_folder_of_their_own_have_their_weights_there(tmp_path: Path) -> None:
+    save_model(weighted(np.eye(64, dtype=np.float32)), tmp_path / "m.onnx")
+    options = {"recipe": "lossless", "dims": ["B=2"], "verify": "structure"}
+    out = graphopt.optimize(tmp_path / "m.onnx", tmp_path / "out", target="cpu,web", **options).path
+
+    assert json.loads((out / "graphopt.json").read_text())["variants"] == ["web"]
+    assert {p.name for p in (out / "targets" / "web" / "onnx").iterdir()} == {"model.onnx"}
+    assert [p.name for p in out.glob("*.onnx")] == ["model.onnx"]
+    x = np.ones((2, 64), np.float32)
+    np.testing.assert_array_equal(RunnablePackage.load(out, "web").run({"x": x})["y"], x)

@@ -44,6 +44,13 @@ def web() -> Target:
     return registry.resolve("target", "web", registry.targets())()
 
 
+def part(folder: Path, *inputs: TensorSpec, file: str = "onnx/model.onnx") -> dict[str, PackageContext]:
+    """A graph of such inputs in `folder`, as `package_files` is told of it; the file has others."""
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_bytes(ir.to_proto(parse(CACHED)).SerializeToString())
+    return {"model": PackageContext(Interface(inputs), file)}
+
+
 def filled(text: str, dtype: str = "float", bits: int = 4) -> ir.Model:
     """The graph in `text` of floats of that `dtype`, its weights zeros."""
     for name, value in (("FLOAT", dtype), ("BYTES", 4 * bits), ("BITS", bits)):
@@ -130,6 +137,9 @@ def test_a_package_is_what_transformers_js_wants(tmp_path: Path, tiny_coder: Pat
     }
     assert settings == json.loads((tiny_coder / "config.json").read_text())
     assert package.generate("import os\n", max_new_tokens=4)
+    assert [
+        note for note in package.report().notes if "has no GatherBlockQuantized for the processor" in note
+    ]
     assert Package.load(package.path).manifest == package.manifest
 
 
@@ -138,9 +148,7 @@ def test_settings_of_the_source_stay(web: Target, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(before))
     half = TensorSpec("past_key_values.0.key", "float16", ("batch_size", 2, "past", 4))
 
-    notes = web.package_files(
-        None, tmp_path, {"model": PackageContext(Interface((half,)), "onnx/model_q4f16.onnx")}
-    )
+    notes = web.package_files(None, tmp_path, part(tmp_path, half, file="onnx/model_q4f16.onnx"))
 
     assert notes == []
     assert json.loads((tmp_path / "config.json").read_text()) == {
@@ -158,9 +166,7 @@ def test_what_transformers_js_cannot_do_is_said(web: Target, tmp_path: Path) -> 
     state = TensorSpec("past_key_values.0.conv_state", "float32", ("batch", 8, 3))
     ids = TensorSpec("input_ids", "int64", ("batch", "sequence"))
 
-    notes = web.package_files(
-        None, tmp_path, {"model": PackageContext(Interface((ids, state)), "onnx/model.onnx")}
-    )
+    notes = web.package_files(None, tmp_path, part(tmp_path, ids, state))
 
     assert [note.partition(":")[0] for note in notes] == [
         "transformers.js cannot load this package",
