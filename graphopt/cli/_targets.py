@@ -229,7 +229,7 @@ def _probe(names: Sequence[str], *, write: bool) -> int:
             continue
         if tables is None:
             if names:
-                raise BadInput(f"the provider of target {target.name!r} compiles graphs and tells no kernels")
+                raise BadInput(f"the runtime of target {target.name!r} tells no kernels of its own")
             continue
         found = table_changes(target.description.operators, tables)
         written = target.description.operators

@@ -84,11 +84,16 @@ class DescribedTarget(Target):
     def probed(self) -> OperatorTables | None:
         """What the installed provider tells of its kernels now; None where it tells nothing.
 
+        Nothing is asked of the CPU's provider: it would tell of the onnxruntime in this process.
+
         `EnvironmentProblem` where its wheels are not installed as they have to be, or tell nothing without
         their device.
         """
+        from graphopt.runtime import CPU
         from graphopt.targets._probe import probed
 
+        if self.description.provider == CPU:
+            return None
         if (wheels := self._wheels()) is not None:
             wheels.require(self.name)
         versions = {name: found for name in sorted(self.libraries) if (found := _version(name))}
