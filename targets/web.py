@@ -10,11 +10,11 @@ from typing import ClassVar
 import onnx
 import onnx_ir as ir
 
-from graphopt.errors import BadInput
+from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.families import PackageContext
 from graphopt.ir import save_model
 from graphopt.pipeline import weight_bytes
-from graphopt.targets import CompileReport, DescribedTarget, Diagnosis
+from graphopt.targets import CompileReport, DescribedTarget, Diagnosis, OperatorTables
 
 from ._transformers_js import DATA, dtype_of, file_of, name_batch, not_fed, write_settings
 
@@ -42,6 +42,13 @@ class WebTarget(DescribedTarget):
 
     def diagnose(self) -> Diagnosis:
         return Diagnosis("ready", "packages are made here, and checked on the CPU provider")
+
+    def probed(self) -> OperatorTables | None:
+        raise EnvironmentProblem(
+            "onnxruntime-web runs in no process of Python",
+            hint="Ask it in node, from graphopt's source: make build/web/.installed && "
+            "python scripts/web/kernels.py targets/web.toml",
+        )
 
     def place(self, role: str, model: ir.Model) -> str:
         return file_of(role, dtype_of(model))

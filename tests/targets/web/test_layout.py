@@ -12,12 +12,12 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from graphopt import BadInput, Package, optimize
+from graphopt import BadInput, EnvironmentProblem, Package, optimize
 from graphopt.families import PackageContext
 from graphopt.interface import Interface, TensorSpec
 from graphopt.ir import DataFiles, load_model, parse
 from graphopt.plugins import registry
-from graphopt.targets import Target
+from graphopt.targets import DescribedTarget, Target
 from tests.ir._weighted import weighted
 
 PRODUCT = """
@@ -233,3 +233,11 @@ def test_what_onnxruntime_web_does_not_know_yet_is_refused(web: Target) -> None:
 
     (found,) = web.capabilities().unsupported(model)
     assert "takes no query_seqlens (onnxruntime-web 1.30" in found.reason
+
+
+def test_the_kernels_of_the_provider_here_are_not_taken_for_those_of_onnxruntime_web(web: Target) -> None:
+    assert isinstance(web, DescribedTarget)
+    with pytest.raises(EnvironmentProblem) as refused:
+        web.probed()
+
+    assert "scripts/web/kernels.py" in str(refused.value.hint)
