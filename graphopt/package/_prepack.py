@@ -52,6 +52,9 @@ def prepack(package: RunnablePackage, out: Path, *, force: bool = False) -> Prep
         load_model(package.path / graph.file)  # refuses what is damaged
         if any(map(_entries, _weights(package.path / graph.file))):
             raise BadInput(f"{package.path} is such a copy already")
+        own = f"{Path(graph.file).name}.data"
+        if other := next((name for name in _files(package.path / graph.file) if name != own), None):
+            raise BadInput(f"weights of {package.path} lie in {other}, where no layout has a place")
     with staged(out, force=force, source=package.path) as staging:
         shutil.copytree(package.path, staging.package, dirs_exist_ok=True)
         added = 0
@@ -76,6 +79,11 @@ def _seconds(package: RunnablePackage) -> float:
 
 def _weights(path: Path) -> list[onnx.TensorProto]:
     return list(onnx.load(path, load_external_data=False).graph.initializer)
+
+
+def _files(path: Path) -> set[str]:
+    """Names of the files that hold weights of the graph at `path`."""
+    return {e.value for t in _weights(path) for e in t.external_data if e.key == "location"}
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:

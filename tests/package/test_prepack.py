@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from graphopt import Package, optimize
@@ -105,3 +106,18 @@ def test_where_no_kernel_lays_weights_out(tmp_path: Path) -> None:
     made = optimize(tmp_path / "exp.onnx", tmp_path / "package", validate=False)
     with pytest.raises(BadInput, match="nothing is to be stored"):
         prepack(made, tmp_path / "copy")
+
+
+def test_weights_in_files_of_another_layout(tmp_path: Path) -> None:
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 23]> g (float[B,600] x) => (float[B,600] y)
+        <float[600,600] w = ["location": "absent"]> { y = MatMul(x, w) }"""
+    )
+    model.graph.initializers["w"].const_value = ir.tensor(np.ones((600, 600), np.float32), name="w")
+    save_model(model, tmp_path / "m.onnx")
+    options = {"recipe": "lossless", "dims": ["B=2"], "verify": "structure", "target": "web"}
+    package = optimize(tmp_path / "m.onnx", tmp_path / "web", **options)
+
+    with pytest.raises(BadInput, match=r"lie in model\.onnx_data, where no layout has a place"):
+        prepack(package, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
