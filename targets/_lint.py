@@ -12,6 +12,7 @@ from graphopt.lint import Finding, Subject, edited, rule
 _EXPANDED = frozenset({"CausalConvWithState", "LinearAttention", "Mish", "SwiGLU", "Swish"})
 """Operators of ONNX's that are worth a kernel: made of others they take several passes over their input."""
 _NBITS = ("com.microsoft", "MatMulNBits")
+_FORMS = ((4, 32), (4, 128), (8, 32), (8, 128))  # bits and blocks that whoever has the operator takes
 
 
 @rule("GO101", "accuracy-level", "warning", mends=["raise-accuracy-level"])
@@ -179,11 +180,14 @@ def _refused_block(subject: Subject, node: ir.Node) -> str | None:
     if (node.domain, node.op_type) != _NBITS:
         return None
     bits, block = node.attributes.get_int("bits", 4), node.attributes.get_int("block_size", 32)
+    accepts = subject.capabilities.accepts
     try:
-        taken = subject.capabilities.accepts("matmul-nbits", bits, block)
+        taken = accepts("matmul-nbits", bits, block)
+        # A target that takes no form says nothing of them: whether it has the operator is another rule's.
+        knows = taken or any(accepts("matmul-nbits", *form) for form in _FORMS)
     except KeyError:
         return None
-    return None if taken else f"no kernel takes {bits} bits in blocks of {block}"
+    return f"no kernel takes {bits} bits in blocks of {block}" if knows and not taken else None
 
 
 RULES = (

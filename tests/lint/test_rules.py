@@ -326,6 +326,10 @@ def test_another_target_finds_something_else(tmp_path: Path) -> None:
     """Standard operators alone: what the CPU runs best is no operator there."""
     assert codes(linted(tmp_path, nbits())) == []
     assert codes(linted(tmp_path, nbits(), target="portable")) == ["GO106"]
+    assert codes(linted(tmp_path, nbits(), target="openvino")) == []  # whose table says nothing of blocks
+    assert codes(linted(tmp_path, nbits(), target="coreml")) == ["GO110"]
+    assert codes(linted(tmp_path, nbits(2, 32), target="cuda")) == ["GO105"]
+    assert codes(linted(tmp_path, nbits(2, 32))) == []
 
 
 def test_codes_are_those_that_were_given_out() -> None:
