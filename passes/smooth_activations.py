@@ -46,9 +46,6 @@ that are behind norms, the least cosine of 40 sentences is 0.9993; with exponent
 place of 0.75 and 0.25, 0.9989; of 1 and 0 0.9975 (by hand, in PyTorch)."""
 _UNEVEN = 4.0  # a judgement: two of eight bits lost. Norms that need it are tens of times apart
 
-_UNEVEN_AT_ALL = 1.5
-"""The same where one scale serves all texts, and evening out is part of rounding."""
-
 
 class SmoothActivations(Pass):
     """What a norm makes is divided by a factor for each channel, and the weights behind it are multiplied.
@@ -82,7 +79,7 @@ class SmoothActivations(Pass):
             return
         for x, channels in zip(found, ranges, strict=True):
             largest = np.maximum(channels, 1e-6)
-            if largest.max() < (_UNEVEN_AT_ALL if static else _UNEVEN) * np.median(largest):
+            if largest.max() < _UNEVEN * np.median(largest):
                 yield NearMiss(x.name or "norm", "no channel is much larger than the others")
                 continue
             factors = np.sqrt(largest)
