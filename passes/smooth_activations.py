@@ -82,10 +82,10 @@ class SmoothActivations(Pass):
             if largest.max() < _UNEVEN * np.median(largest):
                 yield NearMiss(x.name or "norm", "no channel is much larger than the others")
                 continue
-            factors = np.sqrt(largest)
+            factors = np.sqrt(largest / np.exp(np.log(largest).mean()))
             if static and (made := x.producer()) is not None and made.op_type in _NORMS:
                 factors = largest**_ACTIVATIONS / _largest_weights(found[x]) ** (1 - _ACTIVATIONS)
-            factors /= np.exp(np.log(factors).mean())
+                factors /= np.exp(np.log(factors).mean())
             yield _smoothed(x, found[x], factors.astype(np.float32))
 
 
