@@ -25,6 +25,7 @@ NOT_CLEAN = {
     "blocks-in-floats": "a cliff that is planted, and no recipe mends",
     "dequantized-and-turned": "likewise",
     "float-zero-points": "likewise",
+    "packed-product-and-lookup": "it is at level 0, from which lower-blocks starts",
 }
 
 
