@@ -68,7 +68,7 @@ def optimize(
 
 
 def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOptions, clock: Clock) -> Package:
-    first, *others = options.target.split(",") if options.target else [None]
+    first, *others = _targets(options.target)
     options = replace(options, target=first)
     replay = Replay.read(Path(options.locked)) if options.locked is not None else None
     if replay is not None:
@@ -114,6 +114,17 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
             clock.say(f"installing {place}")
         job.clear_mismatches()
     return Package.load(place)
+
+
+def _targets(asked: str | None) -> list[str | None]:
+    """The targets that are asked for, each of which can run here. `BadInput` for one that is named twice."""
+    names: list[str | None] = list(asked.split(",")) if asked else [None]
+    for name in names:
+        target = chosen_target(name)
+        target.diagnose().require(target.name)
+        if names.count(name) > 1:
+            raise BadInput(f"target {name!r} is asked for twice")
+    return names
 
 
 def _resolved(

@@ -78,3 +78,10 @@ def test_graphs_that_want_a_folder_of_their_own_have_their_weights_there(tmp_pat
     assert [p.name for p in out.glob("*.onnx")] == ["model.onnx"]
     x = np.ones((2, 64), np.float32)
     np.testing.assert_array_equal(RunnablePackage.load(out, "web").run({"x": x})["y"], x)
+
+
+@pytest.mark.parametrize(("asked", "said"), [("cpu,portabel", "portabel"), ("cpu,cpu", "asked for twice")])
+def test_what_is_wrong_with_a_later_target_is_said_at_once(asked: str, said: str, tmp_path: Path) -> None:
+    """Before the source, which there is none of, is looked for."""
+    with pytest.raises(BadInput, match=said):
+        graphopt.optimize(tmp_path / "nothing", tmp_path / "out", target=asked)
