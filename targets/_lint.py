@@ -22,7 +22,7 @@ def accuracy_level(subject: Subject) -> Iterator[Finding]:
     At accuracy_level 0 to 3 onnxruntime's CPU kernel of MatMulNBits widens weights to float32. At level 4 it
     rounds x to int8, a block at a time, and multiplies integers. onnxruntime's own quantizer leaves the level
     at 0 unless it is told; onnxruntime-genai's builder (0.18.0) writes 4 for the CPU. One row
-    takes 3.2 times as long with 4 bits, 39 times with 8 (`python benchmarks/lint.py`: AVX512-VNNI).
+    takes 3.4 times as long with 4 bits, 20 times with 8 (`python benchmarks/lint.py`: AVX512-VNNI).
 
     Build with accuracy level 4, or let `--fix` set it. The package then rounds activations, which it did not:
     measure the damage with `graphopt validate`.
@@ -35,7 +35,7 @@ def float_zeros(subject: Subject) -> Iterator[Finding]:
     """A weight in blocks has zero points in floats.
 
     onnxruntime's MatMulNBits has no fast kernel for zero points in floats, which is how HQQ writes them, and
-    ignores accuracy_level 4 beside them. One row takes 12 times as long as with packed
+    ignores accuracy_level 4 beside them. One row takes 13 times as long as with packed
     ones and the product for the rest, at accuracy level 0 (`python benchmarks/lint.py`).
 
     Round the zero points. `--fix` loses nothing by it: what rounding leaves becomes a small product of its
@@ -63,7 +63,7 @@ def ordered_columns(subject: Subject) -> Iterator[Finding]:
     """A weight in blocks has its columns in an order of their own (g_idx).
 
     With g_idx onnxruntime's MatMulNBits dequantizes the whole weight in every call, and ignores
-    accuracy_level 4. One row takes 37 times as long (`python benchmarks/lint.py`).
+    accuracy_level 4. One row takes 32 times as long (`python benchmarks/lint.py`).
 
     Make the package from the checkpoint with graphopt, which puts x in the order of the columns instead, or
     quantize without desc_act.
@@ -76,7 +76,7 @@ def block_size(subject: Subject) -> Iterator[Finding]:
     """A weight is in blocks that no kernel takes, or none in int8.
 
     MatMulNBits takes blocks of 16, 32, 64, 128 and 256. Of 2 bits, those of 16 and 256 have no kernel in int8
-    (onnxruntime 1.32.0). One row takes 58 times as long in those of 256 as in 128
+    (onnxruntime 1.32.0). One row takes 51 times as long in those of 256 as in 128
     (`python benchmarks/lint.py`).
 
     Quantize in blocks of 32 to 128.
@@ -110,7 +110,7 @@ def expanded(subject: Subject) -> Iterator[Finding]:
     """An operator has no kernel on the target, and is made of several others.
 
     The runtime expands Swish, Mish and the like to what their definition says, several passes over their
-    input, and does not fuse these again. SiLU by way of Swish takes 1.8 times as long
+    input, and does not fuse these again. SiLU by way of Swish takes 1.6 times as long
     (`python benchmarks/lint.py`).
 
     Let `--fix` put what the target computes in fewer passes in its place, or export SiLU as x * sigmoid(x).
@@ -132,7 +132,7 @@ def dequantized(subject: Subject) -> Iterator[Finding]:
     onnxruntime (1.32.0) fuses DequantizeLinear and MatMul. With a Transpose between it does so only where no
     blocks are, nor several readers, and of 4 bits only where there are zero points; of DequantizeLinear and a
     Gemm with transB = 1 it does nothing. The weight becomes float32 again in every call. One row
-    takes 33 times as long with 4 bits in blocks of 32 (`python benchmarks/lint.py`).
+    takes 34 times as long with 4 bits in blocks of 32 (`python benchmarks/lint.py`).
 
     Store the weight as [in, out] for a MatMul, or let `--fix` pack it for MatMulNBits. Either way activations
     are rounded to int8, which they are not now.
