@@ -14,21 +14,20 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("interface",),
     ("families", "runtime", "diff"),
     ("targets",),
-    ("calibrate", "plan", "lint"),
-    ("pipeline",),
+    ("calibrate", "plan", "lint", "machine"),
+    ("pipeline", "cost"),
     ("plugins", "verify", "importers"),
     ("export", "package", "testing"),
     ("cache", "evaluate"),
     ("report",),
     ("build", "gate"),
-    ("bisect",),
+    ("bisect", "sweep"),
+    ("planner",),
     ("cli",),
 )
 """The rooms of `graphopt`, its packages and modules, from the ground up."""
 
-KEPT_FREE = {
-    "sweep": "bisect",
-}
+KEPT_FREE: dict[str, str] = {}
 """Rooms that are planned, each with one that stands on the floor where it will."""
 
 _ROOF = ("__init__", "__main__")

@@ -1,0 +1,48 @@
+"""What is expected of a graph on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphopt.machine import Interval
+
+__all__ = ["Bound", "Prediction", "Situation"]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is asked of a package: `batch` texts of `prompt` tokens, `new` ones written after each.
+
+    `bandwidth` is what memory gives at the moment, in bytes a second, where that was just measured: a virtual
+    machine's changes by half within minutes. None: what the profile says.
+    """
+
+    prompt: int
+    new: int
+    batch: int = 1
+    threads: int = 1
+    bandwidth: float | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A class of operators in a step: what it takes, what it reads and computes, and what bounds it."""
+
+    seconds: Interval
+    bytes: float
+    flops: float
+    by: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """By key of `graphopt.metrics.METRICS` what is expected, with the interval nine of ten measurements lie
+    in; of a step of decoding and of the prompt the parts by class of operators. `widened` says why an
+    interval is wide, `unknown` names nodes whose cost nothing is known of."""
+
+    metrics: Mapping[str, Interval]
+    step: Mapping[str, Bound]
+    prompt: Mapping[str, Bound]
+    widened: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
