@@ -92,6 +92,10 @@ class Profile(_Data):
     operations a second (a multiplication and an addition are two) by type and threads, `dispatch` seconds a
     node by threads, `noise` how many times as long the same call takes a moment later (an A/A test), `links`
     bytes a second by name, `seconds` how long measuring took.
+
+    `loop` are seconds that a step of `graphopt.runtime.Decoder` takes beyond its nodes, by threads; `session`
+    those of opening a session of a graph of no size, and `opening` those for each byte of weights that it
+    opens; `process_bytes` what a process has resident that holds nothing but the runtime.
     """
 
     version: Literal[1] = 1
@@ -109,6 +113,10 @@ class Profile(_Data):
     attention: tuple[AttentionRate, ...] = ()
     operators: tuple[OperatorRate, ...] = ()
     noise: Interval | None = None
+    loop: dict[int, Interval] = Field(default_factory=dict)
+    session: Interval | None = None
+    opening: Interval | None = None
+    process_bytes: Interval | None = None
     links: dict[str, Interval] = Field(default_factory=dict)
     price_per_hour: Interval | None = None
     watts: Interval | None = None
