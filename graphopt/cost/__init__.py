@@ -1,6 +1,23 @@
 """What a graph costs on a machine: its work by node, and times, memory and dollars predicted from it."""
 
+from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
+from graphopt.cost._queue import Queue, queue_of
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product
 
-__all__ = ["Bound", "Call", "GraphWork", "Heads", "NodeWork", "Prediction", "Product", "Situation"]
+__all__ = [
+    "Bound",
+    "Call",
+    "GraphWork",
+    "Heads",
+    "NodeWork",
+    "Prediction",
+    "Product",
+    "Queue",
+    "Situation",
+    "Step",
+    "call_of",
+    "predict",
+    "product_seconds",
+    "queue_of",
+]

@@ -1,0 +1,183 @@
+"""How long nodes take on a machine, by what its profile measured or cites."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from graphopt.cost._tables import Read, Sizes, Tables, attention_work, by_threads, sd_of
+from graphopt.cost._work import Call, Heads, NodeWork, Product
+from graphopt.machine import Profile
+
+__all__ = ["Rates", "Taken"]
+
+_UNMEASURED = 0.35
+"""Standard deviation of the logarithm of a time that is told by bytes and operations alone."""
+_CITED = 0.25
+"""The same, where data sheets say how many of both a second: kernels reach 0.4 to 1 of that."""
+_REACHED = 0.65
+"""The share of a data sheet's bytes and operations that kernels reach, the middle of that."""
+_SMALL = 0.7
+"""The same of a small operator that is taken to be like others."""
+_OTHER_THREADS = 0.5
+"""Standard deviation for each factor of e between the threads that are asked for and those measured."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a node takes: seconds, of these by reading memory, bytes and operations.
+
+    `sd` is of the logarithm of seconds. `table` names what the time was read from: errors of times that were
+    read from one table are taken to be the same. `widened` says what was not measured.
+    """
+
+    seconds: float
+    sd: float
+    reading: float
+    bytes: float
+    flops: float
+    table: str
+    widened: str = ""
+
+
+class Rates:
+    """Seconds of nodes on a machine with so many threads.
+
+    `bandwidth` is that of the moment, where known. `reread` is how many bytes of weights and caches a call
+    reads before it comes back to the same: what exceeds the last-level cache comes from memory.
+    """
+
+    def __init__(self, profile: Profile, threads: int, bandwidth: float | None, reread: float) -> None:
+        self._profile = profile
+        memory = profile.tiers[-1]
+        self.threads = min(memory.read, key=lambda count: abs(count - threads))
+        self._cited = profile.kind == "cited"
+        self._tables = Tables.of(profile, self.threads)
+        self._now = bandwidth or self._tables.memory
+        self.memory_sd = 0.0 if bandwidth else sd_of(by_threads(memory.read, self.threads))
+        self._from_memory = _share_from_memory(reread, max((t.bytes for t in profile.tiers[:-1]), default=0))
+        self._operators = {r.operator: r for r in profile.operators if r.threads == self.threads}
+        self._found: dict[Hashable, Taken] = {}
+        asked = threads / self.threads if not self._cited and self.threads else 1.0
+        self.threads_sd = _OTHER_THREADS * abs(math.log(asked))
+
+    def of(self, node: NodeWork, call: Call) -> Taken:
+        """What a node takes in a call."""
+        key: Hashable
+        if node.product is not None:
+            key = replace(node.product, name="")
+        else:
+            key = node.attention or (node.operator, node.elements)
+        if key not in self._found:
+            self._found[key] = self._taken(node, call)
+        return self._found[key]
+
+    def bound(self, size: float, flops: float, kind: str) -> str:
+        """What bounds work that reads so many bytes and computes so much."""
+        return "memory" if size / self._now >= flops / self._tables.peak(kind) else "compute"
+
+    def _taken(self, node: NodeWork, call: Call) -> Taken:
+        if node.product is not None:
+            return self._product(node.product, call)
+        if node.attention is not None:
+            return self._attention(node.attention, call)
+        return self._other(node, call)
+
+    def _product(self, product: Product, call: Call) -> Taken:
+        rows = call.batch * (1 if product.last_only else call.rows)
+        flops, size = 2.0 * rows * product.k * product.n, float(product.bytes)
+        kind, table = _kind(product.bits), f"products of {product.bits} bits"
+        if self._cited:
+            return self._by_sheet("product", size, flops, kind)
+        sizes = Sizes(product.k, product.n, rows, product.block, product.zeros)
+        slow, fast = (self._tables.product(product.bits, sizes, streamed=way) for way in (True, False))
+        slow, fast = slow or fast, fast or slow
+        if slow is None or fast is None:
+            seconds = self._tables.roofline(size, flops, kind, self._now)
+            return Taken(
+                seconds, _UNMEASURED, size / self._now, size, flops, table, f"{table} were not measured"
+            )
+        widened = f"{table} were measured of other sizes only" if slow.beyond else ""
+        return self._read(slow, fast, size, flops, table, widened)
+
+    def _attention(self, heads: Heads, call: Call) -> Taken:
+        size, flops = attention_work(heads, call.batch, call.rows, call.past)
+        if self._cited:
+            return self._by_sheet("attention", size, flops, "fp32")
+        table = f"attention with a cache of {heads.cache_bits} bits"
+        known = self._tables.attention(heads, call.batch, call.rows, call.past)
+        if known is None:
+            seconds = self._tables.roofline(size, flops, "fp32", self._now)
+            return Taken(
+                seconds, _UNMEASURED, size / self._now, size, flops, table, f"{table} was not measured"
+            )
+        if not self._tables.measured_cache(heads.cache_bits):
+            known = Read(known.seconds, math.hypot(known.sd, _UNMEASURED), known.beyond)
+            return self._read(known, known, size, flops, table, f"{table} was not measured")
+        widened = f"{table} was measured of other sizes only" if known.beyond else ""
+        return self._read(known, known, size, flops, table, widened)
+
+    def _read(self, slow: Read, fast: Read, size: float, flops: float, table: str, widened: str) -> Taken:
+        """Between a time whose bytes come from memory and one whose bytes do not."""
+        share = self._from_memory
+        moved, reading = self._at_the_moment(slow, fast, size)
+        seconds = share * moved + (1 - share) * fast.seconds
+        sd = (share * moved * slow.sd + (1 - share) * fast.seconds * fast.sd) / seconds
+        if 0 < share < 1 and slow.seconds > fast.seconds:
+            sd = math.hypot(sd, math.log(slow.seconds / fast.seconds) / 4)
+        return Taken(seconds, sd, share * reading, share * size, flops, table, widened)
+
+    def _at_the_moment(self, slow: Read, fast: Read, size: float) -> tuple[float, float]:
+        """Seconds with the bandwidth of the moment, and what of them is reading.
+
+        Reading and computing overlap: their times are added up as the legs of a triangle are.
+        """
+        reading = min(size / self._tables.memory, slow.seconds)
+        rest = math.sqrt(slow.seconds**2 - reading**2)
+        now = reading * self._tables.memory / self._now
+        floor = min(fast.seconds, slow.seconds) if fast is not slow else 0.0
+        return max(math.hypot(rest, now), floor), now
+
+    def _other(self, node: NodeWork, call: Call) -> Taken:
+        elements = float(node.elements * call.batch * call.rows)
+        size = 8 * elements
+        if self._cited:
+            return self._by_sheet("other operators", size, elements, "fp32")
+        table, rate = f"operator {node.operator}", self._operators.get(node.operator)
+        if rate is None:
+            seconds = self._tables.dispatch + elements * self._usual_element()
+            said = f"{node.operator} was not measured: taken for another small operator"
+            return Taken(seconds, _SMALL, 0.0, size, elements, table, said)
+        each = elements * rate.element.value
+        seconds = rate.call.value + each
+        sd = (rate.call.value * sd_of(rate.call) + each * sd_of(rate.element)) / seconds
+        return Taken(seconds, sd, 0.0, size, elements, table)
+
+    def _usual_element(self) -> float:
+        known = [rate.element.value for rate in self._operators.values()]
+        return float(np.median(known)) if known else 8 / self._tables.cache
+
+    def _by_sheet(self, what: str, size: float, flops: float, kind: str) -> Taken:
+        """The slower of reading and computing at the share of a data sheet that kernels reach."""
+        reading = size / self._now / _REACHED
+        computing = flops / self._tables.peak(kind) / _REACHED
+        seconds = max(reading, computing) + self._tables.dispatch
+        return Taken(seconds, _CITED, reading if reading >= computing else 0.0, size, flops, what)
+
+
+def _kind(bits: int) -> str:
+    return "fp32" if bits >= 16 else "int8"
+
+
+def _share_from_memory(reread: float, cache: float) -> float:
+    """How much of what is read again and again is not in a cache of so many bytes any more.
+
+    All of it from one and a half times the cache on, nothing up to three quarters of it: what is evicted is
+    not quite the oldest, and others use the cache, too.
+    """
+    if not cache:
+        return 1.0
+    return min(max((reread / cache - 0.75) / 0.75, 0.0), 1.0)

@@ -1,0 +1,213 @@
+"""What a profile measured of products and attention, between the sizes that it measured."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from graphopt.cost._surface import Surface
+from graphopt.cost._work import Heads
+from graphopt.machine import Interval, Profile
+
+__all__ = ["Read", "Tables", "by_threads", "sd_of", "spread"]
+
+_NINE_TENTHS = 1.6449
+"""Standard deviations either way within which nine tenths of a normal distribution lie."""
+_PRODUCT_REACH = (12.0, 12.0, 12.0, 6.0, 4.0)
+_ATTENTION_REACH = (12.0, 12.0, 8.0, 8.0, 8.0)
+_PEAKS = ("int8", "fp32", "bf16", "fp16")
+_MICROSECOND = 1e-6
+_FEW = 8
+"""Rows up to which a product that reads memory is another thing than one that reads a cache."""
+
+
+def sd_of(interval: Interval) -> float:
+    """The standard deviation of the logarithm that an interval stands for."""
+    if interval.low <= 0 or interval.high <= interval.low:
+        return 0.0
+    return math.log(interval.high / interval.low) / 2 / _NINE_TENTHS
+
+
+def spread(value: float, sd: float) -> Interval:
+    """The interval about `value` that holds nine tenths, where logarithms vary by `sd`."""
+    factor = math.exp(_NINE_TENTHS * sd)
+    return Interval(value=value, low=value / factor, high=value * factor)
+
+
+def by_threads(table: dict[int, Interval], threads: int) -> Interval:
+    """That of the nearest number of threads."""
+    return table[min(table, key=lambda count: abs(count - threads))]
+
+
+@dataclass(frozen=True)
+class Read:
+    """Seconds from a table, the standard deviation of their logarithm, and whether sizes lie beyond it."""
+
+    seconds: float
+    sd: float
+    beyond: bool
+
+
+class Tables:
+    """Tables of a profile for so many threads, a surface over the logarithms of sizes for each.
+
+    What a surface holds is how many times as long it took as bytes over bandwidth and operations over peak
+    say, together: nearly the same everywhere, where seconds span six orders of magnitude.
+    """
+
+    def __init__(self, profile: Profile, threads: int) -> None:
+        self._profile, self._threads = profile, threads
+        self.memory = by_threads(profile.tiers[-1].read, threads).value
+        caches = [tier for tier in profile.tiers[:-1] if tier.read]
+        self.cache = by_threads(caches[-1].read, threads).value if caches else 4 * self.memory
+        self.dispatch = by_threads(profile.dispatch, threads).value if profile.dispatch else 0.0
+        self._surfaces: dict[object, Surface | None] = {}
+
+    @classmethod
+    def of(cls, profile: Profile, threads: int) -> Tables:
+        """Those of this profile, made once."""
+        key = (id(profile), threads)
+        if key not in _MADE:
+            _MADE[key] = cls(profile, threads)
+            weakref.finalize(profile, _MADE.pop, key, None)
+        return _MADE[key]
+
+    def product(self, bits: int, sizes: Sizes, *, streamed: bool) -> Read | None:
+        """float32[rows, k] times [k, n]; None where none of so many bits was measured."""
+        surface = self._surface(("product", bits, streamed), lambda: self._products(bits, streamed=streamed))
+        return (
+            None
+            if surface is None
+            else _read(surface, sizes.point, self._unit(bits, sizes, streamed=streamed))
+        )
+
+    def attention(self, heads: Heads, batch: int, rows: int, past: int) -> Read | None:
+        """Over a cache of any kind where none of such a cache was measured."""
+        bits = heads.cache_bits
+        found = [r for r in self._profile.attention if r.threads == self._threads]
+        same = any(r.cache_bits == bits for r in found)
+        key = ("attention", bits if same else 0)
+        surface = self._surface(key, lambda: self._attentions(bits if same else None))
+        if surface is None:
+            return None
+        return _read(
+            surface, _attention_point(heads, batch, rows, past), self._attended(heads, batch, rows, past)
+        )
+
+    def measured_cache(self, bits: int) -> bool:
+        """Whether attention over such a cache was measured."""
+        return any(r.cache_bits == bits and r.threads == self._threads for r in self._profile.attention)
+
+    def peak(self, kind: str) -> float:
+        """Operations a second."""
+        peaks = self._profile.peaks
+        named = peaks.get(kind) or next((peaks[k] for k in _PEAKS if k in peaks), None)
+        return by_threads(named or next(iter(peaks.values())), self._threads).value
+
+    def roofline(self, size: float, flops: float, kind: str, speed: float) -> float:
+        """Reading at `speed` and computing, one after the other, and starting."""
+        return size / speed + flops / self.peak(kind) + max(self.dispatch, _MICROSECOND)
+
+    def _products(self, bits: int, *, streamed: bool) -> Surface | None:
+        """Of those from memory, or from a cache; of many rows that were measured one way only, that one."""
+        found = [
+            (Sizes(r.k, r.n, r.rows, r.block, r.zeros), r.streamed, r.seconds)
+            for r in self._profile.products
+            if r.bits == bits and r.threads == self._threads
+        ]
+        have = {sizes for sizes, way, _ in found if way == streamed}
+        ours = [
+            (sizes, seconds)
+            for sizes, way, seconds in found
+            if way == streamed or (sizes.rows > _FEW and sizes not in have)
+        ]
+        return _surface(
+            [sizes.point for sizes, _ in ours],
+            [seconds for _, seconds in ours],
+            [self._unit(bits, sizes, streamed=streamed) for sizes, _ in ours],
+            _PRODUCT_REACH,
+        )
+
+    def _unit(self, bits: int, sizes: Sizes, *, streamed: bool) -> float:
+        each = bits + (32 + sizes.zeros * bits) / sizes.block if sizes.block else bits
+        kind = "fp32" if bits >= 16 else "int8"
+        weights = sizes.k * sizes.n
+        speed = self.memory if streamed else self.cache
+        return self.roofline(weights * each / 8, 2.0 * sizes.rows * weights, kind, speed)
+
+    def _attentions(self, bits: int | None) -> Surface | None:
+        found = [
+            (Heads(r.heads, r.kv_heads, r.head_size, r.cache_bits), r)
+            for r in self._profile.attention
+            if r.threads == self._threads and bits in (None, r.cache_bits)
+        ]
+        return _surface(
+            [_attention_point(heads, r.batch, r.rows, r.past) for heads, r in found],
+            [r.seconds for _, r in found],
+            [self._attended(heads, r.batch, r.rows, r.past) for heads, r in found],
+            _ATTENTION_REACH,
+        )
+
+    def _attended(self, heads: Heads, batch: int, rows: int, past: int) -> float:
+        return self.roofline(*attention_work(heads, batch, rows, past), "fp32", self.memory)
+
+    def _surface(self, key: object, made: Callable[[], Surface | None]) -> Surface | None:
+        if key not in self._surfaces:
+            self._surfaces[key] = made()
+        return self._surfaces[key]
+
+
+_MADE: dict[tuple[int, int], Tables] = {}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a product."""
+
+    k: int
+    n: int
+    rows: int
+    block: int
+    zeros: bool
+
+    @property
+    def point(self) -> list[float]:
+        return _logs((self.k, self.n, self.rows, self.block or 1, 1 + self.zeros))
+
+
+def attention_work(heads: Heads, batch: int, rows: int, past: int) -> tuple[float, float]:
+    """Bytes of the cache, and operations: two products for each pair of a query and a key."""
+    back = min(past, heads.window) if heads.window else past
+    size = 2.0 * batch * heads.kv_heads * heads.head_size * (back + rows) * heads.cache_bits / 8
+    return size, 4.0 * batch * rows * heads.heads * heads.head_size * _seen(heads, rows, past)
+
+
+def _seen(heads: Heads, rows: int, past: int) -> float:
+    """Keys that a token looks at, the mean over the new ones."""
+    seen = past + (rows + 1) / 2
+    return min(seen, float(heads.window)) if heads.window else seen
+
+
+def _attention_point(heads: Heads, batch: int, rows: int, past: int) -> list[float]:
+    seen = _seen(heads, rows, past)
+    return _logs((rows, seen, heads.heads / heads.kv_heads, heads.head_size, heads.kv_heads * batch))
+
+
+def _logs(sizes: Iterable[float]) -> list[float]:
+    return [math.log(size) for size in sizes]
+
+
+def _surface(
+    points: Sequence[list[float]], seconds: Sequence[Interval], units: Sequence[float], reach: Sequence[float]
+) -> Surface | None:
+    if not points:
+        return None
+    values = [math.log(one.value / unit) for one, unit in zip(seconds, units, strict=True)]
+    return Surface(points, values, [sd_of(one) for one in seconds], reach)
+
+
+def _read(surface: Surface, point: list[float], unit: float) -> Read:
+    guess = surface.at(point)
+    return Read(unit * math.exp(guess.value), guess.sd, guess.beyond > 1)

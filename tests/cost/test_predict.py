@@ -1,0 +1,162 @@
+"""Times are sums of what a profile says of nodes, and say how sure they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from graphopt.cost import Call, GraphWork, NodeWork, Product, Situation, call_of, predict, product_seconds
+from graphopt.machine import Interval, Profile
+from tests.cost._machine import CACHE, MEMORY, attended, model, near, product, products, profile, seconds
+
+HERE = Situation(prompt=256, new=64)
+
+
+def width(interval: Interval) -> float:
+    return interval.high / interval.low
+
+
+def test_a_step_is_the_sum_of_its_nodes() -> None:
+    work, call = model(), Call(1, 1, 256)
+    whole = call_of(work, profile(), call, HERE)
+    size = sum(n.product.bytes for n in work.nodes if n.product)
+    nodes = 2e-6 * sum(n.product is not None for n in work.nodes) + 8 * attended(16, 64, 256, 1, 1)
+    expected = size / MEMORY + nodes + 8 * (2e-6 + 1024e-9) + 1e-5
+    assert whole.seconds.value == pytest.approx(expected, rel=0.05)
+    parts = sum(part.seconds.value for part in whole.parts.values())
+    assert whole.seconds.value == pytest.approx(parts + 1e-5)
+
+
+def test_measured_sizes_are_given_back() -> None:
+    one = GraphWork((product("w", 1024, 4096),), vocabulary=1)
+    many = GraphWork(tuple(product(f"w{i}", 1024, 4096) for i in range(64)), vocabulary=1)
+    bare = profile(loop={})
+    cached = call_of(one, bare, Call(1, 64), HERE).seconds.value
+    assert cached == pytest.approx(seconds(4, 128, 1024, 4096, 64, streamed=False), rel=0.01)
+    streamed = call_of(many, bare, Call(1, 1), HERE).seconds.value / 64
+    assert streamed == pytest.approx(seconds(4, 128, 1024, 4096, 1, streamed=True), rel=0.01)
+
+
+def test_what_is_larger_takes_longer() -> None:
+    pasts = [
+        call_of(model(), profile(), Call(1, 1, past), HERE).seconds.value for past in (16, 100, 900, 4000)
+    ]
+    assert pasts == sorted(pasts)
+    prompts = [
+        predict(model(), profile(), replace(HERE, prompt=p)).metrics["ttft"].value
+        for p in (16, 99, 600, 3000)
+    ]
+    assert prompts == sorted(prompts)
+    layers = [predict(model(n), profile(), HERE).metrics["tpot"].value for n in (6, 12, 24)]
+    assert layers == sorted(layers)
+    texts = [predict(model(), profile(), replace(HERE, batch=b)).metrics for b in (1, 2, 4, 8)]
+    assert [m["tpot"].value for m in texts] == sorted(m["tpot"].value for m in texts)
+    rates = [m["batch_tokens_per_second"].value for m in texts]
+    assert rates == sorted(rates)
+
+
+def test_memory_of_the_moment_moves_what_is_streamed() -> None:
+    usual = predict(model(), profile(), HERE).metrics
+    slow = predict(model(), profile(), replace(HERE, bandwidth=MEMORY / 2)).metrics
+    assert slow["tpot"].value == pytest.approx(1.9 * usual["tpot"].value, rel=0.1)
+    assert slow["ttft"].value == pytest.approx(usual["ttft"].value, rel=0.05)
+    asked = predict(model(), profile(), replace(HERE, bandwidth=MEMORY)).metrics["tpot"]
+    assert asked.value == pytest.approx(usual["tpot"].value)
+    assert width(asked) < 0.9 * width(usual["tpot"])
+
+
+def test_weights_that_fit_in_a_cache_are_not_streamed() -> None:
+    small = GraphWork(tuple(product(f"w{i}", 1024, 1024) for i in range(4)), vocabulary=1)
+    step = call_of(small, profile(loop={}), Call(), replace(HERE, bandwidth=MEMORY / 10))
+    size = sum(n.product.bytes for n in small.nodes if n.product)
+    assert step.seconds.value == pytest.approx(size / CACHE + 4 * 2e-6, rel=0.05)
+
+
+def test_beyond_what_was_measured_intervals_widen() -> None:
+    def relative(k: int, n: int) -> float:
+        nodes = tuple(product(f"w{i}", k, n) for i in range(60))
+        return width(call_of(GraphWork(nodes, vocabulary=1), profile(), Call(), HERE).seconds)
+
+    assert relative(1024, 4096) < relative(1900, 2700) < relative(16384, 28672)
+    wide = call_of(GraphWork((product("w", 16384, 28672),), vocabulary=1), profile(), Call(), HERE)
+    assert wide.widened == ("products of 4 bits were measured of other sizes only",)
+
+
+def test_forms_and_operators_that_were_not_measured_are_said() -> None:
+    odd = NodeWork("x", "Frobnicate", "other", 100)
+    work = GraphWork((product("w", 1024, 1024, bits=2, block=64), odd), vocabulary=1)
+    found = predict(work, profile(), HERE)
+    assert found.widened == (
+        "products of 2 bits were not measured",
+        "Frobnicate was not measured: taken for another small operator",
+    )
+    assert width(found.metrics["tpot"]) > 2
+
+
+def test_unknown_nodes_give_no_times() -> None:
+    found = predict(replace(model(), unknown=("/scan",)), profile(), HERE)
+    assert found.unknown == ("/scan",)
+    assert "ttft" not in found.metrics
+    assert "tpot" not in found.metrics
+
+
+def test_threads_that_were_not_measured_are_said() -> None:
+    found = predict(model(), profile(), replace(HERE, threads=8))
+    assert "8 threads were not measured: times are those of 2" in found.widened
+    assert width(found.metrics["ttft"]) > 1.5 * width(predict(model(), profile(), HERE).metrics["ttft"])
+
+
+def test_what_varies_more_when_measured_has_wider_intervals() -> None:
+    rough = profile(products=tuple(products(percent=15)))
+    ours, theirs = (
+        predict(model(), p, replace(HERE, bandwidth=MEMORY)).metrics["tpot"] for p in (profile(), rough)
+    )
+    assert width(theirs) - 1 > 1.5 * (width(ours) - 1)
+
+
+def cited() -> Profile:
+    return profile(
+        kind="cited",
+        tiers=(profile().tiers[-1].model_copy(update={"name": "HBM", "read": {0: near(3e12)}}),),
+        peaks={"int8": {0: near(1e15)}, "fp32": {0: near(1e14)}},
+        products=(),
+        attention=(),
+        operators=(),
+        dispatch={},
+        loop={},
+        session=None,
+        noise=None,
+    )
+
+
+def test_a_cited_machine_is_a_roofline() -> None:
+    found = predict(model(), cited(), HERE)
+    size = sum(n.product.bytes for n in model().nodes if n.product)
+    assert found.metrics["tpot"].low < size / 3e12 / 0.5 < found.metrics["tpot"].high
+    assert found.step["MatMulNBits 4/128"].by == "memory"
+    assert width(found.metrics["tpot"]) > 1.5
+    assert "load_time" not in found.metrics
+
+
+def test_parts_say_what_bounds_them() -> None:
+    found = predict(model(), profile(), replace(HERE, prompt=512))
+    assert found.step["MatMulNBits 4/128"].by == "memory"
+    assert found.prompt["MatMulNBits 4/128"].by == "compute"
+
+
+def test_positions_and_waiting() -> None:
+    found = predict(model(), profile(), replace(HERE, batch=4, utilisation=0.8))
+    assert list(found.positions) == sorted(found.positions)
+    assert found.positions[256].value < found.positions[320].value
+    assert found.queue is not None
+    assert found.queue.wait > 0
+    assert predict(model(), profile(), HERE).queue is None
+
+
+def test_one_product_by_rows() -> None:
+    one = Product("w", 1024, 4096, 4, 128, zeros=False, bytes=1024 * 4096 * 17 // 32)
+    found = [product_seconds(profile(), one, rows=rows, threads=1) for rows in (1, 8, 64)]
+    assert found[0].value == pytest.approx(seconds(4, 128, 1024, 4096, 1, streamed=True), rel=0.01)
+    assert [f.value for f in found] == sorted(f.value for f in found)
+    assert all(f.low < f.value < f.high for f in found)
