@@ -3,6 +3,7 @@
 from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import Queue, queue_of
+from graphopt.cost._record import History, MetricHistory, Outcome, history_of, outcomes, record
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product
 
 __all__ = [
@@ -10,14 +11,20 @@ __all__ = [
     "Call",
     "GraphWork",
     "Heads",
+    "History",
+    "MetricHistory",
     "NodeWork",
+    "Outcome",
     "Prediction",
     "Product",
     "Queue",
     "Situation",
     "Step",
     "call_of",
+    "history_of",
+    "outcomes",
     "predict",
     "product_seconds",
     "queue_of",
+    "record",
 ]
