@@ -1,14 +1,17 @@
 """What a graph costs on a machine: its work by node, and times, memory and dollars predicted from it."""
 
+from graphopt.cost._dims import Dim, Shape
+from graphopt.cost._graph import flops_by_node, work_of
 from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import Queue, queue_of
 from graphopt.cost._record import History, MetricHistory, Outcome, history_of, outcomes, record
-from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product
+from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Result, Use, Weight
 
 __all__ = [
     "Bound",
     "Call",
+    "Dim",
     "GraphWork",
     "Heads",
     "History",
@@ -18,13 +21,19 @@ __all__ = [
     "Prediction",
     "Product",
     "Queue",
+    "Result",
+    "Shape",
     "Situation",
     "Step",
+    "Use",
+    "Weight",
     "call_of",
+    "flops_by_node",
     "history_of",
     "outcomes",
     "predict",
     "product_seconds",
     "queue_of",
     "record",
+    "work_of",
 ]

@@ -70,7 +70,7 @@ class Rates:
         if node.product is not None:
             key = replace(node.product, name="")
         else:
-            key = node.attention or (node.operator, node.elements)
+            key = node.attention or (node.operator, node.elements(call))
         if key not in self._found:
             self._found[key] = self._taken(node, call)
         return self._found[key]
@@ -87,11 +87,15 @@ class Rates:
         return self._other(node, call)
 
     def _product(self, product: Product, call: Call) -> Taken:
-        rows = call.batch * (1 if product.last_only else call.rows)
-        flops, size = 2.0 * rows * product.k * product.n, float(product.bytes)
+        rows = product.row_count(call)
+        flops, size = float(product.flops(call)), float(product.bytes)
         kind, table = _kind(product.bits), f"products of {product.bits} bits"
         if self._cited:
             return self._by_sheet("product", size, flops, kind)
+        if not product.name:
+            seconds = self._tables.dispatch + self._tables.roofline(size, flops, kind, self._now)
+            said = "products of two computed operands were not measured"
+            return Taken(seconds, _UNMEASURED, 0.0, size, flops, "computed products", said)
         sizes = Sizes(product.k, product.n, rows, product.block, product.zeros)
         slow, fast = (self._tables.product(product.bits, sizes, streamed=way) for way in (True, False))
         slow, fast = slow or fast, fast or slow
@@ -142,7 +146,7 @@ class Rates:
         return max(math.hypot(rest, now), floor), now
 
     def _other(self, node: NodeWork, call: Call) -> Taken:
-        elements = float(node.elements * call.batch * call.rows)
+        elements = float(node.elements(call))
         size = 8 * elements
         if self._cited:
             return self._by_sheet("other operators", size, elements, "fp32")

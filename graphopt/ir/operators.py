@@ -13,6 +13,9 @@ import onnx_ir as ir
 __all__ = [
     "ADDING_UP",
     "ATTENTION",
+    "ATTENTION_HEADS",
+    "BLOCK_LOOKUP",
+    "BLOCK_PRODUCT",
     "CARRYING",
     "CHOOSING",
     "COMPILED",
@@ -21,6 +24,7 @@ __all__ = [
     "ELEMENTWISE",
     "EXPERTS",
     "KERNEL_CHOOSING",
+    "LIKE_FIRST",
     "MATRIX_PRODUCTS",
     "MICROSOFT",
     "MIXING",
@@ -30,6 +34,7 @@ __all__ = [
     "OUTPUT_SIZES",
     "PRODUCTS",
     "PROJECTING_ATTENTION",
+    "RECURRENT",
     "ROUNDING",
     "SIZE_INPUTS",
     "STORED_ROUNDED",
@@ -186,3 +191,27 @@ TURNING_PRODUCTS = {"Gemm", "FusedMatMul", "FusedGemm", "QGemm"}
 
 BLOCK_PARTS = {"MatMulNBits": (1, 2, 3), "GatherBlockQuantized": (0, 2, 3)}
 """Operators that read a weight in blocks of integers: which inputs are its levels, scales and zero points."""
+
+BLOCK_PRODUCT, BLOCK_LOOKUP = "MatMulNBits", "GatherBlockQuantized"
+"""The product by a weight in blocks of integers, and the lookup of rows of one."""
+
+LIKE_FIRST = OTHER_ELEMENTWISE | {
+    "BatchNormalization", "BiasGelu", "Cast", "CastLike", "CumSum", "DequantizeLinear", "Dropout", "FastGelu",
+    "GroupNormalization", "Identity", "InstanceNormalization", "LayerNormalization", "LogSoftmax", "MoE",
+    "Neg", "QMoE", "QuickGelu", "RMSNormalization", "RotaryEmbedding", "ScatterElements", "ScatterND",
+    "SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Softmax",
+    "Trilu",
+}  # fmt: skip
+"""The result has the shape of the first input."""
+
+ATTENTION_HEADS = {
+    ("", "Attention"): ("q_num_heads", "kv_num_heads", 4, "is_causal"),
+    ("com.microsoft", "Attention"): ("num_heads", "num_heads", 4, "unidirectional"),
+    ("com.microsoft", "GroupQueryAttention"): ("num_heads", "kv_num_heads", 3, ""),
+    ("com.microsoft", "MultiHeadAttention"): ("num_heads", "num_heads", 6, "unidirectional"),
+}
+"""Of attention the attributes that count heads of queries and of keys, the input that holds keys of earlier
+calls, and the attribute that says whether no token looks ahead ("": none does)."""
+
+RECURRENT = {"GRU", "LSTM", "Loop", "RNN", "Scan"}
+"""What they cost depends on how often they step through what is in them."""

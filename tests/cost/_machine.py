@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 
-from graphopt.cost import GraphWork, Heads, NodeWork, Product
+from graphopt.cost import GraphWork, Heads, NodeWork, Product, Result
 from graphopt.machine import AttentionRate, Interval, OperatorRate, ProductRate, Profile, Tier
 
 MEMORY, CACHE, PEAK = 20e9, 80e9, 400e9
@@ -90,8 +90,12 @@ def profile(**changes: object) -> Profile:
 
 def product(name: str, k: int, n: int, bits: int = 4, block: int = 128, *, last: bool = False) -> NodeWork:
     size = round(k * n * (bits + 32 / block) / 8)
-    about = Product(name, k, n, bits, block, zeros=False, bytes=size, last_only=last)
-    return NodeWork(name, "MatMulNBits", "product", n, product=about)
+    about = Product(name, k, n, bits, block, zeros=False, bytes=size, rows=("batch", 1 if last else "rows"))
+    return NodeWork(name, "MatMulNBits", "product", made(n), product=about)
+
+
+def made(width: int) -> tuple[Result, ...]:
+    return (Result("y", ("batch", "rows", width), 32),)
 
 
 def model(layers: int = 8, width: int = 1024) -> GraphWork:
@@ -99,9 +103,9 @@ def model(layers: int = 8, width: int = 1024) -> GraphWork:
     nodes: list[NodeWork] = []
     for i in range(layers):
         nodes += [
-            NodeWork(f"norm{i}", "Norm", "other", width),
+            NodeWork(f"norm{i}", "Norm", "other", made(width)),
             product(f"qkv{i}", width, 3 * width // 2),
-            NodeWork(f"attention{i}", "Attention", "attention", width, attention=Heads(16, 4, 64, 32)),
+            NodeWork(f"attention{i}", "Attention", "attention", made(width), attention=Heads(16, 4, 64, 32)),
             product(f"up{i}", width, 4 * width),
             product(f"down{i}", 4 * width, width),
         ]

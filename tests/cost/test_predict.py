@@ -8,7 +8,18 @@ import pytest
 
 from graphopt.cost import Call, GraphWork, NodeWork, Product, Situation, call_of, predict, product_seconds
 from graphopt.machine import Interval, Profile
-from tests.cost._machine import CACHE, MEMORY, attended, model, near, product, products, profile, seconds
+from tests.cost._machine import (
+    CACHE,
+    MEMORY,
+    attended,
+    made,
+    model,
+    near,
+    product,
+    products,
+    profile,
+    seconds,
+)
 
 HERE = Situation(prompt=256, new=64)
 
@@ -84,7 +95,7 @@ def test_beyond_what_was_measured_intervals_widen() -> None:
 
 
 def test_forms_and_operators_that_were_not_measured_are_said() -> None:
-    odd = NodeWork("x", "Frobnicate", "other", 100)
+    odd = NodeWork("x", "Frobnicate", "other", made(100))
     work = GraphWork((product("w", 1024, 1024, bits=2, block=64), odd), vocabulary=1)
     found = predict(work, profile(), HERE)
     assert found.widened == (
