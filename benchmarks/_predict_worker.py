@@ -2,7 +2,7 @@
 
     python benchmarks/_predict_worker.py PACKAGE --threads 2 1x256 4x64
 
-A situation is texts x tokens of each one's prompt. Printed as a line of JSON for each, as soon as it is there.
+A situation is texts x tokens of each one's prompt. Printed as a line of JSON for each.
 """
 
 from __future__ import annotations

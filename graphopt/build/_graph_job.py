@@ -121,6 +121,7 @@ class GraphJob:
             reproducers=self.reproducers,
             progress=tell,
             done=done,
+            weigh=_weighed,
         )
         with self.clock.phase("passes", self.title), contextlib.ExitStack() as running:
             if own is not None:
@@ -222,3 +223,8 @@ class GraphJob:
         return GraphFile(
             file=self.file, inputs=interface.inputs, outputs=interface.outputs, states=self._carried()
         )
+
+
+def _weighed(model: ir.Model) -> tuple[int, int]:
+    cost = step_cost(model)
+    return cost.bytes, cost.flops

@@ -99,7 +99,8 @@ class Mismatch(CheckFailed):
 
 @dataclass
 class PassRecord:
-    """One step as the report tells it. Bytes are those of the weights; `seconds` includes checking.
+    """One step as the report tells it. Bytes are those of the weights; `seconds` includes checking. Reads and
+    flops are those of a call where every size that varies is 1; zeros where nobody weighed it.
 
     `cached`: an earlier run did it, and took so long.
     """
@@ -114,6 +115,10 @@ class PassRecord:
     nodes_after: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
+    reads_before: int = 0
+    reads_after: int = 0
+    flops_before: int = 0
+    flops_after: int = 0
     seconds: float = 0.0
     check_seconds: float = 0.0
     modified: bool = False

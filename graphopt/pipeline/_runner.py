@@ -39,7 +39,8 @@ class RunHooks:
     `verifier` checks each edit before it is applied. What it takes to see a failure again goes below
     `reproducers`. `allow`: identities of the edits that may be made, the others are refused; `verified`: of
     those that are checked (None: all). `progress` is told the name of a step, its index and how many there
-    are; `done` the index of each step that ran to its end.
+    are; `done` the index of each step that ran to its end. `weigh` says what a call reads and computes of a
+    model whose types are known, every size that varies being 1: bytes of weights, and operations.
     """
 
     verifier: Verifier | None = None
@@ -48,6 +49,7 @@ class RunHooks:
     verified: Container[str] | None = None
     progress: Callable[[str, int, int], None] | None = None
     done: Callable[[int], None] | None = None
+    weigh: Callable[[ir.Model], tuple[int, int]] | None = None
 
 
 @dataclass
@@ -83,6 +85,7 @@ def run_steps(
             raise BadInput(f"the model is broken before any pass: {problems[0]}")
     settled: str | None = None
     size: Size | None = None
+    work: tuple[int, int] | None = None
     steps, stop_edit = _until(steps, options.stop_after)
     for index, (name, instance) in list(enumerate(steps))[len(result.records) :]:
         if hooks.progress:
@@ -93,6 +96,7 @@ def run_steps(
         result.records.append(record)
         run = _PassRun(model, instance, context, options, hooks, limit, result.adapters, record)
         record.nodes_before, record.bytes_before = size or _size(model)
+        record.reads_before, record.flops_before = work or _weighed(model, hooks)
         try:
             settled = run.run(settled)
         except (GraphoptError, OSError, MemoryError):
@@ -100,9 +104,20 @@ def run_steps(
         except Exception as error:
             raise PassCrashed(name, type(instance), error) from error
         size = (record.nodes_after, record.bytes_after)
+        work = record.reads_before, record.flops_before
+        if record.modified and hooks.weigh:
+            work, settled = _weighed(model, hooks), graph_hash(model)
+        record.reads_after, record.flops_after = work
         if hooks.done and limit is None:
             hooks.done(index)
     return result
+
+
+def _weighed(model: ir.Model, hooks: RunHooks) -> tuple[int, int]:
+    if hooks.weigh is None:
+        return 0, 0
+    infer_types(model)
+    return hooks.weigh(model)
 
 
 def whole_steps(steps: Sequence[NamedPass], stop_after: str | None) -> list[NamedPass]:

@@ -75,7 +75,8 @@ class IslandReport(BaseModel):
 
 
 class PassReport(BaseModel):
-    """One step of the recipe over one graph. Bytes are those of the weights; seconds include checking.
+    """One step of the recipe over one graph. Bytes are those of the weights; seconds include checking. Reads
+    and flops are those of a call where every size that varies is 1, of a decoder a token after nothing.
 
     `role` is the graph's, "model" where there is one. `cached`: the step's result is an earlier run's, and so
     are the seconds.
@@ -92,6 +93,10 @@ class PassReport(BaseModel):
     nodes_after: int
     bytes_before: int
     bytes_after: int
+    reads_before: int = 0
+    reads_after: int = 0
+    flops_before: int = 0
+    flops_after: int = 0
     seconds: float
     check_seconds: float = 0.0
     modified: bool
@@ -134,6 +139,10 @@ class PassReport(BaseModel):
             nodes_after=record.nodes_after,
             bytes_before=record.bytes_before,
             bytes_after=record.bytes_after,
+            reads_before=record.reads_before,
+            reads_after=record.reads_after,
+            flops_before=record.flops_before,
+            flops_after=record.flops_after,
             seconds=record.seconds,
             check_seconds=record.check_seconds,
             modified=record.modified,

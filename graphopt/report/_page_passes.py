@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from graphopt.report._model import EditReport, PassReport, Report
 from graphopt.report._page_parts import Chart, scaled_bytes
-from graphopt.report._text import bytes_change, bytes_text, seconds_text
+from graphopt.report._quantity import unit_of
+from graphopt.report._text import bytes_change, bytes_text, number, seconds_text
 
 __all__ = ["EditRow", "PassRow", "by_role", "pass_row", "totals", "waterfalls"]
 
@@ -43,6 +44,8 @@ class PassRow:
     applied: int
     nodes: str
     weights: str
+    reads: str
+    flops: str
     seconds: str
     checking: str
     proved: str
@@ -67,6 +70,8 @@ def pass_row(step: PassReport) -> PassRow:
         applied=step.applied,
         nodes=f"{before:,} → {after:,}" if before != after else f"{after:,}",
         weights=bytes_change(step.bytes_before, step.bytes_after),
+        reads=bytes_change(step.reads_before, step.reads_after) if step.reads_after else "",
+        flops=_flops_change(step) if step.flops_after else "",
         seconds="cached" if step.cached else seconds_text(step.seconds),
         checking="" if step.cached else seconds_text(step.check_seconds),
         proved=step.proved,
@@ -77,6 +82,12 @@ def pass_row(step: PassReport) -> PassRow:
         misses=misses[:_LISTED],
         misses_left_out=len(misses[_LISTED:]),
     )
+
+
+def _flops_change(step: PassReport) -> str:
+    unit, factor = unit_of("flops_per_token", [step.flops_before, step.flops_after])
+    before, after = (number(flops * factor) for flops in (step.flops_before, step.flops_after))
+    return f"{after} {unit}" if before == after else f"{before} → {after} {unit}"
 
 
 def _edit_rows(edits: Sequence[EditReport]) -> Iterator[EditRow]:

@@ -34,6 +34,7 @@ class Run:
     closing_chart: Chart | None
     passes: Sequence[PassRow]
     idle: Sequence[str]
+    weighed: bool
     waterfalls: Sequence[Chart]
     sizes: Sequence[tuple[str, str]]
     graphs: Sequence[GraphPanel]
@@ -67,6 +68,7 @@ def run_view(report: Report, key: str, name: str) -> Run:
         closing_chart=closing_chart(report.closing, key),
         passes=[pass_row(step) for step in worked],
         idle=[step.title for step in report.passes if not step.modified and not step.skipped],
+        weighed=any(step.reads_after for step in report.passes),
         waterfalls=list(waterfalls(report, key)),
         sizes=_sizes(report),
         graphs=list(graph_panels(report, key)),
