@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from graphopt.cost import Call, GraphWork, Heads, NodeWork, Product, Situation, call_of, predict, work_of
+import onnx_ir as ir
+
+from graphopt.cost import (
+    Call,
+    GraphWork,
+    Heads,
+    NodeWork,
+    Product,
+    Situation,
+    Use,
+    Weight,
+    call_of,
+    predict,
+    work_of,
+)
 from graphopt.machine import Interval, Profile
 
 Point = dict[str, Any]
@@ -16,7 +30,7 @@ Point = dict[str, Any]
 
 @cache
 def work(package: Path) -> GraphWork:
-    return work_of(package / "model.onnx")
+    return work_of(ir.load(package / "model.onnx"))
 
 
 def without(profile: Profile, works: Sequence[GraphWork]) -> Profile:
@@ -89,26 +103,19 @@ def told(profile: Profile, points: Sequence[Point], folder: Path) -> Iterator[To
 
 
 def cheap_told(profile: Profile, points: Sequence[Point]) -> Iterator[tuple[Point, Interval]]:
+    bare = profile.model_copy(update={"loop": {}})
     for p in points:
-        if p["kind"] == "product":
-            node = NodeWork(
-                "",
-                "MatMulNBits",
-                "product",
-                product=Product("", p["k"], p["n"], p["bits"], p["block"], p["zeros"], p["bytes"]),
-            )
-            call = Call(p["rows"], 1)
-        else:
-            heads = Heads(p["heads"], p["kv_heads"], p["head_size"], p["cache_bits"])
-            node = NodeWork("", "GroupQueryAttention", "attention", attention=heads)
-            call = Call(1, p["rows"], p["past"])
+        nodes, call = [], Call(1, p["rows"], p.get("past", 0))
+        for i in range(p["copies"]):
+            if p["kind"] == "product":
+                form = p["bits"], p["block"], p["zeros"], p["bytes"]
+                one = Product(f"w{i}", p["k"], p["n"], *form)
+                uses = (Use(one.name, one.bytes),)
+                nodes.append(NodeWork(one.name, "MatMulNBits", "product", weights=uses, product=one))
+            else:
+                heads = Heads(p["heads"], p["kv_heads"], p["head_size"], p["cache_bits"])
+                nodes.append(NodeWork(f"{i}", "GroupQueryAttention", "attention", attention=heads))
+        weights = tuple(Weight(use.name, (), 8, use.bytes) for node in nodes for use in node.weights)
         situation = Situation(1, 1, 1, p["threads"], p["bandwidth"])
-        nodes = tuple(named(node, str(i)) for i in range(p["copies"]))
-        bare = profile.model_copy(update={"loop": {}})
-        whole = call_of(GraphWork(nodes, 1), bare, call, situation).seconds
-        yield p, Interval(**{k: v / p["copies"] for k, v in whole.model_dump().items()})
-
-
-def named(node: NodeWork, name: str) -> NodeWork:
-    product = None if node.product is None else replace(node.product, name=name)
-    return replace(node, name=name, product=product)
+        whole = call_of(GraphWork(tuple(nodes), 1, weights), bare, call, situation).seconds
+        yield p, Interval(**{name: one / p["copies"] for name, one in whole.model_dump().items()})

@@ -12,7 +12,7 @@ from graphopt.build._calibration import calibration_of
 from graphopt.build._clock import Clock
 from graphopt.build._memory import ram_bytes
 from graphopt.cache import RunCache, StepCache
-from graphopt.evaluate import Bindings, FloatIsland, counted, float_islands, said_of
+from graphopt.evaluate import Bindings, FloatIsland, counted, float_islands, said_of, step_cost
 from graphopt.export import Exported
 from graphopt.families import PackageContext
 from graphopt.interface import Interface
@@ -26,6 +26,8 @@ from graphopt.runtime import default_threads, forbid_fallback, with_options
 from graphopt.verify import EditVerifier, KernelWorker
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from graphopt.targets import Remark, Target
 
 __all__ = ["GraphJob"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from graphopt.cost._joined import joined
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import queue_of
 from graphopt.cost._rates import Rates, Taken
 from graphopt.cost._tables import sd_of, spread
-from graphopt.cost._work import Call, GraphWork, NodeWork, Product
+from graphopt.cost._work import Call, GraphWork, NodeWork, Product, Use
 from graphopt.machine import Interval, Profile
 
 __all__ = ["Step", "call_of", "predict", "product_seconds"]
@@ -70,7 +71,7 @@ def predict(work: GraphWork, profile: Profile, situation: Situation) -> Predicti
 def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation) -> Step:
     """One call of a graph whose nodes are all known."""
     rates = Rates(profile, situation.threads, situation.bandwidth, _reread(work, call))
-    taken = [(node, rates.of(node, call)) for node in work.nodes]
+    taken = [(node, rates.of(node, call)) for node in joined(work, profile.identity)]
     widened = [one.widened for _, one in taken if one.widened]
     if rates.threads_sd:
         widened.append(f"{situation.threads} threads were not measured: times are those of {rates.threads}")
@@ -89,20 +90,16 @@ def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation)
 def product_seconds(profile: Profile, product: Product, *, rows: int, threads: int) -> Interval:
     """What one product of a model that exceeds the caches takes: `rows` rows, the weight from memory."""
     rates = Rates(profile, threads, None, math.inf)
-    node = NodeWork(product.name, "", "product", product=product)
+    use = Use(product.name, product.bytes)
+    node = NodeWork(product.name, "", "product", weights=(use,), product=replace(product, rows=("batch",)))
     taken = rates.of(node, Call(batch=rows))
     return _sum([taken], rates, _shared(profile, rates))
 
 
 def _reread(work: GraphWork, call: Call) -> float:
     """Bytes of weights and caches that a call reads, those that several nodes share once."""
-    weights = {node.product.name: node.product.bytes for node in work.nodes if node.product is not None}
-    heads = [node.attention for node in work.nodes if node.attention is not None]
-    caches = sum(
-        2 * call.batch * one.kv_heads * one.head_size * (call.past + call.rows) * one.cache_bits / 8
-        for one in heads
-    )
-    return sum(weights.values()) + caches
+    caches = (node.attention.read(call) for node in work.nodes if node.attention is not None)
+    return work.read(call) + sum(caches)
 
 
 def _sum(taken: Sequence[Taken], rates: Rates, shared: float) -> Interval:
@@ -142,8 +139,7 @@ def _over(count: int, seconds: Interval) -> Interval:
 def _load_time(work: GraphWork, profile: Profile) -> Interval:
     assert profile.session is not None
     assert profile.opening is not None
-    weights = {node.product.name: node.product.bytes for node in work.nodes if node.product is not None}
-    size = sum(weights.values())
+    size = work.weight_bytes
     parts: Iterable[tuple[float, Interval]] = ((1.0, profile.session), (float(size), profile.opening))
     seconds = sum(times * one.value for times, one in parts)
     error = math.sqrt(sum((times * one.value * sd_of(one)) ** 2 for times, one in parts))

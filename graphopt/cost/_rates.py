@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphopt.cost._tables import Read, Sizes, Tables, attention_work, by_threads, sd_of
+from graphopt.cost._tables import Read, Sizes, Tables, by_threads, sd_of
 from graphopt.cost._work import Call, Heads, NodeWork, Product
 from graphopt.machine import Profile
 
@@ -66,11 +66,9 @@ class Rates:
 
     def of(self, node: NodeWork, call: Call) -> Taken:
         """What a node takes in a call."""
-        key: Hashable
-        if node.product is not None:
-            key = replace(node.product, name="")
-        else:
-            key = node.attention or (node.operator, node.elements(call))
+        key: Hashable = node.attention or (node.operator, node.elements(call), node.read(call))
+        if node.product is not None and node.attention is None:
+            key = (replace(node.product, name=""), node.read(call), bool(node.product.name))
         if key not in self._found:
             self._found[key] = self._taken(node, call)
         return self._found[key]
@@ -80,20 +78,19 @@ class Rates:
         return "memory" if size / self._now >= flops / self._tables.peak(kind) else "compute"
 
     def _taken(self, node: NodeWork, call: Call) -> Taken:
-        if node.product is not None:
-            return self._product(node.product, call)
         if node.attention is not None:
             return self._attention(node.attention, call)
+        if node.product is not None:
+            return self._product(node.product, node.read(call), call)
         return self._other(node, call)
 
-    def _product(self, product: Product, call: Call) -> Taken:
-        rows = product.row_count(call)
-        flops, size = float(product.flops(call)), float(product.bytes)
+    def _product(self, product: Product, size: float, call: Call) -> Taken:
+        rows, flops = max(product.row_count(call), 1), float(product.flops(call))
         kind, table = _kind(product.bits), f"products of {product.bits} bits"
         if self._cited:
             return self._by_sheet("product", size, flops, kind)
         if not product.name:
-            seconds = self._tables.dispatch + self._tables.roofline(size, flops, kind, self._now)
+            seconds = self._tables.roofline(size, flops, kind, self._now)
             said = "products of two computed operands were not measured"
             return Taken(seconds, _UNMEASURED, 0.0, size, flops, "computed products", said)
         sizes = Sizes(product.k, product.n, rows, product.block, product.zeros)
@@ -108,11 +105,11 @@ class Rates:
         return self._read(slow, fast, size, flops, table, widened)
 
     def _attention(self, heads: Heads, call: Call) -> Taken:
-        size, flops = attention_work(heads, call.batch, call.rows, call.past)
+        size, flops = float(heads.read(call)), float(heads.flops(call))
         if self._cited:
             return self._by_sheet("attention", size, flops, "fp32")
         table = f"attention with a cache of {heads.cache_bits} bits"
-        known = self._tables.attention(heads, call.batch, call.rows, call.past)
+        known = self._tables.attention(heads, call)
         if known is None:
             seconds = self._tables.roofline(size, flops, "fp32", self._now)
             return Taken(

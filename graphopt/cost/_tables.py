@@ -7,11 +7,12 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from graphopt.cost._dims import size_of
 from graphopt.cost._surface import Surface
-from graphopt.cost._work import Heads
+from graphopt.cost._work import Call, Heads
 from graphopt.machine import Interval, Profile
 
-__all__ = ["Read", "Tables", "by_threads", "sd_of", "spread"]
+__all__ = ["Read", "Sizes", "Tables", "by_threads", "sd_of", "spread"]
 
 _NINE_TENTHS = 1.6449
 """Standard deviations either way within which nine tenths of a normal distribution lie."""
@@ -83,7 +84,7 @@ class Tables:
             else _read(surface, sizes.point, self._unit(bits, sizes, streamed=streamed))
         )
 
-    def attention(self, heads: Heads, batch: int, rows: int, past: int) -> Read | None:
+    def attention(self, heads: Heads, call: Call) -> Read | None:
         """Over a cache of any kind where none of such a cache was measured."""
         bits = heads.cache_bits
         found = [r for r in self._profile.attention if r.threads == self._threads]
@@ -92,9 +93,7 @@ class Tables:
         surface = self._surface(key, lambda: self._attentions(bits if same else None))
         if surface is None:
             return None
-        return _read(
-            surface, _attention_point(heads, batch, rows, past), self._attended(heads, batch, rows, past)
-        )
+        return _read(surface, _attention_point(heads, call), self._attended(heads, call))
 
     def measured_cache(self, bits: int) -> bool:
         """Whether attention over such a cache was measured."""
@@ -139,19 +138,19 @@ class Tables:
 
     def _attentions(self, bits: int | None) -> Surface | None:
         found = [
-            (Heads(r.heads, r.kv_heads, r.head_size, r.cache_bits), r)
+            (Heads(r.heads, r.kv_heads, r.head_size, r.cache_bits), Call(r.batch, r.rows, r.past), r.seconds)
             for r in self._profile.attention
             if r.threads == self._threads and bits in (None, r.cache_bits)
         ]
         return _surface(
-            [_attention_point(heads, r.batch, r.rows, r.past) for heads, r in found],
-            [r.seconds for _, r in found],
-            [self._attended(heads, r.batch, r.rows, r.past) for heads, r in found],
+            [_attention_point(heads, call) for heads, call, _ in found],
+            [seconds for *_, seconds in found],
+            [self._attended(heads, call) for heads, call, _ in found],
             _ATTENTION_REACH,
         )
 
-    def _attended(self, heads: Heads, batch: int, rows: int, past: int) -> float:
-        return self.roofline(*attention_work(heads, batch, rows, past), "fp32", self.memory)
+    def _attended(self, heads: Heads, call: Call) -> float:
+        return self.roofline(heads.read(call), heads.flops(call), "fp32", self.memory)
 
     def _surface(self, key: object, made: Callable[[], Surface | None]) -> Surface | None:
         if key not in self._surfaces:
@@ -177,22 +176,11 @@ class Sizes:
         return _logs((self.k, self.n, self.rows, self.block or 1, 1 + self.zeros))
 
 
-def attention_work(heads: Heads, batch: int, rows: int, past: int) -> tuple[float, float]:
-    """Bytes of the cache, and operations: two products for each pair of a query and a key."""
-    back = min(past, heads.window) if heads.window else past
-    size = 2.0 * batch * heads.kv_heads * heads.head_size * (back + rows) * heads.cache_bits / 8
-    return size, 4.0 * batch * rows * heads.heads * heads.head_size * _seen(heads, rows, past)
-
-
-def _seen(heads: Heads, rows: int, past: int) -> float:
-    """Keys that a token looks at, the mean over the new ones."""
-    seen = past + (rows + 1) / 2
-    return min(seen, float(heads.window)) if heads.window else seen
-
-
-def _attention_point(heads: Heads, batch: int, rows: int, past: int) -> list[float]:
-    seen = _seen(heads, rows, past)
-    return _logs((rows, seen, heads.heads / heads.kv_heads, heads.head_size, heads.kv_heads * batch))
+def _attention_point(heads: Heads, call: Call) -> list[float]:
+    """New tokens, keys that each sees, heads that share keys, their size, and how many share nothing."""
+    batch, queries = (size_of(dim, call.batch, call.rows, call.past) for dim in (heads.batch, heads.queries))
+    seen = heads.pairs(call) / queries
+    return _logs((queries, seen, heads.heads / heads.kv_heads, heads.head_size, heads.kv_heads * batch))
 
 
 def _logs(sizes: Iterable[float]) -> list[float]:

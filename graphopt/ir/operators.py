@@ -34,6 +34,7 @@ __all__ = [
     "OUTPUT_SIZES",
     "PRODUCTS",
     "PROJECTING_ATTENTION",
+    "QUICK_GELU",
     "RECURRENT",
     "ROUNDING",
     "SIZE_INPUTS",
@@ -215,3 +216,6 @@ calls, and the attribute that says whether no token looks ahead ("": none does).
 
 RECURRENT = {"GRU", "LSTM", "Loop", "RNN", "Scan"}
 """What they cost depends on how often they step through what is in them."""
+
+QUICK_GELU = "QuickGelu"
+"""onnxruntime's x * sigmoid(alpha * x)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 
-from graphopt.cost import GraphWork, Heads, NodeWork, Product, Result
+from graphopt.cost import GraphWork, Heads, NodeWork, Product, Result, Use, Weight
 from graphopt.machine import AttentionRate, Interval, OperatorRate, ProductRate, Profile, Tier
 
 MEMORY, CACHE, PEAK = 20e9, 80e9, 400e9
@@ -88,25 +88,33 @@ def profile(**changes: object) -> Profile:
     return Profile.model_validate(fields | changes)
 
 
+def other(name: str, operator: str, width: int) -> NodeWork:
+    return NodeWork(name, operator, "other", (Result(name, ("batch", "rows", width), 32),))
+
+
 def product(name: str, k: int, n: int, bits: int = 4, block: int = 128, *, last: bool = False) -> NodeWork:
     size = round(k * n * (bits + 32 / block) / 8)
-    about = Product(name, k, n, bits, block, zeros=False, bytes=size, rows=("batch", 1 if last else "rows"))
-    return NodeWork(name, "MatMulNBits", "product", made(n), product=about)
+    rows = ("batch", 1) if last else ("batch", "rows")
+    about = Product(name, k, n, bits, block, zeros=False, bytes=size, rows=rows)
+    result = Result(name, (*rows, n), 32)
+    return NodeWork(name, "MatMulNBits", "product", (result,), (), (Use(name, size),), about)
 
 
-def made(width: int) -> tuple[Result, ...]:
-    return (Result("y", ("batch", "rows", width), 32),)
+def graph(*nodes: NodeWork, vocabulary: int = 1) -> GraphWork:
+    weights = tuple(Weight(use.name, (), 8, use.bytes) for node in nodes for use in node.weights)
+    return GraphWork(nodes, vocabulary, weights)
 
 
 def model(layers: int = 8, width: int = 1024) -> GraphWork:
     """A decoder whose weights exceed the cache."""
     nodes: list[NodeWork] = []
     for i in range(layers):
+        heads = Heads(16, 4, 64, 32)
         nodes += [
-            NodeWork(f"norm{i}", "Norm", "other", made(width)),
+            other(f"norm{i}", "Norm", width),
             product(f"qkv{i}", width, 3 * width // 2),
-            NodeWork(f"attention{i}", "Attention", "attention", made(width), attention=Heads(16, 4, 64, 32)),
+            NodeWork(f"attention{i}", "Attention", "attention", attention=heads),
             product(f"up{i}", width, 4 * width),
             product(f"down{i}", 4 * width, width),
         ]
-    return GraphWork((*nodes, product("head", width, 8 * width, last=True)), vocabulary=8 * width)
+    return graph(*nodes, product("head", width, 8 * width, last=True), vocabulary=8 * width)

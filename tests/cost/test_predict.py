@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from graphopt.cost import Call, GraphWork, NodeWork, Product, Situation, call_of, predict, product_seconds
+from graphopt.cost import Call, Product, Situation, call_of, predict, product_seconds
 from graphopt.machine import Interval, Profile
 from tests.cost._machine import (
     CACHE,
     MEMORY,
     attended,
-    made,
+    graph,
     model,
     near,
+    other,
     product,
     products,
     profile,
@@ -40,8 +41,8 @@ def test_a_step_is_the_sum_of_its_nodes() -> None:
 
 
 def test_measured_sizes_are_given_back() -> None:
-    one = GraphWork((product("w", 1024, 4096),), vocabulary=1)
-    many = GraphWork(tuple(product(f"w{i}", 1024, 4096) for i in range(64)), vocabulary=1)
+    one = graph(product("w", 1024, 4096))
+    many = graph(*(product(f"w{i}", 1024, 4096) for i in range(64)))
     bare = profile(loop={})
     cached = call_of(one, bare, Call(1, 64), HERE).seconds.value
     assert cached == pytest.approx(seconds(4, 128, 1024, 4096, 64, streamed=False), rel=0.01)
@@ -78,7 +79,7 @@ def test_memory_of_the_moment_moves_what_is_streamed() -> None:
 
 
 def test_weights_that_fit_in_a_cache_are_not_streamed() -> None:
-    small = GraphWork(tuple(product(f"w{i}", 1024, 1024) for i in range(4)), vocabulary=1)
+    small = graph(*(product(f"w{i}", 1024, 1024) for i in range(4)))
     step = call_of(small, profile(loop={}), Call(), replace(HERE, bandwidth=MEMORY / 10))
     size = sum(n.product.bytes for n in small.nodes if n.product)
     assert step.seconds.value == pytest.approx(size / CACHE + 4 * 2e-6, rel=0.05)
@@ -86,17 +87,16 @@ def test_weights_that_fit_in_a_cache_are_not_streamed() -> None:
 
 def test_beyond_what_was_measured_intervals_widen() -> None:
     def relative(k: int, n: int) -> float:
-        nodes = tuple(product(f"w{i}", k, n) for i in range(60))
-        return width(call_of(GraphWork(nodes, vocabulary=1), profile(), Call(), HERE).seconds)
+        nodes = (product(f"w{i}", k, n) for i in range(60))
+        return width(call_of(graph(*nodes), profile(), Call(), HERE).seconds)
 
     assert relative(1024, 4096) < relative(1900, 2700) < relative(16384, 28672)
-    wide = call_of(GraphWork((product("w", 16384, 28672),), vocabulary=1), profile(), Call(), HERE)
+    wide = call_of(graph(product("w", 16384, 28672)), profile(), Call(), HERE)
     assert wide.widened == ("products of 4 bits were measured of other sizes only",)
 
 
 def test_forms_and_operators_that_were_not_measured_are_said() -> None:
-    odd = NodeWork("x", "Frobnicate", "other", made(100))
-    work = GraphWork((product("w", 1024, 1024, bits=2, block=64), odd), vocabulary=1)
+    work = graph(product("w", 1024, 1024, bits=2, block=64), other("x", "Frobnicate", 100))
     found = predict(work, profile(), HERE)
     assert found.widened == (
         "products of 2 bits were not measured",
