@@ -16,9 +16,9 @@ from ._forms import SMALLEST_BLOCK, Form
 from ._rates import BLOCKS, chosen_block
 from ._zeros import zero_points_pay
 
-__all__ = ["WeightForms"]
+__all__ = ["USUAL", "WeightForms", "dividing"]
 
-_USUAL = 128  # loses little and is read fast: docs/decisions/block-size.md
+USUAL = 128  # loses little and is read fast: docs/decisions/block-size.md
 _LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
 
 
@@ -45,10 +45,8 @@ class WeightForms:
         planned = self.context.decisions.get("plan-bits", {}).get(name)
         if planned is not None:
             return Form.parse(planned).fitting(rows.shape[1])
-        block = _USUAL if self.block_size == "auto" else int(self.block_size)
-        while rows.shape[1] % block and block > SMALLEST_BLOCK:
-            block //= 2
-        return Form(bits, block, self.zero_points == "always")
+        block = USUAL if self.block_size == "auto" else int(self.block_size)
+        return Form(bits, dividing(block, rows.shape[1]), self.zero_points == "always")
 
     def without_zeros(self, name: str, rows: Expr) -> tuple[Form, bool]:
         """The form before it is known whether zero points pay, and whether it was planned."""
@@ -64,7 +62,7 @@ class WeightForms:
             return int(self.block_size)
         if count * width >= _LARGE and width % max(BLOCKS) == 0 and self.context.target is not None:
             return self._fastest(self.context.target, count, width)
-        return _USUAL
+        return USUAL
 
     def _fastest(self, target: Target, count: int, width: int) -> int:
         """The block that text is read and written fastest with, by these weights [count, width]."""
@@ -72,6 +70,13 @@ class WeightForms:
         product = BlockProduct(bits=self.bits, k=width, n=count, level=self.accuracy_level)
         seconds = self.context.decisions.get(key) or target.product_seconds(product, BLOCKS)
         if seconds is None:
-            return _USUAL
+            return USUAL
         measured = {str(block): s for block, s in seconds.items()}
         return chosen_block(self.context.decide(key, lambda: measured))
+
+
+def dividing(block: int, width: int) -> int:
+    """`block`, or a smaller one, so that `width` is whole blocks, if any makes it so."""
+    while width % block and block > SMALLEST_BLOCK:
+        block //= 2
+    return block

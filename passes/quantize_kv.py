@@ -62,6 +62,11 @@ class QuantizeKv(Pass):
     def effective_contract(self) -> Contract:
         return Contract.lossy("sqnr", _SQNR[self.options.bits])
 
+    @property
+    def cache_bits(self) -> int:
+        bits: int = self.options.bits
+        return bits
+
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         found = []
         for node in graph:

@@ -33,7 +33,7 @@ from ._learned import Learning, Unit, learn, unlearnable
 from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
 from ._own_text import with_own_text
 from ._rounding import OF_TABLES
-from ._weight_forms import WeightForms
+from ._weight_forms import USUAL, WeightForms, dividing
 
 _CONTRACTS = {
     2: Contract.lossy("sqnr", 3.0),
@@ -107,6 +107,22 @@ class QuantizeWeights(Pass):
 
     def effective_contract(self) -> Contract:
         return _CONTRACTS[self.options.bits]
+
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False) -> str | None:
+        options = self.options
+        if (
+            not name_matches(name, options.include)
+            or name_matches(name, options.exclude)
+            or k * n < options.smallest
+            or (looked_up and options.embedding != "all")
+        ):
+            return None
+        block = USUAL if options.block_size == "auto" else options.block_size
+        form = Form(options.bits, block, options.zero_points == "always")
+        if looked_up:
+            form = replace(form, bits=options.table_bits, block=dividing(form.block, k))
+            return None if k % form.block else str(form)
+        return str(form.fitting(k))
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         packing = _Packing(self.options, graph, context, self.name)

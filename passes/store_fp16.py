@@ -44,6 +44,10 @@ class StoreFp16(Pass):
         smallest: int = 4096
         exclude: str = ""
 
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False) -> str | None:
+        large = 4 * k * n >= self.options.smallest
+        return "16" if large and not name_matches(name, self.options.exclude) else None
+
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         for value in tuple(graph.initializers.values()):
             tensor = value.const_value

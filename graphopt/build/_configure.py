@@ -10,14 +10,10 @@ from graphopt.export import Exported
 from graphopt.families import DEFAULT_RECIPE
 from graphopt.plan import parse_bounds
 from graphopt.plugins import build_steps, load_recipe, registry, with_options
-from graphopt.recipes import Budget, Recipe
+from graphopt.recipes import Recipe
 from graphopt.targets import Target
 
 __all__ = ["chosen_target", "configured", "default_recipe"]
-
-_TAIL = 1.5
-"""Nobody asked for a bound of the tail: it shall catch what is broken. Plans of one mean have 99th
-percentiles up to 1.2 times as large as each other's (docs/compression.md)."""
 
 
 def chosen_target(name: str | None) -> Target:
@@ -59,7 +55,7 @@ def _within(recipe: Recipe, budget: Sequence[str]) -> Recipe:
     text = ",".join(bound.text for bound in bounds)
     return replace(
         recipe,
-        budget=_held(recipe.budget, {bound.metric: bound.value for bound in bounds}.get("kl_mean")),
+        budget=recipe.budget.held_to({bound.metric: bound.value for bound in bounds}.get("kl_mean")),
         steps=tuple(
             replace(step, options={**step.options, "budget": text}) if step.name in planning else step
             for step in recipe.steps
@@ -90,13 +86,3 @@ def default_recipe(exported: Exported, target: Target) -> str:
     if exported.family is None:
         return DEFAULT_RECIPE
     return exported.family.default_recipe(exported.task)
-
-
-def _held(budget: Budget, kl_mean: float | None) -> Budget:
-    """`budget` with another mean divergence, and one of 99 % of tokens in proportion, but looser."""
-    if kl_mean is None:
-        return budget
-    rest = None
-    if budget.kl_p99 is not None and budget.kl_mean:
-        rest = _TAIL * budget.kl_p99 / budget.kl_mean * kl_mean
-    return budget.model_copy(update={"kl_mean": kl_mean, "kl_p99": rest})

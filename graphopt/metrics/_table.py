@@ -336,5 +336,17 @@ _SIZE = (
     ),
 )
 
-METRICS = {metric.key: metric for metric in (*_ACCURACY, *_SPEED, *_SIZE)}
+_PRICE = (
+    Metric(
+        "usd_per_mtok",
+        "a million tokens",
+        "$",
+        "smaller",
+        "What a machine costs while it answers requests, for a million of their tokens, read and written.",
+    ),
+    Metric("usd_per_mtok_in", "a million tokens read", "$", "smaller", "The same while prompts are read."),
+    Metric("usd_per_mtok_out", "a million tokens written", "$", "smaller", "The same while text is written."),
+)
+
+METRICS = {metric.key: metric for metric in (*_ACCURACY, *_SPEED, *_SIZE, *_PRICE)}
 """By key."""

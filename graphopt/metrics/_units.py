@@ -14,6 +14,7 @@ UNITS: dict[str, dict[str, float]] = {
     "nats a token": {"nats": 1.0},
     "tokens/s": {"tokens/s": 1.0, "tok/s": 1.0},
     "calls/s": {"calls/s": 1.0},
+    "$": {"$": 1.0, "USD": 1.0},
     "": {"%": 0.01},
 }
 """By the unit of a metric, what its bounds may be written in, and how many of the metric's unit that is."""

@@ -56,6 +56,20 @@ class Pass(ABC):
         """The contract that holds with these options; `contract` unless a subclass knows better."""
         return self.contract
 
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False) -> str | None:
+        """How this pass stores the weight `name` [k, n] as its options say; None: as it was.
+
+        "4/128" and "8/32z" are bits, block and zero points, "16" is half precision. Of a table that is only
+        `looked_up` in, n rows of k are read. It is asked before there is a graph, to tell what a package will
+        take; what a pass finds out as it runs may still differ.
+        """
+        return None
+
+    @property
+    def cache_bits(self) -> int | None:
+        """The bits in which keys and values are cached after this pass; None: as before."""
+        return None
+
     @abstractmethod
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         """Propose edits to `graph`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from graphopt.errors import BadInput
@@ -29,7 +29,7 @@ _WRITTEN = re.compile(rf"\s*(?P<metric>\w+)\s*=\s*(?P<number>{_NUMBER})\s*(?P<un
 
 @dataclass(frozen=True)
 class Bound:
-    """`metric` (one of `PLANNED`) may be `value` at worst, in its unit; `text` is how somebody wrote it."""
+    """`metric` (a key of `METRICS`) may be `value` at worst, in its unit; `text` is how somebody wrote it."""
 
     metric: str
     value: float
@@ -45,31 +45,32 @@ class Bound:
         return METRICS[self.metric]
 
 
-def parse_bounds(texts: Iterable[str]) -> tuple[Bound, ...]:
+def parse_bounds(texts: Iterable[str], known: Collection[str] = PLANNED) -> tuple[Bound, ...]:
     """The bounds that `texts` say: "kl_mean=0.02", "package_bytes=700MB", "tpot=20ms", one a metric.
 
-    A text may hold several, separated by commas. `BadInput`, with the nearest name, for an unknown metric or
+    A text may hold several, separated by commas; `known` are the metrics that may be bounded. `BadInput`,
+    with the nearest name, for an unknown metric or
     unit, for a value that nothing can keep, and for a second bound of a metric.
     """
     found: dict[str, Bound] = {}
     for text in (part.strip() for whole in texts for part in whole.split(",")):
-        bound = _parsed(text)
+        bound = _parsed(text, known)
         if bound.metric in found:
             raise BadInput(f"budget {text!r}: there is {found[bound.metric].text!r} already")
         found[bound.metric] = bound
     return tuple(found.values())
 
 
-def _parsed(text: str) -> Bound:
+def _parsed(text: str, planned: Collection[str]) -> Bound:
     written = _WRITTEN.fullmatch(text)
     if written is None:
         raise BadInput(
             f"budget {text!r} is not METRIC=VALUE", hint="Write kl_mean=0.02, package_bytes=700MB, tpot=20ms."
         )
     key = written["metric"]
-    if key not in PLANNED:
+    if key not in planned:
         what = "nothing can be planned for" if key in METRICS else "there is no metric"
-        raise BadInput(f"budget {text!r}: {what} {key!r}", hint=_meant(key, PLANNED))
+        raise BadInput(f"budget {text!r}: {what} {key!r}", hint=_meant(key, planned))
     value = float(written["number"]) * _scale(METRICS[key], written["number"], written["unit"], text)
     if not 0 < value < math.inf:
         raise BadInput(f"budget {text!r}: {key} is a finite number above 0")

@@ -61,3 +61,11 @@ def test_two_bounds_of_a_metric_are_refused() -> None:
 
 def test_what_can_be_planned_for_is_measured() -> None:
     assert set(PLANNED) <= METRICS.keys()
+
+
+def test_others_may_be_bounded_where_they_are_known() -> None:
+    known = (*PLANNED, "ttft", "usd_per_mtok")
+    bounds = parse_bounds(["ttft=800ms", "usd_per_mtok=0.5$"], known)
+    assert [(bound.metric, bound.value) for bound in bounds] == [("ttft", 0.8), ("usd_per_mtok", 0.5)]
+    with pytest.raises(BadInput, match="nothing can be planned for 'ttft'"):
+        parse_bounds(["ttft=800ms"])
