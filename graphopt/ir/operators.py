@@ -16,6 +16,7 @@ __all__ = [
     "ATTENTION_HEADS",
     "BLOCK_LOOKUP",
     "BLOCK_PRODUCT",
+    "CACHED_ATTENTION",
     "CARRYING",
     "CHOOSING",
     "COMPILED",
@@ -216,6 +217,12 @@ calls, and the attribute that says whether no token looks ahead ("": none does).
 
 RECURRENT = {"GRU", "LSTM", "Loop", "RNN", "Scan"}
 """What they cost depends on how often they step through what is in them."""
+
+CACHED_ATTENTION = "GroupQueryAttention"
+"""onnxruntime's attention over a cache that may be past and present at once."""
+
+SKIP_NORMS = ("SkipSimplifiedLayerNormalization", "SkipLayerNormalization")
+"""onnxruntime's sums that are normalized: with RMSNormalization, and with LayerNormalization."""
 
 QUICK_GELU = "QuickGelu"
 """onnxruntime's x * sigmoid(alpha * x)."""

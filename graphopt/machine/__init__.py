@@ -1,13 +1,47 @@
 """What a machine can do: profiles, measured here or cited from data sheets."""
 
+from graphopt.machine._files import (
+    keep_profile,
+    known_profile,
+    load_profile,
+    profile_names,
+    read_profile,
+    write_profile,
+)
+from graphopt.machine._measure import FULL, SMALL, Grid, measure, sample_memory
+from graphopt.machine._memory import Stream
 from graphopt.machine._profile import (
     AttentionRate,
     Interval,
+    MemorySample,
     OperatorRate,
     ProductRate,
     Profile,
     Source,
     Tier,
 )
+from graphopt.machine._samples import with_memory
 
-__all__ = ["AttentionRate", "Interval", "OperatorRate", "ProductRate", "Profile", "Source", "Tier"]
+__all__ = [
+    "FULL",
+    "SMALL",
+    "AttentionRate",
+    "Grid",
+    "Interval",
+    "MemorySample",
+    "OperatorRate",
+    "ProductRate",
+    "Profile",
+    "Source",
+    "Stream",
+    "Tier",
+    "keep_profile",
+    "known_profile",
+    "load_profile",
+    "measure",
+    "profile_names",
+    "read_profile",
+    "sample_memory",
+    "with_memory",
+    "write_profile",
+]

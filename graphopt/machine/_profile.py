@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["AttentionRate", "Interval", "OperatorRate", "ProductRate", "Profile", "Source", "Tier"]
+__all__ = [
+    "AttentionRate",
+    "Interval",
+    "MemorySample",
+    "OperatorRate",
+    "ProductRate",
+    "Profile",
+    "Source",
+    "Tier",
+]
+
+
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
 
 
 class _Data(BaseModel):
@@ -17,9 +30,15 @@ class _Data(BaseModel):
 class Interval(_Data):
     """A value, and the bounds that nine of ten measurements of it lie between: a prediction interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low <= self.value <= self.high:
+            raise ValueError(f"{self.value} does not lie between {self.low} and {self.high}")
+        return self
 
 
 class Source(_Data):
@@ -38,8 +57,16 @@ class Tier(_Data):
     """
 
     name: str
-    bytes: int
-    read: dict[int, Interval]
+    bytes: Count
+    read: dict[Count, Interval]
+
+
+class MemorySample(_Data):
+    """Bytes a second that were read from memory at a moment."""
+
+    at: datetime.datetime
+    threads: Count
+    read: Number
 
 
 class ProductRate(_Data):
@@ -47,30 +74,34 @@ class ProductRate(_Data):
 
     `bits` 2, 4 or 8 are MatMulNBits in blocks of `block` (`zeros`: with zero points), 16 and 32 are MatMul of
     that float (`block` 0). `streamed`: the weight comes from memory, as in decoding, and not from a cache.
+    What memory gave meanwhile is taken into account: seconds are those at the tier's own bandwidth.
     """
 
-    bits: int
-    block: int
+    bits: Count
+    block: Count
     zeros: bool
-    k: int
-    n: int
-    rows: int
-    threads: int
+    k: Count
+    n: Count
+    rows: Count
+    threads: Count
     streamed: bool
     seconds: Interval
 
 
 class AttentionRate(_Data):
-    """Seconds of one attention over a cache, `rows` new tokens of each of `batch` texts after `past`."""
+    """Seconds of one attention over a cache, `rows` new tokens of each of `batch` texts after `past`.
 
-    heads: int
-    kv_heads: int
-    head_size: int
-    cache_bits: int
-    past: int
-    rows: int
-    batch: int
-    threads: int
+    The cache comes from memory, as in decoding, at the tier's own bandwidth.
+    """
+
+    heads: Count
+    kv_heads: Count
+    head_size: Count
+    cache_bits: Count
+    past: Count
+    rows: Count
+    batch: Count
+    threads: Count
     seconds: Interval
 
 
@@ -79,7 +110,7 @@ class OperatorRate(_Data):
     result."""
 
     operator: str
-    threads: int
+    threads: Count
     call: Interval
     element: Interval
 
@@ -95,7 +126,8 @@ class Profile(_Data):
 
     `loop` are seconds that a step of `graphopt.runtime.Decoder` takes beyond its nodes, by threads; `session`
     those of opening a session of a graph of no size, and `opening` those for each byte of weights that it
-    opens; `process_bytes` what a process has resident that holds nothing but the runtime.
+    opens; `process_bytes` what a process has resident that holds nothing but the runtime. `memory` are the
+    samples behind the interval of the last tier, which `with_memory` adds to.
     """
 
     version: Literal[1] = 1
@@ -104,19 +136,20 @@ class Profile(_Data):
     target: str
     identity: dict[str, str] = Field(default_factory=dict)
     date: datetime.date
-    seconds: float = 0.0
-    memory_bytes: int
+    seconds: Number = 0.0
+    memory_bytes: Count
     tiers: tuple[Tier, ...]
-    peaks: dict[str, dict[int, Interval]]
-    dispatch: dict[int, Interval] = Field(default_factory=dict)
+    peaks: dict[str, dict[Count, Interval]]
+    dispatch: dict[Count, Interval] = Field(default_factory=dict)
     products: tuple[ProductRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()
     operators: tuple[OperatorRate, ...] = ()
     noise: Interval | None = None
-    loop: dict[int, Interval] = Field(default_factory=dict)
+    loop: dict[Count, Interval] = Field(default_factory=dict)
     session: Interval | None = None
     opening: Interval | None = None
     process_bytes: Interval | None = None
+    memory: tuple[MemorySample, ...] = ()
     links: dict[str, Interval] = Field(default_factory=dict)
     price_per_hour: Interval | None = None
     watts: Interval | None = None

@@ -1,0 +1,145 @@
+"""How fast memory and caches are read."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphopt.machine._intervals import interval_of
+from graphopt.machine._profile import MemorySample, Tier
+
+__all__ = ["Cache", "Stream", "at_bandwidth", "caches", "memory_bytes"]
+
+_CACHES = Path("/sys/devices/system/cpu")
+_UNKNOWN = 64 << 20
+"""Bytes that are taken for the last cache where the system names none. A judgement."""
+_TIMES = 3
+"""Reads of memory in a sample, the fastest of which counts."""
+_CACHE_SECONDS = 0.004
+
+
+class Cache:
+    """A data cache: its level ("L2"), the bytes of one and how many cores share it."""
+
+    def __init__(self, name: str, size: int, shared: int) -> None:
+        self.name, self.bytes, self.shared = name, size, shared
+
+
+def caches(root: Path = _CACHES) -> list[Cache]:
+    """Those of the first core, the fastest first; none where the system does not say."""
+    found = list[Cache]()
+    for index in sorted((root / "cpu0" / "cache").glob("index*")):
+        try:
+            level, kind, size, shared = (
+                (index / name).read_text().strip() for name in ("level", "type", "size", "shared_cpu_list")
+            )
+            if kind != "Instruction":
+                found.append(Cache(f"L{level}", int(size.removesuffix("K")) << 10, _count(shared)))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _count(ranges: str) -> int:
+    """How many numbers "0-3,8" names."""
+    ends = [part.split("-") for part in ranges.split(",")]
+    return sum(int(part[-1]) - int(part[0]) + 1 for part in ends)
+
+
+def memory_bytes() -> int:
+    """Bytes of memory in the machine; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def at_bandwidth(seconds: float, size: float, now: float, then: float) -> float:
+    """What takes `seconds` and reads `size` bytes, were bandwidth `then` and not `now`.
+
+    The time that memory needs changes, and it is at most all of the time.
+    """
+    return seconds + min(seconds, size / now) * (now / then - 1)
+
+
+class Stream:
+    """Reads of a buffer that is larger than all caches, by threads that each read a part of it.
+
+    What reads is numpy's greatest element of bytes, which is as fast as memory: within 5 % of the fastest of
+    twelve loops in C (benchmarks/stream.py).
+    """
+
+    def __init__(self, last: int | None = None) -> None:
+        self.last = last or max((cache.bytes for cache in caches()), default=_UNKNOWN)
+        self.bytes = 4 * self.last
+        self._buffer = np.ones(self.bytes, np.uint8)
+        self.samples: dict[int, list[MemorySample]] = {}
+
+    def sample(self, threads: int) -> float:
+        """Bytes a second at this moment, kept in `samples`."""
+        with ThreadPoolExecutor(threads) as pool:
+            parts = np.array_split(self._buffer, threads)
+            list(pool.map(_nothing, parts))
+            best = max(self._read(pool, parts) for _ in range(_TIMES))
+        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+        self.samples.setdefault(threads, []).append(MemorySample(at=now, threads=threads, read=best))
+        return best
+
+    def _read(self, pool: ThreadPoolExecutor, parts: Sequence[NDArray[np.uint8]]) -> float:
+        begun = time.perf_counter()
+        list(pool.map(np.max, parts))
+        return self.bytes / (time.perf_counter() - begun)
+
+    def flush(self) -> None:
+        """Have nothing else in the caches."""
+        self._buffer[: 2 * self.last].max()
+
+    def usual(self, seconds: Sequence[float], size: float, meanwhile: float, threads: int) -> list[float]:
+        """What takes `seconds` and reads `size` bytes, had memory given what it did at first and not
+        `meanwhile`."""
+        return [at_bandwidth(s, size, meanwhile, self.samples[threads][0].read) for s in seconds]
+
+    def cache_rate(self, cache: Cache, threads: int) -> float:
+        """Bytes a second that so many cores read from such caches of theirs."""
+        sharing = min(cache.shared, threads)
+        size = cache.bytes // 2 // sharing
+        parts = [self._buffer[i * size : (i + 1) * size] for i in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(_again, parts))
+            return sum(pool.map(_again, parts))
+
+    def cache_tiers(self, threads: Sequence[int]) -> list[Tier]:
+        """Caches, measured now."""
+        return [
+            Tier(
+                name=cache.name,
+                bytes=cache.bytes,
+                read={t: interval_of([self.cache_rate(cache, t) for _ in range(7)]) for t in threads},
+            )
+            for cache in caches()
+            if cache.bytes <= self.last
+        ]
+
+
+def _nothing(part: NDArray[np.uint8]) -> None:
+    """What makes a thread begin."""
+
+
+def _again(part: NDArray[np.uint8]) -> float:
+    """Bytes a second of reading `part` over and over, by one thread.
+
+    Each call reads it many times within numpy, since a call takes longer than a small cache.
+    """
+    many = np.lib.stride_tricks.as_strided(part, (max(1, (1 << 20) // len(part)), len(part)), (0, 1))
+    done, begun = 0, time.perf_counter()
+    while (taken := time.perf_counter() - begun) < _CACHE_SECONDS:
+        many.max(axis=1)
+        done += many.size
+    return done / taken
