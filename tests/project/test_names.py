@@ -18,6 +18,7 @@ OTHERWISE = {
     ("graphopt/cli/_passes.py", "lossless"): "what a recipe without a budget is",
     ("graphopt/evaluate/_validation.py", "encoder"): "a kind of measurement in `validate --json`",
     ("graphopt/families.py", "lossless"): "the recipe where nobody says which",
+    ("graphopt/machine/_measure.py", "int8"): "a type",
     ("graphopt/package/_answers.py", "encoder"): "a graph's role",
     ("graphopt/runtime/_states.py", "past_key_values"): "what onnxruntime-genai calls it, where nobody says",
     ("graphopt/runtime/_decode.py", "cpu"): "onnxruntime's name of a device",
