@@ -76,7 +76,8 @@ class Assumption:
     """A condition under which alone a package is right: `text` for people, the rest says which calls meet it.
 
     `padding` are the sides on which a batch may be padded, and `padded_past` whether its past may be.
-    `below` are bounds of integer inputs, by name. `not_empty` names dimensions that are not zero.
+    `below` are bounds of integer inputs, by name, and `longest` of the size of inputs' second dimension.
+    `not_empty` names dimensions that are not zero.
     """
 
     key: str
@@ -84,6 +85,7 @@ class Assumption:
     padding: tuple[Padding, ...] = ("none", "left", "right")
     padded_past: bool = True
     below: Mapping[str, int] = field(default_factory=dict)
+    longest: Mapping[str, int] = field(default_factory=dict)
     not_empty: tuple[str, ...] = ()
 
     def allows(self, case: Case) -> bool:
@@ -92,6 +94,7 @@ class Assumption:
             case.padding in self.padding
             and (self.padded_past or not case.padded_past)
             and self.refused(case.feeds) is None
+            and self.too_long(case.feeds) is None
         )
 
     def refused(self, feeds: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
@@ -104,6 +107,14 @@ class Assumption:
             beyond = array[(array >= bound) | (array < -bound)]
             if beyond.size:
                 return name, int(beyond.flat[0])
+        return None
+
+    def too_long(self, feeds: Mapping[str, np.ndarray]) -> tuple[str, int] | None:
+        """An input of `feeds` that is longer than its bound, and how long; None where none is."""
+        for name, most in self.longest.items():
+            size = np.asarray(feeds[name]).shape[1] if name in feeds else 0
+            if size > most:
+                return name, size
         return None
 
     def allows_sizes(self, sizes: Mapping[str, int]) -> bool:

@@ -25,6 +25,7 @@ from .lower_attention import LowerAttention
 from .lower_blocks import LowerBlocks
 from .lower_causal_conv import LowerCausalConv
 from .lower_functions import LowerFunctions
+from .lower_gather_nd import LowerGatherNd
 from .lower_linear_attention import LowerLinearAttention
 from .lower_mish import LowerMish
 from .lower_opset import LowerOpset
@@ -96,6 +97,7 @@ PACK = Pack(
         LowerBlocks,
         LowerCausalConv,
         LowerFunctions,
+        LowerGatherNd,
         LowerLinearAttention,
         LowerMish,
         LowerOpset,

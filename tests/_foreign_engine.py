@@ -40,6 +40,8 @@ def _session(path: Path, settings: dict[str, Any]) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = settings.get("threads", 1)
+    for name, size in settings.get("sizes", {}).items():
+        options.add_free_dimension_override_by_name(name, size)
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 

@@ -83,6 +83,7 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
         )
     recipe = configured(options.recipe, options.settings, target, options.budget) if options.recipe else None
     bindings = Bindings.parse(options.inputs, options.dims)
+    target.sizes = _fixed(target, bindings)
     resolved = _resolved(source, options, bindings, target, replay)
     if replay is not None:
         recipe = replay.recipe()
@@ -127,6 +128,17 @@ def _targets(asked: str | None) -> list[str | None]:
     return names
 
 
+def _fixed(target: Target, bindings: Bindings) -> dict[str, int]:
+    """The sizes that `target` compiles graphs for; none where it takes any. `BadInput` for several of one."""
+    if not target.fixed_sizes:
+        return {}
+    for name, sizes in bindings.dims.items():
+        if len(sizes) > 1:
+            said = ", ".join(map(str, sizes))
+            raise BadInput(f"target {target.name!r} compiles graphs for one size of {name}, not {said}")
+    return {name: sizes[0] for name, sizes in bindings.dims.items()}
+
+
 def _resolved(
     source: str | Path, options: OptimizeOptions, bindings: Bindings, target: Target, replay: Replay | None
 ) -> Source:
@@ -136,7 +148,7 @@ def _resolved(
     if replay is not None:
         replay.check(resolved, target, bindings)
         resolved = replace(resolved, name=replay.lock.source)
-    if resolved.kind != ONNX and (options.inputs or options.dims):
+    if resolved.kind != ONNX and (options.inputs or (options.dims and not target.fixed_sizes)):
         raise BadInput(
             f"{resolved.name} is not an .onnx file: its legal inputs are known, leave out --inputs and --dim"
         )

@@ -12,9 +12,10 @@ from graphopt.build._calibration import calibration_of
 from graphopt.build._clock import Clock
 from graphopt.build._memory import ram_bytes
 from graphopt.cache import RunCache, StepCache
+from graphopt.errors import BadInput
 from graphopt.evaluate import Bindings, FloatIsland, counted, float_islands, said_of, step_cost
 from graphopt.export import Exported
-from graphopt.families import PackageContext
+from graphopt.families import Assumption, PackageContext
 from graphopt.interface import Interface
 from graphopt.ir import Scratch, node_name
 from graphopt.package import GraphFile
@@ -188,6 +189,8 @@ class GraphJob:
     def compile(self, folder: Path) -> PackageContext:
         """Have the target write the graph into `folder`; what a family may know of it."""
         model = self.exported.model
+        if self.target.sizes:
+            self._assume_sizes()
         forbids = not self.options.cpu_fallback
         with with_options(forbid_fallback) if forbids else contextlib.nullcontext():
             self.target.compile(model, folder / self.file)
@@ -202,6 +205,21 @@ class GraphJob:
                 self.context.note(line)
         shares = self.target.shares_cache(model, self._carried() or {})
         return PackageContext(Interface.of(model), self.file, share_buffer=shares)
+
+    def _assume_sizes(self) -> None:
+        """Note the sizes that the target compiles for, and that what is longer cannot be padded to them."""
+        sizes = self.target.sizes
+        inputs = self.exported.interface.inputs
+        for name in sizes.keys() - {dim for spec in inputs for dim in spec.dims}:
+            raise BadInput(f"--dim {name}: the model's inputs have no such dimension")
+        longest = {
+            spec.name: sizes[str(spec.dims[1])]
+            for spec in inputs
+            if len(spec.dims) > 1 and spec.dims[1] in sizes
+        }
+        said = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        text = f"compiled for {said}: shorter calls are padded, larger batches run in several"
+        self.context.assumptions["sizes"] = Assumption("sizes", text, longest=longest)
 
     def _reasons(self) -> dict[str, str]:
         """Why passes left nodes alone that they could have compressed, by name."""

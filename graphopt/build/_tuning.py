@@ -31,6 +31,8 @@ def tuned_batch_tokens(compared: GraphCheck, context: Context, budget: Budget) -
     if reference is None or domain is None or compared.generates:
         return None
     interface = compared.interface
+    if context.target is not None and context.target.fixed_sizes:
+        return None  # calls are padded to the one size that there is
     if not has_rows(interface) or not has_rows(Interface.of(context.model)):
         return None
     assumptions = list(context.assumptions.values())

@@ -49,7 +49,8 @@ __all__ = ["command"]
     "dims",
     multiple=True,
     metavar="NAME=VALUES",
-    help="Sizes a dimension may have, for the closing check of an .onnx source: batch=1,3.",
+    help="Sizes a dimension may have, for the closing check of an .onnx source: batch=1,3. For targets that"
+    " compile for known sizes, of any source, the one that it shall have: sequence=128.",
 )
 @click.option(
     "--calibration",

@@ -156,8 +156,8 @@ class RunnablePackage:
                 )
 
     def _guarded(self, model: Model) -> Model:
-        """`model`, where an id that the kernels would give nothing for is refused."""
-        bounds = [assumption for assumption in self.assumptions() if assumption.below]
+        """`model`, where an id that the kernels would give nothing for is refused, and what is too long."""
+        bounds = [assumption for assumption in self.assumptions() if assumption.below or assumption.longest]
         if not bounds:
             return model
 
@@ -169,6 +169,12 @@ class RunnablePackage:
                     raise BadInput(
                         f"{self.path} has no row for {number} in {name}: {assumption.text}",
                         hint="Is the tokenizer this model's, with as many tokens?",
+                    )
+                if (longer := assumption.too_long(feeds)) is not None:
+                    name, size = longer
+                    raise BadInput(
+                        f"{name} is {size} long, and {self.path} takes {assumption.longest[name]} at most",
+                        hint="Cut it, or make the package for longer ones: --dim.",
                     )
             return model(feeds)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.interface import Interface, TensorSpec
+from graphopt.runtime._fixed_sizes import FixedSizes
 from graphopt.runtime._worker import RuntimeRefused, RuntimeWorker
 
 __all__ = ["ForeignSession"]
@@ -56,7 +57,8 @@ class ForeignSession:
     """What graphopt uses of an `onnxruntime.InferenceSession`, of a graph that another runtime runs.
 
     The engine of `worker` loads `file` with `settings`; the graph's inputs and outputs are `interface`.
-    `facts` is what the runtime says of itself then. All nodes run on `provider`. `BadInput` with the
+    `facts` is what the runtime says of itself then. All nodes run on `provider`. Where the settings have
+    `sizes`, the graph was compiled for these, and other calls are padded (`FixedSizes`). `BadInput` with the
     runtime's reason where it does not load the file.
     """
 
@@ -75,6 +77,8 @@ class ForeignSession:
             worker.close()
             raise BadInput(f"{worker.name} cannot load {file}: {error}") from error
         self.facts: dict[str, str] = answer["facts"]
+        sizes = settings.get("sizes")
+        self._fixed = FixedSizes(sizes, interface) if sizes else None
 
     def get_inputs(self) -> list[Any]:
         return [_Described.of(spec) for spec in self._interface.inputs]
@@ -92,7 +96,12 @@ class ForeignSession:
     def run(self, wanted: Sequence[str] | None, feeds: Mapping[str, Any], options: Any = None) -> list[Array]:
         """The `wanted` outputs, all where None. `RuntimeRefused` where the runtime cannot run on `feeds`."""
         names = [spec.name for spec in self._interface.outputs] if wanted is None else list(wanted)
-        found = self.worker.run(self.fitting(feeds), names, run_options=options)
+        arrays = self.fitting(feeds)
+
+        def run(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+            return self.worker.run(arrays, names, run_options=options)
+
+        found = run(arrays) if self._fixed is None else self._fixed.run(arrays, run)
         return [found[name] for name in names]
 
     def fitting(self, feeds: Mapping[str, Any], held: Container[str] = ()) -> dict[str, Array]:

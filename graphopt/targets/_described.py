@@ -39,6 +39,7 @@ class DescribedTarget(Target):
         self.description = description = _read(self.file)
         self.provider = description.provider
         self.recipe = description.recipe
+        self.fixed_sizes = description.fixed_sizes
         self.libraries = frozenset({"onnxruntime", *map(_distribution, description.wheels.needs)})
 
     @classmethod

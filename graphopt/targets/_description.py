@@ -71,9 +71,10 @@ class Description(_Data):
     "never". `options` are the provider's, `session` entries of a session's configuration. `lowering` are the
     passes that stand for `@lower`, `lowering_options` what is set of them. `tune` are options of the provider
     with values that `graphopt tune` tries. `beside` are providers that are asked next for what the provider
-    leaves. `fallback`: whether what is left then runs on onnxruntime's CPU provider. `integers` are operators
-    that are computed in int8 between DequantizeLinear and QuantizeLinear; with `static_scales` by scales
-    alone that are known before a run. `io` is what callers have to know, in words. `hardware` are facts for
+    leaves. `fallback`: whether what is left then runs on onnxruntime's CPU provider. `fixed_sizes`: graphs
+    are compiled for one size of each dimension, which `--dim` says. `integers` are operators that are
+    computed in int8 between DequantizeLinear and QuantizeLinear; with `static_scales` by scales alone that
+    are known before a run. `io` is what callers have to know, in words. `hardware` are facts for
     planning, with their units in the names.
     """
 
@@ -91,6 +92,7 @@ class Description(_Data):
     lowering_options: Mapping[str, Mapping[str, str | int | float | bool]] = Field(default_factory=dict)
     beside: tuple[str, ...] = ()
     fallback: bool = True
+    fixed_sizes: bool = False
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     dtypes: tuple[str, ...] = ("float32",)
     signed_activations: bool = False

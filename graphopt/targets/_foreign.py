@@ -51,7 +51,8 @@ class ForeignTarget(DescribedTarget):
 
     def plain_settings(self) -> dict[str, Any]:
         """What the engine is told: the device, and the provider's options."""
-        return {"device": self.description.device.upper(), "options": dict(self.description.options)}
+        sizes = {"sizes": dict(self.sizes)} if self.sizes else {}
+        return {"device": self.description.device.upper(), "options": dict(self.description.options), **sizes}
 
     def fingerprint(self) -> dict[str, str]:
         """What the runtime says of itself and of the machine."""
@@ -85,6 +86,8 @@ class ForeignTarget(DescribedTarget):
 
         infer_types(model)
         self.diagnose().require(self.name)
+        if self.fixed_sizes:
+            _require_sizes(model, self.name, self.sizes)
         refused = self.capabilities().unsupported(model)
         if refused:
             raise refusal(self.name, refused)
@@ -138,6 +141,17 @@ class ForeignTarget(DescribedTarget):
         from graphopt.runtime import RuntimeWorker
 
         return RuntimeWorker(self.interpreter, self.engine)
+
+
+def _require_sizes(model: ir.Model, target: str, sizes: Mapping[str, int]) -> None:
+    """Raise `BadInput` where a dimension of the inputs has no size."""
+    dims = dict.fromkeys(str(dim) for value in model.graph.inputs for dim in value.shape or ())
+    free = [dim for dim in dims if not dim.isdigit() and dim not in sizes]
+    if free:
+        raise BadInput(
+            f"target {target!r} compiles graphs whose sizes are known, and nobody said {', '.join(free)}",
+            hint=f"Say them: {' '.join(f'--dim {dim}=SIZE' for dim in free)}.",
+        )
 
 
 def _facts(target: ForeignTarget) -> dict[str, str]:

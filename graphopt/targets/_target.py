@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from graphopt.errors import BadInput
@@ -76,6 +77,11 @@ class Target(ABC):
     """The execution provider that `session` opens graphs on."""
     libraries: frozenset[str] = frozenset({"onnxruntime"})
     """Distributions whose code shapes results here; a package's lock has their versions."""
+
+    fixed_sizes: bool = False
+    """Whether graphs are compiled for one size of each dimension, `sizes`."""
+    sizes: Mapping[str, int] = MappingProxyType({})
+    """Those that `compile` is to fix, by dimension of the inputs; who makes a package sets them before."""
 
     recipe: str | None = None
     """The recipe for a source where none is asked for; None: what its family says."""

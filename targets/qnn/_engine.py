@@ -40,6 +40,8 @@ def _options(settings: dict[str, Any]) -> ort.SessionOptions:
     options.intra_op_num_threads = settings.get("threads", 0)
     options.add_provider_for_devices(_devices()[:1], settings["options"])
     options.add_session_config_entry(_RECORDED, "1")
+    for name, size in settings.get("sizes", {}).items():
+        options.add_free_dimension_override_by_name(name, size)
     if not settings.get("fallback", False):
         options.add_session_config_entry(_NO_FALLBACK, "1")
     return options
@@ -55,8 +57,24 @@ def build(source: str, out: str, settings: dict[str, Any]) -> dict[str, str]:
         graph_optimization_level=ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     )
     Path(out).unlink(missing_ok=True)
-    compiler.compile_to_file(out)
+    try:
+        compiler.compile_to_file(out)
+    except Exception as error:
+        if "assigned to the default CPU EP" not in str(error):
+            raise
+        raise RuntimeError(f"it takes all but {', '.join(_left(source, settings))}") from error
     return facts(settings["device"])
+
+
+def _left(source: str, settings: dict[str, Any]) -> list[str]:
+    """Nodes that would fall back to the processor: the runtime's error has no names."""
+    session = ort.InferenceSession(source, _options({**settings, "fallback": True}))
+    return [
+        f"{node.op_type} ({node.name})"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name != _NAME
+        for node in part.get_nodes()
+    ]
 
 
 def load(path: str, settings: dict[str, Any]) -> Model:

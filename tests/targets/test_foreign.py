@@ -18,12 +18,14 @@ import pytest
 
 from graphopt import Package, optimize
 from graphopt.cli import main
+from graphopt.cli._main import run
 from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.evaluate import LanguageAccuracy, Measurement, _worker, fallback_nodes
 from graphopt.ir import load_model, parse, save_model
 from graphopt.plugins import registry
-from graphopt.targets import Capabilities, ForeignTarget, RegisteredKernels
+from graphopt.targets import Capabilities, ForeignTarget, RegisteredKernels, _described
 from tests._cache import ROOT
+from tests._models import write_model
 
 DESCRIPTION = """
 title = "onnxruntime, elsewhere"
@@ -78,6 +80,58 @@ def test_a_compiled_graph_lies_beside_the_graph_and_is_what_runs(compiled: Path)
         Elsewhere().session(compiled)
     compiled.with_name("model.compiled.json").unlink()
     assert Elsewhere().session(compiled).run(None, {"x": np.ones(1, np.float32)})[0].tolist() == [2.0]
+
+
+@pytest.fixture
+def of_known_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Elsewhere.file
+    file.write_text(DESCRIPTION.replace("[wheels]", "fixed_sizes = true\n[wheels]", 1))
+    _described._read.cache_clear()
+
+
+@pytest.mark.usefixtures("of_known_sizes")
+def test_sizes_are_those_that_were_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "double.onnx"
+    save_model(parse(DOUBLE), source)
+    words = ["optimize", str(source), "-o", str(tmp_path / "out"), "--target", "elsewhere", "-q"]
+    for more, said in (
+        ([], "--dim N=SIZE"),
+        (["--dim", "N=2,3"], "one size of N, not 2, 3"),
+        (["--dim", "N=3", "--dim", "M=2"], "no such dimension"),
+    ):
+        assert run([*words, *more]) == 2
+        assert said in capsys.readouterr().err
+    assert run([*words, "--dim", "N=3"]) == 0
+    made = Package.load(tmp_path / "out")
+    assert json.loads((made.path / "model.compiled.json").read_text())["settings"]["sizes"] == {"N": 3}
+    assert made.run({"x": np.ones(3, np.float32)})["y"].tolist() == [2.0, 2.0, 2.0]
+    with pytest.raises(BadInput, match="compiled for N = 3, not 4"):
+        made.run({"x": np.ones(4, np.float32)})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("of_known_sizes")
+def test_an_encoder_of_one_size_takes_shorter_texts_and_larger_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "source"
+    write_model("bert", source)
+    words = ["optimize", str(source), "--target", "elsewhere", "--recipe", "lossless", "-q", "-o"]
+    sizes = ["--dim", "batch=2", "--dim", "sequence=9"]
+    assert run([*words, str(tmp_path / "out"), *sizes]) == 0
+    made = Package.load(tmp_path / "out")
+    assert made.manifest.closing_check == "passed"
+    free = optimize(source, tmp_path / "free", recipe="lossless", verify="off")
+    ids = np.arange(1, 22).reshape(3, 7)
+    given = {spec.name: np.ones_like(ids) for spec in made.interface().inputs} | {"input_ids": ids}
+    expected = free.run(given)
+    for name, value in made.run(given).items():
+        np.testing.assert_allclose(value, expected[name], atol=1e-5)
+    longer = {name: np.ones((1, 10), np.int64) for name in given}
+    with pytest.raises(BadInput, match=r"10 long, and .* takes 9 at most"):
+        made.run(longer)
+    assert run([*words, str(tmp_path / "cpu"), "--target", "cpu", *sizes]) == 2
+    assert "leave out --inputs and --dim" in capsys.readouterr().err
 
 
 def test_it_loads_in_a_fresh_process(compiled: Path) -> None:

