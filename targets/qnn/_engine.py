@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,26 @@ import onnxruntime_qnn
 _RECORDED = "session.record_ep_graph_assignment_info"
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _NAME = onnxruntime_qnn.get_ep_name()
+_SWITCH = "[01]"
+_KNOWN = {
+    "backend_type": "htp|gpu|cpu|ir",
+    "device_id": r"\d+",
+    "enable_htp_fp16_precision": _SWITCH,
+    "enable_htp_spill_fill_buffer": _SWITCH,
+    "extended_udma": _SWITCH,
+    "htp_arch": r"\d+",
+    "htp_bf16_enable": _SWITCH,
+    "htp_graph_finalization_optimization_mode": "[0-3]",
+    "htp_performance_mode": "burst|balanced|default|(sustained_)?high_performance|high_power_saver|low_balanced"
+    "|((low|extreme)_)?power_saver",
+    "offload_graph_io_quantization": _SWITCH,
+    "qnn_context_priority": "low|normal|normal_high|high",
+    "soc_model": r"\d+",
+    "vtcm_mb": r"\d+",
+}
+"""Options that change what is compiled or how it runs, and their values, as
+docs/execution_providers/QNN-ExecutionProvider.md of onnxruntime/onnxruntime-qnn at 0131740f3180 has them. The
+provider itself (2.7.0) goes on without a word where it does not know an option or a value."""
 
 
 def _devices() -> list[Any]:
@@ -34,11 +55,20 @@ def facts(device: str = "NPU") -> dict[str, str]:
     }
 
 
+def _checked(options: dict[str, str]) -> dict[str, str]:
+    for name, value in options.items():
+        if name not in _KNOWN:
+            raise ValueError(f"it has no option {name!r}; there are {', '.join(_KNOWN)}")
+        if not re.fullmatch(_KNOWN[name], value):
+            raise ValueError(f"option {name!r} is {_KNOWN[name]}, not {value!r}")
+    return options
+
+
 def _options(settings: dict[str, Any]) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = settings.get("threads", 0)
-    options.add_provider_for_devices(_devices()[:1], settings["options"])
+    options.add_provider_for_devices(_devices()[:1], _checked(settings["options"]))
     options.add_session_config_entry(_RECORDED, "1")
     for name, size in settings.get("sizes", {}).items():
         options.add_free_dimension_override_by_name(name, size)

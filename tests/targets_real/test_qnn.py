@@ -82,9 +82,17 @@ def test_minilm_at_known_sizes(tmp_path: Path) -> None:
         Package.load(made.path).session()
 
 
-def test_an_option_that_it_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("no_such_option", "1", "no option 'no_such_option'"), ("soc_model", "x-elite", "'soc_model' is")],
+)
+def test_an_option_that_it_does_not_know_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str, said: str
+) -> None:
+    """The provider itself goes on without it."""
     target = TARGET()
-    settings = {**target.plain_settings(), "options": {"backend_type": "no such backend"}}
+    settings = target.plain_settings()
+    settings["options"][option] = value
     monkeypatch.setattr(target, "plain_settings", lambda: settings)
-    with pytest.raises(BadInput, match="QNNExecutionProvider cannot compile"):
+    with pytest.raises(BadInput, match=f"QNNExecutionProvider cannot compile .*{said}"):
         target.compile(parse(NET), tmp_path / "model.onnx")
