@@ -25,8 +25,8 @@ _KNOWN = {
     "htp_arch": r"\d+",
     "htp_bf16_enable": _SWITCH,
     "htp_graph_finalization_optimization_mode": "[0-3]",
-    "htp_performance_mode": "burst|balanced|default|(sustained_)?high_performance|high_power_saver|low_balanced"
-    "|((low|extreme)_)?power_saver",
+    "htp_performance_mode": "burst|balanced|default|(sustained_)?high_performance|high_power_saver"
+    "|low_balanced|((low|extreme)_)?power_saver",
     "offload_graph_io_quantization": _SWITCH,
     "qnn_context_priority": "low|normal|normal_high|high",
     "soc_model": r"\d+",
