@@ -15,7 +15,7 @@ __all__ = ["Program", "program"]
 WIDTH = 8
 OPSETS = (18, 21, 23, 23, 23)
 SIZES = ((2, 3), (1, 1), (3, 5), (0, 2), (2, 0))
-_FLOAT, _INT, _BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+F, I, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL  # noqa: E741
 Dim = int | str
 
 
@@ -26,6 +26,11 @@ class Value:
     name: str
     kind: int
     dims: tuple[Dim, ...]
+
+
+def wide(value: Value) -> bool:
+    """Whether it is [.., .., 8], as most are."""
+    return len(value.dims) == 3 and value.dims[2] == WIDTH
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,12 @@ def program(number: int, seed: int = 0) -> Program:
     rng = np.random.default_rng((seed, number))
     build = _Builder(rng, int(rng.choice(OPSETS)))
     inputs = [
-        Value("x", _FLOAT, ("B", "S", WIDTH)),
-        Value("z", _FLOAT, ("B", "S", WIDTH)),
-        Value("ids", _INT, ("B", "S")),
-        Value("mask", _BOOL, ("B", "S")),
-        Value("n", _INT, ()),
-        Value("flag", _BOOL, ()),
+        Value("x", F, ("B", "S", WIDTH)),
+        Value("z", F, ("B", "S", WIDTH)),
+        Value("ids", I, ("B", "S")),
+        Value("mask", B, ("B", "S")),
+        Value("n", I, ()),
+        Value("flag", B, ()),
     ]
     build.values.extend(inputs)
     wanted = int(rng.integers(4, 15))
