@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help venv peers demo test test-targets test-web fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel wheel-demo clean
 
+# Processes that tests start find graphopt compiled.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What `make kill-test` makes packages of, and how often.
 SOURCE ?= tiny-coder
 KILLS ?= 50

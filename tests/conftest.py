@@ -62,6 +62,28 @@ def forked_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
+def warm_programs() -> Iterator[Path]:
+    """A folder with the programs `graphopt` and `python`, which need not import anything (`tests._warm`)."""
+    from tests._warm import warm
+
+    with tempfile.TemporaryDirectory(prefix="graphopt-warm-") as folder, warm(Path(folder)):
+        yield Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def warm_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that measure are forks; tests/evaluate has real ones."""
+    from graphopt.evaluate import _processes
+
+    class Warm:
+        @property
+        def executable(self) -> str:
+            return str(request.getfixturevalue("warm_programs") / "python")
+
+    monkeypatch.setattr(_processes, "sys", Warm())
+
+
+@pytest.fixture(scope="session")
 def cached() -> Callable[[str, Callable[[Path], None]], Path]:
     """`cached(name, build)` is a folder that `build(folder)` filled, once for each state of the source.
 

@@ -30,6 +30,11 @@ SPEEDS = {"fast": 0.01, "slow": 0.04}
 ALL = tuple(METRICS)
 
 
+@pytest.fixture(autouse=True)
+def warm_workers() -> None:
+    """Real ones."""
+
+
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Folders in the order they are measured; in each block all are half as fast as in the one before."""

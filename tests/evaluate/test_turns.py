@@ -20,6 +20,11 @@ from tests.evaluate.test_speed import measurement
 SIDES = ("package", "baseline", "control")
 
 
+@pytest.fixture(autouse=True)
+def warm_workers() -> None:
+    """Real ones."""
+
+
 class Machine:
     """A machine on which the steps of packages take `seconds`, more with every process by `drift`."""
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,19 +20,27 @@ SAMPLE = ROOT / "tests" / "plugins" / "graphopt-sample"
 
 @dataclass
 class Environment:
-    """A Python environment that borrows this one's packages, graphopt among them."""
+    """A Python environment that borrows this one's packages, graphopt among them.
+
+    With `programs`, those of `tests._warm`, the command line is run by a fork that finds what is in it.
+    """
 
     python: Path
     pretended: list[Path] = field(default_factory=list)
+    programs: Path | None = None
 
     @classmethod
     def create(cls, home: Path) -> Environment:
         venv.create(home, with_pip=False, symlinks=True)
-        site = Path(sysconfig.get_paths("venv", {"base": str(home), "platbase": str(home)})["purelib"])
+        site = cls._site(home)
         # addsitedir also reads the .pth files there, which a line of a .pth file alone would not.
         borrowed = sysconfig.get_paths()["purelib"]
         (site / "borrowed.pth").write_text(f"import site; site.addsitedir({borrowed!r})\n")
         return cls(home / "bin" / "python")
+
+    @staticmethod
+    def _site(home: Path) -> Path:
+        return Path(sysconfig.get_paths("venv", {"base": str(home), "platbase": str(home)})["purelib"])
 
     def install(self, *arguments: str | Path) -> None:
         """`pip install` without an index, with the build tools of this environment."""
@@ -53,10 +61,23 @@ class Environment:
 
     def run(self, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run `python ARGUMENTS`."""
+        return self._run(self.python, arguments, self.pretended, cwd)
+
+    def graphopt(self, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run the command line."""
+        if self.programs is None:
+            return self.run("-m", "graphopt", *arguments, cwd=cwd)
+        found = [*self.pretended, self._site(self.python.parent.parent)]
+        return self._run(self.programs / "graphopt", arguments, found, cwd)
+
+    @staticmethod
+    def _run(
+        program: Path, arguments: Sequence[str | Path], found: Sequence[Path], cwd: Path
+    ) -> subprocess.CompletedProcess[str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-        path = os.pathsep.join(map(str, self.pretended))
+        path = os.pathsep.join(map(str, found))
         return subprocess.run(
-            [self.python, *arguments],
+            [program, *arguments],
             cwd=cwd,
             env=kept | ({"PYTHONPATH": path} if path else {}),
             stdin=subprocess.DEVNULL,
@@ -65,13 +86,9 @@ class Environment:
             check=False,
         )
 
-    def graphopt(self, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run the command line."""
-        return self.run("-m", "graphopt", *arguments, cwd=cwd)
-
 
 @pytest.fixture(scope="session")
-def with_sample(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def with_sample(tmp_path_factory: pytest.TempPathFactory, warm_programs: Path) -> Environment:
     """An environment with the sample plugin in it. Install nothing more into it."""
     folder = tmp_path_factory.mktemp("plugin")
     made = Environment.create(folder / "venv")
@@ -83,13 +100,14 @@ def with_sample(tmp_path_factory: pytest.TempPathFactory) -> Environment:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     made.install(copy)
+    made.programs = warm_programs
     return made
 
 
 @pytest.fixture
 def empty(with_sample: Environment) -> Environment:
     """The environment of `with_sample`, to pretend more installations in."""
-    return Environment(with_sample.python)
+    return Environment(with_sample.python, programs=with_sample.programs)
 
 
 @pytest.fixture

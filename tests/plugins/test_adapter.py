@@ -62,7 +62,7 @@ VALIDATE = ("validate", "out", "--reference", "model.onnx", "--data", "inputs.np
 
 
 @pytest.fixture(scope="module")
-def renames(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def renames(tmp_path_factory: pytest.TempPathFactory, warm_programs: Path) -> Environment:
     """An environment in which pip has installed the plugin."""
     folder = tmp_path_factory.mktemp("renames")
     source = folder / "source"
@@ -71,6 +71,7 @@ def renames(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     (source / "graphopt_renames.py").write_text(RENAMES)
     made = Environment.create(folder / "venv")
     made.install(source)
+    made.programs = warm_programs
     return made
 
 

@@ -31,7 +31,7 @@ class Rounded:
 
 
 @pytest.mark.slow
-def test_it_is_named(tmp_path: Path, encoder: tuple[Path, Path]) -> None:
+def test_it_is_named(tmp_path: Path, encoder: tuple[Path, Path], warm_programs: Path) -> None:
     source, package = encoder
     environment = Environment.create(tmp_path / "venv")
     assert environment.graphopt("targets", "new", "low-bits", cwd=tmp_path).returncode == 0
@@ -41,6 +41,7 @@ def test_it_is_named(tmp_path: Path, encoder: tuple[Path, Path]) -> None:
     before, mark, after = text.partition("\n\nclass LowBitsCapabilities")
     module.write_text(before + SESSION + mark + after)
     environment.install(folder)
+    environment.programs = warm_programs
 
     done = environment.graphopt(
         *("validate", package, "--reference", source, "--targets", "cpu,low-bits", "--json", "-"),

@@ -68,7 +68,7 @@ def fine(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_its_pass_and_recipe_are_listed(with_sample: Environment, tmp_path: Path) -> None:
-    listed = fine(with_sample.graphopt("passes", "list", cwd=tmp_path))
+    listed = fine(with_sample.run("-m", "graphopt", "passes", "list", cwd=tmp_path))
 
     assert "relu-of-relu" in listed
     assert "relus" in listed

@@ -25,6 +25,13 @@ FOLDERS = {
     "targets": "graphopt_targets",
     "models": "graphopt_models",
 }
+COMPILED = [path for path in (ROOT / "targets/cpu/kernels", ROOT / "passes") for path in path.glob("*.so")]
+"""Of `make venv`, if there was a compiler."""
+
+
+def installed_as(name: str) -> str:
+    """The path in the wheel of a file of the repository."""
+    return re.sub(r"^[^/]+", lambda m: FOLDERS[m[0]], name)
 
 
 def tracked() -> list[str]:
@@ -37,7 +44,10 @@ def tracked() -> list[str]:
 
 @pytest.fixture(scope="session")
 def wheel(cached: Callable[[str, Callable[[Path], None]], Path]) -> Path:
-    """A wheel built from a copy of the tracked files alone."""
+    """A wheel built from a copy of the tracked files alone, but for libraries, which this environment has.
+
+    `scripts/manylinux-wheel` compiles those from tracked files, too.
+    """
     names = tracked()
 
     def build(folder: Path) -> None:
@@ -45,11 +55,16 @@ def wheel(cached: Callable[[str, Callable[[Path], None]], Path]) -> Path:
         for name in names:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, source / name)
+        tag = f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+        for path in COMPILED:
+            built = source / "build" / tag / installed_as(str(path.relative_to(ROOT)))
+            built.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, built)  # newer than its sources: nothing to compile
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
         subprocess.run([*command, "--no-index", "--wheel-dir", folder, source], check=True)
         shutil.rmtree(source)
 
-    files = [ROOT / name for name in names if not name.startswith("tests/")]
+    files = [*COMPILED, *(ROOT / name for name in names if not name.startswith("tests/"))]
     (built,) = cached("wheel-" + digest_of(files, *names), build).glob("*.whl")
     return built
 
@@ -86,11 +101,7 @@ def run(*command: str | Path) -> str:
 
 
 def test_the_wheel_holds_exactly_the_tracked_files(wheel: Path) -> None:
-    expected = {
-        re.sub(r"^[^/]+", lambda m: FOLDERS[m[0]], name)
-        for name in tracked()
-        if name.split("/")[0] in FOLDERS
-    }
+    expected = {installed_as(name) for name in tracked() if name.split("/")[0] in FOLDERS}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     compiled = {name for name in held if name.endswith(".so")}
 
