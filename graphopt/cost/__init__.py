@@ -1,6 +1,9 @@
 """What a graph costs on a machine: its work by node, and times, memory and dollars predicted from it."""
 
 from graphopt.cost._dims import Dim, Shape
+from graphopt.cost._decoder import DecoderShape, decoder_work
+from graphopt.cost._form import Form
+from graphopt.cost._forms import with_forms
 from graphopt.cost._graph import flops_by_node, work_of
 from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
@@ -11,7 +14,9 @@ from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Resul
 __all__ = [
     "Bound",
     "Call",
+    "DecoderShape",
     "Dim",
+    "Form",
     "GraphWork",
     "Heads",
     "History",
@@ -28,6 +33,7 @@ __all__ = [
     "Use",
     "Weight",
     "call_of",
+    "decoder_work",
     "flops_by_node",
     "history_of",
     "outcomes",
@@ -35,5 +41,6 @@ __all__ = [
     "product_seconds",
     "queue_of",
     "record",
+    "with_forms",
     "work_of",
 ]

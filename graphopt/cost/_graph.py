@@ -11,7 +11,7 @@ import onnx_ir as ir
 from graphopt.cost._dims import Dim, Shape, simplest
 from graphopt.cost._shapes import Shapes, meanings_of, times
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Result, Use, Weight
-from graphopt.ir import infer_types, stored_bytes, subgraphs_of
+from graphopt.ir import FileRange, LazyTensor, infer_types, lazy, stored_bytes, subgraphs_of
 from graphopt.ir.operators import (
     ATTENTION,
     ATTENTION_HEADS,
@@ -54,6 +54,7 @@ def work_of(
     states = states_by_name(v.name or "" for v in model.graph.inputs) if states is None else states
     meanings = meanings_of(model.graph, states) | dict(sizes or {})
     reader = _Reader(model, Shapes(model.graph, meanings, otherwise))
+    weights = tuple(reader.weights())
     nodes = [found for node in model.graph for found in reader.works(node)]
     given = [value for value in model.graph.inputs if not value.is_initializer()]
     inputs = [result for value in given if (result := reader.result(value)) is not None]
@@ -62,7 +63,7 @@ def work_of(
     return GraphWork(
         nodes=tuple(nodes),
         vocabulary=last[0] if last and isinstance(last[0], int) else 0,
-        weights=tuple(reader.weights()),
+        weights=weights,
         inputs=tuple(result for result in inputs if result.name not in states),
         caches=tuple(result for result in inputs if result.name in states),
         outputs=tuple(value.name or "" for value in model.graph.outputs),
@@ -91,7 +92,7 @@ class _Reader:
         self._constant: dict[ir.Value, bool] = {}
 
     def weights(self) -> Iterator[Weight]:
-        """All that is stored, each once."""
+        """All that is stored, each once, in the order in which it is written."""
         for graph in (self._model.graph, *self._model.graph.subgraphs()):
             for value in graph.initializers.values():
                 if value.const_value is not None:
@@ -129,7 +130,7 @@ class _Reader:
     def _is_stored(self, value: ir.Value) -> bool:
         """Whether it is a weight, or made of nothing else."""
         if value.is_initializer():
-            return True
+            return not value.is_graph_input()
         maker = value.producer()
         return maker is not None and self._is_constant(maker)
 
@@ -201,7 +202,7 @@ class _Reader:
         return [weight for one in maker.inputs for weight in self._behind(one)]
 
     def _weight(self, tensor: ir.TensorProtocol, name: str) -> Weight:
-        key = getattr(tensor, "identity", id(tensor))
+        key = _content(tensor)
         if key not in self._names:
             shape = tuple(int(dim) for dim in tensor.shape.numpy())
             self._names[key] = Weight(name, shape, tensor.dtype.bitwidth, stored_bytes(tensor))
@@ -349,6 +350,14 @@ class _Reader:
             causal=not causal_name or attributes.get_int(causal_name, 0) == 1,
             cached=past is not None,
         )
+
+
+def _content(tensor: ir.TensorProtocol) -> object:
+    """The same for weights that share their bytes, whatever their shape."""
+    expr = lazy(tensor) if isinstance(tensor, LazyTensor) else None
+    if isinstance(expr, FileRange):
+        return expr.path, expr.stamp, expr.offset, expr.length
+    return getattr(tensor, "identity", id(tensor))
 
 
 def _computed(depth: Dim, result: Sequence[Dim]) -> Product:

@@ -24,6 +24,9 @@ __all__ = [
     "DRAWING",
     "ELEMENTWISE",
     "EXPERTS",
+    "FUSED_SILU",
+    "FUSED_SUM_NORM",
+    "GROUPED_ATTENTION",
     "KERNEL_CHOOSING",
     "LIKE_FIRST",
     "MATRIX_PRODUCTS",
@@ -193,6 +196,9 @@ TURNING_PRODUCTS = {"Gemm", "FusedMatMul", "FusedGemm", "QGemm"}
 
 BLOCK_PARTS = {"MatMulNBits": (1, 2, 3), "GatherBlockQuantized": (0, 2, 3)}
 """Operators that read a weight in blocks of integers: which inputs are its levels, scales and zero points."""
+
+FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION = "QuickGelu", "SkipSimplifiedLayerNormalization", "GroupQueryAttention"
+"""What decoders are lowered to: x * sigmoid(x), the RMS norm of a sum, attention over a cache of fewer heads."""
 
 BLOCK_PRODUCT, BLOCK_LOOKUP = "MatMulNBits", "GatherBlockQuantized"
 """The product by a weight in blocks of integers, and the lookup of rows of one."""
