@@ -20,90 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from graphopt.cost import SHAPES as PUBLISHED
+
 STANDARD_DEVIATION = 0.02
 SHARD = 5 * 10**9
 """Bytes of a file, as transformers' default has it when these shapes were published."""
 TOKENIZER = Path(__file__).parent.parent / "models" / "tiny_coder"
 
-_LLAMA_3_2 = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-    "rms_norm_eps": 1e-5,
-    "rope_parameters": {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    },
-    "attention_bias": False,
-    "mlp_bias": False,
-}
-SHAPES: dict[str, dict[str, Any]] = {
-    "smollm2-135m": {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "head_dim": 64,
-        "vocab_size": 49152,
-        "max_position_embeddings": 8192,
-        "rms_norm_eps": 1e-5,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
-        "attention_bias": False,
-        "mlp_bias": False,
-    },
-    "qwen2.5-0.5b": {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 14,
-        "num_key_value_heads": 2,
-        "head_dim": 64,
-        "vocab_size": 151936,
-        "max_position_embeddings": 32768,
-        "rms_norm_eps": 1e-6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
-        "use_sliding_window": False,
-    },
-    "llama-3.2-1b": _LLAMA_3_2
-    | {
-        "hidden_size": 2048,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 16,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 64,
-    },
-    "llama-3.2-3b": _LLAMA_3_2
-    | {
-        "hidden_size": 3072,
-        "intermediate_size": 8192,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 24,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-    },
-    "llama-3.1-8b": _LLAMA_3_2
-    | {
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "rope_parameters": _LLAMA_3_2["rope_parameters"] | {"factor": 8.0},
-        "tie_word_embeddings": False,
-    },
-}
+SHAPES: dict[str, dict[str, Any]] = {name: dict(config) for name, config in PUBLISHED.items()}
 _COMMON = {
     "dtype": "bfloat16",
     "hidden_act": "silu",

@@ -1,10 +1,12 @@
 """What a graph costs on a machine: its work by node, and times, memory and dollars predicted from it."""
 
-from graphopt.cost._dims import Dim, Shape
 from graphopt.cost._decoder import DecoderShape, decoder_work
+from graphopt.cost._dims import Dim, Shape
 from graphopt.cost._form import Form
 from graphopt.cost._forms import with_forms
 from graphopt.cost._graph import flops_by_node, work_of
+from graphopt.cost._named import SHAPE_SOURCES, SHAPES
+from graphopt.cost._package import beside_weights, data_bytes, package_bytes, weight_bytes
 from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import Queue, queue_of
@@ -12,6 +14,8 @@ from graphopt.cost._record import History, MetricHistory, Outcome, history_of, o
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Result, Use, Weight
 
 __all__ = [
+    "SHAPES",
+    "SHAPE_SOURCES",
     "Bound",
     "Call",
     "DecoderShape",
@@ -32,15 +36,19 @@ __all__ = [
     "Step",
     "Use",
     "Weight",
+    "beside_weights",
     "call_of",
+    "data_bytes",
     "decoder_work",
     "flops_by_node",
     "history_of",
     "outcomes",
+    "package_bytes",
     "predict",
     "product_seconds",
     "queue_of",
     "record",
+    "weight_bytes",
     "with_forms",
     "work_of",
 ]

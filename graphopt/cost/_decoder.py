@@ -127,11 +127,15 @@ class _Decoder:
         self._weight("model.norm.weight", shape.hidden)
         self._weight(table, shape.vocabulary, shape.hidden)
         stream = self._lookup(table)
-        x = self._op("RMSNormalization", "norm", [stream], shape.hidden, "model.layers.0.input_layernorm.weight")
+        x = self._op(
+            "RMSNormalization", "norm", [stream], shape.hidden, "model.layers.0.input_layernorm.weight"
+        )
         for layer in range(shape.layers):
             stream, x = self._layer(layer, stream, x)
         self._head(x)
-        names = [*(f"layers.{i}.{of}" for i in range(shape.layers) for of in ("present.key", "present.value"))]
+        names = [
+            *(f"layers.{i}.{of}" for i in range(shape.layers) for of in ("present.key", "present.value"))
+        ]
         return GraphWork(
             nodes=tuple(self.nodes),
             vocabulary=shape.vocabulary,
@@ -148,6 +152,7 @@ class _Decoder:
 
     def _in_order(self) -> Sequence[Weight]:
         """As they are written: what the checkpoint has, what is turned, angles, what is packed."""
+
         def place(weight: Weight) -> int:
             if "~" in weight.name:
                 return 1
@@ -209,10 +214,22 @@ class _Decoder:
                     Result(f"{name}.attended", (*_TOKENS, width), 32),
                     *(Result(f"{name}.present.{of}", present, 32) for of in ("key", "value")),
                 ),
-                operands=(qkv, f"{name}.past.key", f"{name}.past.value", "seqlens_k", "length", "position_ids", "bias"),
+                operands=(
+                    qkv,
+                    f"{name}.past.key",
+                    f"{name}.past.value",
+                    "seqlens_k",
+                    "length",
+                    "position_ids",
+                    "bias",
+                ),
                 weights=tuple(Use(t.name, t.bytes, _TOKENS, 4 * half) for t in tables),
                 attention=Heads(
-                    shape.heads, shape.kv_heads, shape.head_size, 32, (shape.window or (0,) * shape.layers)[layer]
+                    shape.heads,
+                    shape.kv_heads,
+                    shape.head_size,
+                    32,
+                    (shape.window or (0,) * shape.layers)[layer],
                 ),
             )
         )
@@ -287,7 +304,9 @@ class _Decoder:
         sizes, name = (*_TOKENS, self.shape.hidden), f"{weight}/norm"
         made = (Result(name, sizes, 32), *(() if last else (Result(f"{name}/sum", sizes, 32),)))
         self.nodes.append(
-            NodeWork(name, FUSED_SUM_NORM, "other", made, (stream, y), (Use(weight, self.stored[weight].bytes),))
+            NodeWork(
+                name, FUSED_SUM_NORM, "other", made, (stream, y), (Use(weight, self.stored[weight].bytes),)
+            )
         )
         return f"{name}/sum", name
 

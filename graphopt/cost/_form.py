@@ -31,7 +31,9 @@ class Form:
         """The form that `text` names. Raises `BadInput` where it names none."""
         found = _TEXT.fullmatch(text.strip())
         if found is None:
-            raise BadInput(f"{text!r} is no form of weights: BITS/BLOCK or BITS/BLOCKz, such as 4/128, or 16 or 32")
+            raise BadInput(
+                f"{text!r} is no form of weights: BITS/BLOCK or BITS/BLOCKz, such as 4/128, or 16 or 32"
+            )
         return cls(int(found[1]), int(found[2]), found[3] == "z")
 
     def fitting(self, width: int) -> Form:

@@ -94,18 +94,27 @@ class _Rounding:
             gone = _base(name) in self._packed and name not in used
             if not gone:
                 yield self._halved.get(name, weight)
-        last = [use.name for kind in ("product", "lookup") for n in nodes if n.kind == kind for use in n.weights]
+        last = [
+            use.name for kind in ("product", "lookup") for n in nodes if n.kind == kind for use in n.weights
+        ]
         yield from (new[name] for name in dict.fromkeys(last) if name in new)
 
     def _pack(self, product: Product) -> None:
         form, name = self._asked.get(_base(product.name)), _base(product.name)
         if isinstance(form, Form) and name not in self._packed:
-            self._packed[name] = _packed(name, product.n * product.experts, product.k, form.fitting(product.k))
+            self._packed[name] = _packed(
+                name, product.n * product.experts, product.k, form.fitting(product.k)
+            )
 
     def _product(self, node: NodeWork, product: Product, packed: _Packed) -> NodeWork:
         form = packed.form
         rounded = replace(
-            product, name=packed.parts[0].name, bits=form.bits, block=form.block, zeros=form.zeros, bytes=packed.bytes
+            product,
+            name=packed.parts[0].name,
+            bits=form.bits,
+            block=form.block,
+            zeros=form.zeros,
+            bytes=packed.bytes,
         )
         others = [use for use in node.weights if _base(use.name) != _base(product.name)]
         uses = (*(Use(part.name, part.bytes) for part in packed.parts), *others)
@@ -126,7 +135,9 @@ class _Rounding:
                 uses = tuple(Use(p.name, p.bytes, table.rows, p.bytes / rows) for p in packed.parts)
                 blocks = f"{node.name}/nbits"
                 row = (width,) if packed.form.zeros else (width // packed.form.block, packed.form.block)
-                made = tuple(Result(blocks, (*result.shape[:-1], *row), result.bits) for result in node.results)
+                made = tuple(
+                    Result(blocks, (*result.shape[:-1], *row), result.bits) for result in node.results
+                )
                 yield replace(node, name=blocks, operator=BLOCK_LOOKUP, weights=uses, results=made)
                 if packed.form.zeros:
                     return

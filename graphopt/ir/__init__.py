@@ -40,7 +40,7 @@ from graphopt.ir._proto import attribute_proto, checker_problems, from_proto, re
 from graphopt.ir._random import is_random
 from graphopt.ir._removal import leak, orphans
 from graphopt.ir._samples import run_from, sample_of
-from graphopt.ir._save import DataFiles, save_model
+from graphopt.ir._save import DataFiles, data_file_bytes, save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
 from graphopt.ir._single import in_single
@@ -94,6 +94,7 @@ __all__ = [
     "constant_matrix",
     "constant_table",
     "consumers",
+    "data_file_bytes",
     "digest",
     "either_order",
     "evaluate",

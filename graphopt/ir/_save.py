@@ -24,7 +24,7 @@ from graphopt.ir._proto import swapped_weights
 from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import boxes, has_data, lazy
 
-__all__ = ["DataFiles", "save_model"]
+__all__ = ["DataFiles", "data_file_bytes", "save_model"]
 
 _EXTERNAL_FROM = 4096
 """Bytes from which a weight goes to the data file: less than a page would be mostly padding there."""
@@ -130,7 +130,7 @@ def _write_weights(
         expr = lazy(tensor)
         content = _content(expr)
         if content not in written:
-            padding = -file.tell() % (_ALIGNMENT if tensor.nbytes >= _PAGED_FROM else _LINE)
+            padding = _padding(file.tell(), tensor.nbytes)
             if limit is not None and file.tell() + padding + tensor.nbytes > limit:
                 if tensor.nbytes > limit:
                     raise BadInput(
@@ -151,6 +151,26 @@ def _write_weights(
             shape=ir.Shape(tensor.shape.numpy()),
             name=value.name or "",
         )
+
+
+def _padding(at: int, size: int) -> int:
+    """Bytes between what ends `at` and a weight of `size`."""
+    return -at % (_ALIGNMENT if size >= _PAGED_FROM else _LINE)
+
+
+def data_file_bytes(sizes: Iterable[int], *, shared: bool = False) -> int:
+    """Bytes of the file that `save_model` writes for weights of these `sizes`, in their order; 0 for none.
+
+    Weights that share their bytes are one of them; `shared` says whether there are such of 4 KiB. Where there
+    are none, and all take less than 1 MiB, they are in the graph's file.
+    """
+    large = [size for size in sizes if size >= _EXTERNAL_FROM]
+    if sum(large) < _DATA_FROM and not shared:
+        return 0
+    end = 0
+    for size in large:
+        end += _padding(end, size) + size
+    return end
 
 
 def _content(expr: Expr) -> object:

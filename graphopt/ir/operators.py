@@ -197,7 +197,11 @@ TURNING_PRODUCTS = {"Gemm", "FusedMatMul", "FusedGemm", "QGemm"}
 BLOCK_PARTS = {"MatMulNBits": (1, 2, 3), "GatherBlockQuantized": (0, 2, 3)}
 """Operators that read a weight in blocks of integers: which inputs are its levels, scales and zero points."""
 
-FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION = "QuickGelu", "SkipSimplifiedLayerNormalization", "GroupQueryAttention"
+FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION = (
+    "QuickGelu",
+    "SkipSimplifiedLayerNormalization",
+    "GroupQueryAttention",
+)
 """What decoders are lowered to: x * sigmoid(x), the RMS norm of a sum, attention over a cache of fewer heads."""
 
 BLOCK_PRODUCT, BLOCK_LOOKUP = "MatMulNBits", "GatherBlockQuantized"
