@@ -1,4 +1,4 @@
-"""The work of Llama-like decoders from the sizes in config.json, as graphopt lowers them: no graph is needed."""
+"""The work of Llama-like decoders, as graphopt lowers them, from the sizes in config.json alone."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ class _Decoder:
         for layer in range(shape.layers):
             stream, x = self._layer(layer, stream, x)
         self._head(x)
-        names = [
-            *(f"layers.{i}.{of}" for i in range(shape.layers) for of in ("present.key", "present.value"))
-        ]
+        states = [cache.name.replace(".past.", ".present.") for cache in self.caches]
         return GraphWork(
             nodes=tuple(self.nodes),
             vocabulary=shape.vocabulary,
@@ -146,7 +144,7 @@ class _Decoder:
                 Result("position_ids", _TOKENS, 64),
             ),
             caches=tuple(self.caches),
-            outputs=("logits", *names),
+            outputs=("logits", *states),
             other_bytes=_NODE_BYTES * len(self.nodes),
         )
 
@@ -260,7 +258,7 @@ class _Decoder:
     def _head(self, x: str) -> None:
         """Scores of the last token of each text, wherever padding puts it."""
         shape, each = self.shape, ("batch", 1)
-        made = (
+        made: tuple[tuple[str, str, list[str], Shape], ...] = (
             ("Shape", "new", [x], (1,)),
             ("Neg", "first_new", ["new"], (1,)),
             ("Slice", "new_mask", ["attention_mask", "first_new"], _TOKENS),

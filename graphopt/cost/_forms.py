@@ -87,7 +87,7 @@ class _Rounding:
         yield replace(node, weights=uses, product=product)
 
     def weights(self, nodes: list[NodeWork]) -> Iterator[Weight]:
-        """What is stored in the end: what there was and is still read, then what is new in the nodes' order."""
+        """What there was and is still read, then what is new, in the order of nodes."""
         used = {use.name for node in nodes for use in node.weights}
         new = {part.name: part for packed in self._packed.values() for part in packed.parts}
         for name, weight in self._stored.items():

@@ -17,7 +17,7 @@ def weight_bytes(work: GraphWork) -> int:
 
 
 def data_bytes(work: GraphWork) -> int:
-    """Of the file of weights beside the graph, exactly: its padding depends on the order of `work.weights`."""
+    """Of the file of weights beside the graph, exactly, where `work.weights` are in its order."""
     # A table's scales are written once in two shapes.
     shared = any(node.operator == BLOCK_LOOKUP for node in work.nodes)
     return data_file_bytes([weight.bytes for weight in work.weights], shared=shared)

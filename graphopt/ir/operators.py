@@ -202,7 +202,7 @@ FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION = (
     "SkipSimplifiedLayerNormalization",
     "GroupQueryAttention",
 )
-"""What decoders are lowered to: x * sigmoid(x), the RMS norm of a sum, attention over a cache of fewer heads."""
+"""What decoders are lowered to: x * sigmoid(x), the RMS norm of a sum, attention over a cache."""
 
 BLOCK_PRODUCT, BLOCK_LOOKUP = "MatMulNBits", "GatherBlockQuantized"
 """The product by a weight in blocks of integers, and the lookup of rows of one."""
