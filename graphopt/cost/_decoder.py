@@ -273,9 +273,9 @@ class _Decoder:
         )
         for operator, name, operands, sizes in made:
             self._node(operator, name, operands, sizes, 64)
-        self._node("GatherND", "kept", [x, "indices"], ("batch", 1, shape.hidden), 32)
+        self._node("GatherND", "last_hidden", [x, "indices"], ("batch", 1, shape.hidden), 32)
         weight = self._weight("lm_head.weight", shape.vocabulary, shape.hidden)
-        self._multiplied("kept", weight, "logits", shape.hidden, shape.vocabulary, each)
+        self._multiplied("last_hidden", weight, "logits", shape.hidden, shape.vocabulary, each)
 
     def _lookup(self, table: str) -> str:
         weight = self.stored[table]
