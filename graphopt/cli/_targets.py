@@ -1,4 +1,4 @@
-"""graphopt targets list | show | new | doctor."""
+"""graphopt targets list | show | new | doctor | profile."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from graphopt.cli._console import console
 from graphopt.cli._new import new_command
 from graphopt.cli._plugins import no_plugins_option, print_left_out
+from graphopt.cli._profile import command as profile
 from graphopt.errors import BadInput, EnvironmentProblem, GraphoptError
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ __all__ = ["command"]
 
 @click.group("targets")
 def command() -> None:
-    """List targets, show one, make your own, check this machine."""
+    """List targets, show one, make your own, check and measure this machine."""
 
 
 command.add_command(new_command("targets", "target"))
+command.add_command(profile)
 
 
 @command.command("list")

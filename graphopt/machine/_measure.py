@@ -34,7 +34,7 @@ from graphopt.machine._profile import (
     Tier,
 )
 from graphopt.machine._samples import with_memory
-from graphopt.machine._turns import turns
+from graphopt.machine._turns import repeated
 
 if TYPE_CHECKING:
     from graphopt.targets import Target
@@ -130,6 +130,7 @@ def measure(
         weights = Weights(Path(folder), grid.weights or max(2 * stream.last, 64 << 20))
         found = Profile(
             name=target.name,
+            title=target.fingerprint().get("processor", ""),
             kind="measured",
             target=target.name,
             identity=target.fingerprint(),
@@ -236,8 +237,8 @@ def _peaks(
         graph = block_products(weights, one, 1)
         session = target.session(graph.write(weights.folder / "peak.onnx"), threads=threads)
         feeds = {"x": rng.standard_normal((rows, k), np.float32)}
-        times = turns({kind: functools.partial(session.run, None, feeds)}, 10 * grid.seconds, settle=False)
-        found[kind] = interval_of([2 * rows * k * n / seconds for seconds in times[kind]])
+        times = repeated(functools.partial(session.run, None, feeds), 10 * grid.seconds)
+        found[kind] = interval_of([2 * rows * k * n / seconds for seconds in times])
         few = {"x": feeds["x"][: max(1, rows // 16)]}
         taken = [_seconds(functools.partial(session.run, None, few)) for _ in range(_REPEATS)]
         noise = interval_of([b / a for a, b in pairwise(taken[1:])])
@@ -248,8 +249,8 @@ def _peaks(
     except BadInput:
         return found, noise
     feeds = {"x": rng.integers(0, 200, (rows, k)).astype(np.uint8)}
-    times = turns({"int8": functools.partial(session.run, None, feeds)}, 10 * grid.seconds, settle=False)
-    other = interval_of([2 * rows * k * n / seconds for seconds in times["int8"]])
+    times = repeated(functools.partial(session.run, None, feeds), 10 * grid.seconds)
+    other = interval_of([2 * rows * k * n / seconds for seconds in times])
     return found | {"int8": max(found["int8"], other, key=lambda one: one.value)}, noise
 
 

@@ -61,41 +61,47 @@ def product_rates(
             group = list(alike)
             for begin in range(0, len(group), _TOGETHER):
                 part = group[begin : begin + _TOGETHER]
-                copies = {one: max(2, weights.size // one.bytes) for one in part}
-                sessions = _opened(target, weights, threads, copies)
-                for rows in shape.few:
-                    yield from _streamed(sessions, copies, stream, threads, rows, grid.seconds)
+                yield from _streamed(target, weights, stream, threads, part, shape.few, grid.seconds)
                 sessions = _opened(target, weights, threads, dict.fromkeys(part, _COPIES))
-                for rows in shape.many:
-                    for one, taken in _turns(sessions, rows, grid.seconds, threads).items():
-                        yield _rate(one, rows, threads, [s / _COPIES for s in taken], streamed=False)
+                for (one, rows), taken in _turns(sessions, shape.many, grid.seconds, threads).items():
+                    yield _rate(one, rows, threads, [s / _COPIES for s in taken], streamed=False)
 
 
 def _streamed(
-    sessions: dict[Product, Any],
-    copies: dict[Product, int],
+    target: Target,
+    weights: Weights,
     stream: Stream,
     threads: int,
-    rows: int,
+    group: Sequence[Product],
+    few: Sequence[int],
     seconds: float,
 ) -> Iterator[ProductRate]:
+    if not few:
+        return
+    copies = {one: max(2, weights.size // one.bytes) for one in group}
+    sessions = _opened(target, weights, threads, copies)
     before = stream.sample(threads)
-    found = _turns(sessions, rows, seconds, threads)
+    found = _turns(sessions, few, seconds, threads)
     meanwhile = statistics.mean((before, stream.sample(threads)))
-    for one, taken in found.items():
+    for (one, rows), taken in found.items():
         each = [s / copies[one] for s in taken]
         yield _rate(one, rows, threads, stream.usual(each, one.bytes, meanwhile, threads), streamed=True)
 
 
 def _turns(
-    sessions: dict[Product, Any], rows: int, seconds: float, threads: int
-) -> dict[Product, list[float]]:
-    x = np.random.default_rng(0)
-    calls = {
-        one: functools.partial(session.run, ["sum"], {"x": x.standard_normal((rows, one.k), np.float32)})
+    sessions: dict[Product, Any], rows: Sequence[int], seconds: float, threads: int
+) -> dict[tuple[Product, int], list[float]]:
+    rng = np.random.default_rng(0)
+    groups = {
+        one: {
+            count: functools.partial(
+                session.run, ["sum"], {"x": rng.standard_normal((count, one.k), np.float32)}
+            )
+            for count in rows
+        }
         for one, session in sessions.items()
     }
-    return turns(calls, seconds, settle=threads > 1 and len(calls) > 1)
+    return turns(groups, seconds, settle=threads > 1)
 
 
 def _opened(target: Target, weights: Weights, threads: int, copies: dict[Product, int]) -> dict[Product, Any]:

@@ -116,7 +116,7 @@ class OperatorRate(_Data):
 
 
 class Profile(_Data):
-    """What a machine can do.
+    """What a machine can do. The last of `tiers` is what holds models: memory, or that of the device.
 
     `kind` says whether it was measured or is cited from data sheets. `identity` is what makes two machines
     one (a subset of the target's fingerprint: processor, instructions, cores, runtime, kernels). `peaks` are
@@ -132,13 +132,14 @@ class Profile(_Data):
 
     version: Literal[1] = 1
     name: str
+    title: str = ""
     kind: Literal["measured", "cited"]
     target: str
     identity: dict[str, str] = Field(default_factory=dict)
     date: datetime.date
     seconds: Number = 0.0
     memory_bytes: Count
-    tiers: tuple[Tier, ...]
+    tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
     peaks: dict[str, dict[Count, Interval]]
     dispatch: dict[Count, Interval] = Field(default_factory=dict)
     products: tuple[ProductRate, ...] = ()

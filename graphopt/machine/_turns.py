@@ -8,33 +8,41 @@ from typing import Any, TypeVar
 
 __all__ = ["SETTLE", "repeated", "turns"]
 
+Group = TypeVar("Group")
 Key = TypeVar("Key")
 SETTLE = 0.05
 """Seconds within which threads of onnxruntime 1.32 stop spinning for more work (40 ms, by hand)."""
-_ROUNDS = 3
-_MOST = 8  # calls in a round: more tell nothing of what changes in time
+_ROUNDS = 2
+_LEAST, _MOST = 2, 8  # calls in a round: one more of a hundred tells nothing of what changes in time
+_LONG = 0.02
+"""Seconds of a call that what its first time costs is small beside, so that this counts, too."""
 
 
-def turns(calls: Mapping[Key, Callable[[], Any]], seconds: float, settle: bool) -> dict[Key, list[float]]:
-    """Seconds of each call, several of them in each of three rounds, in which all take about `seconds`.
+def turns(
+    groups: Mapping[Group, Mapping[Key, Callable[[], Any]]], seconds: float, settle: bool
+) -> dict[tuple[Group, Key], list[float]]:
+    """Seconds of each call of each group, several in each of two rounds, about `seconds` in all.
 
-    In each round a call is made once before it counts: it wakes the threads. `settle`: those of the others
-    are given the time to stop spinning.
+    Groups take turns. `settle`: threads of the others are given the time to stop spinning. A short call is
+    made once before it counts, since that wakes threads and makes memory.
     """
-    taken: dict[Key, list[float]] = {key: [] for key in calls}
+    taken: dict[tuple[Group, Key], list[float]] = {}
     for _ in range(_ROUNDS):
-        for key, call in calls.items():
+        for group, calls in groups.items():
             if settle:
                 time.sleep(SETTLE)
-            first = _seconds(call)
-            count = max(1, min(_MOST, int(seconds / _ROUNDS / first)))
-            taken[key] += [_seconds(call) for _ in range(count)]
+            for key, call in calls.items():
+                first = _seconds(call)
+                count = max(_LEAST, min(_MOST, int(seconds / _ROUNDS / first)))
+                found = [first] if first > _LONG else []
+                found += [_seconds(call) for _ in range(count - len(found))]
+                taken.setdefault((group, key), []).extend(found)
     return taken
 
 
 def repeated(call: Callable[[], Any], seconds: float) -> list[float]:
     """The same of one call."""
-    return turns({None: call}, seconds, settle=False)[None]
+    return turns({None: {None: call}}, seconds, settle=False)[None, None]
 
 
 def _seconds(call: Callable[[], Any]) -> float:
