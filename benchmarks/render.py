@@ -3,6 +3,8 @@
     python benchmarks/render.py                # or: make performance
     python benchmarks/render.py --check        # exit 1 where they are not what the results say
 
+So is graphopt/planner/damages.json, what bits usually cost in accuracy.
+
 Prose is in NAME.md.jinja, which holds no figure: each comes from a file of benchmarks/results. The rest of
 docs/coverage.md is `tests.corpus.table`'s.
 """
@@ -19,6 +21,7 @@ from typing import Any
 import _compression_page
 import _coverage_page
 import _encoder_page
+import _hosting_page
 import _page
 import _scatter
 import _vision_page
@@ -27,15 +30,16 @@ from _charts import DARK, LIGHT, Theme, svg
 from _lms import LMS
 from _performance import ENCODERS, EXPORTED, LARGE, OURS, PEERS, charts
 from _results import RESULTS
+from _typical import typical
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
-PAGES = ("performance", "compression", "encoders", "vision")
+PAGES = ("performance", "compression", "encoders", "vision", "cost")
 
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
     """The pages and their charts, by the path they belong at."""
-    parts = (performance, compression, encoders, vision, coverage)
+    parts = (performance, compression, encoders, vision, coverage, cost)
     return {path: text for part in parts for path, text in part(results, docs).items()}
 
 
@@ -130,6 +134,20 @@ def coverage(results: Path, docs: Path) -> dict[Path, str]:
     return {docs / "coverage.md": _coverage_page.replaced(path.read_text(encoding="utf-8"), text)}
 
 
+def cost(results: Path, docs: Path) -> dict[Path, str]:
+    """docs/cost.md, where benchmarks/hosting.py was run."""
+    if not (results / "hosting.json").is_file():
+        return {}
+    found = _hosting_page.Hosting(results / "hosting.json")
+    names = {
+        "data": found.data,
+        "plans": found.plans(),
+        "areas": found.areas(),
+        "sources": found.sources(),
+    }
+    return page("cost", names, [found.prices(), found.contributions()], svg, docs)
+
+
 def page(
     name: str, names: dict[str, Any], drawn: Sequence[Any], draw: Callable[[Any, Theme], str], docs: Path
 ) -> dict[Path, str]:
@@ -173,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args()
-    found = rendered(RESULTS)
+    found = rendered(RESULTS) | typical(RESULTS)
     others = stale(found)
     if args.check:
         for path in others:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -11,11 +11,14 @@ import numpy as np
 import onnx_ir as ir
 
 from graphopt.calibrate import Branches
+from graphopt.cost import Product, product_seconds
 from graphopt.errors import BadInput
 from graphopt.interface import adapt_feeds
 from graphopt.ir import blocks_of, name_matches, stored_bytes
+from graphopt.machine import Profile, known_profile
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
 from graphopt.plan import PLAN, Bound, Choice, Table, Together, Unit, allocate, parse_bounds
+from graphopt.runtime import default_threads
 from graphopt.targets import BlockProduct
 
 from ._block_nodes import level_on
@@ -233,13 +236,25 @@ class PlanBits(Pass):
     def _seconds(
         self, context: Context, bounds: Sequence[Bound], units: Sequence[WeightUnit], forms: Sequence[Form]
     ) -> Callable[[WeightUnit, Form], float] | None:
-        """How long all products of a unit take of a token, where that matters and the target knows."""
+        """How long all products of a unit take of a token, where that matters and is known: of the machine,
+        where that was measured (graphopt targets profile), else the target measures these products."""
         if self.options.smallest_plan == "bytes" and not any(bound.of_time for bound in bounds):
             return None
         target = context.target
         sizes = sorted({site.size for unit in units for site in unit.sites if not site.is_lookup})
         blocks = {bits: [f.block for f in forms if f.bits == bits] for bits in {f.bits for f in forms}}
         known: dict[str, float] = {}
+        key = f"{self.name}: seconds of a token's products"
+        threads = default_threads()
+        profile = None if target is None else known_profile(target, threads)
+        if profile is not None:
+            key += ", by what was measured of the machine"
+            known = {
+                f"{k} x {n}, {form.bits}/{form.block}": _predicted(profile, threads, k, n, form)
+                for n, k in sizes
+                for form in {replace(form.fitting(k), zeros=False) for form in forms}
+            }
+            sizes = []
         for n, k in context.watch(sizes, "timing products of size"):
             for bits, of_bits in blocks.items():
                 fitting = sorted({Form(bits, block).fitting(k).block for block in of_bits})
@@ -248,7 +263,7 @@ class PlanBits(Pass):
                 if found is None:
                     return None
                 known |= {f"{k} x {n}, {bits}/{block}": s for block, s in found.items()}
-        known = context.decide(f"{self.name}: seconds of a token's products", lambda: known)
+        known = context.decide(key, lambda: known)
 
         def seconds(unit: WeightUnit, form: Form) -> float:
             return sum(
@@ -257,6 +272,13 @@ class PlanBits(Pass):
             )
 
         return seconds
+
+
+def _predicted(profile: Profile, threads: int, k: int, n: int, form: Form) -> float:
+    """Seconds of one row times a weight [k, n] in `form`, without zero points, which comes from memory."""
+    size = n * -(-k // form.block) * (form.block * form.bits // 8 + 4)
+    product = Product("", k, n, form.bits, form.block, zeros=False, bytes=size)
+    return product_seconds(profile, product, rows=1, threads=threads).value
 
 
 def _spread(calls: Sequence[T], count: int) -> Sequence[T]:

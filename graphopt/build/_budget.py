@@ -26,7 +26,11 @@ def hold_to_budget(job: Job) -> None:
     for decisions in _planned(job):
         plan = Plan.model_validate(decisions[PLAN])
         measured = _measured(job, plan)
-        decisions[PLAN] = plan.model_copy(update={"measured": measured}).model_dump(mode="json")
+        plan = plan.model_copy(update={"measured": measured})
+        decisions[PLAN] = plan.model_dump(mode="json")
+        if job.cache is not None:
+            options = next(step.options for step in job.recipe.steps if step.name == plan.step)
+            job.cache.keep_plan({"options": dict(options), PLAN: decisions[PLAN]})
         metrics = tuple(
             CheckedMetric(BUDGET, "package", metric, measured[metric], bound)
             for metric, bound in plan.bounds.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,17 @@ def optimize(
     *,
     options: OptimizeOptions | None = None,
     progress: Progress | None = None,
+    decided: Mapping[str, Any] | None = None,
+    check: Callable[[Path], None] | None = None,
     **changes: Any,
 ) -> Package:
     """Make a fast, checked package from `source` at `out` (default: ./SOURCE-RECIPE) and return it.
 
     `source` is a Hugging Face folder, an .onnx file, the name of an embedded model or a Hub id. What is asked
     for is in `options`, and in `changes`: fields of `OptimizeOptions` (`recipe="int4"`), `TypeError` for any
-    other. `progress` is told what is going on.
+    other. `progress` is told what is going on. `decided` are decisions that were made before, for the lock to
+    keep, and `check` is given the finished package before it is installed: what it raises leaves `out` as it
+    was.
 
     Raises `Mismatch` (a `CheckFailed`) where an edit changes results more than its pass promises,
     `Rejected` (a `CheckFailed`) where the package differs from its source by more than the recipe allows,
@@ -64,10 +68,17 @@ def optimize(
     """
     options = replace(options or OptimizeOptions(), **changes)
     with limited(options.max_ram, progress or _silent) as say:
-        return _optimized(source, out, options, Clock(say))
+        return _optimized(source, out, options, Clock(say), dict(decided or {}), check)
 
 
-def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOptions, clock: Clock) -> Package:
+def _optimized(
+    source: str | Path,
+    out: str | Path | None,
+    options: OptimizeOptions,
+    clock: Clock,
+    decided: Mapping[str, Any],
+    check: Callable[[Path], None] | None,
+) -> Package:
     first, *others = _targets(options.target)
     options = replace(options, target=first)
     replay = Replay.read(Path(options.locked)) if options.locked is not None else None
@@ -106,11 +117,13 @@ def _optimized(source: str | Path, out: str | Path | None, options: OptimizeOpti
             _make(job, None if replay is None else replay.lock.decisions)
             if replay is None and options.validate:
                 job = settled(_within_budget(job), _again)
+            job.graphs[0].context.decisions.update(decided)
             _finish(job, replay)
+            if check is not None:
+                check(staging.package)
             for name in others:
-                made = _optimized(
-                    source, staging.scratch / f"for-{name}", replace(options, target=name), clock
-                )
+                aside = staging.scratch / f"for-{name}"
+                made = _optimized(source, aside, replace(options, target=name), clock, decided, check)
                 add_variant(staging.package, made.path)
             clock.say(f"installing {place}")
         job.clear_mismatches()

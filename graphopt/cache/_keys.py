@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graphopt.pipeline import Pass
     from graphopt.targets import Target
 
-__all__ = ["StepKeys", "export_key", "model_key", "part_key", "result_key", "step_keys"]
+__all__ = ["StepKeys", "export_key", "model_key", "part_key", "plan_key", "result_key", "step_keys"]
 
 FORMAT = 1
 """Counts in every key: another number, and nothing that was stored is found."""
@@ -58,6 +58,11 @@ def export_key(source: Source, task: str) -> str | None:
 def part_key(export: str, role: str) -> str:
     """The key of the graph of that `role` where a source is exported, under the key `export`, as several."""
     return _digest(export, role)
+
+
+def plan_key(export: str) -> str:
+    """The key of a plan of the weights of a source that is exported under the key `export`."""
+    return _digest(export, "plan")
 
 
 def model_key(export: str, model: ir.Model, role: str) -> str:

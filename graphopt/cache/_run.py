@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphopt.cache._entry import Damaged, Header
-from graphopt.cache._keys import StepKeys, export_key, model_key, part_key, step_keys
+from graphopt.cache._keys import StepKeys, export_key, model_key, part_key, plan_key, step_keys
 from graphopt.cache._plain import CannotStore
 from graphopt.cache._results import StepResults
 from graphopt.cache._settings import cache_size
@@ -39,6 +41,7 @@ SECONDS = 2.0
 """A step's result is stored if making it again would take longer than this, with the fast steps before it.
 A judgement: what takes less is made again about as soon as it is read."""
 _NOWHERE = Path("nowhere")
+_PLAN = "plan.json"
 
 T = TypeVar("T")
 
@@ -84,6 +87,28 @@ class RunCache:
 
     def _part(self, key: str) -> tuple[Exported, list[str]] | None:
         return self.read(key, lambda h, f: read_exported(h, Place(f, _NOWHERE), self.source))
+
+    def plan(self) -> dict[str, Any] | None:
+        """What `keep_plan` kept of the source last, whatever it was planned for."""
+
+        def read(header: Header, folder: Path) -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(header.contents(folder)[_PLAN])
+            return found
+
+        return self.read(plan_key(self.key), read)
+
+    def keep_plan(self, plan: Mapping[str, Any]) -> None:
+        """Store what is known of damages of the source's weights, as JSON-able data, in place of an earlier
+        one."""
+
+        def fill(header: Header, folder: Path) -> None:
+            data = json.dumps(plan, sort_keys=True).encode()
+            (folder / _PLAN).write_bytes(data)
+            header.files[_PLAN] = hashlib.sha256(data).hexdigest()
+            header.write(folder)
+
+        self._store.drop(plan_key(self.key))
+        self.write(plan_key(self.key), "plan", fill)
 
     def steps(
         self,

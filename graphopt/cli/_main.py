@@ -49,6 +49,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         "validate": ("graphopt.cli._validate", "Measure a package's accuracy against its source."),
         "bench": ("graphopt.cli._bench", "Measure a package's speed, alone or against another."),
         "gate": ("graphopt.cli._gate", "Decide whether a package may ship: exit code 0, 1 or 3."),
+        "plan": ("graphopt.cli._plan", "Say which recipe, bits and machine serve a model best."),
         "bisect": ("graphopt.cli._bisect", "Find the edit that makes a package bad."),
         "inspect": ("graphopt.cli._inspect", "Show a model's interface, operators and size."),
         "lint": ("graphopt.cli._lint", "Find silent cliffs and known miscompiles in a model."),

@@ -15,6 +15,8 @@ from graphopt.errors import Inconclusive
 
 __all__ = ["command"]
 
+_AUTO = "auto"
+
 
 @click.command("optimize")
 @click.argument("source")
@@ -30,7 +32,8 @@ __all__ = ["command"]
 @click.option(
     "--recipe",
     metavar="NAME|FILE.toml",
-    help="lossless, fp16, int8, int4, or a file. [default: int4 for text generation, else lossless]",
+    help="lossless, fp16, int8, int4, or a file; auto plans for this machine, and verifies. [default: int4"
+    " for text generation, else lossless]",
 )
 @click.option(
     "--task",
@@ -160,14 +163,25 @@ def command(
             if explain is not None:
                 print_explanation(report, explain, console())
 
+    planned = None
     try:
         with working(quiet) as say:
-            package = optimize(source, out, options=options, progress=say)
+            if options.recipe == _AUTO:
+                from graphopt.planner import made_by_plan
+
+                planned = made_by_plan(source, out, options, progress=say)
+                package = planned.package
+            else:
+                package = optimize(source, out, options=options, progress=say)
     except Rejected as rejected:
         show(rejected.report, installed=False)
         raise
     report = package.report()
     show(report, installed=True)
+    if planned is not None and not quiet and json_file != "-":
+        from graphopt.cli._plan_tables import print_checked
+
+        print_checked(planned, console())
     if report.closing.verdict == "inconclusive":
         click.echo(printable(f"inconclusive: {report.closing.reason}"), err=True)
         ctx.exit(Inconclusive.exit_code)

@@ -14,8 +14,10 @@ __all__ = ["Candidate", "Outlook"]
 class Candidate:
     """A recipe with options by `PASS.OPTION`, a target, threads, and the form of each weight by name.
 
-    `forms` are as `plan-bits` writes them ("4/128", "8/32z"); `cache_bits` is how keys and values are kept.
-    `drafts` are tokens that are guessed ahead, 0 for none.
+    `forms` are as plans write them ("4/128", "8/32z"; "16" and "32" are floats); `cache_bits` is how keys
+    and values are kept. `drafts` are tokens that are guessed ahead, 0 for none. `budget` is what the recipe's
+    pass that plans is asked to keep to, "bpw=4.25", empty where it is not asked. `machine` is the name of a
+    profile, `devices` how many of it share the model, and `batch` how many texts are written together.
     """
 
     recipe: str
@@ -25,12 +27,26 @@ class Candidate:
     forms: Mapping[str, str] = field(default_factory=dict)
     cache_bits: int = 32
     drafts: int = 0
+    budget: tuple[str, ...] = ()
+    machine: str = ""
+    batch: int = 1
+    devices: int = 1
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is expected of a candidate, and the budgets that it does not keep."""
+    """What is expected of a candidate.
+
+    `broken` are the budgets, as they are written, that it does not keep, and `unsure` those that it keeps,
+    but whose interval reaches beyond. `notes` say what the numbers rest on.
+    """
 
     candidate: Candidate
     prediction: Prediction
     broken: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def keeps(self) -> bool:
+        return not self.broken

@@ -1,0 +1,128 @@
+"""graphopt plan, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from graphopt.cli import main
+from tests.planner._machines import machine
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> str:
+    path = tmp_path / "box.json"
+    path.write_text(machine().model_dump_json(), encoding="utf-8")
+    return str(path)
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *words])
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_a_plan_is_printed_and_written_as_a_recipe(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "planned.toml"
+    assert run("llama-3.2-1b", "--machine", box, "--budget", "kl_mean=0.02", "-o", str(recipe)) == 0
+    said = capsys.readouterr().out
+    assert "mean KL divergence" in said
+    assert "were not measured" in said
+    written = tomllib.loads(recipe.read_text(encoding="utf-8"))
+    assert written["budget"]["kl_mean"] == 0.02
+    assert [step["budget"] for step in written["pass"] if "budget" in step] == ["kl_mean=0.02"]
+
+
+def test_json_has_what_was_weighed(box: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("llama-3.2-1b", "--machine", box, "--price", "2", "--json", "-") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"]["metrics"]["usd_per_mtok"]["value"] > 0
+    assert found["machines"][0]["kind"] == "cited"
+    assert {point["reason"] for point in found["pareto"]} >= {"chosen"}
+
+
+def test_no_feasible_plan_is_exit_code_1_and_json_tells_the_nearest(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "plan.json"
+    assert run("llama-3.2-1b", "--machine", box, "--budget", "tpot=1ms", "--json", str(file)) == 1
+    assert "no plan keeps tpot=1ms" in capsys.readouterr().err
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["chosen"] is None
+    assert found["nearest"]["broken"] == ["tpot=1ms"]
+
+
+def test_a_tiny_model_is_planned_for_from_its_config_alone(box: str) -> None:
+    assert run("tiny-coder", "--machine", box, "-q") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["llama-3.2-1b", "--budget", "ttft=800"], "800 of what"),
+        (["llama-3.2-1b", "--budget", "tpott=8ms"], "Did you mean 'tpot'"),
+        (["llama-3.2-1b", "--budget", "tpot=8ms", "--budget", "tpot=9ms"], "there is 'tpot=8ms' already"),
+        (["llama-3.2-1b", "--minimize", "byte"], "Did you mean 'bytes'"),
+        (["llama-3.2-1b", "--price", "-1"], "a price of -1 dollars is none"),
+        (["llama-3.2-1b", "--api-price", "-3,60"], "an API price of -3 dollars is none"),
+        (["llama-3.2-1b", "--api-price", "3"], "is not IN,OUT"),
+        (["llama-3.2-1b", "--utilization", "0"], "not above 0 and at most 1"),
+        (["llama-3.2-1b", "--utilization", "1.5"], "not above 0 and at most 1"),
+        (["llama-3.2-1b", "--batch", "0"], "at least 1"),
+        (["llama-3.2-1b", "--threads", "two"], "is no number"),
+        (["llama-3.2-1b", "--recipe", "int5"], "int5"),
+        (["llama-3.1-8x", "--minimize", "tpot"], "llama-3.1-8b"),
+        (["llama-3.2-1b", "--minimise", "tpot"], "--minimize"),
+        (["llama-3.2-1b", "llama-3.1-8b"], "compared on --machines"),
+        (["llama-3.2-1b", "--machines", "here"], "exclude each other"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    box: str, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words, "--machine", box) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_profile_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "later.json"
+    path.write_text(machine().model_dump_json().replace('"version":1', '"version":7'), encoding="utf-8")
+    assert run("llama-3.2-1b", "--machine", str(path)) == 2
+    assert "version 7" in capsys.readouterr().err
+
+
+def test_a_machine_that_was_not_measured_is_asked_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path))
+    assert run("llama-3.2-1b") == 2
+    assert "graphopt targets profile" in capsys.readouterr().err
+
+
+def test_hosting_is_compared_over_machines_and_sizes(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.json"
+    small.write_text(machine("small", memory=1e9).model_dump_json(), encoding="utf-8")
+    file = tmp_path / "hosting.json"
+    words = ["--machines", f"{box},{small}", "--api-price", "30,60", "--json", str(file)]
+    assert run("llama-3.2-1b", "llama-3.1-8b", *words) == 0
+    said = capsys.readouterr().out
+    assert "break-even" in said
+    found = json.loads(file.read_text(encoding="utf-8"))["hosted"]
+    assert [(one["model"], one["machine"]) for one in found] == [
+        (model, name) for model in ("llama-3.2-1b", "llama-3.1-8b") for name in ("box", "small")
+    ]
+    first = found[0]
+    assert [area["name"] for area in first["areas"]] == ["compression", "software stack", "hardware"]
+    factors = [area["times"] for area in first["areas"]]
+    assert factors[2] == pytest.approx(1, rel=0.05)
+    whole = first["areas"][0]["before"]["value"] / first["plan"]["metrics"]["usd_per_mtok"]["value"]
+    assert factors[0] * factors[1] * factors[2] == pytest.approx(whole)
