@@ -1,0 +1,131 @@
+"""Tables and charts of docs/cost.md, from what `graphopt plan --machines` said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from _charts import Chart, Panel, Series
+
+from graphopt.metrics import Estimate
+
+__all__ = ["Hosting"]
+
+_UNITS = {"tpot": (1e3, "ms"), "usd_per_mtok_in": (1, ""), "usd_per_mtok_out": (1, "")}
+
+
+class Hosting:
+    """What the results say, as Markdown and charts."""
+
+    def __init__(self, path: Path) -> None:
+        self.data: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(one["model"] for one in self.data["hosted"]))
+
+    @property
+    def machines(self) -> list[str]:
+        return [one["name"] for one in self.data["machines"]]
+
+    def plans(self) -> str:
+        """A row for each model and machine."""
+        lines = ["| model | machine | plan | ms a token | $ in | $ out | break-even |", "|" + "---|" * 7]
+        for one in self.data["hosted"]:
+            plan = one["plan"]
+            if plan is None:
+                lines.append(f"| {one['model']} | {one['machine']} | none: {one['refused']} | | | | |")
+                continue
+            count = f"{plan['devices']} x " if plan["devices"] > 1 else ""
+            recipe = " ".join([plan["recipe"], *plan["within"]])
+            batch = f", {plan['batch']} texts" if plan["batch"] > 1 else ""
+            cells = [self._cell(plan["metrics"], key) for key in _UNITS]
+            lines.append(
+                f"| {one['model']} | {count}{one['machine']} | `{recipe}`{batch} | {' | '.join(cells)} | "
+                f"{self._even(one['break_even_utilization'])} |"
+            )
+        return "\n".join(lines)
+
+    def areas(self) -> str:
+        """By model and machine, how many times cheaper each area makes a token."""
+        names = next((one["areas"] for one in self.data["hosted"] if one["areas"]), [])
+        heads = [area["name"] for area in names]
+        lines = [
+            f"| model | machine | {' | '.join(heads)} | all |",
+            "|" + "---|" * (3 + len(heads)),
+        ]
+        for one in self.data["hosted"]:
+            if one["areas"]:
+                times = [area["times"] for area in one["areas"]]
+                whole = one["areas"][0]["before"]["value"] / one["areas"][-1]["after"]["value"]
+                cells = " | ".join(f"{x:.3g}" for x in [*times, whole])
+                lines.append(f"| {one['model']} | {one['machine']} | {cells} |")
+        return "\n".join(lines)
+
+    def sources(self) -> str:
+        """Where each machine's numbers are from."""
+        return "\n".join(self._sources())
+
+    def _sources(self) -> Iterator[str]:
+        for one in self.data["machines"]:
+            if one["kind"] == "measured":
+                price = one["price_per_hour"]
+                paid = f", at ${price['value']:g} an hour" if price else ""
+                yield f"- **{one['name']}**: measured by `graphopt targets profile` on {one['date']}{paid}"
+                continue
+            price = one["price_per_hour"]
+            paid = (
+                f"${price['value']:g} an hour ({price['low']:g} to {price['high']:g})"
+                if price
+                else "no price"
+            )
+            cited = "; ".join(
+                f"{key}: {source['title']}, {source['publisher']}, {source['date']}"
+                for key, source in one["sources"].items()
+            )
+            yield f"- **{one['name']}**: {paid}. {cited}"
+
+    def prices(self) -> Chart:
+        """Dollars for a million tokens written, by model, on each machine, over the API's."""
+        asked = self.data["api_out"]
+        series = []
+        for machine in self.machines:
+            points = {
+                one["model"]: _estimate(one["plan"]["metrics"]["usd_per_mtok_out"], asked)
+                for one in self.data["hosted"]
+                if one["machine"] == machine and one["plan"] is not None
+            }
+            series.append(Series(machine, points))
+        panel = Panel("A million tokens written, times the API's price", series, "times $60")
+        return Chart("prices", "What a written token costs beside an API", self.models, [panel])
+
+    def contributions(self) -> Chart:
+        """How many times cheaper each area makes a token."""
+        panels = []
+        for machine in self.machines:
+            named: dict[str, dict[str, Estimate | float]] = {}
+            for one in self.data["hosted"]:
+                for area in one["areas"] if one["machine"] == machine else ():
+                    named.setdefault(area["name"], {})[one["model"]] = area["times"]
+            if named:
+                panels.append(Panel(machine, [Series(key, value) for key, value in named.items()], "times"))
+        return Chart("areas", "What each area contributes, times cheaper", self.models, panels)
+
+    def _cell(self, metrics: Mapping[str, Any], key: str) -> str:
+        scale, _ = _UNITS[key]
+        one = metrics[key]
+        value, low, high = (f"{one[end] * scale:.3g}" for end in ("value", "low", "high"))
+        return f"{value} [{low}, {high}]"
+
+    def _even(self, interval: Mapping[str, float] | None) -> str:
+        if interval is None:
+            return ""
+        if interval["value"] > 1:
+            return "never"
+        return f"{interval['value']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"
+
+
+def _estimate(interval: Mapping[str, float], over: float) -> Estimate:
+    return Estimate(interval["value"] / over, interval["low"] / over, interval["high"] / over)
