@@ -20,7 +20,7 @@ help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
 	@echo "make test         every test, on two processes"
 	@echo "make test-targets targets whose runtimes are in Pythons of their own, which it makes (OpenVINO, QNN; 1 GB), and test-web"
-	@echo "make test-web     only onnxruntime-web and transformers.js, in node and in Chromium (both have to be there; minutes)"
+	@echo "make test-web     only onnxruntime-web and transformers.js, in node and in Chromium, from Debian if they are not there (minutes)"
 	@echo "make fuzz         thousands of damaged models, packages, caches, plugins, other ones each time"
 	@echo "make check        lint, format, types, import contract"
 	@echo "make corpus       the onnx backend suite and transformers' model types into docs/coverage.md (an hour or more on 2 cores)"
@@ -38,7 +38,7 @@ help:
 	@echo "make peers        only the environments of peers in build/peers (llama.cpp is compiled: ten minutes)"
 	@echo "make kill-test    kill 50 runs at random moments and compare what they continue to (half an hour)"
 	@echo "make wheel        a wheel for any Linux on x86-64 and any Python from 3.11 on, kernels compiled, into dist"
-	@echo "make wheel-demo   install a wheel into an empty environment and run the demo there"
+	@echo "make wheel-demo   make that wheel, install it into empty environments without a compiler and run the demo there"
 	@echo "make venv         only the environment, in $(VENV)"
 	@echo "make clean        remove everything that was built"
 
@@ -64,12 +64,13 @@ test: venv
 
 # Runtimes that cannot be installed beside graphopt's, in environments below REAL.
 REAL := $(CURDIR)/build/targets
-test-targets: venv test-web
+test-targets: venv
 	GRAPHOPT_CACHE=$(REAL) $(BIN)/graphopt targets doctor --install openvino qnn
 	GRAPHOPT_REAL_TARGETS=$(REAL) $(BIN)/python -m pytest -n0 tests/targets_real
+	PYTHON=$(BIN)/python scripts/test-web
 
-test-web: venv build/web/.installed
-	$(BIN)/python -m pytest -q tests/targets/web/runs.py
+test-web: venv
+	PYTHON=$(BIN)/python scripts/test-web
 
 build/web/.installed: $(wildcard scripts/web/*)
 	mkdir -p build/web
