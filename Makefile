@@ -4,7 +4,7 @@ VENV := build/.venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help venv peers demo test test-targets test-web fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel wheel-demo clean
+.PHONY: help venv peers demo test test-long test-targets test-web fuzz check corpus bench bench-decode bench-encoder bench-roofline bench-quality bench-allocation bench-long bench-cost bench-vision bench-coverage performance kill-test wheel wheel-demo clean
 
 # Processes that tests start find graphopt compiled.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,7 +18,8 @@ FUZZED := caches folders fuzz packages plugins settings
 
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
-	@echo "make test         every test, on two processes"
+	@echo "make test         the tests, on two processes (a quarter of an hour)"
+	@echo "make test-long    what takes long and seldom breaks: kernels under the address sanitizer, all promises of all passes"
 	@echo "make test-targets targets whose runtimes are in Pythons of their own, which it makes (OpenVINO, QNN; 1 GB), and test-web"
 	@echo "make test-web     only onnxruntime-web and transformers.js, in node and in Chromium, from Debian if they are not there (minutes)"
 	@echo "make fuzz         thousands of damaged models, packages, caches, plugins, other ones each time"
@@ -60,7 +61,10 @@ demo: venv
 	@$(BIN)/graphopt run build/demo "def fibonacci(n):" --max-new-tokens 64 --temperature 0.6 --top-p 0.9 --seed 1
 
 test: venv
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+
+test-long: venv
+	$(BIN)/python -m pytest -n 2 --dist load -m long
 
 # Runtimes that cannot be installed beside graphopt's, in environments below REAL.
 REAL := $(CURDIR)/build/targets

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 from tests._cache import ROOT
@@ -70,7 +70,7 @@ def warm(folder: Path) -> Iterator[Path]:
     listener.bind(place)
     listener.listen(64)
     with listener:
-        command = [sys.executable, "-m", "tests._warm", str(listener.fileno())]
+        command = [sys.executable, "-m", "tests._warm", str(listener.fileno()), str(folder)]
         server = subprocess.Popen(command, cwd=ROOT, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL)
     try:
         yield folder
@@ -79,9 +79,9 @@ def warm(folder: Path) -> Iterator[Path]:
         server.wait()
 
 
-def serve(listener: socket.socket) -> None:
+def serve(listener: socket.socket, folder: Path) -> None:
     """Fork a process for everyone who connects, until the process that started this one is gone."""
-    _import()
+    _import(folder)
     gc.freeze()
     parent = os.getppid()
     signal.signal(signal.SIGCHLD, _reap)
@@ -98,13 +98,16 @@ def serve(listener: socket.socket) -> None:
                 _answer(client)
 
 
-def _import() -> None:
+def _import(folder: Path) -> None:
+    """Everything; what processes start in turn are forks, too."""
     for name in _IMPORTED:
         importlib.import_module(name)
+    from graphopt.evaluate import _processes
     from graphopt.verify import KernelWorker
     from tests import _forked
 
     KernelWorker.start = _forked.start  # type: ignore[method-assign]
+    _processes.sys = SimpleNamespace(executable=str(folder / "python"))  # type: ignore[assignment]
 
 
 def _reap(_: int, __: FrameType | None) -> None:
@@ -182,4 +185,4 @@ def _run(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))

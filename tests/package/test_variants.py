@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from tests.ir._weighted import weighted
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("variants") / "out"
-    return graphopt.optimize("tiny-coder", out, target="cpu,portable", recipe="lossless").path
+def folder(tmp_path_factory: pytest.TempPathFactory, begun: Path) -> Path:
+    place = tmp_path_factory.mktemp("variants")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAPHOPT_CACHE", str(shutil.copytree(begun, place / "cache")))
+        patch.delenv("GRAPHOPT_CACHE_SIZE", raising=False)
+        return graphopt.optimize("tiny-coder", place / "out", target="cpu,portable", recipe="lossless").path
 
 
 def test_weights_that_both_have_are_stored_once(folder: Path) -> None:

@@ -23,7 +23,9 @@ WITH_COMMANDS = [path for path in DOCUMENTS if any(map(runnable, blocks(path.rea
 
 
 RECIPE = re.compile(
-    r"^graphopt optimize tiny-coder .*--recipe (int4|int8|lossless)(?: --quiet)?$", re.MULTILINE
+    r"""^(?:graphopt optimize tiny-coder .*--recipe |.*\boptimize\("tiny-coder", .*\brecipe=")"""
+    r"""(int4|int8|lossless)(?: --quiet|", force=True\))?$""",
+    re.MULTILINE,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,10 @@ def test_a_family_is_the_same_on_onnxs_reference_evaluator_and_without_optimizat
 
 
 @pytest.mark.parametrize("recipe", ["lossless", "int4", "int8"])
-def test_a_package_has_onnxs_operators_alone(recipe: str, tmp_path: Path) -> None:
+def test_a_package_has_onnxs_operators_alone(
+    recipe: str, begun: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(begun, own_cache, dirs_exist_ok=True)
     package = graphopt.optimize("tiny-coder", tmp_path / "out", target="portable", recipe=recipe)
     assert package.manifest.closing_check == "passed"
     made = onnx.load(package.path / "model.onnx", load_external_data=False)

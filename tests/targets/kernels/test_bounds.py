@@ -36,6 +36,7 @@ def program(cached: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     return cached("bounds-" + digest_of([tried]), build) / "bounds"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(library() is None or COMPILER is None, reason="no compiler here, or no AVX2")
 @pytest.mark.parametrize("form", THREE)
 def test_the_address_sanitizer_finds_nothing(form: str, program: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,7 +123,10 @@ def test_weights_lie_in_files_that_are_called_as_transformers_js_calls_them(
     }
 
 
-def test_a_package_is_what_transformers_js_wants(tmp_path: Path, tiny_coder: Path) -> None:
+def test_a_package_is_what_transformers_js_wants(
+    tmp_path: Path, tiny_coder: Path, begun: Path, own_cache: Path
+) -> None:
+    shutil.copytree(begun, own_cache, dirs_exist_ok=True)
     package = optimize(tiny_coder, tmp_path / "out", recipe="int4-fast", target="web", verify="structure")
 
     files = {str(p.relative_to(package.path)) for p in package.path.rglob("*") if p.is_file()}
