@@ -23,6 +23,7 @@ import _coverage_page
 import _encoder_page
 import _hosting_page
 import _page
+import _prediction_page
 import _scatter
 import _vision_page
 import jinja2
@@ -39,7 +40,7 @@ PAGES = ("performance", "compression", "encoders", "vision", "cost")
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
     """The pages and their charts, by the path they belong at."""
-    parts = (performance, compression, encoders, vision, coverage, cost)
+    parts = (performance, compression, encoders, vision, coverage, cost, predictions)
     return {path: text for part in parts for path, text in part(results, docs).items()}
 
 
@@ -146,6 +147,21 @@ def cost(results: Path, docs: Path) -> dict[Path, str]:
         "sources": found.sources(),
     }
     return page("cost", names, [found.prices(), found.contributions()], svg, docs)
+
+
+def predictions(results: Path, docs: Path) -> dict[Path, str]:
+    """docs/predictions.md, once something was measured."""
+    found = _prediction_page.results_of(results)
+    if found is None:
+        return {}
+    names = {
+        "about": _prediction_page.about(found),
+        "goals": _prediction_page.goals(found),
+        "summary": _prediction_page.summary(found),
+        "ranking": _prediction_page.ranking(found),
+        "points": list(_prediction_page.points(found)),
+    }
+    return page("predictions", names, [], svg, docs)
 
 
 def page(

@@ -7,7 +7,9 @@ import sys
 
 from graphopt.build._job import Job
 from graphopt.build._replay import SEEDS
+from graphopt.cost import Situation, history_of, predict, work_of
 from graphopt.io import digest_of, digests_below
+from graphopt.machine import known_profile
 from graphopt.package import LOCK, MANIFEST, Lock, LockedStep, Manifest, TargetInfo, packs, versions
 from graphopt.pipeline import weight_bytes
 from graphopt.plan import PLAN
@@ -18,13 +20,18 @@ from graphopt.report import (
     CoverageReport,
     IslandReport,
     PassReport,
+    PredictionReport,
     Report,
     Sizes,
     idle_stages,
     write_page,
 )
+from graphopt.runtime import default_threads
 
 __all__ = ["remove_documents", "write_all_documents", "write_documents"]
+
+_PROMPT, _NEW = 256, 64
+"""Tokens of the text that is predicted: what `graphopt bench` measures unless told otherwise."""
 
 
 def write_documents(job: Job) -> tuple[Report, Lock]:
@@ -148,8 +155,19 @@ def _report(job: Job, lock: Lock) -> Report:
             if graph.islands
         },
         coverage={role: CoverageReport.of(one) for role, one in (job.coverage or {}).items()},
+        prediction=_prediction(job),
         views={graph.exported.role: graph.view() for graph in job.graphs},
     )
+
+
+def _prediction(job: Job) -> PredictionReport | None:
+    """Of a package that is one graph with a cache, where the target was profiled on this machine."""
+    graph, situation = job.graphs[0], Situation(_PROMPT, _NEW, threads=default_threads())
+    profile = known_profile(job.target, situation.threads)
+    if profile is None or len(job.graphs) > 1 or not graph.described().past():
+        return None
+    found = predict(work_of(graph.exported.model), profile, situation)
+    return PredictionReport.of(found, profile, situation, history_of(profile))
 
 
 def _peak_memory() -> int:

@@ -12,9 +12,12 @@ from graphopt.cli._console import console, json_option, quiet_option, working, w
 from graphopt.cli._plugins import no_plugins_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
-    from graphopt.evaluate import BenchReport
+    from graphopt.evaluate import BenchReport, Foretold
+    from graphopt.machine import Interval
     from graphopt.metrics import Estimate
 
 __all__ = ["command"]
@@ -123,12 +126,43 @@ def _print(found: BenchReport, prompt_tokens: int, new_tokens: int) -> None:
             out.print(_speedup(what, speedup))
     if found.control is not None:
         out.print(f" control: {_span(found.control)} times as fast as itself")
+    for line in _foretold(found.foretold):
+        out.print(line)
     if found.price is not None:
         out.print()
         out.print(
             f" at ${found.price.per_hour:g} an hour, a million tokens cost "
             f"${found.price.per_million_in:.3g} in and ${found.price.per_million_out:.3g} out"
         )
+
+
+_FEW_NAMED = 3
+
+
+def _foretold(foretold: Foretold | None) -> Iterator[str]:
+    """How far off the profile's predictions are, and what they missed now."""
+    from graphopt.metrics import METRICS
+    from graphopt.report import plural
+
+    if foretold is None:
+        return
+    yield ""
+    if foretold.unknown:
+        named = ", ".join(foretold.unknown[:_FEW_NAMED])
+        yield f" no times are predicted: nothing is known of what {named} cost"
+    for metric in foretold.missed:
+        yield f" {METRICS[metric].label} lies outside what was predicted"
+    for reason in foretold.widened:
+        yield f" predictions are less sure: {reason}"
+    history = foretold.history
+    for metric in ("tpot", "ttft"):
+        if (one := history.metrics.get(metric)) is not None:
+            yield (
+                f" predictions of {METRICS[metric].label} before: {100 * one.median_error:.1f} % off in the "
+                f"median of {one.count}, and {100 * one.coverage:.0f} % within their interval"
+            )
+    if history.damaged:
+        yield f" {plural(history.damaged, 'damaged line')} of the record of predictions left out"
 
 
 def _table(found: BenchReport) -> Table:
@@ -142,15 +176,21 @@ def _table(found: BenchReport) -> Table:
     for name in filter(None, (found.package, found.against)):
         table.add_column(name, overflow="fold")
     speeds = [speed for speed in (found.speed, found.other) if speed is not None]
+    predicted = {} if found.foretold is None else found.foretold.predicted
+    if predicted:
+        table.add_column("predicted", overflow="fold")
     for key in _ROWS:
         if key in found.speed.metrics:
             metric = METRICS[key]
             cells = [_shown(speed.metrics[key], metric.unit) for speed in speeds if key in speed.metrics]
+            if predicted:
+                cells += [""] * (len(speeds) - len(cells))
+                cells.append(_shown(predicted[key], metric.unit) if key in predicted else "")
             table.add_row(f" {metric.label}", *cells)
     return table
 
 
-def _shown(estimate: Estimate, unit: str) -> str:
+def _shown(estimate: Estimate | Interval, unit: str) -> str:
     from graphopt.report import bytes_text, number
 
     if unit == "bytes":

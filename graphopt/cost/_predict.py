@@ -87,8 +87,14 @@ def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation)
     return Step(_sum(everything, rates, shared), parts, tuple(dict.fromkeys(widened)))
 
 
-def product_seconds(profile: Profile, product: Product, *, rows: int, threads: int) -> Interval:
-    """What one product of a model that exceeds the caches takes: `rows` rows, the weight from memory."""
+def product_seconds(
+    profile: Profile, product: Product, *, rows: int = 1, threads: int | None = None
+) -> Interval:
+    """What one product of a model that exceeds the caches takes: `rows` rows, the weight from memory.
+
+    `threads` None: the most that were measured.
+    """
+    threads = max(profile.tiers[-1].read) if threads is None else threads
     rates = Rates(profile, threads, None, math.inf)
     use = Use(product.name, product.bytes)
     node = NodeWork(product.name, "", "product", weights=(use,), product=replace(product, rows=("batch",)))
@@ -122,7 +128,7 @@ def _shared(profile: Profile, rates: Rates) -> float:
 def _bound(rates: Rates, name: str, taken: Sequence[Taken], shared: float) -> Bound:
     size, flops = sum(one.bytes for one in taken), sum(one.flops for one in taken)
     kind = "int8" if "Bits" in name else "fp32"
-    return Bound(_sum(taken, rates, shared), size, flops, rates.bound(size, flops, kind))
+    return Bound(_sum(taken, rates, shared), size, flops, *rates.bound(size, flops, kind))
 
 
 def _class(node: NodeWork) -> str:

@@ -30,12 +30,16 @@ class Situation:
 
 @dataclass(frozen=True)
 class Bound:
-    """A class of operators in a step: what it takes, what it reads and computes, and what bounds it."""
+    """A class of operators in a step: what it takes, what it reads and computes, and what bounds it.
+
+    `floor` are the seconds that it would take at the bound alone: the machine's bandwidth or its peak.
+    """
 
     seconds: Interval
     bytes: float
     flops: float
     by: str
+    floor: float
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,10 @@ class Rates:
             self._found[key] = self._taken(node, call)
         return self._found[key]
 
-    def bound(self, size: float, flops: float, kind: str) -> str:
-        """What bounds work that reads so many bytes and computes so much."""
-        return "memory" if size / self._now >= flops / self._tables.peak(kind) else "compute"
+    def bound(self, size: float, flops: float, kind: str) -> tuple[str, float]:
+        """What bounds work that reads so many bytes and computes so much, and how long it takes at least."""
+        reading, computing = size / self._now, flops / self._tables.peak(kind)
+        return ("memory", reading) if reading >= computing else ("compute", computing)
 
     def _taken(self, node: NodeWork, call: Call) -> Taken:
         if node.attention is not None:

@@ -24,6 +24,7 @@ from graphopt.evaluate._costs import Cost, step_cost, step_flops, stored_by_node
 from graphopt.evaluate._coverage import Coverage, CoverageRow, Fallback, coverage, coverage_of
 from graphopt.evaluate._encoder_run import ENCODER_METRICS
 from graphopt.evaluate._facts import FACTS, interface_changes, measure_facts
+from graphopt.evaluate._foretold import Foretold
 from graphopt.evaluate._gate_accuracy import AccuracyRun, measure_accuracy
 from graphopt.evaluate._graph_check import GraphCheck, check_graph, check_whole, rows_stand_alone
 from graphopt.evaluate._heads import HEAD_METRICS, head_metrics, measure_heads
@@ -74,6 +75,7 @@ __all__ = [
     "EncoderAccuracy",
     "Fallback",
     "FloatIsland",
+    "Foretold",
     "Generated",
     "GraphCheck",
     "LanguageAccuracy",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.evaluate._blocks import BASELINE, CONTROL, PACKAGE, Blocks
+from graphopt.evaluate._foretold import Foretold
 from graphopt.evaluate._measurable import BENCHED, words
 from graphopt.metrics import Estimate, Turns, control, estimate
 
@@ -52,6 +53,7 @@ class BenchReport:
     `throughput_speedup` is of decoding (or of calls), `first_speedup` of the first token (or call); `control`
     is what the former comes to where both are the package itself: how far from 1 chance goes (an A/A test).
     Intervals are those of `graphopt.metrics.estimate`: of a single round nothing is known; they are infinite.
+    `foretold` is what the profile of this machine says, where there is one.
     """
 
     package: str
@@ -62,9 +64,14 @@ class BenchReport:
     first_speedup: Estimate | None = None
     control: Estimate | None = None
     price: Price | None = None
+    foretold: Foretold | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(replace(self, foretold=None))
+        if self.foretold is not None:
+            predicted = {metric: one.model_dump() for metric, one in self.foretold.predicted.items()}
+            found["foretold"] = asdict(replace(self.foretold, predicted={})) | {"predicted": predicted}
+        return found
 
 
 def bench(

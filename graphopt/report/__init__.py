@@ -40,6 +40,7 @@ from graphopt.report._model import (
     Sizes,
 )
 from graphopt.report._page import write_page
+from graphopt.report._prediction import BoundReport, HistoryReport, PredictionReport
 from graphopt.report._sarif import (
     SarifFinding,
     SarifLevel,
@@ -55,6 +56,7 @@ from graphopt.report._text import bytes_change, bytes_text, number, plural, seco
 __all__ = [
     "PAGE",
     "REPORT",
+    "BoundReport",
     "ClosingReport",
     "ComparedRow",
     "ComparedStep",
@@ -71,6 +73,7 @@ __all__ = [
     "GraphGroup",
     "GraphSide",
     "GraphView",
+    "HistoryReport",
     "IslandReport",
     "LayerDamage",
     "MetricReport",
@@ -79,6 +82,7 @@ __all__ = [
     "NodeOrigin",
     "OperatorShare",
     "PassReport",
+    "PredictionReport",
     "Provenance",
     "RawSample",
     "Report",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from graphopt.plan import Plan
 from graphopt.report._coverage import CoverageReport
 from graphopt.report._graph_view import GraphView
+from graphopt.report._prediction import PredictionReport
 
 if TYPE_CHECKING:
     from graphopt.evaluate import ClosingCheck
@@ -203,6 +204,7 @@ class Report(BaseModel):
     `views` show each graph before and after, by role, `plans` why weights are stored as they are, and
     `islands` what the runtime computes in floats beside integers, `coverage` where nodes run, if the target's
     execution provider is not the one that runs everything.
+    `prediction` is what the profile of this machine says of the package, where there is one.
     `export_cached`: an earlier run exported the model. `versions` are those of the libraries, `machine` what
     the target found.
     """
@@ -230,6 +232,7 @@ class Report(BaseModel):
     plans: dict[str, Plan] = Field(default_factory=dict)
     islands: dict[str, list[IslandReport]] = Field(default_factory=dict)
     coverage: dict[str, CoverageReport] = Field(default_factory=dict)
+    prediction: PredictionReport | None = None
     views: dict[str, GraphView] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
     machine: dict[str, str] = Field(default_factory=dict)

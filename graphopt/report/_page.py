@@ -70,6 +70,8 @@ def _run_sections(run: Run) -> Iterator[tuple[str, str]]:
         yield f"{run.key}-plan", "Plan"
     if run.passes:
         yield f"{run.key}-passes", "Passes"
+    if run.prediction:
+        yield f"{run.key}-roofline", "Roofline"
     if run.report.coverage:
         yield f"{run.key}-coverage", "Coverage"
     if run.graphs:

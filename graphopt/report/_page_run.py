@@ -16,6 +16,7 @@ from graphopt.report._page_graph import GraphPanel, graph_panels
 from graphopt.report._page_parts import Chart, Fact, Verdict, share_text
 from graphopt.report._page_passes import PassRow, by_role, pass_row, totals, waterfalls
 from graphopt.report._page_plan import PlanPanel, plans_of
+from graphopt.report._page_prediction import PredictionPanel, prediction_panel
 from graphopt.report._text import bytes_text, seconds_text
 
 __all__ = ["Run", "run_view"]
@@ -40,6 +41,7 @@ class Run:
     graphs: Sequence[GraphPanel]
     damage: Sequence[Damage]
     plans: Sequence[PlanPanel]
+    prediction: PredictionPanel | None
     environment: Mapping[str, str]
     command: str
 
@@ -74,6 +76,7 @@ def run_view(report: Report, key: str, name: str) -> Run:
         graphs=list(graph_panels(report, key)),
         damage=list(damage_of(report, key)),
         plans=list(plans_of(report, key)),
+        prediction=prediction_panel(report),
         environment=_environment(report),
         command=shlex.join(
             [

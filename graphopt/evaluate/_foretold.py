@@ -1,0 +1,97 @@
+"""What a machine's profile foretells of a package, beside what is then measured of it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from graphopt.cost import History, Situation, history_of, outcomes, predict, record, work_of
+from graphopt.io import digest_of
+from graphopt.machine import (
+    Interval,
+    MemorySample,
+    Profile,
+    Stream,
+    keep_profile,
+    known_profile,
+    with_memory,
+)
+from graphopt.package import MANIFEST, RunnablePackage
+from graphopt.runtime import default_threads
+
+__all__ = ["Foretelling", "Foretold", "foretelling_of"]
+
+_GRAPH = "model"
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """What the profile of this machine says of a package, by key of `graphopt.metrics.METRICS`.
+
+    `missed` are metrics whose measurement lies outside the interval that was foretold. `history` is how far
+    off this machine's predictions were before. `bandwidth` is what memory gave meanwhile, bytes a second;
+    `widened` says why intervals are wide, `unknown` names nodes without which there are no times.
+    """
+
+    predicted: Mapping[str, Interval]
+    missed: tuple[str, ...]
+    history: History
+    bandwidth: float | None = None
+    widened: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass
+class Foretelling:
+    """A prediction that is about to be tried: `probe` is called between measurements."""
+
+    profile: Profile
+    package: RunnablePackage
+    threads: int
+    stream: Stream = field(default_factory=Stream)
+    samples: list[MemorySample] = field(default_factory=list)
+
+    def probe(self) -> None:
+        """Look what memory gives at the moment."""
+        now = datetime.datetime.now(datetime.UTC)
+        read = self.stream.sample(self.threads)
+        self.samples.append(MemorySample(at=now, threads=self.threads, read=read))
+
+    def told(self, measured: Mapping[str, float], prompt: int, new: int) -> Foretold:
+        """What was foretold of what is now `measured`. Both are kept, and what memory gave, too."""
+        path = self.package.path / self.package.manifest.graphs[_GRAPH].file
+        bandwidth = float(np.median([one.read for one in self.samples])) if self.samples else None
+        situation = Situation(prompt, new, threads=self.threads, bandwidth=bandwidth)
+        found = predict(work_of(ir.load(path)), self.profile, situation)
+        tried = outcomes(found.metrics, measured, situation, digest_of(path)[:16])
+        before = history_of(self.profile)
+        record(self.profile, tried)
+        keep_profile(with_memory(self.profile, self.samples))
+        missed = tuple(one.metric for one in tried if not one.held)
+        return Foretold(
+            {one.metric: one.predicted for one in tried},
+            missed,
+            before,
+            bandwidth,
+            found.widened,
+            found.unknown,
+        )
+
+
+def foretelling_of(folder: str | Path, threads: int | None) -> Foretelling | None:
+    """That of a package that generates text, where its target was profiled on this machine with so many
+    `threads` (None: what this process may use)."""
+    if not (Path(folder) / MANIFEST).is_file():
+        return None
+    package = RunnablePackage.load(folder)
+    graph = package.manifest.graphs.get(_GRAPH)
+    if graph is None or not graph.past():
+        return None
+    count = threads or default_threads()
+    profile = known_profile(package.target(), count)
+    return None if profile is None else Foretelling(profile, package, count)
