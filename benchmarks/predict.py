@@ -117,11 +117,15 @@ def run(script: str, *words: object, environment: Sequence[str] = ()) -> list[st
 
 def measure(args: argparse.Namespace) -> bool:
     """Whether everything is there."""
-    in_time = deadline(args.minutes)
+    in_time, whole = deadline(args.minutes), True
     points, cheap, memory = (args.work / f"{name}.jsonl" for name in ("points", "cheap", "memory"))
     for shape in args.shape:
         for one in recipes(shape):
             package = args.work / shape / one.name
+            if not (package / "graphopt.json").is_file():
+                print(f"{package} is not made", file=sys.stderr)
+                whole = False
+                continue
             made = stamp(package / "model.onnx", HERE / "_predict_worker.py")
             for threads in THREADS:
                 have = {
@@ -152,7 +156,7 @@ def measure(args: argparse.Namespace) -> bool:
         if not in_time():
             return False
         add(cheap, run("_predict_cheap.py", "--count", 60, "--seed", seed), seed=seed)
-    return True
+    return whole
 
 
 def bench_worker(package: Path, prompt: int) -> Point:

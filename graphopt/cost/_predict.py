@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphopt.cost._joined import joined
+from graphopt.cost._package import package_bytes, weight_bytes
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import queue_of
 from graphopt.cost._rates import Rates, Taken
@@ -42,7 +43,8 @@ def predict(work: GraphWork, profile: Profile, situation: Situation) -> Predicti
 
     Where nodes of `work` are unknown there are no times, and `Prediction.unknown` names them.
     """
-    metrics: dict[str, Interval] = {}
+    sizes = {"package_bytes": package_bytes(work), "weight_bytes": weight_bytes(work)}
+    metrics = {key: Interval(value=size, low=size, high=size) for key, size in sizes.items()}
     if work.unknown:
         return Prediction(metrics, {}, {}, unknown=work.unknown)
     prompt = call_of(work, profile, Call(situation.batch, situation.prompt, 0), situation)
