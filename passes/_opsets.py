@@ -10,10 +10,11 @@ import onnx_ir as ir
 
 from graphopt.ir import infer_types
 from graphopt.pipeline import Context
+from graphopt.targets import Target, Unsupported
 
 from ._convert import copied
 
-__all__ = ["OLDEST", "Left", "at_opset", "is_another", "left_anyway", "left_at"]
+__all__ = ["OLDEST", "Left", "at_opset", "is_another", "left_anyway", "left_at", "without_kernel"]
 
 OLDEST = 18
 
@@ -56,7 +57,13 @@ def left_anyway(context: Context, model: ir.Model) -> Left:
 def _left(context: Context, model: ir.Model) -> set[str]:
     if context.target is None:
         return set()
-    return {found.node for found in context.target.capabilities().left_to_others(model)}
+    return {found.node for found in without_kernel(context.target, model)}
+
+
+def without_kernel(target: Target, model: ir.Model) -> list[Unsupported]:
+    """What the target leaves to another provider, and where there is none, what it refuses."""
+    capabilities = target.capabilities()
+    return [*capabilities.left_to_others(model), *capabilities.unsupported(model)]
 
 
 def _counted(left: set[str], model: ir.Model) -> Left:

@@ -1,4 +1,4 @@
-"""lower-functions: operators that the target leaves to another provider, as ONNX defines them."""
+"""lower-functions: operators that the target leaves to another provider or refuses, as ONNX defines them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphopt.ir import infer_types
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, OpsetRange, Pass
 
 from ._convert import CannotConvert, expanded, transplant
-from ._opsets import left_anyway
+from ._opsets import left_anyway, without_kernel
 
 
 class LowerFunctions(Pass):
@@ -61,7 +61,7 @@ def _next(graph: ir.Graph, seen: set[str]) -> str | None:
 def _stays_behind(op_type: str, context: Context) -> bool:
     if context.target is None:
         return True
-    left = context.target.capabilities().left_to_others(context.model)
+    left = without_kernel(context.target, context.model)
     return any(node.operator == f"ai.onnx::{op_type}" for node in left)
 
 

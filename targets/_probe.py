@@ -2,8 +2,8 @@
 
     python -m graphopt_targets._probe NAME >> targets/NAME.toml
 
-prints the table of a target as its TOML has it. A node counts as run where the runtime compiles and runs it,
-and gives what it should where that is known.
+prints the table of a target as its TOML has it. A node counts as run where the runtime compiles it, writes
+what became of it, reads that, runs it, and gives what it should where that is known.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ class _Trial:
         settings = {**self._target.plain_settings(), "threads": 1}
         worker = self._worker = self._worker or self._target.worker()
         try:
-            worker.ask("load", {"path": str(self._path), "settings": settings})
+            made = self._path.with_suffix(self._target.suffix)
+            asked = {"source": str(self._path), "out": str(made), "settings": settings}
+            worker.ask("call", {"function": "build", "arguments": asked})
+            worker.ask("load", {"path": str(made), "settings": settings})
             found = worker.run(case.feeds, [output.name for output in case.model.graph.output])
         except RuntimeRefused:
             return False

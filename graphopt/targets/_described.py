@@ -139,6 +139,15 @@ class DescribedTarget(Target):
         pairs = [((name, value),) for name, values in self.description.tune.items() for value in values]
         return {**super().session_choices(), "options": pairs}
 
+    def unfit_wheel(self) -> Diagnosis | None:
+        """A distribution that is installed and not used for the target, with why."""
+        for name, reason in self.description.wheels.unfit.items():
+            if (found := _version(name)) is not None:
+                again = f"pip uninstall -y {name} onnxruntime && pip install onnxruntime"
+                said = f"{name} {found} is installed, in onnxruntime's place, and is not used: {reason}"
+                return Diagnosis("wrong wheels", said, again)
+        return None
+
     def _wheels(self) -> Diagnosis | None:
         """What is wrong with what is installed; None where nothing is."""
         wheels = self.description.wheels

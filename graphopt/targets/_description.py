@@ -23,7 +23,8 @@ class Wheels(_Data):
     """Which distributions bring the runtime.
 
     `needs` are pip's requirements; of `instead_of` none may be installed beside them, because both bring the
-    same files. `module` is what a plugin's wheel is imported as: it says where the provider's library lies.
+    same files. `unfit` are distributions that may not be installed and are not used for the target, with why.
+    `module` is what a plugin's wheel is imported as: it says where the provider's library lies.
     `interpreter` are requirements, pinned, that go into a Python of their own, because they cannot be beside
     graphopt's (`ForeignTarget`). `systems` are `sys.platform` and `platform.machine()` as "linux-x86_64",
     empty for any.
@@ -31,6 +32,7 @@ class Wheels(_Data):
 
     needs: tuple[str, ...] = ("onnxruntime",)
     instead_of: tuple[str, ...] = ()
+    unfit: Mapping[str, str] = Field(default_factory=dict)
     module: str | None = None
     interpreter: tuple[str, ...] = ()
     systems: tuple[str, ...] = ()

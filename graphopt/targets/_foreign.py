@@ -66,6 +66,8 @@ class ForeignTarget(DescribedTarget):
         systems = self.description.wheels.systems
         if systems and system() not in systems:
             return Diagnosis("other system", f"its wheels are for {', '.join(systems)}; this is {system()}")
+        if (unfit := self.unfit_wheel()) is not None:
+            return unfit
         try:
             self.interpreter.python()
         except EnvironmentProblem as error:

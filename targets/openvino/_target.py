@@ -12,6 +12,9 @@ from graphopt.targets import ForeignTarget, LoadedNode
 
 from ._loaded import loaded_nodes
 
+_INTEGERS = 4
+"""The accuracy_level of MatMulNBits at which activations may be rounded to 8 bits."""
+
 
 class OpenVinoTarget(ForeignTarget):
     """OpenVINO's own runtime on the processor: static int8, bfloat16 where a graph rounds anyway."""
@@ -23,11 +26,15 @@ class OpenVinoTarget(ForeignTarget):
     def settings(self, model: ir.Model) -> dict[str, Any]:
         """Floats are bfloat16 where the graph rounds to integers anyway, and else what the graph says.
 
-        OpenVINO by itself takes bfloat16 for every graph where the processor has it.
+        OpenVINO by itself takes bfloat16 for every graph where the processor has it, and rounds what integers
+        are multiplied by to 8 bits: here where all weights in blocks allow that.
         """
         found = super().settings(model)
         if any(node.op_type == "QuantizeLinear" for node in model.graph):
             found["options"] |= {"INFERENCE_PRECISION_HINT": "bf16"}
+        blocks = [node for node in model.graph if node.op_type == "MatMulNBits"]
+        if blocks and all(node.attributes.get_int("accuracy_level", 0) >= _INTEGERS for node in blocks):
+            found["options"] |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}
         return found
 
     def loaded_nodes(self, path: Path) -> Sequence[LoadedNode]:

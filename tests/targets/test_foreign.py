@@ -23,7 +23,7 @@ from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.evaluate import LanguageAccuracy, Measurement, _worker, fallback_nodes
 from graphopt.ir import load_model, parse, save_model
 from graphopt.plugins import registry
-from graphopt.targets import Capabilities, ForeignTarget, RegisteredKernels, _described
+from graphopt.targets import Capabilities, ForeignTarget, RegisteredKernels, _described, _foreign
 from tests._cache import ROOT
 from tests._models import write_model
 
@@ -180,6 +180,21 @@ def test_without_its_python_doctor_says_what_to_do(
     with pytest.raises(SystemExit, match="4"):
         main(["targets", "doctor", "elsewhere"])
     assert "graphopt targets doctor --install elsewhere" in capsys.readouterr().out
+
+
+def test_a_wheel_that_is_not_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-openvino brings onnxruntime's files: graphopt would run on it."""
+    target = registry.targets()["openvino"]()
+    found = {"onnxruntime-openvino": "1.24.1"}
+    monkeypatch.setattr(_described, "_version", found.get)
+    monkeypatch.setattr(_foreign, "system", lambda: "linux-x86_64")
+    told = target.diagnose()
+    assert told.state == "wrong wheels"
+    assert told.said.startswith("onnxruntime-openvino 1.24.1 is installed, in onnxruntime's place")
+    assert "cannot load the context" in told.said
+    assert told.command == "pip uninstall -y onnxruntime-openvino onnxruntime && pip install onnxruntime"
+    with pytest.raises(EnvironmentProblem, match="is not used"):
+        target.compile(parse(DOUBLE), Path("nowhere.onnx"))
 
 
 def test_what_has_no_python_of_its_own_is_not_installed_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,8 @@ import numpy as np
 import pytest
 
 from graphopt import Package, optimize
-from graphopt.build import Rejected
 from graphopt.errors import BadInput
-from graphopt.evaluate import bench, fallback_nodes
+from graphopt.evaluate import LanguageAccuracy, bench, fallback_nodes
 from graphopt.ir import parse, save_model
 from graphopt.metrics import cosine_similarity
 from graphopt.plugins import registry
@@ -29,11 +30,24 @@ g (float[N, K] x, float[K, M] w) => (float[N, M] y) { y = MatMul(x, w) }
 """
 
 
-@pytest.mark.xfail(
-    reason="OpenVINO 2026.4.1: keys that are rotated, LSTM and weights in 8 bits differ; no MoE"
-)
-def test_it_keeps_what_every_target_promises() -> None:
-    assert check_target(TARGET) == []
+REFUSED = {"GroupQueryAttention", "RotaryEmbedding", "Dropout", "LSTM", "MoE"}
+"""Of the graphs that ship with graphopt. What was exported computes RotaryEmbedding and LSTM otherwise
+(findings/openvino-exported-lstm.sh); recipes spell out those that ONNX defines by others."""
+ROUNDED = {"head-in-8-bits", "dequantized-and-turned"}
+"""Graphs that let activations be rounded to 8 bits, or that round anyway, so that floats are bfloat16."""
+
+
+def test_it_keeps_what_every_target_promises_but_for_what_is_named() -> None:
+    found = check_target(TARGET)
+    refused = {match[1] for problem in found if (match := re.search(r"compile: .*::(\w+)\)", problem))}
+    others = [problem for problem in found if not problem.startswith("compile: ")]
+    assert refused == REFUSED
+    assert {problem.split("/")[1].partition(":")[0] for problem in others} == ROUNDED
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "RotaryEmbedding"])
+def test_what_is_wrong_once_it_was_exported_is_not_in_the_table(operator: str) -> None:
+    assert not TARGET().capabilities().supports("", operator, 23, {})
 
 
 def test_floats_stay_float32_where_nothing_rounds(tmp_path: Path) -> None:
@@ -113,8 +127,22 @@ def test_a_package_runs_in_a_fresh_process(packages: Path) -> None:
     assert said["runtime"]["openvino"].startswith("2026.4.1")
 
 
-def test_tiny_coder_is_not_right_there_and_not_installed(packages: Path, tiny_coder: Path) -> None:
-    """OpenVINO 2026.4.1 gives other keys for a cache of several tokens; why is not known yet."""
-    with pytest.raises(Rejected, match=r"present\.0\.key"):
-        optimize(tiny_coder, packages / "tiny", target="openvino", recipe="lossless", verify="off")
-    assert not (packages / "tiny").exists()
+def test_tiny_coder_writes_what_it_writes_on_the_cpu(
+    packages: Path, tiny_coder: Path, tiny_coder_at: Callable[[str], Path]
+) -> None:
+    """Prefill, chunks, batches padded on either side: the closing check. Then from the blob, elsewhere."""
+    made = optimize(tiny_coder, packages / "tiny", target="openvino", recipe="lossless", verify="off")
+    assert made.manifest.closing_check == "passed"
+    prompts = ["def fibonacci(n):", "import os\n", "class A:\n    def f("]
+    program = (
+        "import json, sys, graphopt\n"
+        f"made = graphopt.Package.load({str(made.path)!r})\n"
+        "print(json.dumps(made.generate(json.loads(sys.argv[1]), max_new_tokens=24)))\n"
+    )
+    words = [sys.executable, "-c", program, json.dumps(prompts)]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ, check=True)
+    expected = Package.load(tiny_coder_at("lossless")).generate(prompts, max_new_tokens=24)
+    assert json.loads(done.stdout) == expected
+    found = made.validate(tiny_coder_at("lossless"), tokens=256).result
+    assert isinstance(found, LanguageAccuracy)
+    assert found.kl_mean.value < 1e-6
