@@ -7,6 +7,7 @@ from graphopt.cost._forms import with_forms
 from graphopt.cost._graph import flops_by_node, work_of
 from graphopt.cost._named import SHAPE_SOURCES, SHAPES
 from graphopt.cost._package import beside_weights, data_bytes, package_bytes, weight_bytes
+from graphopt.cost._peak import peak_memory
 from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import Queue, queue_of
@@ -44,6 +45,7 @@ __all__ = [
     "history_of",
     "outcomes",
     "package_bytes",
+    "peak_memory",
     "predict",
     "product_seconds",
     "queue_of",

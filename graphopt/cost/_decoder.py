@@ -15,7 +15,7 @@ from graphopt.ir.operators import FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION
 __all__ = ["DecoderShape", "decoder_work"]
 
 _TOKENS: Shape = ("batch", "rows")
-_MODEL_TYPES = ("llama", "mistral", "phi3", "qwen2", "qwen3")
+_MODEL_TYPES = ("llama", "mistral", "qwen2")
 _NODE_BYTES = 420
 """Bytes that a node takes in the .onnx file, names included: of llama-3.2-1b's package in 4 bits the mean is
 472 with the smaller weights. An estimate: names decide."""
@@ -26,8 +26,7 @@ class DecoderShape:
     """Sizes of a decoder: `layers` of grouped attention and a gated feed-forward of width `ffn`.
 
     `window` is how many tokens back each layer looks, 0 where all. `biases` are of queries, keys and values,
-    of what attention gives, and of the feed-forward. `packed`: gate and up, and the projections, are one
-    weight each in the checkpoint. `normed`: heads of queries and keys are normed.
+    of what attention gives, and of the feed-forward.
     """
 
     vocabulary: int
@@ -44,8 +43,6 @@ class DecoderShape:
     qkv_bias: bool = False
     out_bias: bool = False
     ffn_bias: bool = False
-    packed: bool = False
-    normed: bool = False
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> DecoderShape:
@@ -88,16 +85,14 @@ class DecoderShape:
             window=_windows(config, kind, layers),
             rotated=int(head * share),
             qkv_bias=attention or kind == "qwen2",
-            out_bias=attention and kind in ("llama", "qwen3"),
+            out_bias=attention and kind == "llama",
             ffn_bias=bool(config.get("mlp_bias", False)),
-            packed=kind == "phi3",
-            normed=kind == "qwen3",
         )
 
 
 def _windows(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ...]:
     window = config.get("sliding_window") or 0
-    if kind in ("qwen2", "qwen3") and not config.get("use_sliding_window", False):
+    if kind == "qwen2" and not config.get("use_sliding_window", False):
         window = 0
     kinds = config.get("layer_types") or ["sliding_attention"] * layers
     return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
@@ -159,13 +154,10 @@ class _Decoder:
         return sorted(self.stored.values(), key=place)
 
     def _norms(self, layer: int) -> None:
-        hidden, head = self.shape.hidden, self.shape.head_size
+        hidden = self.shape.hidden
         names = ["input_layernorm", "post_attention_layernorm"]
         for name in names:
             self._weight(f"model.layers.{layer}.{name}.weight", hidden)
-        if self.shape.normed:
-            for of in "qk":
-                self._weight(f"model.layers.{layer}.self_attn.{of}_norm.weight", head)
 
     def _layer(self, layer: int, stream: str, x: str) -> tuple[str, str]:
         shape, name = self.shape, f"model.layers.{layer}"
