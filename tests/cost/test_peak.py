@@ -1,0 +1,34 @@
+"""Peak memory, against what a process of `bench` was seen to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from graphopt.cost import DecoderShape, Situation, decoder_work, peak_memory, with_forms
+from graphopt.errors import BadInput
+from graphopt.io import read_json
+from tests.cost._machine import profile
+
+
+def test_a_longer_text_takes_its_cache_and_its_arena(tiny_coder: Path) -> None:
+    work = with_forms(decoder_work(read_json(tiny_coder / "config.json")), {"lm_head.weight": "4/128"})
+    here = profile()
+    short, long = (peak_memory(work, here, Situation(prompt=rows, new=0)).value for rows in (64, 128))
+    assert work.cache_bytes(1, 64) < long - short < work.cache_bytes(1, 64) + 64 * 6 * 4096
+
+
+def test_opening_takes_a_head_of_floats_twice_that_lies_turned(tiny_coder: Path) -> None:
+    config = read_json(tiny_coder / "config.json")
+    here, asked = profile(), Situation(prompt=1, new=0)
+    tied = peak_memory(decoder_work(config), here, asked).value
+    packed = sum(n.product.bytes for n in decoder_work(config).nodes if n.product)
+    assert tied > 135.4e6 + packed + 4 * 4096 * 256
+
+
+def test_a_decoder_whose_layers_are_not_known_is_to_be_exported() -> None:
+    with pytest.raises(BadInput, match="type 'mamba'"):
+        DecoderShape.of({"model_type": "mamba"})
+    with pytest.raises(BadInput, match="hidden_size"):
+        DecoderShape.of({"model_type": "llama"})
