@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from graphopt.cost._joined import joined
 from graphopt.cost._package import package_bytes, weight_bytes
+from graphopt.cost._peak import peak_memory
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import queue_of
 from graphopt.cost._rates import Rates, Taken
@@ -61,6 +62,7 @@ def predict(work: GraphWork, profile: Profile, situation: Situation) -> Predicti
     metrics["decode_tokens_per_second"] = metrics["batch_tokens_per_second"] = rate
     if profile.session is not None and profile.opening is not None:
         metrics["load_time"] = _load_time(work, profile)
+    metrics["peak_memory"] = peak_memory(work, profile, situation)
     queue = None
     if situation.utilisation is not None:
         service = prompt.seconds.value + situation.new * middle.seconds.value
