@@ -152,7 +152,8 @@ def _print(profile: Profile) -> None:
         out.print()
         out.print(_rest(profile))
     for name, source in profile.sources.items():
-        out.print(Text(f"{name}: {source.title}, {source.publisher}, {source.date}", "dim"))
+        said = ", ".join(part for part in (source.title, source.publisher, source.date) if part)
+        out.print(Text(f"{name}: {said}" + (f": {source.says}" if source.says else ""), "dim"))
     if profile.noise is not None:
         worst = max(profile.noise.high - 1, 1 - profile.noise.low)
         out.print()

@@ -42,11 +42,17 @@ class Interval(_Data):
 
 
 class Source(_Data):
-    """Where a cited number is from: title, who published it, when."""
+    """Where a cited number is from: title, who published it, when ("2026-05-18", "2026-05"; "" where that is
+    not said), and at what address.
+
+    `says` is what it says, where that is not the number itself; and what was judged, where nothing was found.
+    """
 
     title: str
     publisher: str
-    date: datetime.date
+    date: Annotated[str, Field(pattern=r"^(\d{4}(-\d\d){0,2})?$")] = ""
+    address: str = ""
+    says: str = ""
 
 
 class Tier(_Data):
@@ -128,6 +134,11 @@ class Profile(_Data):
     those of opening a session of a graph of no size, and `opening` those for each byte of weights that it
     opens; `process_bytes` what a process has resident that holds nothing but the runtime. `memory` are the
     samples behind the interval of the last tier, which `with_memory` adds to.
+
+    Of a cited machine the upper end of an interval is what the data sheet says, `value` what published
+    measurements reach of it, the lower end what kernels that are not at their best do. `sources` has for each
+    number its path ("tiers.HBM", "peaks.fp16", "watts"), and for each end of an interval that another source
+    says, that path and the end ("tiers.HBM.value").
     """
 
     version: Literal[1] = 1
