@@ -18,6 +18,7 @@ from graphopt.machine._graphs import VOCABULARY, Weights, attention
 from graphopt.machine._intervals import difference_of
 from graphopt.machine._memory import Stream
 from graphopt.machine._profile import AttentionRate, Interval
+from graphopt.machine._turns import settled
 
 if TYPE_CHECKING:
     from graphopt.runtime import Decoder
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentionGrid", "attention_rates", "cache_bytes", "loop_seconds"]
 
-_LAYERS = (1, 9)
+_LAYERS = (1, 5)
 """Of two graphs: what the second takes longer, shared by its further layers, is what attention takes."""
 _MORE = _LAYERS[1] - _LAYERS[0]
 _HEADS = (32, 8, 64)
@@ -89,13 +90,13 @@ def _rates(
         )
 
     for rows in grid.chunks if batch == 1 else ():
-        longer, shorter = _seconds(pair, stream, rows, 0, min(3, grid.times))
+        longer, shorter = _seconds(pair, stream, threads, rows, 0, grid.times)
         yield rate(0, rows, difference_of(longer, shorter, _MORE))
     for past in grid.pasts:
         for decoder in pair:
             _fill(decoder, past)
         before = stream.sample(threads)
-        longer, shorter = _seconds(pair, stream, 1, past, grid.times)
+        longer, shorter = _seconds(pair, stream, threads, 1, past, grid.times)
         meanwhile = statistics.mean((before, stream.sample(threads)))
         found = rate(past, 1, difference_of(longer, shorter, _MORE))
         size = _MORE * cache_bytes(found)
@@ -105,7 +106,11 @@ def _rates(
 def loop_seconds(target: Target, weights: Weights, threads: int, dispatch: float, times: int) -> Interval:
     """Seconds of a step of decoding beyond its nodes, of which the smaller graph has a few."""
     pair = [_decoder(target, weights, _HEADS, 32, n, 1, threads, 2 * times + 16) for n in _LAYERS]
-    few, many = ([_append(decoder, 1) for _ in range(times)][times // 4 :] for decoder in pair)
+    taken = list[list[float]]()
+    for decoder in pair:
+        settled(threads)
+        taken.append([_append(decoder, 1) for _ in range(times)][times // 4 :])
+    few, many = taken
     nodes = difference_of(many, few, _MORE).value + _OTHERS * dispatch
     return difference_of(few, [nodes], 1)
 
@@ -116,16 +121,19 @@ def cache_bytes(one: AttentionRate) -> float:
 
 
 def _seconds(
-    pair: list[Decoder], stream: Stream, rows: int, past: int, times: int
+    pair: list[Decoder], stream: Stream, threads: int, rows: int, past: int, times: int
 ) -> tuple[list[float], list[float]]:
     """Of a call of the second graph and of the first, several times, caches read from memory."""
-    taken: list[list[float]] = [[], []]
-    for _ in range(times):
-        for decoder, each in zip(pair, taken, strict=True):
-            decoder.append(_tokens(decoder.batch, rows))  # wakes the threads
-            decoder.rewind(past)
+    taken = list[list[float]]()
+    for decoder in pair:
+        settled(threads)
+        taken.append([])
+        for number in range(times):
+            if rows == 1 or number == 0:  # wakes the threads, and makes memory
+                decoder.append(_tokens(decoder.batch, rows))
+                decoder.rewind(past)
             stream.flush()
-            each.append(_append(decoder, rows))
+            taken[-1].append(_append(decoder, rows))
             decoder.rewind(past)
     return taken[1], taken[0]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from graphopt.machine._intervals import interval_of
 from graphopt.machine._profile import MemorySample, Tier
+from graphopt.machine._turns import settled
 
 __all__ = ["Cache", "Stream", "at_bandwidth", "caches", "memory_bytes"]
 
@@ -81,9 +82,12 @@ class Stream:
         self.bytes = 4 * self.last
         self._buffer = np.ones(self.bytes, np.uint8)
         self.samples: dict[int, list[MemorySample]] = {}
+        self.reference: dict[int, float] = {}
+        """What `usual` is about, by threads."""
 
     def sample(self, threads: int) -> float:
         """Bytes a second at this moment, kept in `samples`."""
+        settled(threads)
         with ThreadPoolExecutor(threads) as pool:
             parts = np.array_split(self._buffer, threads)
             list(pool.map(_nothing, parts))
@@ -102,15 +106,16 @@ class Stream:
         self._buffer[: 2 * self.last].max()
 
     def usual(self, seconds: Sequence[float], size: float, meanwhile: float, threads: int) -> list[float]:
-        """What takes `seconds` and reads `size` bytes, had memory given what it did at first and not
+        """What takes `seconds` and reads `size` bytes, had memory given its `reference` and not
         `meanwhile`."""
-        return [at_bandwidth(s, size, meanwhile, self.samples[threads][0].read) for s in seconds]
+        return [at_bandwidth(s, size, meanwhile, self.reference[threads]) for s in seconds]
 
     def cache_rate(self, cache: Cache, threads: int) -> float:
         """Bytes a second that so many cores read from such caches of theirs."""
         sharing = min(cache.shared, threads)
         size = cache.bytes // 2 // sharing
-        parts = [self._buffer[i * size : (i + 1) * size] for i in range(threads)]
+        begins = [i * size % (self.bytes // 2) for i in range(threads)]
+        parts = [self._buffer[begin : begin + size] for begin in begins]
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(_again, parts))
             return sum(pool.map(_again, parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +94,19 @@ PROBES: dict[str, Probe] = {
 REDUCED = ("Add", "RMSNormalization")
 
 
-def dispatch_seconds(target: Target, weights: Weights, threads: int, seconds: float) -> Interval:
-    """Of a node that computes nothing to speak of: what 200 more of them take, each."""
+def dispatch_seconds(
+    target: Target, weights: Weights, threads: int, seconds: float
+) -> tuple[Interval, float]:
+    """Of a node that computes nothing to speak of, what 200 more of them take, each; and of a call of a graph
+    beyond its nodes."""
     times = list[list[float]]()
     feeds = {"x": np.ones((1, 1), np.float32), "other": np.ones((1, 1), np.float32)}
     for count in (8, 208):
         graph = _chain(weights, "Add", PROBES["Add"], count, width=1)
         session = target.session(graph.write(weights.folder / "dispatch.onnx"), threads=threads)
         times.append(repeated(functools.partial(session.run, None, feeds), seconds))
-    return difference_of(times[1], times[0], 200)
+    each = difference_of(times[1], times[0], 200)
+    return each, max(statistics.median(times[0]) - 9 * each.value, 0.0)
 
 
 def operator_rates(
@@ -116,7 +121,7 @@ def operator_rates(
     than `dispatch`."""
     for operator in operators:
         try:
-            few, many = (_seconds(target, weights, threads, seconds, operator, rows) for rows in _ROWS)
+            few, many = _seconds(target, weights, threads, seconds, operator)
         except BadInput:
             continue
         small, large = (rows * _WIDTH for rows in _ROWS)
@@ -133,22 +138,27 @@ def _like(one: Interval, value: float) -> Interval:
 
 
 def _seconds(
-    target: Target, weights: Weights, threads: int, seconds: float, operator: str, rows: int
-) -> Interval:
-    times = list[list[float]]()
-    for count in (1, 1 + _NODES):
-        graph = _chain(weights, operator, PROBES[operator], count)
-        session = target.session(graph.write(weights.folder / "operator.onnx"), threads=threads)
-        rng = np.random.default_rng(0)
-        feeds: dict[str, Any] = {
+    target: Target, weights: Weights, threads: int, seconds: float, operator: str
+) -> tuple[Interval, Interval]:
+    """Of a node, of one row and of many."""
+    rng = np.random.default_rng(0)
+    feeds: list[dict[str, Any]] = [
+        {
             "x": rng.standard_normal((rows, _WIDTH), np.float32),
             "other": rng.standard_normal((rows, _WIDTH), np.float32),
             "tokens": rng.integers(0, _TABLE, rows),
         }
+        for rows in _ROWS
+    ]
+    times = list[list[list[float]]]()
+    for count in (1, 1 + _NODES):
+        graph = _chain(weights, operator, PROBES[operator], count)
+        session = target.session(graph.write(weights.folder / "operator.onnx"), threads=threads)
         names = {spec.name for spec in session.get_inputs()}
-        run = functools.partial(session.run, None, {name: feeds[name] for name in names})
-        times.append(repeated(run, seconds))
-    return difference_of(times[1], times[0], _NODES)
+        taken = [{name: feed[name] for name in names} for feed in feeds]
+        times.append([repeated(functools.partial(session.run, None, feed), seconds) for feed in taken])
+    few, many = (difference_of(longer, shorter, _NODES) for shorter, longer in zip(*times, strict=True))
+    return few, many
 
 
 def _chain(weights: Weights, operator: str, probe: Probe, count: int, width: int = _WIDTH) -> Graph:

@@ -6,16 +6,15 @@ import functools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphopt.errors import BadInput
 from graphopt.machine._graphs import Product, Weights, products
-from graphopt.machine._intervals import interval_of
+from graphopt.machine._intervals import difference_of
 from graphopt.machine._memory import Stream
-from graphopt.machine._profile import ProductRate
+from graphopt.machine._profile import Interval, ProductRate
 from graphopt.machine._turns import turns
 
 if TYPE_CHECKING:
@@ -27,18 +26,20 @@ Form = tuple[int, int, bool]
 """Bits, block and whether there are zero points."""
 _TOGETHER = 4
 """Sessions that are open at a time and take turns: their weights are in memory twice."""
-_COPIES = 2
-"""Weights in a session for many rows: a model reads each once for all of them."""
+_OF_CACHE = 4
+"""What part of the last cache the weights of a session fill whose weights are to come from it."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A weight [k, n] in `forms`. `few` rows meet weights out of memory, `many` rows a weight or two."""
+    """A weight [k, n] in `forms`: `streamed` rows meet weights like it out of memory, `cached` rows such out
+    of the last cache, and `many` rows one alone."""
 
     k: int
     n: int
     forms: tuple[Form, ...]
-    few: tuple[int, ...]
+    streamed: tuple[int, ...]
+    cached: tuple[int, ...]
     many: tuple[int, ...]
 
 
@@ -51,41 +52,33 @@ class ProductGrid:
 
 
 def product_rates(
-    target: Target, weights: Weights, stream: Stream, threads: int, grid: ProductGrid
+    target: Target, weights: Weights, stream: Stream, threads: int, grid: ProductGrid, overhead: float
 ) -> Iterator[ProductRate]:
-    """Of every product of `grid` that `target` loads, shape after shape; streamed ones as they were at the
-    bandwidth that `stream` has in the median by then."""
+    """Of every product of `grid` that `target` loads, shape after shape; streamed ones as they are at the
+    reference bandwidth of `stream`. A call of a graph takes `overhead` seconds beyond its nodes."""
     for shape in grid.shapes:
         kinds = [Product(*form, shape.k, shape.n) for form in shape.forms]
-        for _, alike in groupby(kinds, key=lambda one: one.bits):
-            group = list(alike)
-            for begin in range(0, len(group), _TOGETHER):
-                part = group[begin : begin + _TOGETHER]
-                yield from _streamed(target, weights, stream, threads, part, shape.few, grid.seconds)
-                sessions = _opened(target, weights, threads, dict.fromkeys(part, _COPIES))
-                for (one, rows), taken in _turns(sessions, shape.many, grid.seconds, threads).items():
-                    yield _rate(one, rows, threads, [s / _COPIES for s in taken], streamed=False)
-
-
-def _streamed(
-    target: Target,
-    weights: Weights,
-    stream: Stream,
-    threads: int,
-    group: Sequence[Product],
-    few: Sequence[int],
-    seconds: float,
-) -> Iterator[ProductRate]:
-    if not few:
-        return
-    copies = {one: max(2, weights.size // one.bytes) for one in group}
-    sessions = _opened(target, weights, threads, copies)
-    before = stream.sample(threads)
-    found = _turns(sessions, few, seconds, threads)
-    meanwhile = statistics.mean((before, stream.sample(threads)))
-    for (one, rows), taken in found.items():
-        each = [s / copies[one] for s in taken]
-        yield _rate(one, rows, threads, stream.usual(each, one.bytes, meanwhile, threads), streamed=True)
+        for begin in range(0, len(kinds), _TOGETHER):
+            group = kinds[begin : begin + _TOGETHER]
+            for rows, size in (
+                (shape.streamed, weights.size),
+                (shape.cached, stream.last // _OF_CACHE),
+                (shape.many, 0),
+            ):
+                if not rows:
+                    continue
+                streamed = size == weights.size
+                copies = {one: max(1 + streamed, size // one.bytes) for one in group}
+                sessions = _opened(target, weights, threads, copies)
+                before = stream.sample(threads) if streamed else 0.0
+                found = _turns(sessions, rows, grid.seconds, threads)
+                meanwhile = statistics.mean((before, stream.sample(threads))) if streamed else 0.0
+                for (one, count), taken in found.items():
+                    number, seconds = copies[one], taken
+                    if streamed:
+                        seconds = stream.usual(taken, number * one.bytes, meanwhile, threads)
+                    each = difference_of(seconds, [overhead], number)
+                    yield _rate(one, count, threads, each, streamed=streamed)
 
 
 def _turns(
@@ -101,7 +94,7 @@ def _turns(
         }
         for one, session in sessions.items()
     }
-    return turns(groups, seconds, settle=threads > 1)
+    return turns(groups, seconds, threads)
 
 
 def _opened(target: Target, weights: Weights, threads: int, copies: dict[Product, int]) -> dict[Product, Any]:
@@ -115,7 +108,7 @@ def _opened(target: Target, weights: Weights, threads: int, copies: dict[Product
     return found
 
 
-def _rate(one: Product, rows: int, threads: int, seconds: Sequence[float], *, streamed: bool) -> ProductRate:
+def _rate(one: Product, rows: int, threads: int, seconds: Interval, *, streamed: bool) -> ProductRate:
     return ProductRate(
         bits=one.bits,
         block=one.block,
@@ -125,5 +118,5 @@ def _rate(one: Product, rows: int, threads: int, seconds: Sequence[float], *, st
         rows=rows,
         threads=threads,
         streamed=streamed,
-        seconds=interval_of(seconds),
+        seconds=seconds,
     )

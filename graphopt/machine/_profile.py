@@ -128,7 +128,8 @@ class Profile(_Data):
     one (a subset of the target's fingerprint: processor, instructions, cores, runtime, kernels). `peaks` are
     operations a second (a multiplication and an addition are two) by type and threads, `dispatch` seconds a
     node by threads, `noise` how many times as long the same call takes a moment later (an A/A test), `links`
-    bytes a second by name, `seconds` how long measuring took.
+    bytes a second by name ("numa": of memory of another node than that whose cores read it), `seconds` how
+    long measuring took.
 
     `loop` are seconds that a step of `graphopt.runtime.Decoder` takes beyond its nodes, by threads; `session`
     those of opening a session of a graph of no size, and `opening` those for each byte of weights that it

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["SETTLE", "repeated", "turns"]
+__all__ = ["repeated", "settled", "turns"]
 
 Group = TypeVar("Group")
 Key = TypeVar("Key")
-SETTLE = 0.05
+_SETTLE = 0.05
 """Seconds within which threads of onnxruntime 1.32 stop spinning for more work (40 ms, by hand)."""
 _ROUNDS = 2
 _LEAST, _MOST = 2, 8  # calls in a round: one more of a hundred tells nothing of what changes in time
@@ -19,18 +19,18 @@ _LONG = 0.02
 
 
 def turns(
-    groups: Mapping[Group, Mapping[Key, Callable[[], Any]]], seconds: float, settle: bool
+    groups: Mapping[Group, Mapping[Key, Callable[[], Any]]], seconds: float, threads: int
 ) -> dict[tuple[Group, Key], list[float]]:
     """Seconds of each call of each group, several in each of two rounds, about `seconds` in all.
 
-    Groups take turns. `settle`: threads of the others are given the time to stop spinning. A short call is
-    made once before it counts, since that wakes threads and makes memory.
+    Groups take turns, each a session with so many `threads`. A short call is made once before it counts,
+    since that wakes threads and makes memory.
     """
     taken: dict[tuple[Group, Key], list[float]] = {}
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
         for group, calls in groups.items():
-            if settle:
-                time.sleep(SETTLE)
+            if number == 0 or len(groups) > 1:
+                settled(threads)
             for key, call in calls.items():
                 first = _seconds(call)
                 count = max(_LEAST, min(_MOST, int(seconds / _ROUNDS / first)))
@@ -40,9 +40,15 @@ def turns(
     return taken
 
 
+def settled(threads: int) -> None:
+    """Let threads of sessions with so many, which no call needs any more, stop spinning."""
+    if threads > 1:
+        time.sleep(_SETTLE)
+
+
 def repeated(call: Callable[[], Any], seconds: float) -> list[float]:
     """The same of one call."""
-    return turns({None: {None: call}}, seconds, settle=False)[None, None]
+    return turns({None: {None: call}}, seconds, threads=1)[None, None]
 
 
 def _seconds(call: Callable[[], Any]) -> float:

@@ -16,6 +16,12 @@ from tests.project._names import OPERATORS, known_names
 # What a word is there, where it is no name of a pack.
 OTHERWISE = {
     ("graphopt/cli/_passes.py", "lossless"): "what a recipe without a budget is",
+    ("graphopt/cli/_profile.py", "fp16"): "a type",
+    ("graphopt/cli/_profile.py", "int8"): "a type",
+    ("graphopt/cost/_predict.py", "int8"): "a type",
+    ("graphopt/cost/_rates.py", "int8"): "a type",
+    ("graphopt/cost/_tables.py", "fp16"): "a type",
+    ("graphopt/cost/_tables.py", "int8"): "a type",
     ("graphopt/evaluate/_validation.py", "encoder"): "a kind of measurement in `validate --json`",
     ("graphopt/families.py", "lossless"): "the recipe where nobody says which",
     ("graphopt/machine/_measure.py", "int8"): "a type",
