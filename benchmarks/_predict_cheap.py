@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from graphopt.machine._graphs import Product, Weights, attention, products
 
 from graphopt.machine import Stream
+from graphopt.machine._graphs import Product, Weights, attention, products
 from graphopt.plugins import registry
 from graphopt.runtime import Decoder, default_threads
 

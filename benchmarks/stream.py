@@ -18,7 +18,6 @@ from roofline import library
 from graphopt.machine import Stream
 from graphopt.runtime import default_threads
 
-
 SAMPLES = 4
 """Of three reads each: as many reads as there are loops."""
 

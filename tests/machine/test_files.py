@@ -96,7 +96,7 @@ def test_a_folder_is_no_profile(tmp_path: Path) -> None:
 
 def test_a_mistyped_machine_is_told_apart() -> None:
     assert "h200" in profile_names()
-    with pytest.raises(BadInput, match="Did you mean h200"):
+    with pytest.raises(BadInput, match=r"Did you mean h200"):
         load_profile("h20")
     with pytest.raises(BadInput, match="no such file"):
         load_profile("nowhere/machine.json")
