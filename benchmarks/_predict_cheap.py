@@ -55,7 +55,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 
 def product(rng: np.random.Generator, threads: int) -> tuple[dict[str, Any], Product, int, int]:
-    bits, block, zeros = list(FORMS)[rng.choice(len(FORMS), p=list(FORMS.values()))]
+    bits, block, zeros = FORMS[rng.choice(len(FORMS), p=CHANCE)]
     k, n = (64 * round(2 ** rng.uniform(2.2, 7)) for _ in range(2))
     if k * n > 1 << 25:
         n = (1 << 25) // k // 64 * 64
@@ -101,8 +101,9 @@ def attended(target: Any, weights: Weights, stream: Stream, said: dict[str, Any]
     for layers in (1, 1 + LAYERS):
         length = past + rows + 2
         kind = said["heads"], said["kv_heads"], said["head_size"], said["cache_bits"]
-        path = attention(weights, *kind, layers, length).write(weights.folder / f"attention{layers}.onnx")
-        decoder = Decoder(target.session(path, threads=threads), capacity=length)
+        made = attention(weights, *kind, layers, length)
+        path = made.write(weights.folder / f"attention{layers}.onnx")
+        decoder = Decoder(target.session(path, threads=threads), capacity=length, states=made.states())
         tokens = np.ones((1, rows), np.int64)
         if past:
             decoder.append(np.ones((1, past), np.int64))

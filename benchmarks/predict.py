@@ -18,8 +18,9 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ SITUATIONS = {
 }
 """Texts x tokens of each one's prompt."""
 THREADS = (1, 2)
+PROMPTS = (32, 256)
+"""Of which the most memory is looked at."""
 NEW = 32
 
 
@@ -117,46 +120,65 @@ def run(script: str, *words: object, environment: Sequence[str] = ()) -> list[st
 
 def measure(args: argparse.Namespace) -> bool:
     """Whether everything is there."""
-    in_time, whole = deadline(args.minutes), True
-    points, cheap, memory = (args.work / f"{name}.jsonl" for name in ("points", "cheap", "memory"))
-    for shape in args.shape:
-        for one in recipes(shape):
-            package = args.work / shape / one.name
-            if not (package / "graphopt.json").is_file():
-                print(f"{package} is not made", file=sys.stderr)
-                whole = False
+    in_time = deadline(args.minutes)
+    made = [
+        (shape, one, args.work / shape / one.name)
+        for shape in args.shape
+        for one in recipes(shape)
+        if (args.work / shape / one.name / "graphopt.json").is_file()
+    ]
+    whole = len(made) == sum(len(recipes(shape)) for shape in args.shape)
+    parts = [partial(_points, args, made, threads) for threads in args.threads]
+    parts[1:1] = [partial(_cheap, args), partial(_memory, args, made)]
+    return all(part(in_time) for part in parts) and whole
+
+
+Packages = list[tuple[str, Made, Path]]
+
+
+def _points(args: argparse.Namespace, made: Packages, threads: int, in_time: Callable[[], bool]) -> bool:
+    path = args.work / "points.jsonl"
+    for shape, one, package in made:
+        mark = stamp(package / "model.onnx", HERE / "_predict_worker.py")
+        have = {
+            f"{p['batch']}x{p['prompt']}"
+            for p in kept(path)
+            if (p["shape"], p["recipe"], p["threads"], p["made"]) == (shape, one.name, threads, mark)
+        }
+        wanted = [s for s in SITUATIONS[shape] if s not in have and (not one.plans or s == "1x256")]
+        if wanted and not in_time():
+            return False
+        if wanted:
+            print(f"{shape} {one.name}, {threads} threads", file=sys.stderr, flush=True)
+            lines = run("_predict_worker.py", package, "--threads", threads, *wanted)
+            add(path, lines, shape=shape, recipe=one.name, made=mark)
+    return True
+
+
+def _memory(args: argparse.Namespace, made: Packages, in_time: Callable[[], bool]) -> bool:
+    path = args.work / "memory.jsonl"
+    for shape, one, package in made:
+        mark = stamp(package / "model.onnx")
+        for prompt in () if one.plans else PROMPTS:
+            same = (shape, one.name, prompt, mark)
+            if any((p["shape"], p["recipe"], p["prompt"], p["made"]) == same for p in kept(path)):
                 continue
-            made = stamp(package / "model.onnx", HERE / "_predict_worker.py")
-            for threads in THREADS:
-                have = {
-                    f"{p['batch']}x{p['prompt']}"
-                    for p in kept(points)
-                    if (p["shape"], p["recipe"], p["threads"], p["made"]) == (shape, one.name, threads, made)
-                }
-                wanted = [s for s in SITUATIONS[shape] if s not in have and (not one.plans or s == "1x256")]
-                if not wanted:
-                    continue
-                if not in_time():
-                    return False
-                print(f"{shape} {one.name}, {threads} threads", file=sys.stderr, flush=True)
-                lines = run("_predict_worker.py", package, "--threads", threads, *wanted)
-                add(points, lines, shape=shape, recipe=one.name, made=made)
-            for situation in () if one.plans else ("1x32", "1x256"):
-                prompt = int(situation.split("x")[1])
-                same = (shape, one.name, prompt, made)
-                if any((p["shape"], p["recipe"], p["prompt"], p["made"]) == same for p in kept(memory)):
-                    continue
-                if not in_time():
-                    return False
-                found = bench_worker(package, prompt)
-                add(memory, [json.dumps(found)], shape=shape, recipe=one.name, made=made, prompt=prompt)
+            if not in_time():
+                return False
+            found = json.dumps(bench_worker(package, prompt))
+            add(path, [found], shape=shape, recipe=one.name, made=mark, prompt=prompt)
+    return True
+
+
+def _cheap(args: argparse.Namespace, in_time: Callable[[], bool]) -> bool:
+    path = args.work / "cheap.jsonl"
     for seed in range(args.seeds):
-        if any(p["seed"] == seed for p in kept(cheap)):
+        if any(p["seed"] == seed for p in kept(path)):
             continue
         if not in_time():
             return False
-        add(cheap, run("_predict_cheap.py", "--count", 60, "--seed", seed), seed=seed)
-    return whole
+        add(path, run("_predict_cheap.py", "--count", 60, "--seed", seed), seed=seed)
+    return True
 
 
 def bench_worker(package: Path, prompt: int) -> Point:
@@ -182,18 +204,20 @@ def show(args: argparse.Namespace) -> None:
     for one in tables:
         if args.verbose or one.name != "points":
             print(f"\n{one.name} {one.cell or ''}\n{table_of(one.rows)}", flush=True)
-    record(args.json, tables)
+    record(args.json, tables, notes=args.note)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=["make", "measure", "show"])
     parser.add_argument("--shape", nargs="+", choices=SITUATIONS, default=tuple(SITUATIONS))
+    parser.add_argument("--threads", nargs="+", type=int, default=THREADS)
     parser.add_argument("--seeds", type=int, default=4, help="sixty cheap points each")
     parser.add_argument("--minutes", type=float, help="begin nothing later than this")
     parser.add_argument("--models", type=Path, default=Path("build/models"))
     parser.add_argument("--work", type=Path, default=Path("build/predict"))
     parser.add_argument("--verbose", action="store_true", help="print every point")
+    parser.add_argument("--note", action="append", default=[], help="of the state of the machine, say")
     option(parser, "predict")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

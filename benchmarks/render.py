@@ -160,6 +160,7 @@ def predictions(results: Path, docs: Path) -> dict[Path, str]:
         "summary": _prediction_page.summary(found),
         "ranking": _prediction_page.ranking(found),
         "points": list(_prediction_page.points(found)),
+        "notes": found.notes,
     }
     return page("predictions", names, [], svg, docs)
 

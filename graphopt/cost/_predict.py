@@ -21,6 +21,8 @@ __all__ = ["Step", "call_of", "predict", "product_seconds"]
 _POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the tokens that are written: where their time is told."""
 _LATE = 0.9
+_NAMED = 0.01
+"""Share of a call from which on it is said that something of it was not measured."""
 LOOP = "the decode loop"
 
 
@@ -76,7 +78,7 @@ def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation)
     """One call of a graph whose nodes are all known."""
     rates = Rates(profile, situation.threads, situation.bandwidth, _reread(work, call))
     taken = [(node, rates.of(node, call)) for node in joined(work, profile.identity)]
-    widened = [one.widened for _, one in taken if one.widened]
+    widened = _widened([one for _, one in taken])
     if rates.threads_sd:
         widened.append(f"{situation.threads} threads were not measured: times are those of {rates.threads}")
     loop = profile.loop.get(rates.threads)
@@ -89,6 +91,15 @@ def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation)
         classes.setdefault(_class(node), []).append(one)
     parts = {name: _bound(rates, name, ones, shared) for name, ones in classes.items()}
     return Step(_sum(everything, rates, shared), parts, tuple(dict.fromkeys(widened)))
+
+
+def _widened(taken: Sequence[Taken]) -> list[str]:
+    """Why times are less sure, of what takes more than a hundredth of all."""
+    seconds: dict[str, float] = {}
+    for one in taken:
+        seconds[one.widened] = seconds.get(one.widened, 0.0) + one.seconds
+    whole = sum(seconds.values())
+    return [reason for reason, part in seconds.items() if reason and part > _NAMED * whole]
 
 
 def product_seconds(
