@@ -12,6 +12,7 @@ from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import Queue, queue_of
 from graphopt.cost._record import History, MetricHistory, Outcome, history_of, outcomes, record
+from graphopt.cost._split import Split, tensor_parallel
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Result, Use, Weight
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Result",
     "Shape",
     "Situation",
+    "Split",
     "Step",
     "Use",
     "Weight",
@@ -50,6 +52,7 @@ __all__ = [
     "product_seconds",
     "queue_of",
     "record",
+    "tensor_parallel",
     "weight_bytes",
     "with_forms",
     "work_of",

@@ -1,0 +1,24 @@
+"""Decoders on several devices, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphopt.cost import SHAPES, Call, decoder_work, tensor_parallel
+from graphopt.errors import BadInput
+
+
+def test_a_decoder_on_eight_devices() -> None:
+    work = decoder_work(SHAPES["llama-3.1-8b"])
+    split = tensor_parallel(work, 8)
+    call = Call(2, 1, 100)
+    assert 8 * split.work.flops(call) == work.flops(call)
+    assert 8 * split.work.cache_bytes(2, 100) == work.cache_bytes(2, 100)
+    assert split.reduced_bytes(call) == 2 * 32 * 2 * 4096 * 4  # two sums a layer, a row for each text
+    products = {n.product.name: n.product.bytes for n in work.nodes if n.product}
+    assert work.weight_bytes - split.work.weight_bytes == 7 * sum(products.values()) // 8
+
+
+def test_heads_that_do_not_divide() -> None:
+    with pytest.raises(BadInput, match="not shared out evenly by 3"):
+        tensor_parallel(decoder_work(SHAPES["llama-3.1-8b"]), 3)
