@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from graphopt.pipeline import Pass
     from graphopt.targets import Target
 
-__all__ = ["StepKeys", "export_key", "model_key", "part_key", "plan_key", "result_key", "step_keys"]
+__all__ = [
+    "StepKeys",
+    "call_key",
+    "export_key",
+    "model_key",
+    "part_key",
+    "plan_key",
+    "result_key",
+    "step_keys",
+]
 
 FORMAT = 1
 """Counts in every key: another number, and nothing that was stored is found."""
@@ -79,6 +88,20 @@ def model_key(export: str, model: ir.Model, role: str) -> str:
         if isinstance(leaf, FileRange)
     }
     return _digest(export, role, {str(path): state_of(path) for path in paths})
+
+
+def call_key(function: str, arguments: Mapping[str, Any], parts: Iterable[str]) -> str | None:
+    """The key of what `function` ("module:name", imported) gives for JSON `arguments`.
+
+    `parts` are what it depends on besides: keys of exports, or a machine. Versions count, graphopt's own
+    code, that of every pack, and that of the function's module. None where code cannot be found.
+    """
+    packs = [(origin.group, module_code(origin.module)) for origin in registry.origins()]
+    own = module_code(function.partition(":")[0])
+    if own is None or any(code is None for _, code in packs):
+        return None
+    code = [code_digest(Path(__file__).parent.parent), own, *packs]
+    return _digest(FORMAT, "call", function, arguments, list(parts), versions(), code)
 
 
 class StepKeys(NamedTuple):

@@ -66,7 +66,7 @@ class Store:
         with self._partial() as partial:
             fill(partial)
             sync(partial)
-            if sum(p.stat().st_size for p in partial.iterdir()) > self.size:
+            if sum(p.stat().st_size for p in partial.rglob("*") if p.is_file()) > self.size:
                 return
             # What is there already is as good.
             with contextlib.suppress(OSError):
@@ -140,7 +140,7 @@ def _bytes(place: Path, seen: set[tuple[int, int]]) -> int:
     """Bytes of the files of an entry, links that were seen already excepted."""
     total = 0
     with contextlib.suppress(OSError):
-        for path in place.iterdir():
+        for path in (p for p in place.rglob("*") if p.is_file()):
             state = path.stat()
             if (state.st_dev, state.st_ino) not in seen:
                 seen.add((state.st_dev, state.st_ino))

@@ -17,7 +17,16 @@ from rich.text import Text
 
 from graphopt.cli._printable import printable
 
-__all__ = ["Say", "console", "in_a_folder", "json_option", "quiet_option", "working", "write_json"]
+__all__ = [
+    "Say",
+    "console",
+    "error_console",
+    "in_a_folder",
+    "json_option",
+    "quiet_option",
+    "working",
+    "write_json",
+]
 
 Say = Callable[[str], None]
 
@@ -61,6 +70,11 @@ def console() -> Console:
     return _Plain(width=None if sys.stdout.isatty() else 100)
 
 
+def error_console() -> Console:
+    """The console for what goes on, on stderr."""
+    return _Plain(stderr=True)
+
+
 @contextlib.contextmanager
 def working(quiet: bool) -> Iterator[Say]:
     """What is being done, shown on stderr: a spinner on a terminal, else a line for each phase.
@@ -70,7 +84,7 @@ def working(quiet: bool) -> Iterator[Say]:
     if quiet:
         yield lambda text: None
         return
-    errors = _Plain(stderr=True)
+    errors = error_console()
     if not errors.is_terminal:
         said: list[str] = []
 

@@ -61,6 +61,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
             "Copy a package to one that loads faster, twice as large.",
         ),
         "tune": ("graphopt.cli._tune", "Measure how sessions of a package are fastest on this machine."),
+        "sweep": ("graphopt.cli._sweep", "Try recipes and options, on many machines, for the best of them."),
         "passes": ("graphopt.cli._passes", "List passes and recipes, show one, make and check your own."),
         "targets": ("graphopt.cli._targets", "List targets, show one, make your own, check this machine."),
         "models": (

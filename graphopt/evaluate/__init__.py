@@ -34,7 +34,7 @@ from graphopt.evaluate._language import TEXT_GENERATION
 from graphopt.evaluate._language_run import LANGUAGE_METRICS
 from graphopt.evaluate._lm_eval import require_lm_eval
 from graphopt.evaluate._logits import reference_logits, session_logits, whole_sequence
-from graphopt.evaluate._measurable import Measurable
+from graphopt.evaluate._measurable import SPEED_METRICS, Measurable
 from graphopt.evaluate._measurement import Measurement
 from graphopt.evaluate._overlap import CALIBRATION
 from graphopt.evaluate._package_speed import measure_speed
@@ -56,6 +56,7 @@ __all__ = [
     "LANGUAGE_METRICS",
     "LOSSLESS",
     "SEED",
+    "SPEED_METRICS",
     "TASK_METRICS",
     "TEXT_GENERATION",
     "AccuracyRun",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import itertools
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ class AccuracyRun:
         trust_remote_code: bool,
         say: Callable[[str], None],
         calibration: Path | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         _require_measurable(package, metrics)
         generates = package.manifest.task == TEXT_GENERATION
@@ -62,16 +64,16 @@ class AccuracyRun:
         if corpus is not None:
             self._name, self._digest = corpus.name, corpus.digest
         if corpus is not None and generates:
-            self._run = LanguageRun(sides, against, corpus, metrics, say)
+            self._run = LanguageRun(sides, against, corpus, metrics, say, part)
         elif corpus is not None:
             self._run = EncoderRun(
-                sides, against, calls_of_text(package, corpus), corpus.domains, metrics, say
+                sides, against, _part(calls_of_text(package, corpus), part), corpus.domains, metrics, say
             )
         else:
             self._name, calls = other_calls(package, data)
             self._digest = "" if data is None else digest_of(data)
             named = (Call(_no_text(f"call {i}"), feeds) for i, feeds in enumerate(calls))
-            self._run = EncoderRun(sides, against, named, (), metrics, say)
+            self._run = EncoderRun(sides, against, _part(named, part), (), metrics, say)
 
     def extend(self, tokens: int) -> None:
         """Measure on so many more tokens, as far as the data has them."""
@@ -112,6 +114,7 @@ def measure_accuracy(
     trust_remote_code: bool,
     say: Callable[[str], None],
     calibration: Path | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> AccuracySamples:
     """Measure those `metrics` (keys of `METRICS`) of `package` beside `reference`, a source or a package.
 
@@ -120,6 +123,8 @@ def measure_accuracy(
     is told what goes on. Raises `BadInput` where the metrics are none of such a package's, where reference or
     baseline are of another model, and where there is no text or too much of it is also in what the package
     was calibrated on: an embedded model's calibration text, and that in the file `calibration`.
+    `part` (i, n): of the data only window, line or call i, from 0, and every nth after that; evidence of all
+    parts is that of the whole.
     """
     run = AccuracyRun(
         package,
@@ -130,6 +135,7 @@ def measure_accuracy(
         trust_remote_code=trust_remote_code,
         say=say,
         calibration=calibration,
+        part=part,
     )
     run.extend(tokens)
     return run.samples()
@@ -145,6 +151,10 @@ def _require_measurable(package: RunnablePackage, metrics: Collection[str]) -> N
                 f"{METRICS[key].label} ({key}) is not measured of {package.path}, which is for {task}",
                 hint=f"Of such a package there are {', '.join(sorted(known))}.",
             )
+
+
+def _part(calls: Iterator[Call], part: tuple[int, int]) -> Iterator[Call]:
+    return itertools.islice(calls, part[0], None, part[1])
 
 
 def _no_text(name: str) -> Window:

@@ -54,7 +54,10 @@ TOKENS_A_BATCH = 2048
 
 
 class LanguageRun:
-    """`sides` (a package, and its baseline if there is one) beside `reference` on the text of `corpus`."""
+    """`sides` (a package, and its baseline if there is one) beside `reference` on the text of `corpus`.
+
+    `part` (i, n) are window i of it, from 0, and every nth after that.
+    """
 
     def __init__(
         self,
@@ -63,14 +66,16 @@ class LanguageRun:
         corpus: Corpus,
         metrics: Collection[str],
         say: Callable[[str], None],
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self._sides, self._reference, self._metrics, self._say = sides, reference, metrics, say
         self._domains = corpus.domains
         self._folder: Path = sides[0].package.path
         self._tokenizer = Tokenizer(self._folder)
         contexts = [length for side in sides if (length := context_length(side.package.path)) is not None]
-        self._windows = windows(corpus, self._tokenizer, min(contexts, default=None))
-        self._ahead = windows(corpus, self._tokenizer, min(contexts, default=None))
+        first, step = part
+        found = (windows(corpus, self._tokenizer, min(contexts, default=None)) for _ in range(2))
+        self._windows, self._ahead = (itertools.islice(one, first, None, step) for one in found)
         self._texts: list[Window] = []
         self._tokens: dict[str, Found] = {key: Found() for key in _OF_TOKENS if key in metrics}
         self._largest: dict[str, list[float]] = {key: [0.0] * len(sides) for key in _EXACT if key in metrics}

@@ -23,7 +23,7 @@ from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.plugins import adapter_from_json
 from graphopt.runtime import SessionSettings, context_length
 
-__all__ = ["BENCHED", "GENAI", "Measurable", "words"]
+__all__ = ["GENAI", "SPEED_METRICS", "Measurable", "words"]
 
 Feeds = Mapping[str, NDArray[Any]]
 GENAI = "genai_config.json"
@@ -31,7 +31,7 @@ _ALWAYS = {"load_time", "memory", "peak_memory", "batch_tokens_per_second"}
 _OF_TEXT = {"ttft", "tpot", "tpot_p90", "prefill_tokens_per_second", "decode_tokens_per_second"}
 _OF_CALLS = {"first_call_time", "call_time", "call_time_p90", "calls_per_second"}
 
-BENCHED = tuple(sorted((_ALWAYS | _OF_TEXT | _OF_CALLS) - {"batch_tokens_per_second"}))
+SPEED_METRICS = tuple(sorted((_ALWAYS | _OF_TEXT | _OF_CALLS) - {"batch_tokens_per_second"}))
 """What `bench` asks for; a package has the half of it that is of its kind."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from graphopt.evaluate._blocks import BASELINE, CONTROL, PACKAGE, Blocks
 from graphopt.evaluate._foretold import Foretold
-from graphopt.evaluate._measurable import BENCHED, words
+from graphopt.evaluate._measurable import SPEED_METRICS, words
 from graphopt.metrics import Estimate, Turns, control, estimate
 
 __all__ = ["BenchReport", "Price", "Speed", "bench", "bench_on"]
@@ -112,7 +112,7 @@ def bench_on(
     sides = {
         side: words(
             folder,
-            BENCHED,
+            SPEED_METRICS,
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,
             batch=1,

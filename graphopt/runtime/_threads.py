@@ -6,6 +6,9 @@ import math
 import os
 from pathlib import Path
 
+from graphopt.errors import BadInput
+from graphopt.io import is_count
+
 __all__ = ["cgroup_quota", "default_threads", "physical_cores"]
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -15,11 +18,15 @@ def default_threads() -> int:
     """Threads for compute: what affinity, the cgroup's quota and the physical cores allow, at least 1.
 
     onnxruntime looks at none but the machine's cores, and onnxruntime-genai takes half the hardware threads.
+    GRAPHOPT_THREADS allows fewer: a process that shares the machine with others like it has its part.
     """
+    given = os.environ.get("GRAPHOPT_THREADS", "")
+    if given and (not is_count(given) or not int(given)):
+        raise BadInput(f"GRAPHOPT_THREADS={given!r} is not a number of threads")
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cgroup_quota()
     cores = physical_cores()
-    return max(1, min(allowed, math.floor(quota or allowed), cores or allowed))
+    return max(1, min(allowed, math.floor(quota or allowed), cores or allowed, int(given or allowed)))
 
 
 def cgroup_quota(root: Path = _CGROUP, membership: Path = Path("/proc/self/cgroup")) -> float | None:

@@ -1,5 +1,24 @@
 """Many trials, each done once, on the machines that there are."""
 
-from graphopt.sweep._task import Task
+from graphopt.sweep._engine import Engine, run
+from graphopt.sweep._spec import Range, Spec
+from graphopt.sweep._sweep import Measured, Row, Sweep, measured, sweep
+from graphopt.sweep._task import Outcome, Task
+from graphopt.sweep._trial import MEASURED, Measure, Trial
 
-__all__ = ["Task"]
+__all__ = [
+    "MEASURED",
+    "Engine",
+    "Measure",
+    "Measured",
+    "Outcome",
+    "Range",
+    "Row",
+    "Spec",
+    "Sweep",
+    "Task",
+    "Trial",
+    "measured",
+    "run",
+    "sweep",
+]

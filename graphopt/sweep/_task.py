@@ -6,20 +6,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Task"]
+__all__ = ["Outcome", "Task"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A call that gives JSON: `function` is "module:name", `arguments` are JSON too.
+    """A call that gives JSON: `function` is "module:name", `arguments` are JSON too, given by name.
 
-    The digest of both, and of the code behind them, is what its result is kept under, so that nothing is done
-    twice. `cores` and `memory` (bytes) are what it may take. `alone`: at most one such task at a time on a
-    machine, nodes of a cluster that share a host being one; what is timed is.
+    The digest of both, of the `sources` (models, as `graphopt optimize` takes them), and of the code behind
+    them, is what its result is kept under, so that nothing is done twice. `cores` and `memory` (bytes) are
+    what it may take. `alone`: no other task runs on the machine meanwhile, nodes of a cluster that share a
+    host being one; what is timed is. Its result is kept for machines like this one. `about` is what people
+    read.
     """
 
     function: str
     arguments: Mapping[str, Any]
+    sources: tuple[str, ...] = ()
     cores: float = 1
     memory: int = 0
     alone: bool = False
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: a `value`, or the `error` that it ended with.
+
+    `known`: an earlier run had it. `seconds` are what the call took, `waited` what it stood idle before,
+    until the machine was free for it. `failures` count calls that failed by themselves, `lost` those that
+    went with their node; `host` is where the one that counts ran. `code`: the exit code that the error
+    stands for.
+    """
+
+    task: Task
+    value: Any = None
+    error: str | None = None
+    code: int = 0
+    known: bool = False
+    seconds: float = 0.0
+    waited: float = 0.0
+    host: str = ""
+    failures: int = 0
+    lost: int = 0

@@ -59,6 +59,21 @@ def measured(
     return {(sample.metric, sample.scope): sample for sample in run.samples()}
 
 
+def test_parts_of_the_data_have_together_what_the_whole_has(folder: Path, corpus: Corpus) -> None:
+    got, expected = Language(folder, table(1)), Language(folder, table(0))
+    whole = documents(measured(corpus, [got], expected, ["kl_mean"])["kl_mean", ""])
+    parts = []
+    for i in range(2):
+        run = LanguageRun([got], expected, corpus, ["kl_mean"], lambda text: None, (i, 2))
+        run.extend(100_000)
+        parts.append(documents(next(sample for sample in run.samples() if not sample.scope)))
+
+    assert all(part.values for part in parts)
+    assert sorted(name for part in parts for name in part.names) == sorted(whole.names)
+    found = np.sort(np.concatenate([one for part in parts for one in part.values]))
+    np.testing.assert_array_equal(found, np.sort(np.concatenate(whole.values)))
+
+
 def documents(sample: Sample) -> Documents:
     assert isinstance(sample.evidence, Documents)
     return sample.evidence

@@ -1,0 +1,152 @@
+"""What a sweep costs beside its trials, and whether a node that goes changes what comes of it.
+
+    python benchmarks/sweep.py
+
+The same 52 trials three times, each from an empty cache but for the export of the model: chosen as a grid, on
+two nodes of one core on this machine; chosen by Optuna in batches of eight; and as a grid again, with a node
+killed midway and another one in its place. A trial is a package of the embedded model with other bits, blocks
+and embeddings, compared with its source on 512 tokens; nothing is timed. *Orchestration* is the share of the
+wall clock that the trials' own seconds over the cores do not explain: choosing, sending, keeping, connecting
+to Ray, and cores that had nothing to do. Merged into benchmarks/results/sweep.json; under eight minutes on
+two quiet cores (estimated).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+from _provenance import here
+from _results import Row, Table, option, record
+
+from graphopt.sweep import Engine, Spec, Sweep, Trial, measured, sweep
+
+TRIALS = int(os.environ.get("TRIALS", "52"))
+OPTIONS: dict[str, Any] = {
+    "quantize-weights.bits": [4, 8],
+    "quantize-weights.block_size": [16, 32, 64, 128, 256],
+    "quantize-weights.embedding": ["tied", "all", "keep"],
+    "quantize-weights.search": [True, False],
+}
+_OBJECTS = 80 << 20
+
+
+def spec(sampler: str, at_once: int) -> Spec:
+    said = {
+        "source": "tiny-coder",
+        "recipe": "int8",
+        "objective": ["kl_mean", "weight_bytes"],
+        "trials": TRIALS,
+    }
+    said |= {"options": OPTIONS, "measure": {"tokens": 512}, "sampler": sampler, "at_once": at_once}
+    return Spec.model_validate(said)
+
+
+class Nodes:
+    """A cluster of this machine: a head that does no task, and nodes of one core each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "object_store_memory": _OBJECTS, "include_dashboard": False}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self.add(), self.add()]
+
+    def add(self) -> Any:
+        return self.cluster.add_node(num_cpus=1, object_store_memory=_OBJECTS)
+
+    def replace_one(self) -> None:
+        self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+        self.nodes.append(self.add())
+
+
+def results_of(found: Sweep) -> dict[str, Any]:
+    """What was measured, by what was tried."""
+    return {
+        repr(sorted(row.values.items())): row.error or {key: one.value for key, one in row.metrics.items()}
+        for row in found.rows
+    }
+
+
+def once(nodes: Nodes, asked: Spec, begun: Path, *, kill: bool = False) -> tuple[Sweep, dict[str, Any]]:
+    """A sweep from the cache `begun`, and what it took."""
+    killed = threading.Event()
+    seen: dict[str, int] = {"lost": 0}
+
+    def watch(found: Sweep, engine: Engine) -> None:
+        seen["lost"] = engine.lost
+        done = sum(row.done for row in found.rows)
+        if kill and done >= TRIALS // 2 and not killed.is_set():
+            killed.set()
+            threading.Thread(target=nodes.replace_one).start()
+
+    with tempfile.TemporaryDirectory(prefix="graphopt-sweep-") as cache:
+        shutil.copytree(begun, cache, dirs_exist_ok=True)
+        os.environ["GRAPHOPT_CACHE"] = cache
+        began = time.perf_counter()
+        found = sweep(asked, ray=nodes.cluster.address, watch=watch)
+        wall = time.perf_counter() - began
+        began = time.perf_counter()
+        again = sweep(asked, ray="127.0.0.1:1", watch=watch)
+        assert results_of(again) == results_of(found)
+        second = time.perf_counter() - began
+    trials = sum(row.seconds for row in found.rows)
+    said = {"wall s": wall, "trials s": trials, "second run s": second, "lost": seen["lost"]}
+    return found, said | {"errors": sum(row.error is not None for row in found.rows)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    option(parser, "sweep")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="graphopt-begun-") as begun:
+        os.environ["GRAPHOPT_CACHE"] = begun
+        nodes = Nodes()
+        try:
+            print("exporting", file=sys.stderr)
+            export(nodes)
+            same: dict[str, Any] | None = None
+            for name, sampler, at_once, kill in (
+                ("grid", "grid", TRIALS, False),
+                ("optuna", "auto", 8, False),
+                ("grid, a node killed midway", "grid", TRIALS, True),
+            ):
+                found, said = once(nodes, spec(sampler, at_once), Path(begun), kill=kill)
+                row: Row = {"sweep": name, "trials": len(found.rows), **said}
+                row["orchestration"] = None if kill else 1 - said["trials s"] / 2 / said["wall s"]
+                if sampler == "grid":
+                    same = same or results_of(found)
+                    row["same results"] = results_of(found) == same
+                rows.append(row)
+                print(row, file=sys.stderr)
+        finally:
+            nodes.cluster.shutdown()
+    table = Table(name="sweep", key="sweep", base=(), rows=rows, **here("ray", "optuna"))
+    record(asked.json, [table])
+
+
+def export(nodes: Nodes) -> None:
+    """Leave in the cache what packages of the model begin with."""
+    asked = spec("random", 1)
+    trial = Trial("tiny-coder", asked.configured("int8", {}))
+    (found,) = measured([trial], replace(asked.measured(), metrics=()), ray=nodes.cluster.address)
+    assert found.error is None, found.error
+
+
+if __name__ == "__main__":
+    main()
