@@ -87,12 +87,13 @@ def test_a_task_that_fails_by_itself_twice_is_a_finding(
     assert (refuses.error, refuses.code) == ("nothing fits", BadInput.exit_code)
     assert (dies.value, dies.failures) == (None, 2)
     assert "ended without a word" in (dies.error or "")
-    assert (once.value, once.failures) == (7, 1)
+    # While Ray finds out that a node of an earlier test is gone, a crash counts as lost with it.
+    assert (once.value, once.failures + once.lost) == (7, 1)
     assert threads.value == {"threads": 1, "omp": "1"}
     assert {name: len(os.listdir(folder)) for name, folder in folders.items()} == {
         "fails": 2,
         "refuses": 1,
-        "dies": 2,
+        "dies": 2 + dies.lost,
         "dies-once": 2,
     }
     assert capfd.readouterr().out == ""  # where Ray says of what a process died
