@@ -49,7 +49,7 @@ def when(place: Path, text: str, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_continues(tmp_path: Path) -> None:
     command = ["optimize", "tiny-coder", "-o", "out", "--recipe", "int4-fast", "--no-validate"]
     whole = tmp_path / "whole"

@@ -70,7 +70,7 @@ def written(folder: Path, tokens: int = 12) -> list[int]:
     return [int(token) for token in generator.get_sequence(0)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "found"), [("", ["GO303", "GO601"]), ("accuracy_level=1", ["GO101", "GO303", "GO601"])]
 )
@@ -99,7 +99,7 @@ def test_its_cliffs_are_found_and_mended(
         assert written(package.path) == written(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_it_cuts_itself_is_not_found(
     built: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,9 @@ def test_a_family_is_the_same_on_onnxs_reference_evaluator_and_without_optimizat
                 assert difference <= 1e-3 * one[chosen].std(), (case.name, name)
 
 
-@pytest.mark.parametrize("recipe", ["lossless", "int4", "int8"])
+@pytest.mark.parametrize(
+    "recipe", ["lossless", *(pytest.param(name, marks=pytest.mark.long) for name in ("int4", "int8"))]
+)
 def test_a_package_has_onnxs_operators_alone(
     recipe: str, begun: Path, own_cache: Path, tmp_path: Path
 ) -> None:
