@@ -183,7 +183,7 @@ def test_a_budget_of_the_whole_run_is_continued(work: Work, monkeypatch: pytest.
 def test_a_language_model_broken_after_each_step_makes_the_same_package(
     tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tiny_model("llama", num_hidden_layers=1)
+    source = tiny_model("llama")
     options: dict[str, Any] = {"recipe": "int4-fast", "validate": False}
     whole = optimize(source, tmp_path / "whole", cache=False, **options)
     package, broken = interrupt_after_each_step(

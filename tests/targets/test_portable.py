@@ -18,14 +18,18 @@ from graphopt.runtime import plain_options, session_of
 from tests.corpus.graphs import FOLDER, domain_of, lower
 from tests.corpus.graphs import read as read_graph
 
-GRAPHS = sorted(FOLDER.glob("*.txt"))
+GRAPHS = [
+    pytest.param(path, marks=() if number % 5 == 0 else pytest.mark.long, id=path.stem)
+    for number, path in enumerate(sorted(FOLDER.glob("*.txt")))
+]
+"""Every fifth in `make test`, all in `make test-long`."""
 
 
 def as_it_stands(model: onnx.ModelProto, feeds: dict[str, Any], names: list[str]) -> list[Any]:
     return session_of(model.SerializeToString(), options=plain_options()).run(names, feeds)
 
 
-@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", GRAPHS)
 def test_a_family_is_the_same_on_onnxs_reference_evaluator_and_without_optimizations(path: Path) -> None:
     header, model = read_graph(path)
     original, domain = to_proto(model), domain_of(model, header)
