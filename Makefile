@@ -19,7 +19,7 @@ FUZZED := caches folders fuzz packages plugins settings
 help:
 	@echo "make demo         optimize the embedded model and generate a few lines with it"
 	@echo "make test         the tests, on two processes (a quarter of an hour)"
-	@echo "make test-long    what takes long and seldom breaks: kernels under the address sanitizer, all promises of all passes"
+	@echo "make test-long    what takes long and seldom breaks: kernels under the address sanitizer, all promises of all passes, kills and breaks, what genai's builder writes"
 	@echo "make test-targets targets whose runtimes are in Pythons of their own, which it makes (OpenVINO, QNN; 1 GB), and test-web"
 	@echo "make test-web     only onnxruntime-web and transformers.js, in node and in Chromium, from Debian if they are not there (minutes)"
 	@echo "make fuzz         thousands of damaged models, packages, caches, plugins, other ones each time"

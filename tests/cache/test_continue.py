@@ -179,7 +179,7 @@ def test_a_budget_of_the_whole_run_is_continued(work: Work, monkeypatch: pytest.
     assert_same(whole.path, package.path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_language_model_broken_after_each_step_makes_the_same_package(
     tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
