@@ -82,7 +82,7 @@ def test_the_quantized_layer_has_five_products_and_no_layout_nodes(
     def counts(layers: int) -> Counter[str]:
         source = tiny_model("llama", num_hidden_layers=layers)
         out = tmp_path / str(layers)
-        return census(graphopt.optimize(source, out, recipe="int4", verify="structure", validate=False))
+        return census(graphopt.optimize(source, out, recipe="int4", validate=False))
 
     more = counts(4)
     more.subtract(counts(2))
