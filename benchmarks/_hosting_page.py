@@ -73,7 +73,7 @@ class Hosting:
             if one["kind"] == "measured":
                 price = one["price_per_hour"]
                 paid = f", at ${price['value']:g} an hour" if price else ""
-                yield f"- **{one['name']}**: measured by `graphopt targets profile` on {one['date']}{paid}"
+                yield f"- **{one['name']}**: measured by `graphopt targets profile` on {one['date']}{paid}, which is assumed"
                 continue
             price = one["price_per_hour"]
             paid = (

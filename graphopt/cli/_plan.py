@@ -145,7 +145,7 @@ def hosting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--machine", metavar="NAME|FILE", help="A machine that is cited or shared, in place of this one."
 )
-@click.option("--machines", metavar="A,B,...", help="Compare hosting on these machines; `here` is this one.")
+@click.option("--machines", metavar="A,B,...", help="Compare hosting on these machines; `here` is this one, NAME@PRICE what one costs an hour.")
 @click.option(
     "-o",
     "--out",
@@ -202,13 +202,21 @@ def _hosting(price: float | None, api: tuple[float, float] | None, utilization: 
     return Hosting(price, utilization, api_in, api_out)
 
 
-def _profile(name: str, target: str | None) -> Profile:
-    """That of a cited or shared machine, or of this one: `here`."""
-    from graphopt.machine import load_profile
+def _profile(text: str, target: str | None) -> Profile:
+    """That of a cited or shared machine, or of this one: `here`. "NAME@PRICE" says what it costs an hour."""
+    from graphopt.machine import Interval, load_profile
+    from graphopt.planner import Hosting
 
-    if name == "here":
-        return load_here(None if target is None else target.split(",")[0])
-    return load_profile(name)
+    name, _, price = text.partition("@")
+    found = load_here(None if target is None else target.split(",")[0]) if name == "here" else load_profile(name)
+    if not price:
+        return found
+    try:
+        paid = float(price)
+    except ValueError:
+        raise click.UsageError(f"{text}: {price!r} is no price in dollars an hour") from None
+    Hosting(price=paid)  # says what is wrong with it
+    return found.model_copy(update={"price_per_hour": Interval(value=paid, low=paid, high=paid)})
 
 
 def load_here(target: str | None) -> Profile:

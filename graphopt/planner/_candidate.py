@@ -38,7 +38,7 @@ class Outlook:
     """What is expected of a candidate.
 
     `broken` are the budgets, as they are written, that it does not keep, and `unsure` those that it keeps,
-    but whose interval reaches beyond. `notes` say what the numbers rest on.
+    but whose interval reaches beyond. `fits`: its machines hold it. `notes` say what the numbers rest on.
     """
 
     candidate: Candidate
@@ -46,6 +46,7 @@ class Outlook:
     broken: tuple[str, ...] = ()
     unsure: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fits: bool = True
 
     @property
     def keeps(self) -> bool:

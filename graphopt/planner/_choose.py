@@ -192,14 +192,15 @@ def _outlook(
     if per_hour is not None and "tpot" in metrics:
         metrics |= dollars(metrics, request.prompt, request.new, batch, per_hour, utilization)
     values = {key: one.value for key, one in metrics.items()}
-    broken = [*request.broken(values), *_beyond(request, way), *_too_large(needed, profile, devices)]
+    too_large = list(_too_large(needed, profile, devices))
+    broken = [*request.broken(values), *_beyond(request, way), *too_large]
     unsure = [
         bound.text
         for bound in request.bounds
         if bound.text not in broken
         and not METRICS[bound.metric].holds(_worst(metrics, bound.metric), bound.value)
     ]
-    return Outlook(candidate, replace(prediction, metrics=metrics), tuple(broken), tuple(unsure), way.notes)
+    return Outlook(candidate, replace(prediction, metrics=metrics), tuple(broken), tuple(unsure), way.notes, not too_large)
 
 
 def _beyond(request: Request, way: Way) -> Iterator[str]:

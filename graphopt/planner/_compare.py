@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from graphopt.errors import GraphoptError
@@ -10,18 +11,20 @@ from graphopt.planner._candidate import Outlook
 from graphopt.planner._choose import Choice, choose, label
 from graphopt.planner._request import Request
 
-__all__ = ["Area", "Hosted", "areas", "hosted"]
+__all__ = ["Area", "Hosted", "hosted"]
+
+_PRICE = "usd_per_mtok"
 
 
 @dataclass(frozen=True)
 class Area:
     """One of three: "compression", "software stack", "hardware". `before` and `after` are dollars for a
-    million tokens without and with what it brings, those before it in place; `plan` is what is compared."""
+    million tokens without and with what it brings; `plans` are what is compared."""
 
     name: str
     before: Interval
     after: Interval
-    plan: str
+    plans: tuple[str, str]
 
     @property
     def times(self) -> float:
@@ -45,12 +48,17 @@ class Hosted:
         return None if self.choice is None else self.choice.best
 
 
-def hosted(request: Request, reference: Profile | None = None) -> list[Hosted]:
-    """`request` on each of its machines alone; `reference` is what areas begin with (default: the first)."""
-    return [_hosted(request, one, reference or request.profiles[0]) for one in request.profiles]
+def hosted(request: Request) -> list[Hosted]:
+    """`request` on each of its machines alone. What hardware contributes is told beside the first of them."""
+    found: list[Hosted] = []
+    for profile in request.profiles:
+        one = _hosted(request, profile)
+        first = found[0] if found else one
+        found.append(replace(one, areas=tuple(_areas(one, first))))
+    return found
 
 
-def _hosted(request: Request, profile: Profile, reference: Profile) -> Hosted:
+def _hosted(request: Request, profile: Profile) -> Hosted:
     try:
         choice = choose(replace(request, profiles=(profile,)))
         best = choice.best
@@ -58,36 +66,33 @@ def _hosted(request: Request, profile: Profile, reference: Profile) -> Hosted:
         hint = f" {error.hint}" if error.hint else ""
         return Hosted(request.name, profile.name, None, f"{error.message}.{hint}")
     even = request.hosting.break_even(request.prompt, request.new, best.prediction.metrics)
-    return Hosted(request.name, profile.name, choice, "", even, areas(request, best, profile, reference))
+    return Hosted(request.name, profile.name, choice, "", even)
 
 
-def areas(request: Request, best: Outlook, profile: Profile, reference: Profile) -> tuple[Area, ...]:
-    """How the plain model on `reference`, a text at a time, becomes `best` on `profile`: in floats first, then
-    compressed, then in batches, then on the other machine. Empty where a step cannot be priced."""
-    lossless = [name for name in request.recipes if _is_plain(name)]
-    steps: list[tuple[str, Request]] = [
-        ("", replace(request, profiles=(reference,), recipes=lossless, batches=(1,))),
-        ("compression", replace(request, profiles=(reference,), batches=(1,))),
-        ("software stack", replace(request, profiles=(reference,))),
-    ]
-    found: list[Area] = []
-    before: Interval | None = None
-    for name, asked in steps:
-        one = choose(asked).outlooks[0]
-        after = one.prediction.metrics.get("usd_per_mtok")
-        if after is None:
-            return ()
-        if before is not None:
-            found.append(Area(name, before, after, label(one.candidate)))
-        before = after
-    last = best.prediction.metrics.get("usd_per_mtok")
-    if before is None or last is None:
-        return ()
-    return (*found, Area("hardware", before, last, label(best.candidate)))
+def _areas(one: Hosted, first: Hosted) -> Iterator[Area]:
+    """How the model in floats, a text at a time, becomes the best plan on its machine: compressed first, then
+    in batches; and how that compares with the best plan on the `first` machine."""
+    if one.choice is None:
+        return
+    best = one.choice.best
+    alone = [other for other in one.choice.outlooks if other.candidate.batch == 1 and other.fits]
+    plain = _cheapest([other for other in alone if all("/" not in f for f in other.candidate.forms.values())])
+    compressed = _cheapest([other for other in alone if other.candidate == best.candidate or not other.broken])
+    compressed = compressed or _cheapest(alone)
+    if compressed is not None:
+        if plain is not None:
+            yield from _area("compression", plain, compressed)
+        yield from _area("software stack", compressed, best)
+    if first.outlook is not None:
+        yield from _area("hardware", first.outlook, best)
 
 
-def _is_plain(name: str) -> bool:
-    from graphopt.planner._recipes import Storing
+def _cheapest(outlooks: list[Outlook]) -> Outlook | None:
+    priced = [one for one in outlooks if _PRICE in one.prediction.metrics]
+    return min(priced, key=lambda one: one.prediction.metrics[_PRICE].value, default=None)
 
-    storing = Storing(name)
-    return storing.recipe.budget.lossless and not storing.passes
+
+def _area(name: str, before: Outlook, after: Outlook) -> Iterator[Area]:
+    prices = [one.prediction.metrics.get(_PRICE) for one in (before, after)]
+    if prices[0] is not None and prices[1] is not None:
+        yield Area(name, prices[0], prices[1], (label(before.candidate), label(after.candidate)))

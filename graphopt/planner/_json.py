@@ -65,7 +65,7 @@ def hosted_json(request: Request, found: Sequence[Hosted]) -> dict[str, Any]:
                         "before": area.before.model_dump(),
                         "after": area.after.model_dump(),
                         "times": area.times,
-                        "plan": area.plan,
+                        "plans": list(area.plans),
                     }
                     for area in one.areas
                 ],
