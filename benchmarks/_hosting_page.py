@@ -50,17 +50,12 @@ class Hosting:
 
     def areas(self) -> str:
         """By model and machine, how many times cheaper each area makes a token."""
-        names = next((one["areas"] for one in self.data["hosted"] if one["areas"]), [])
-        heads = [area["name"] for area in names]
-        lines = [
-            f"| model | machine | {' | '.join(heads)} | all |",
-            "|" + "---|" * (3 + len(heads)),
-        ]
+        heads = list(dict.fromkeys(area["name"] for one in self.data["hosted"] for area in one["areas"]))
+        lines = [f"| model | machine | {' | '.join(heads)} |", "|" + "---|" * (2 + len(heads))]
         for one in self.data["hosted"]:
             if one["areas"]:
-                times = [area["times"] for area in one["areas"]]
-                whole = one["areas"][0]["before"]["value"] / one["areas"][-1]["after"]["value"]
-                cells = " | ".join(f"{x:.3g}" for x in [*times, whole])
+                times = {area["name"]: f"{area['times']:.3g}" for area in one["areas"]}
+                cells = " | ".join(times.get(name, "") for name in heads)
                 lines.append(f"| {one['model']} | {one['machine']} | {cells} |")
         return "\n".join(lines)
 
@@ -70,22 +65,17 @@ class Hosting:
 
     def _sources(self) -> Iterator[str]:
         for one in self.data["machines"]:
-            if one["kind"] == "measured":
-                price = one["price_per_hour"]
-                paid = f", at ${price['value']:g} an hour" if price else ""
-                yield f"- **{one['name']}**: measured by `graphopt targets profile` on {one['date']}{paid}, which is assumed"
-                continue
             price = one["price_per_hour"]
-            paid = (
-                f"${price['value']:g} an hour ({price['low']:g} to {price['high']:g})"
-                if price
-                else "no price"
-            )
-            cited = "; ".join(
-                f"{key}: {source['title']}, {source['publisher']}, {source['date']}"
-                for key, source in one["sources"].items()
-            )
-            yield f"- **{one['name']}**: {paid}. {cited}"
+            paid = _paid(price) if price else "no price"
+            if one["kind"] == "measured":
+                measured = f"measured by `graphopt targets profile` on {one['date']}"
+                yield f"- **{one['name']}**: {measured}; {paid}, which is assumed"
+                continue
+            yield f"- **{one['name']}**: {paid}"
+            for key, source in one["sources"].items():
+                title = f"[{source['title']}]({source['address']})" if source["address"] else source["title"]
+                date = f", {source['date']}" if source["date"] else ""
+                yield f"  - `{key}`: {title}, {source['publisher']}{date}. {source['says']}".rstrip()
 
     def prices(self) -> Chart:
         """Dollars for a million tokens written, by model, on each machine, over the API's."""
@@ -129,3 +119,9 @@ class Hosting:
 
 def _estimate(interval: Mapping[str, float], over: float) -> Estimate:
     return Estimate(interval["value"] / over, interval["low"] / over, interval["high"] / over)
+
+
+def _paid(price: Mapping[str, float]) -> str:
+    exact = price["low"] == price["high"]
+    spread = "" if exact else f" ({price['low']:g} to {price['high']:g})"
+    return f"${price['value']:g} an hour{spread}"

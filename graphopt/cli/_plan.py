@@ -145,7 +145,11 @@ def hosting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--machine", metavar="NAME|FILE", help="A machine that is cited or shared, in place of this one."
 )
-@click.option("--machines", metavar="A,B,...", help="Compare hosting on these machines; `here` is this one, NAME@PRICE what one costs an hour.")
+@click.option(
+    "--machines",
+    metavar="A,B,...",
+    help="Compare hosting on these; `here` is this machine, NAME@PRICE one at so many dollars an hour.",
+)
 @click.option(
     "-o",
     "--out",
@@ -208,7 +212,8 @@ def _profile(text: str, target: str | None) -> Profile:
     from graphopt.planner import Hosting
 
     name, _, price = text.partition("@")
-    found = load_here(None if target is None else target.split(",")[0]) if name == "here" else load_profile(name)
+    first = None if target is None else target.split(",")[0]
+    found = load_here(first) if name == "here" else load_profile(name)
     if not price:
         return found
     try:

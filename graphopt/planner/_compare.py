@@ -76,15 +76,18 @@ def _areas(one: Hosted, first: Hosted) -> Iterator[Area]:
         return
     best = one.choice.best
     alone = [other for other in one.choice.outlooks if other.candidate.batch == 1 and other.fits]
-    plain = _cheapest([other for other in alone if all("/" not in f for f in other.candidate.forms.values())])
-    compressed = _cheapest([other for other in alone if other.candidate == best.candidate or not other.broken])
-    compressed = compressed or _cheapest(alone)
+    plain = _cheapest([other for other in alone if _floats(other)])
+    compressed = _cheapest([other for other in alone if other.keeps]) or _cheapest(alone)
     if compressed is not None:
         if plain is not None:
             yield from _area("compression", plain, compressed)
         yield from _area("software stack", compressed, best)
     if first.outlook is not None:
         yield from _area("hardware", first.outlook, best)
+
+
+def _floats(outlook: Outlook) -> bool:
+    return all("/" not in form for form in outlook.candidate.forms.values())
 
 
 def _cheapest(outlooks: list[Outlook]) -> Outlook | None:
