@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from _charts import Chart, Panel, Series
+from _scatter import Group, Plane, Scatter
 
 from graphopt.metrics import Estimate
 
@@ -77,19 +79,20 @@ class Hosting:
                 date = f", {source['date']}" if source["date"] else ""
                 yield f"  - `{key}`: {title}, {source['publisher']}{date}. {source['says']}".rstrip()
 
-    def prices(self) -> Chart:
-        """Dollars for a million tokens written, by model, on each machine, over the API's."""
-        asked = self.data["api_out"]
-        series = []
+    def prices(self) -> Scatter:
+        """Dollars for a million tokens written, by size of the model, on each machine."""
+        groups = []
         for machine in self.machines:
             points = {
-                one["model"]: _estimate(one["plan"]["metrics"]["usd_per_mtok_out"], asked)
+                one["model"]: (_billions(one["model"]), _estimate(one["plan"]["metrics"]["usd_per_mtok_out"]))
                 for one in self.data["hosted"]
                 if one["machine"] == machine and one["plan"] is not None
             }
-            series.append(Series(machine, points))
-        panel = Panel("A million tokens written, times the API's price", series, "times $60")
-        return Chart("prices", "What a written token costs beside an API", self.models, [panel])
+            if points:
+                groups.append(Group(machine, points))
+        title = f"A million tokens written; the API asks ${self.data['api_out']:g}"
+        planes = [Plane(title, groups)]
+        return Scatter("prices", "What a written token costs", planes, "billions of parameters", "dollars")
 
     def contributions(self) -> Chart:
         """How many times cheaper each area makes a token."""
@@ -117,8 +120,15 @@ class Hosting:
         return f"{interval['value']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"
 
 
-def _estimate(interval: Mapping[str, float], over: float) -> Estimate:
-    return Estimate(interval["value"] / over, interval["low"] / over, interval["high"] / over)
+def _estimate(interval: Mapping[str, float]) -> Estimate:
+    return Estimate(interval["value"], interval["low"], interval["high"])
+
+
+def _billions(model: str) -> float:
+    """As shapes are named: "llama-3.1-8b"."""
+    found = re.search(r"([\d.]+)b$", model)
+    assert found is not None
+    return float(found[1])
 
 
 def _paid(price: Mapping[str, float]) -> str:

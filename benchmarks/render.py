@@ -146,7 +146,11 @@ def cost(results: Path, docs: Path) -> dict[Path, str]:
         "areas": found.areas(),
         "sources": found.sources(),
     }
-    return page("cost", names, [found.prices(), found.contributions()], svg, docs)
+
+    def draw(chart: Any, theme: Theme) -> str:
+        return (_scatter.svg if isinstance(chart, _scatter.Scatter) else svg)(chart, theme)
+
+    return page("cost", names, [found.prices(), found.contributions()], draw, docs)
 
 
 def predictions(results: Path, docs: Path) -> dict[Path, str]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from graphopt.cli._console import console, in_a_folder, json_option, quiet_option, write_json
+from graphopt.cli._console import console, in_a_folder, json_option, quiet_option, working, write_json
 from graphopt.cli._plugins import no_plugins_option
-from graphopt.errors import BadInput
+from graphopt.errors import BadInput, CheckFailed
 
 if TYPE_CHECKING:
     from graphopt.machine import Profile
@@ -151,6 +151,12 @@ def hosting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Compare hosting on these; `here` is this machine, NAME@PRICE one at so many dollars an hour.",
 )
 @click.option(
+    "--verify",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    help="Make the first N plans, and measure them beside what is predicted.",
+)
+@click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -165,6 +171,7 @@ def command(
     sources: tuple[str, ...],
     machine: str | None,
     machines: str | None,
+    verify: int | None,
     out: Path | None,
     json_file: str | None,
     quiet: bool,
@@ -184,8 +191,10 @@ def command(
         raise click.UsageError("--machine and --machines exclude each other")
     if machines is None and len(sources) > 1:
         raise click.UsageError("several SOURCEs are compared on --machines")
-    if machines is not None and out is not None:
-        raise click.UsageError("-o writes the plan for one machine: say --machine")
+    if machines is not None and (out is not None or verify is not None):
+        raise click.UsageError("-o and --verify are of the plan for one machine: say --machine")
+    if machine is not None and verify is not None:
+        raise click.UsageError("--verify measures on this machine: leave out --machine")
     hosting = _hosting(asked.pop("price"), asked.pop("api_price"), asked.pop("utilization"))
     target = asked.pop("target")
     planned = [planned_source(source) for source in sources]
@@ -196,7 +205,9 @@ def command(
         return
     found = [load_here(name) for name in target.split(",")] if target and machine is None else []
     profiles = found or [_profile(machine or "here", target)]
-    _plan(_request(planned[0], profiles, hosting, **asked), out, json_file, quiet)
+    if verify is not None and planned[0].path is None:
+        raise click.UsageError(f"{sources[0]} is a shape without weights: nothing can be made of it")
+    _plan(_request(planned[0], profiles, hosting, **asked), out, json_file, quiet, verify)
 
 
 def _hosting(price: float | None, api: tuple[float, float] | None, utilization: float) -> Hosting:
@@ -278,17 +289,31 @@ def _request(
     )
 
 
-def _plan(request: Request, out: Path | None, json_file: str | None, quiet: bool) -> None:
-    from graphopt.cli._plan_tables import print_choice
-    from graphopt.planner import choice_json, choose
+def _plan(request: Request, out: Path | None, json_file: str | None, quiet: bool, count: int | None) -> None:
+    from graphopt.cli._plan_tables import print_choice, print_verified
+    from graphopt.planner import choice_json, choose, verified_json, verify
 
     choice = choose(request)
     write_json(json_file, choice_json(choice))
     best = choice.best  # where there is none, the JSON says what there is instead
     if out is not None:
         _write(choice, out)
-    if not quiet and json_file != "-":
+    shows = not quiet and json_file != "-"
+    if shows:
         print_choice(choice, best, console(), out)
+    if count is None:
+        return
+    with working(quiet) as say:
+        say(f"making and measuring {count} plans")
+        found = verify(choice, count, source=request.name)
+    write_json(json_file, {**choice_json(choice), "verified": verified_json(found)})
+    if shows:
+        print_verified(found, console())
+    if not found[0].keeps:
+        raise CheckFailed(
+            f"{request.name}: the chosen plan does not keep its budget",
+            hint=found[0].error or found[0].missed(),
+        )
 
 
 def _write(choice: Choice, out: Path) -> None:
@@ -301,7 +326,6 @@ def _write(choice: Choice, out: Path) -> None:
 
 def _compare(requests: list[Request], json_file: str | None, quiet: bool) -> None:
     from graphopt.cli._plan_tables import print_hosted
-    from graphopt.errors import CheckFailed
     from graphopt.planner import hosted, hosted_json
 
     found = [one for request in requests for one in hosted(request)]

@@ -14,9 +14,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from graphopt.machine import Interval
-    from graphopt.planner import Choice, Gain, Hosted, Outlook, PlannedPackage, Request
+    from graphopt.planner import Checked, Choice, Gain, Hosted, Outlook, PlannedPackage, Request, Verified
 
-__all__ = ["print_checked", "print_choice", "print_hosted"]
+__all__ = ["print_checked", "print_choice", "print_hosted", "print_verified"]
 
 _MAIN = ("tpot", "ttft", "decode_tokens_per_second", "batch_tokens_per_second", "load_time")
 _REST = (
@@ -143,29 +143,45 @@ def _next(best: Outlook, written: Path | None) -> str:
 
 def print_checked(planned: PlannedPackage, out: Console) -> None:
     """What was predicted of a package, and what was then measured."""
-    from graphopt.metrics import METRICS
-    from graphopt.planner import label, said
+    from graphopt.planner import label
 
     out.print()
     best = planned.choice.best
     out.print(Text.assemble((" planned  ", "bold"), (label(best.candidate), "bold cyan")))
+    _print_measured(planned.checked, out)
+
+
+def print_verified(found: Sequence[Verified], out: Console) -> None:
+    """The same of several plans."""
+    from graphopt.planner import label
+
+    for one in found:
+        out.print()
+        out.print(Text.assemble((" made  ", "bold"), (label(one.outlook.candidate), "bold cyan")))
+        if one.error is not None:
+            out.print(Padding(Text(one.error, "red"), (0, 0, 0, 1)))
+        else:
+            _print_measured(one.checked, out)
+
+
+def _print_measured(checked: Sequence[Checked], out: Console) -> None:
+    from graphopt.metrics import METRICS
+    from graphopt.planner import exactly, said
+
     table = _table(" metric", "predicted", "nine of ten between", "measured", "budget", numbers=(1, 2, 3, 4))
-    missed = 0
-    for one in planned.checked:
+    for one in checked:
         metric = METRICS[one.metric]
         predicted = between = ""
         if one.predicted is not None:
             predicted = said(one.predicted, metric, bounds=False)
             between = _between(one.predicted, predicted)
-        exact = (
-            one.predicted.model_copy(update={"value": one.measured}) if one.predicted is not None else None
-        )
-        shown = metric.text(one.measured) if exact is None else said(exact, metric, bounds=False)
-        missed += not one.foreseen
+        measured = said(exactly(one.measured), metric)
         budget = (one.bound or "").partition("=")[2]
-        table.add_row(f" {metric.label}", predicted, between, shown if one.foreseen else f"{shown} !", budget)
+        table.add_row(
+            f" {metric.label}", predicted, between, measured if one.foreseen else f"{measured} !", budget
+        )
     out.print(table)
-    if missed:
+    if any(not one.foreseen for one in checked):
         out.print(Padding(Text("! beyond the interval that was predicted", "dim"), (0, 0, 0, 1)))
 
 

@@ -5,13 +5,14 @@ from graphopt.planner._candidate import Candidate, Outlook
 from graphopt.planner._choose import Choice, ParetoPlan, choose, label
 from graphopt.planner._compare import Area, Hosted, hosted
 from graphopt.planner._damages import Typical, typical
-from graphopt.planner._dollars import Hosting, dollars
+from graphopt.planner._dollars import Hosting, dollars, exactly
 from graphopt.planner._gains import Gain, gains
-from graphopt.planner._json import choice_json, hosted_json
+from graphopt.planner._json import choice_json, hosted_json, verified_json
 from graphopt.planner._recipes import options_of, recipe_of
 from graphopt.planner._request import BOUNDED, MINIMIZED, Request
 from graphopt.planner._sensitivities import Sensitivities
 from graphopt.planner._source import Planned, planned_source
+from graphopt.planner._verify import Verified, verify
 from graphopt.planner._words import said
 
 __all__ = [
@@ -32,9 +33,11 @@ __all__ = [
     "Request",
     "Sensitivities",
     "Typical",
+    "Verified",
     "choice_json",
     "choose",
     "dollars",
+    "exactly",
     "gains",
     "hosted",
     "hosted_json",
@@ -45,4 +48,6 @@ __all__ = [
     "recipe_of",
     "said",
     "typical",
+    "verified_json",
+    "verify",
 ]

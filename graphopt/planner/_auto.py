@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from graphopt.metrics import METRICS, Exact
 from graphopt.plan import parse_bounds
 from graphopt.planner._candidate import Outlook
 from graphopt.planner._choose import Choice, choose
-from graphopt.planner._dollars import Hosting, dollars
+from graphopt.planner._dollars import Hosting, dollars, exactly
 from graphopt.planner._json import decision_json
 from graphopt.planner._recipes import recipe_of
 from graphopt.planner._request import BOUNDED, Request
@@ -27,7 +27,16 @@ from graphopt.recipes import OptimizeOptions, recipe_toml
 if TYPE_CHECKING:
     from graphopt.build import Package
 
-__all__ = ["AUTO", "DECISION", "Checked", "PlannedPackage", "check_package", "checked", "made_by_plan"]
+__all__ = [
+    "AUTO",
+    "DECISION",
+    "Checked",
+    "PlannedPackage",
+    "check_package",
+    "checked",
+    "made_by_plan",
+    "missed_by",
+]
 
 AUTO = "auto"
 """The recipe that is planned."""
@@ -87,13 +96,10 @@ def made_by_plan(
     def check(folder: Path) -> None:
         say("measuring what was planned")
         found.extend(check_package(folder, choice, best))
-        broken = [one for one in found if not one.keeps]
-        if broken:
-            said = "; ".join(
-                f"{one.metric} is {METRICS[one.metric].text(one.measured)}, and {one.bound} was asked for"
-                for one in broken
+        if missed := missed_by(found):
+            raise CheckFailed(
+                f"the package does not keep its budget: {missed}", hint="Nothing was installed."
             )
-            raise CheckFailed(f"the package does not keep its budget: {said}", hint="Nothing was installed.")
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{AUTO}.toml"
@@ -147,6 +153,15 @@ def check_package(folder: Path, choice: Choice, outlook: Outlook) -> list[Checke
     return checked(measured, request, outlook)
 
 
+def missed_by(found: Sequence[Checked]) -> str:
+    """Which budgets are not kept, in words; "" where all are."""
+    return "; ".join(
+        f"{one.metric} is {METRICS[one.metric].text(one.measured)}, and {one.bound} was asked for"
+        for one in found
+        if not one.keeps
+    )
+
+
 def checked(measured: Mapping[str, float], request: Request, outlook: Outlook) -> list[Checked]:
     """What was measured beside what was predicted and asked for, in the order of `METRICS`."""
     predicted, bounds = outlook.prediction.metrics, {one.metric: one for one in request.bounds}
@@ -177,9 +192,7 @@ def _measured(folder: Path, request: Request, threads: int) -> dict[str, float]:
 
 
 def _dollars(measured: Mapping[str, float], request: Request, per_hour: Interval) -> dict[str, float]:
-    times = {
-        key: Interval(value=measured[key], low=measured[key], high=measured[key]) for key in ("ttft", "tpot")
-    }
+    times = {key: exactly(measured[key]) for key in ("ttft", "tpot")}
     hosting: Hosting = request.hosting
     found = dollars(times, request.prompt, request.new, 1, per_hour, hosting.utilization)
     return {key: one.value for key, one in found.items()}

@@ -23,10 +23,10 @@ _SIZES = ("bpw", "weight_bytes", "package_bytes")
 
 @dataclass(frozen=True)
 class Way:
-    """A recipe with forms, whatever it runs on, and the divergence that is expected of it."""
+    """A recipe with forms, whatever it runs on, and the divergence that is expected of it, if anything is."""
 
     candidate: Candidate
-    kl: Interval
+    kl: Interval | None
     notes: tuple[str, ...] = ()
 
 
@@ -63,14 +63,16 @@ def ways(request: Request) -> Iterator[Way]:
             yield from _planned(request, stock, storing)
 
 
-def _divergence(request: Request, storing: Storing, candidate: Candidate) -> tuple[Interval, tuple[str, ...]]:
+def _divergence(
+    request: Request, storing: Storing, candidate: Candidate
+) -> tuple[Interval | None, tuple[str, ...]]:
     known = request.sensitivities
     if known is not None and known.planning == storing.planning:
         predicted = known.damage(candidate.forms)
         if predicted is not None:
             return together(predicted, known.factor), ()
     kl = typical().recipe(storing)
-    usual = ("divergence is that of other models",) if kl.value else ()
+    usual = ("divergence is that of other models",) if kl is not None and kl.value else ()
     return kl, usual
 
 

@@ -12,7 +12,7 @@ from graphopt.machine import Interval, Profile
 from graphopt.metrics import METRICS, Metric
 from graphopt.planner._candidate import Candidate, Outlook
 from graphopt.planner._candidates import Stock, Way, threads_of, ways
-from graphopt.planner._dollars import dollars
+from graphopt.planner._dollars import dollars, exactly
 from graphopt.planner._recipes import Storing
 from graphopt.planner._request import Request
 from graphopt.planner._split import smallest_split
@@ -179,13 +179,13 @@ def _outlook(
         batch=batch,
         devices=devices,
     )
-    metrics = {**prediction.metrics, "kl_mean": way.kl}
+    metrics = {**prediction.metrics, **({} if way.kl is None else {"kl_mean": way.kl})}
     exact = {
         "package_bytes": package_bytes(work),
         "weight_bytes": work.weight_bytes,
         "bpw": stock.bpw(candidate),
     }
-    metrics |= {key: _exactly(value) for key, value in exact.items() if value is not None}
+    metrics |= {key: exactly(value) for key, value in exact.items() if value is not None}
     held = work.weight_bytes + work.cache_bytes(batch, request.prompt + request.new)
     needed = metrics["peak_memory"].value if "peak_memory" in metrics else held / devices
     per_hour = request.hosting.per_hour(profile.price_per_hour, devices)
@@ -200,13 +200,22 @@ def _outlook(
         if bound.text not in broken
         and not METRICS[bound.metric].holds(_worst(metrics, bound.metric), bound.value)
     ]
-    return Outlook(candidate, replace(prediction, metrics=metrics), tuple(broken), tuple(unsure), way.notes, not too_large)
+    return Outlook(
+        candidate,
+        replace(prediction, metrics=metrics),
+        tuple(broken),
+        tuple(unsure),
+        way.notes,
+        not too_large,
+    )
 
 
 def _beyond(request: Request, way: Way) -> Iterator[str]:
     """Why a package would be refused though nobody bounds its divergence: what its recipe may do."""
     bound = Storing(way.candidate.recipe).recipe.budget.kl_mean
-    if bound is not None and way.kl.value > bound and all(one.metric != "kl_mean" for one in request.bounds):
+    if bound is None or way.kl is None or way.kl.value <= bound:
+        return
+    if all(one.metric != "kl_mean" for one in request.bounds):
         yield f"the bound of {way.candidate.recipe}, kl_mean={bound:g}"
 
 
@@ -222,10 +231,6 @@ def _too_large(needed: float, profile: Profile, devices: int) -> Iterator[str]:
 def _worst(metrics: dict[str, Interval], key: str) -> float:
     one = metrics[key]
     return one.low if METRICS[key].better == "larger" else one.high
-
-
-def _exactly(value: float) -> Interval:
-    return Interval(value=value, low=value, high=value)
 
 
 def _strain(request: Request, outlook: Outlook) -> float:

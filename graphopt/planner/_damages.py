@@ -38,15 +38,16 @@ class Typical:
     plans: Mapping[str, Any]
     models: tuple[str, ...] = field(default=())
 
-    def recipe(self, storing: Storing) -> Interval:
-        """The divergence of a recipe as it is; of one that was not measured, from what it is held to."""
+    def recipe(self, storing: Storing) -> Interval | None:
+        """The divergence of a recipe as it is; of one that was not measured, from what it is held to. None
+        where that says nothing of divergence."""
         known = self.recipes.get(storing.name)
         base = self._same(storing) if known is None else known
         if base is not None:
             return self._with_cache(_spread(base.values()), storing)
         bound = storing.recipe.budget.kl_mean
         if bound is None:
-            return Interval(value=0.0, low=0.0, high=0.0 if storing.recipe.budget.lossless else math.inf)
+            return Interval(value=0.0, low=0.0, high=0.0) if storing.recipe.budget.lossless else None
         return Interval(value=bound / _KEPT, low=0.0, high=bound)
 
     def planned(self, storing: Storing, bpw: float) -> Interval | None:
@@ -111,13 +112,11 @@ def drafts(prompt: int) -> Interval:
 
 
 def _spread(values: Collection[float]) -> Interval:
-    """Where another model's value lies, nine times of ten, by Student's t of logarithms of a few."""
+    """Where another model's value lies, nine times of ten, by Student's t of logarithms of two or more."""
     from scipy import special
 
     logs = np.log(list(values))
     middle, count = float(logs.mean()), len(logs)
-    if count < 2:
-        return Interval(value=math.exp(middle), low=0.0, high=math.inf)
     t = float(special.stdtrit(count - 1, 0.95))
     half = t * float(logs.std(ddof=1)) * math.sqrt(1 + 1 / count)
     return Interval(value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half))

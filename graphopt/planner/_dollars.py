@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphopt.errors import BadInput
 from graphopt.machine import Interval
 
-__all__ = ["Hosting", "dollars"]
+__all__ = ["Hosting", "dollars", "exactly"]
 
 _HOUR = 3600.0
 _MILLION = 1e6
@@ -43,7 +43,7 @@ class Hosting:
         """Of so many machines, in dollars."""
         one = profile_price
         if self.price is not None:
-            one = Interval(value=self.price, low=self.price, high=self.price)
+            one = exactly(self.price)
         return None if one is None else _times(one, devices)
 
     def api_request(self, prompt: int, new: int) -> float | None:
@@ -84,6 +84,11 @@ def dollars(
         "usd_per_mtok_out": _by(second, tpot),
         "usd_per_mtok": _times(_by(second, request), 1 / (prompt + new)),
     }
+
+
+def exactly(value: float) -> Interval:
+    """Nothing else is possible."""
+    return Interval(value=value, low=value, high=value)
 
 
 def _times(one: Interval, factor: float) -> Interval:

@@ -9,6 +9,7 @@ from graphopt.cost import Situation, package_bytes, predict, with_forms
 from graphopt.machine import Interval
 from graphopt.planner._candidate import Outlook
 from graphopt.planner._damages import drafts
+from graphopt.planner._dollars import exactly
 from graphopt.planner._recipes import Storing
 from graphopt.planner._request import Request
 from graphopt.planner._split import smallest_split
@@ -45,8 +46,7 @@ def _gains(request: Request, outlook: Outlook) -> Iterator[Gain]:
     def without(forms: Mapping[str, str], cache_bits: int, situation: Situation) -> dict[str, Interval]:
         work = with_forms(request.work, forms, cache_bits)
         _, found = smallest_split(work, profile, situation)
-        size = float(package_bytes(work))
-        return {**found.metrics, "package_bytes": Interval(value=size, low=size, high=size)}
+        return {**found.metrics, "package_bytes": exactly(float(package_bytes(work)))}
 
     for name, one in storing.passes.items():
         plain = storing.forms(request.work, without=name)

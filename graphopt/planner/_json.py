@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphopt.machine import Interval, Profile
 from graphopt.metrics import METRICS
@@ -14,7 +14,10 @@ from graphopt.planner._compare import Hosted
 from graphopt.planner._gains import gains
 from graphopt.planner._request import Request
 
-__all__ = ["choice_json", "decision_json", "hosted_json"]
+if TYPE_CHECKING:
+    from graphopt.planner._verify import Verified
+
+__all__ = ["choice_json", "decision_json", "hosted_json", "verified_json"]
 
 _VERSION = 1
 
@@ -74,6 +77,28 @@ def hosted_json(request: Request, found: Sequence[Hosted]) -> dict[str, Any]:
             for one in found
         ],
     }
+
+
+def verified_json(found: Sequence[Verified]) -> list[dict[str, Any]]:
+    """What came of plans that were made."""
+    return [
+        {
+            "plan": _outlook(one.outlook),
+            "error": one.error,
+            "keeps": one.keeps,
+            "measured": [
+                {
+                    "metric": checked.metric,
+                    "measured": checked.measured,
+                    "predicted": None if checked.predicted is None else checked.predicted.model_dump(),
+                    "foreseen": checked.foreseen,
+                    "keeps": checked.keeps,
+                }
+                for checked in one.checked
+            ],
+        }
+        for one in found
+    ]
 
 
 def _asked(request: Request) -> dict[str, Any]:

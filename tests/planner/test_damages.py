@@ -31,9 +31,11 @@ def test_fewer_bits_cost_more_and_other_models_lie_within() -> None:
     values = [one.value for one in found if one is not None]
     assert len(values) == 5
     assert values == sorted(values, reverse=True)
-    int4 = known.recipe(storing)
+    int4, *others = (known.recipe(Storing(name)) for name in ("int4", "int4-kv8", "int8"))
+    assert int4 is not None
     assert all(int4.low < kl < int4.high for kl in known.recipes["int4"].values())
-    assert known.recipe(Storing("int4-kv8")).value > int4.value > known.recipe(Storing("int8")).value
+    more, less = (one.value for one in others if one is not None)
+    assert more > int4.value > less
 
 
 def test_plans_of_a_recipe_that_rounds_otherwise_are_not_told() -> None:
@@ -43,9 +45,12 @@ def test_plans_of_a_recipe_that_rounds_otherwise_are_not_told() -> None:
 def test_a_recipe_that_was_not_measured_is_within_its_own_bound() -> None:
     storing = Storing("fp16")
     kl = typical().recipe(storing)
+    assert kl is not None
     assert kl.high == storing.recipe.budget.kl_mean
     assert kl.value < kl.high
-    assert typical().recipe(Storing("lossless")).high == 0
+    lossless = typical().recipe(Storing("lossless"))
+    assert lossless is not None
+    assert lossless.high == 0
 
 
 def test_measured_damages_are_corrected_by_what_packages_had() -> None:
