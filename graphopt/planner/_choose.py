@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from graphopt.cost import GraphWork, Situation, package_bytes, with_forms
+from graphopt.cost import GraphWork, Situation, history_of, package_bytes, with_forms
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.machine import Interval, Profile
 from graphopt.metrics import METRICS, Metric
@@ -291,12 +291,23 @@ def _notes(request: Request) -> tuple[str, ...]:
             "damages of this model were not measured: divergence is what bits cost other, small models, in"
             " wide intervals (graphopt optimize --budget measures them)"
         )
-    found += [
-        f"{one.name} is cited from data sheets, not measured"
-        for one in request.profiles
-        if one.kind == "cited"
-    ]
+    for one in request.profiles:
+        if one.kind == "cited":
+            found.append(f"{one.name} is cited from data sheets, not measured")
+        else:
+            found += _history(one)
     return tuple(found)
+
+
+def _history(profile: Profile) -> Iterator[str]:
+    """How far off earlier predictions of this machine were."""
+    for metric in ("tpot", "ttft"):
+        past = history_of(profile).metrics.get(metric)
+        if past is not None:
+            yield (
+                f"{past.count} earlier predictions of {metric} on {profile.name} were off by"
+                f" {past.median_error:.1%} in the median; {past.coverage:.0%} of measurements lay within the interval"
+            )
 
 
 def label(candidate: Candidate) -> str:
