@@ -15,7 +15,7 @@ from graphopt.planner._candidates import Stock, Way, threads_of, ways
 from graphopt.planner._dollars import dollars, exactly
 from graphopt.planner._recipes import Storing
 from graphopt.planner._request import Request
-from graphopt.planner._split import smallest_split
+from graphopt.planner._split import held_bytes, smallest_split
 
 __all__ = ["Choice", "ParetoPlan", "choose"]
 
@@ -186,11 +186,13 @@ def _outlook(
         "bpw": stock.bpw(candidate),
     }
     metrics |= {key: exactly(value) for key, value in exact.items() if value is not None}
-    held = work.weight_bytes + work.cache_bytes(batch, request.prompt + request.new)
-    needed = metrics["peak_memory"].value if "peak_memory" in metrics else held / devices
+    needed = held_bytes(work, situation, devices)
+    if devices == 1 and "peak_memory" in metrics:
+        needed = metrics["peak_memory"].value
     per_hour = request.hosting.per_hour(profile.price_per_hour, devices)
     if per_hour is not None and "tpot" in metrics:
-        metrics |= dollars(metrics, request.prompt, request.new, batch, per_hour, utilization)
+        texts = batch * devices  # each device has a batch of its own under way
+        metrics |= dollars(metrics, request.prompt, request.new, texts, per_hour, utilization)
     values = {key: one.value for key, one in metrics.items()}
     too_large = list(_too_large(needed, profile, devices))
     broken = [*request.broken(values), *_beyond(request, way), *too_large]
@@ -306,7 +308,7 @@ def _history(profile: Profile) -> Iterator[str]:
         if past is not None:
             yield (
                 f"{past.count} earlier predictions of {metric} on {profile.name} were off by"
-                f" {past.median_error:.1%} in the median; {past.coverage:.0%} of measurements lay within the interval"
+                f" {past.median_error:.1%} in the median; {past.coverage:.0%} of the intervals held"
             )
 
 

@@ -45,16 +45,19 @@ def verify(choice: Choice, count: int, *, source: str, ray: str = "local") -> li
     chosen = _different(choice.outlooks, count)
     bound = next((one.value for one in request.bounds if one.metric == "kl_mean"), None)
     trials = [Trial(source, _configured(one.candidate, bound), one.candidate.target) for one in chosen]
-    found = []
-    for outlook, trial in zip(chosen, trials, strict=True):
-        measure = Measure(
+    measures = [
+        Measure(
             _METRICS,
             prompt_tokens=request.prompt,
             new_tokens=request.new,
-            threads=outlook.candidate.threads,
-            cores=outlook.candidate.threads,
+            threads=one.candidate.threads,
+            cores=one.candidate.threads,
         )
-        (came,) = measured([trial], measure, ray=ray)
+        for one in chosen
+    ]
+    found = []
+    came_of = measured(trials, measures, ray=ray)
+    for outlook, trial, came in zip(chosen, trials, came_of, strict=True):
         if came.error is not None:
             found.append(Verified(outlook, (), came.error))
             continue
