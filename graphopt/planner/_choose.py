@@ -146,6 +146,7 @@ def choose(request: Request) -> Choice:
         raise BadInput(
             f"{request.name}: none of the recipes {', '.join(request.recipes)} is for such a model"
         )
+    _require_predicted(request, found)
     metric = METRICS[request.objective]
     strains = {id(one): _strain(request, one) for one in found}
     found.sort(
@@ -157,6 +158,18 @@ def choose(request: Request) -> Choice:
         )
     )
     return Choice(request, tuple(found), _notes(request))
+
+
+def _require_predicted(request: Request, found: Sequence[Outlook]) -> None:
+    """Raise `BadInput` for a budget or an objective that nothing is known of on any of the machines."""
+    asked = {request.objective: f"--minimize {request.minimize}"} | {b.metric: b.text for b in request.bounds}
+    for metric, text in asked.items():
+        if not any(metric in one.prediction.metrics for one in found):
+            names = ", ".join(one.name for one in request.profiles)
+            raise BadInput(
+                f"{text}: nothing is known of {METRICS[metric].label} on {names}",
+                hint="The profile does not say; one that was measured says more.",
+            )
 
 
 def _outlook(

@@ -43,7 +43,7 @@ def smallest_split(work: GraphWork, profile: Profile, situation: Situation) -> t
 
 
 def held_bytes(work: GraphWork, situation: Situation, devices: int) -> float:
-    """What each of so many devices holds: its share of weights, and of the caches of all batches under way."""
+    """What each of so many devices holds: its share of weights and of the caches of all batches."""
     return work.weight_bytes / devices + work.cache_bytes(situation.batch, situation.prompt + situation.new)
 
 

@@ -117,3 +117,8 @@ def test_each_pass_that_stores_weights_otherwise_says_what_it_gains() -> None:
     assert found["quantize-weights"]["package_bytes"] > 5
     assert found["quantize-weights"]["tpot"] > 4
     assert "drafts (run --speculate)" in found
+
+
+def test_a_budget_that_a_profile_says_nothing_of_is_refused() -> None:
+    with pytest.raises(BadInput, match="load_time=1s: nothing is known of load on box"):
+        choose(asked("load_time=1s"))

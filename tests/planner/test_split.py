@@ -8,16 +8,17 @@ import pytest
 
 from graphopt import CheckFailed
 from graphopt.cost import SHAPES, Situation, decoder_work, predict
-from graphopt.machine import Interval, Tier
+from graphopt.machine import Interval, Profile, Tier
+from graphopt.planner import choose
 from graphopt.planner._split import held_bytes, smallest_split
 from tests.planner._machines import machine
-from tests.planner.test_choose import asked, choose
+from tests.planner.test_choose import asked
 
 WORK = decoder_work(SHAPES["llama-3.2-1b"])
 SITUATION = Situation(256, 64)
 
 
-def device(memory: float, link: float = 1e9):
+def device(memory: float, link: float = 1e9) -> Profile:
     """One with memory of its own, and a link to others."""
     box = machine(memory=memory, gb_s=1000)
     read = {0: box.tiers[0].read[2]}
