@@ -22,6 +22,9 @@ _BATCHES = (1, 4, 16, 64, 256)
 """What is weighed where machines are compared, and nobody says in what batches."""
 
 
+_DECIDED_BY_BITS = ("kl_mean", "bpw", "package_bytes", "weight_bytes")
+
+
 def _counts(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...]:
     if value is None:
         return ()
@@ -273,12 +276,13 @@ def _request(
     from graphopt.planner import BOUNDED, Request
     from graphopt.plugins import registry
 
+    bounds = parse_bounds(budget, BOUNDED)
     return Request(
         planned.name,
         planned.work,
         profiles,
         recipes or tuple(registry.recipes()),
-        parse_bounds(budget, BOUNDED),
+        bounds,
         minimize or ("usd_per_mtok" if comparing else None),
         prompt_tokens,
         new_tokens,
@@ -286,6 +290,8 @@ def _request(
         threads,
         hosting,
         planned.sensitivities,
+        # Many machines and sizes are weighed: bits are shared out where somebody bounds what they decide.
+        not comparing or any(one.metric in _DECIDED_BY_BITS for one in bounds),
     )
 
 

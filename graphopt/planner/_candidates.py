@@ -59,7 +59,7 @@ def ways(request: Request) -> Iterator[Way]:
             continue  # what came quantized stays: it would be weighed as it is by another recipe
         plain = Candidate(name, "", 0, forms=forms, cache_bits=storing.cache_bits())
         yield Way(plain, *_divergence(request, storing, plain))
-        if storing.planner is not None:
+        if storing.planner is not None and request.shares_bits:
             yield from _planned(request, stock, storing)
 
 

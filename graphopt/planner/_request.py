@@ -40,7 +40,7 @@ class Request:
     time of a token where divergence is bounded or nothing is, else divergence). Requests have `prompt` tokens
     and are answered with `new`, in batches of one of `batches`, on one of `threads` (none given: those that a
     profile was measured with). `sensitivities` are damages of the model's weights, where these are known, and
-    `recipes` the recipes to weigh.
+    `recipes` the recipes to weigh; `shares_bits`: also by plans of those that have a pass that plans.
 
     Raises `BadInput` for an objective that there is none of, and where dollars are asked for of a machine
     whose price is not known.
@@ -58,6 +58,7 @@ class Request:
     threads: tuple[int, ...] = ()
     hosting: Hosting = field(default_factory=Hosting)
     sensitivities: Sensitivities | None = None
+    shares_bits: bool = True
 
     def __post_init__(self) -> None:
         if self.minimize is not None and self.minimize not in MINIMIZED:
