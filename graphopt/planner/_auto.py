@@ -76,10 +76,13 @@ def made_by_plan(
     out: str | Path | None,
     options: OptimizeOptions,
     *,
+    recipes: Sequence[str] = (),
     minimize: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> PlannedPackage:
     """Plan for this machine within `options.budget`, make the package, and measure what was promised of it.
+
+    `recipes` are those to weigh (default: all that are installed), `minimize` a key of `MINIMIZED`.
 
     Raises `BadInput` where this machine was not measured, and `CheckFailed`, nothing being installed, where
     no plan keeps the budget or the package does not.
@@ -88,7 +91,7 @@ def made_by_plan(
 
     say = progress or (lambda text: None)
     say("planning")
-    choice = choose(_request(source, options, minimize))
+    choice = choose(_request(source, options, recipes, minimize))
     best = choice.best
     bound = next((one.value for one in choice.request.bounds if one.metric == "kl_mean"), None)
     found: list[Checked] = []
@@ -115,7 +118,7 @@ def made_by_plan(
     return PlannedPackage(choice, package, tuple(found))
 
 
-def _request(source: str, options: OptimizeOptions, minimize: str | None) -> Request:
+def _request(source: str, options: OptimizeOptions, recipes: Sequence[str], minimize: str | None) -> Request:
     cls = (
         registry.default_target()
         if options.target is None
@@ -129,9 +132,9 @@ def _request(source: str, options: OptimizeOptions, minimize: str | None) -> Req
         )
     bounds = parse_bounds(options.budget, BOUNDED)
     planned = planned_source(source)
-    recipes = tuple(registry.recipes())
+    weighed = tuple(recipes) or tuple(registry.recipes())
     return Request(
-        planned.name, planned.work, (profile,), recipes, bounds, minimize, sensitivities=planned.sensitivities
+        planned.name, planned.work, (profile,), weighed, bounds, minimize, sensitivities=planned.sensitivities
     )
 
 

@@ -82,14 +82,22 @@ def test_a_tiny_model_is_planned_for_from_its_config_alone(box: str) -> None:
         (["llama-3.2-1b", "--minimise", "tpot"], "--minimize"),
         (["llama-3.2-1b", "llama-3.1-8b"], "compared on --machines"),
         (["llama-3.2-1b", "--machines", "here"], "exclude each other"),
-        (["llama-3.2-1b", "--machine", "h200@-2"], "a price of -2 dollars is none"),
-        (["llama-3.2-1b", "--machine", "h200@cheap"], "'cheap' is no price"),
     ],
 )
 def test_what_is_wrong_is_said(
     box: str, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*words, "--machine", box) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("price", "said"), [("-2", "a price of -2 dollars is none"), ("cheap", "'cheap' is no price")]
+)
+def test_a_machine_has_a_price_or_says_so(
+    box: str, price: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("llama-3.2-1b", "--machine", f"{box}@{price}") == 2
     assert said in capsys.readouterr().err
 
 
