@@ -183,7 +183,7 @@ def command(
     """Say which recipe, bits and machine serve SOURCE best, within budgets, before anything is made.
 
     SOURCE is a Hugging Face folder, of which only config.json is read, an .onnx file, a package, the name of
-    an embedded model, or a shape without weights: llama-8b.
+    an embedded model, or a shape without weights: llama-3.1-8b.
 
     Times are predicted from what `graphopt targets profile` measured of this machine, and intervals hold nine
     of ten measurements. Exit code 1: no plan keeps the budgets.
@@ -300,8 +300,9 @@ def _plan(request: Request, out: Path | None, json_file: str | None, quiet: bool
     from graphopt.planner import choice_json, choose, verified_json, verify
 
     choice = choose(request)
-    write_json(json_file, choice_json(choice))
-    best = choice.best  # where there is none, the JSON says what there is instead
+    if count is None or not choice.outlooks[0].keeps:  # the JSON says what there is instead
+        write_json(json_file, choice_json(choice))
+    best = choice.best
     if out is not None:
         _write(choice, out)
     shows = not quiet and json_file != "-"
