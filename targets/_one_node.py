@@ -1,12 +1,14 @@
 """Graphs of one node: what a runtime is probed with, operator by operator.
 
 They are the node tests of the onnx package, at every version of the operator that their attributes and inputs
-are legal for; and operators of com.microsoft, on the smallest inputs that make sense.
+are legal for; and operators of com.microsoft, on the smallest inputs that make sense. QuantizeLinear and
+DequantizeLinear are tried where they belong, around a product: runtimes take them for how that is computed.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
@@ -46,6 +48,9 @@ def one_node_graphs() -> Iterator[OneNode]:
         from onnx.backend.test.case.node import collect_testcases
 
         tests = collect_testcases(None)
+    for version, operator in itertools.product((13, 19, 21, 23), ("DequantizeLinear", "QuantizeLinear")):
+        yield _quantized(operator, version)
+    yield _cast()
     for test in tests:
         model = test.model
         if model is None or len(model.graph.node) != 1 or not test.data_sets:
@@ -81,10 +86,14 @@ def _versions(
         except Exception:  # the attributes or inputs are not of this version
             continue
         wanted = expected if since == max(schemas) else {}
-        held = [name for name in list(feeds)[1:] if feeds[name].dtype == np.int64]
-        if held:
-            yield _with_constants(OneNode(node.domain, node.op_type, since, changed, feeds, wanted), held)
-        yield OneNode(node.domain, node.op_type, since, changed, feeds, wanted)
+        case = OneNode(node.domain, node.op_type, since, changed, feeds, wanted)
+        others = list(feeds)[1:]
+        held = [name for name in others if feeds[name].dtype == np.int64]
+        if len(node.output) > 1 and node.output[0]:
+            yield _first_alone(_with_constants(case, others))
+        for some in ([held] if held else []) + ([others] if others and others != held else []):
+            yield _with_constants(case, some)
+        yield case
 
 
 def _with_constants(case: OneNode, held: Collection[str]) -> OneNode:
@@ -96,6 +105,65 @@ def _with_constants(case: OneNode, held: Collection[str]) -> OneNode:
     model.graph.input.extend(inputs)
     feeds = {name: array for name, array in case.feeds.items() if name not in held}
     return replace(case, model=model, feeds=feeds)
+
+
+def _first_alone(case: OneNode) -> OneNode:
+    """The same without the outputs behind the first, as layers of nets are."""
+    model = onnx.ModelProto.FromString(case.model.SerializeToString())
+    first = model.graph.node[0].output[0]
+    del model.graph.node[0].output[1:]
+    del model.graph.output[1:]
+    return replace(
+        case, model=model, expected={name: array for name, array in case.expected.items() if name == first}
+    )
+
+
+def _quantized(operator: str, version: int) -> OneNode:
+    """A product of int8 as it is written with DequantizeLinear and QuantizeLinear."""
+    pairs = (("qx", "x", "xs", "z"), ("qy", "m", "ys", "z"))
+    nodes = [helper.make_node("QuantizeLinear", list(inputs), [name]) for name, *inputs in pairs]
+    nodes += [
+        helper.make_node("DequantizeLinear", [value, scale, zero], [name])
+        for name, value, scale, zero in (
+            ("dx", "qx", "xs", "z"),
+            ("dw", "w", "ws", "wz"),
+            ("y", "qy", "ys", "z"),
+        )
+    ]
+    nodes.append(helper.make_node("MatMul", ["dx", "dw"], ["m"]))
+    order = {"qx": 0, "dx": 1, "dw": 2, "m": 3, "qy": 4, "y": 5}
+    nodes.sort(key=lambda node: order[node.output[0]])
+    constants = {
+        "xs": np.float32(0.03),
+        "ys": np.float32(0.1),
+        "ws": np.float32(0.01),
+        "z": np.uint8(128),
+        "wz": np.int8(0),
+        "w": np.random.default_rng(0).integers(-100, 100, (64, 32)).astype(np.int8),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (16, 64))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (16, 32))],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=10)
+    feeds = {"x": _random(16, 64)}
+    return OneNode("", operator, version, model, feeds, {})
+
+
+def _cast() -> OneNode:
+    node = helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT32, (2, 3))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 3))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    x = np.arange(6, dtype=np.int32).reshape(2, 3)
+    return OneNode("", "Cast", 21, model, {"x": x}, {"y": x.astype(np.float32)})
 
 
 @functools.cache

@@ -1,18 +1,17 @@
 """What a runtime in an interpreter of its own runs, found out: each operator is tried in a graph of its own.
 
-    python -m graphopt_targets._probe NAME >> targets/NAME.toml
+    graphopt targets doctor --probe NAME --write
 
-prints the table of a target as its TOML has it. A node counts as run where the runtime compiles it, writes
-what became of it, reads that, runs it, and gives what it should where that is known.
+writes the table of a target into its file. A node counts as run where the runtime compiles it, writes what
+became of it, reads that, runs it, and gives what it should where that is known.
 """
 
 from __future__ import annotations
 
 import datetime
-import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,17 @@ import onnx
 from numpy.typing import NDArray
 
 from graphopt.errors import EnvironmentProblem
-from graphopt.plugins import registry
 from graphopt.runtime import RuntimeRefused, RuntimeWorker
-from graphopt.targets import ForeignTarget
+from graphopt.targets import ForeignTarget, OperatorTables
 
 from ._one_node import OneNode, one_node_graphs
 
 _NEAR = 2e-2
 """Relative: what is further off than rounding to bfloat16 twice is another operator."""
-_TRIES = 4
+_TRIES = 12
 """Graphs of one operator and version that are tried until one runs: attributes and types differ."""
+
+_UNTRIED = "those of which there is no test are left to the runtime"
 
 Forms = Mapping[tuple[str, str], Mapping[int, bool]]
 """By domain and operator, by version, whether a graph of it runs."""
@@ -115,29 +115,21 @@ def forms_of(domain: str, operator: str, versions: Mapping[int, bool]) -> Iterat
             return
 
 
-def toml(target: ForeignTarget, found: Forms) -> Iterator[str]:
-    """The lines of a description's [operators]."""
-    facts = target.fingerprint()
+def tables(target: ForeignTarget) -> OperatorTables:
+    """What the runtime of `target` runs, as its description has it."""
+    found, facts, written = probed(target), target.fingerprint(), target.description.operators
     schemas = {(s.domain, s.name) for s in onnx.defs.get_all_schemas() if not s.domain}
     every: dict[tuple[str, str], Mapping[int, bool]] = {**{key: {} for key in schemas}, **found}
-    yield "[operators]"
-    yield 'source = "each operator tried alone: python -m graphopt_targets._probe"'
-    yield f'version = "{" ".join(f"{k} {v}" for k, v in facts.items() if k not in ("threads", "processor"))}"'
-    yield f"date = {datetime.date.today().isoformat()}"
-    for domain in sorted({domain for domain, _ in every}):
-        yield f'\n[operators.domains."{domain or "ai.onnx"}"]'
-        for (own, operator), versions in sorted(every.items()):
-            forms = list(forms_of(domain, operator, versions)) if own == domain else []
-            if forms:
-                quoted = ", ".join(f'"{form}"' for form in forms)
-                yield f"{operator} = [{quoted}]" + ("" if versions else "  # not tried")
-
-
-def main(names: Iterable[str]) -> None:
-    for name in names:
-        target = registry.resolve("target", name, registry.targets())()
-        print("\n".join(toml(target, probed(target))))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    domains: dict[str, dict[str, tuple[str, ...]]] = {}
+    for (domain, operator), versions in sorted(every.items()):
+        if forms := tuple(forms_of(domain, operator, versions)):
+            domains.setdefault(domain or "ai.onnx", {})[operator] = forms
+    return OperatorTables(
+        source=f"each operator tried alone (graphopt targets doctor --probe {target.name}); {_UNTRIED}",
+        version=" ".join(f"{k} {v}" for k, v in facts.items() if k not in ("threads", "processor")),
+        date=datetime.date.today(),
+        types=written.types if written is not None else {},
+        rules=written.rules if written is not None else {},
+        refused=written.refused if written is not None else {},
+        domains=domains,
+    )

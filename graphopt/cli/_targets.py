@@ -207,14 +207,17 @@ def _print_others() -> None:
 def _probe(names: Sequence[str], *, write: bool) -> int:
     """Prints what changed in the kernels of each target since its table was written; 1 where anything did.
 
-    Without names, of every described target whose runtime is installed and tells.
+    Without names, of every described target whose runtime is installed and tells; not of those in Pythons of
+    their own, whose operators are tried one by one, for minutes.
     """
     from graphopt.plugins import registry
-    from graphopt.targets import DescribedTarget, table_changes
+    from graphopt.targets import DescribedTarget, ForeignTarget, table_changes
 
     known = registry.targets()
     classes = [registry.resolve("target", name, known) for name in names] or [
-        cls for cls in known.values() if issubclass(cls, DescribedTarget)
+        cls
+        for cls in known.values()
+        if issubclass(cls, DescribedTarget) and not issubclass(cls, ForeignTarget)
     ]
     changed = 0
     for cls in classes:

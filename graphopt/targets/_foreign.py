@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphopt.errors import BadInput, EnvironmentProblem
 from graphopt.targets._described import DescribedTarget, system
+from graphopt.targets._description import OperatorTables
 from graphopt.targets._diagnosis import Diagnosis
 from graphopt.targets._target import CompileReport, refusal
 
@@ -78,9 +79,9 @@ class ForeignTarget(DescribedTarget):
             return Diagnosis("wrong wheels", error.message, error.hint)
         return Diagnosis("ready", ", ".join(f"{key} {value}" for key, value in facts.items()))
 
-    def probed(self) -> None:
-        """Nothing: its table was found by trying each operator, which takes minutes."""
-        return
+    def probed(self) -> OperatorTables | None:
+        """None: a target overrides it that tries each operator, which takes minutes."""
+        return None
 
     def compile(self, model: ir.Model, path: Path) -> CompileReport:
         from graphopt.ir import infer_types, save_model

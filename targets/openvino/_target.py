@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from graphopt.targets import ForeignTarget, LoadedNode
+from graphopt.targets import ForeignTarget, LoadedNode, OperatorTables
 
 from ._loaded import loaded_nodes
 
@@ -36,6 +36,13 @@ class OpenVinoTarget(ForeignTarget):
         if blocks and all(node.attributes.get_int("accuracy_level", 0) >= _INTEGERS for node in blocks):
             found["options"] |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "32"}
         return found
+
+    def probed(self) -> OperatorTables:
+        """Each operator is tried: minutes."""
+        from .._probe import tables
+
+        self.diagnose().require(self.name)
+        return tables(self)
 
     def loaded_nodes(self, path: Path) -> Sequence[LoadedNode]:
         return loaded_nodes(self.session(path, threads=1).nodes())

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from graphopt.targets import Description, ForeignTarget, RegisteredKernels
+import onnx_ir as ir
+
+from graphopt.targets import ForeignTarget, OperatorTable, OperatorTables, Unsupported
+
+_OF_SIZES = {"Shape", "Size"}
 
 
-class QnnKernels(RegisteredKernels):
-    """What onnxruntime knows: QNN itself is asked when a graph is compiled, without a fallback."""
+class QnnKernels(OperatorTable):
+    """What of a graph is left once its sizes are known: onnxruntime computes the rest before QNN sees it."""
 
-    def __init__(self, description: Description) -> None:
-        super().__init__()
-        self._description = description
-
-    def computes_in_integers(self, op_type: str) -> bool:
-        return op_type in self._description.integers
-
-    def static_scales(self) -> bool:
-        return self._description.static_scales
+    def unsupported(self, model: ir.Model) -> Sequence[Unsupported]:
+        known = _known(model.graph)
+        return [one for one in super().unsupported(model) if one.node not in known]
 
 
 class QnnTarget(ForeignTarget):
@@ -35,3 +34,21 @@ class QnnTarget(ForeignTarget):
 
     def capabilities(self) -> QnnKernels:
         return QnnKernels(self.description)
+
+    def probed(self) -> OperatorTables:
+        """Each operator is tried on the simulator: minutes."""
+        from .._probe import tables
+
+        self.diagnose().require(self.name)
+        return tables(self)
+
+
+def _known(graph: ir.Graph) -> set[str | None]:
+    """Names of nodes that make constants of constants and sizes."""
+    constants: set[ir.Value] = set(graph.initializers.values())
+    known: set[str | None] = set()
+    for node in graph:
+        if node.op_type in _OF_SIZES or all(value is None or value in constants for value in node.inputs):
+            constants.update(node.outputs)
+            known.add(node.name)
+    return known

@@ -1,13 +1,20 @@
-"""Writes the tables of docs/targets.md from what targets say: `python -m tests.project.targets_table`."""
+"""Writes the tables of docs/targets.md and of tuned sessions: `python -m tests.project.targets_table`.
+
+They are what targets say, and what `benchmarks/targets.py` and `benchmarks/tuning.py` found.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import onnx
 from graphopt_targets import PACK
 
+from graphopt.metrics import METRICS
 from graphopt.targets import DescribedTarget, KernelForm, OperatorTables, Target
 from tests._cache import ROOT
 
@@ -16,16 +23,104 @@ _NEVER = "never"
 _OPSET = 23
 
 
-def written(page: str) -> str:
-    """`page` with what stands between `<!-- NAME -->` and `<!-- end of NAME -->` made anew."""
-    targets = [cls() for cls in sorted(PACK.targets, key=lambda cls: (cls.name != "cpu", cls.name))]
-    for name, lines in (("table of targets", _targets(targets)), ("table of kernels", _kernels(targets))):
-        text = "\n".join(("", "", *lines, "", ""))
+TUNING = ROOT / "docs/decisions/session-tuning.md"
+RESULTS = ROOT / "benchmarks/results"
+
+
+def written(path: Path) -> str:
+    """The page at `path` with what stands between `<!-- NAME -->` and `<!-- end of NAME -->` made anew."""
+    page = path.read_text(encoding="utf-8")
+    for name, lines in _tables(path).items():
+        text = "\n".join(("", "", *(list(lines) or ["Not measured yet."]), "", ""))
         page, count = re.subn(
             rf"(?s)(?<=<!-- {name} -->).*?(?=<!-- end of {name} -->)", lambda _, text=text: text, page
         )
-        assert count == 1, f"{PAGE} has no place for the {name}"
+        assert count == 1, f"{path} has no place for the {name}"
     return page
+
+
+def _tables(path: Path) -> Mapping[str, Iterable[str]]:
+    if path == TUNING:
+        tuned = _found("tuning", "tuned")
+        return {"table of tuned packages": _tuned(tuned) if tuned else ()}
+    covered, speeds = _found("targets", "coverage"), _found("targets", "speed")
+    targets = [cls() for cls in sorted(PACK.targets, key=lambda cls: (cls.name != "cpu", cls.name))]
+    return {
+        "table of targets": _targets(targets),
+        "table of kernels": _kernels(targets),
+        "table of agreement": _agreement(_found("targets", "agreement"), _found("targets", "precision")),
+        "table of coverage": _coverage(covered) if covered else (),
+        "table of speed": _speed(speeds) if speeds else (),
+    }
+
+
+def _found(file: str, name: str) -> list[dict[str, Any]]:
+    """The tables of that name in a file of results; none where nothing was measured."""
+    if not (RESULTS / f"{file}.json").is_file():
+        return []
+    tables = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))["tables"]
+    return [table for table in tables if table["name"] == name]
+
+
+def _agreement(found: Iterable[Mapping[str, Any]], precision: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    forms = {one["cell"]["model"]: {row["target"]: row["said"] for row in one["rows"]} for one in precision}
+    for table in found:
+        model = table["cell"]["model"]
+        metrics = list(dict.fromkeys(key for row in table["rows"] for key in row if key in METRICS))
+        yield f"`{model}` ({table['command']}, {table['date']}):"
+        yield ""
+        yield from _row("package", "beside", *(METRICS[key].label for key in metrics))
+        yield from _row(*["---"] * (2 + len(metrics)))
+        for row in table["rows"]:
+            yield from _row(row["side"], row["beside"], *(_interval(row.get(key)) for key in metrics))
+        yield ""
+        said = "; ".join(f"`{target}` in {form}" for target, form in forms.get(model, {}).items())
+        yield f"Products of float32 are computed: {said}."
+        for note in table["notes"]:
+            yield ""
+            yield f"No package: {note}."
+        yield ""
+
+
+def _coverage(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    yield from _row("model", "package", "provider", "nodes", "elsewhere", "most of them", "why elsewhere")
+    yield from _row(*["---"] * 7)
+    for table in found:
+        for row in table["rows"]:
+            said = ("provider", "nodes", "elsewhere", "most", "why")
+            cells = (
+                [str(row[key]) for key in said] if "error" not in row else ["none", *["-"] * 3, row["error"]]
+            )
+            yield from _row(f"`{table['cell']['model']}`", row["target"], *cells)
+
+
+def _speed(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    yield from _row(
+        "model", "package", "times as fast as `cpu`", "first call or token", "beside itself", "blocks"
+    )
+    yield from _row(*["---"] * 6)
+    for table in found:
+        for row in table["rows"]:
+            cells = (_interval(row.get(key)) for key in ("times", "first", "control"))
+            yield from _row(f"`{table['cell']['model']}`", row["target"], *cells, str(table["rounds"]))
+
+
+def _tuned(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    yield from _row(
+        "package", "timed", "found", "tuned, times as fast", "first call or token", "beside itself", "blocks"
+    )
+    yield from _row(*["---"] * 7)
+    for table in found:
+        for row in table["rows"]:
+            cells = (_interval(row.get(key)) for key in ("times", "first", "control"))
+            yield from _row(row["package"], row["measured"], row["found"], *cells, str(table["rounds"]))
+
+
+def _interval(found: Mapping[str, float] | None) -> str:
+    """A figure with its interval; what is not measured is none."""
+    if found is None:
+        return "-"
+    return f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})"
 
 
 def _targets(targets: Iterable[Target]) -> Iterator[str]:
@@ -81,4 +176,5 @@ def _row(*cells: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in (PAGE, TUNING):
+        path.write_text(written(path), encoding="utf-8")

@@ -72,6 +72,15 @@ def test_a_call_that_fails_on_one_thread_does_not_give_the_call_before(tmp_path:
         session.run(None, {"x": ones, "w": np.ones((5, 2), np.float32)})
 
 
+def test_an_option_that_it_does_not_know_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = TARGET()
+    settings = target.plain_settings()
+    settings["options"]["NO_SUCH_OPTION"] = "1"
+    monkeypatch.setattr(target, "plain_settings", lambda: settings)
+    with pytest.raises(BadInput, match=r"OpenVINO cannot compile .*NO_SUCH_OPTION"):
+        target.compile(parse(PRODUCT), tmp_path / "model.onnx")
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("packages")
