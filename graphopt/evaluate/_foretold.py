@@ -53,7 +53,7 @@ class Foretelling:
     profile: Profile
     package: RunnablePackage
     threads: int
-    stream: Stream = field(default_factory=Stream)
+    stream: Stream
     samples: list[MemorySample] = field(default_factory=list)
 
     def probe(self) -> None:
@@ -94,4 +94,4 @@ def foretelling_of(folder: str | Path, threads: int | None) -> Foretelling | Non
         return None
     count = threads or default_threads()
     profile = known_profile(package.target(), count)
-    return None if profile is None else Foretelling(profile, package, count)
+    return None if profile is None else Foretelling(profile, package, count, Stream())
