@@ -30,6 +30,11 @@ CHOICES = {"threads": [1, 4], "spinning": [False], "arena": [False], "level": ["
 SLOWER = {"spinning_False": 1.1, "arena_False": 1.1}
 
 
+@pytest.fixture(autouse=True)
+def warm_workers() -> None:
+    """Real ones."""
+
+
 class Machine:
     """A machine on which settings take so many times as long as the default; and it drifts, and is noisy."""
 
