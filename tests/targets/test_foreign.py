@@ -197,6 +197,29 @@ def test_a_wheel_that_is_not_used_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         target.compile(parse(DOUBLE), Path("nowhere.onnx"))
 
 
+def test_operators_that_were_tried_are_compared_with_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = '[operators]\nsource = "s"\nversion = "1"\ndate = 2026-01-01\n'
+    table += '[operators.domains."ai.onnx"]\nAdd = ["7+"]\n'
+    Elsewhere.file.write_text(DESCRIPTION + table)
+    _described._read.cache_clear()
+    written = Elsewhere().description.operators
+    assert written is not None
+    now = written.model_copy(update={"version": "2", "domains": {"ai.onnx": {"Relu": ("6+",)}}})
+    monkeypatch.setattr(Elsewhere, "probed", lambda self: now)
+    assert run(["targets", "doctor", "--probe", "elsewhere"]) == 1
+    said = capsys.readouterr().out
+    assert "2 changes since 1, 2026-01-01 (asked: 2)" in said
+    assert "- ai.onnx Add 7+" in said
+    assert "+ ai.onnx Relu 6+" in said
+    assert run(["targets", "doctor", "--probe"]) == 0, "only those that were named: it takes minutes"
+    assert "elsewhere" not in capsys.readouterr().out
+    assert run(["targets", "doctor", "--probe", "elsewhere", "--write"]) == 0
+    _described._read.cache_clear()
+    assert Elsewhere().description.operators == now
+
+
 def test_what_has_no_python_of_its_own_is_not_installed_so(capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in ((["cpu"], "no Python of its own"), ([], "say which")):
         with pytest.raises(SystemExit, match="2"):
