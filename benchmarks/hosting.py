@@ -34,7 +34,7 @@ def words(machines: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--machines", default="here@0.1,h200,mi300x,xeon-6980p")
+    parser.add_argument("--machines", default="here@0.1,h200,mi300x,graviton4")
     parser.add_argument("--json", type=Path, default=RESULTS / "hosting.json")
     args = parser.parse_args()
     asked = words(args.machines)

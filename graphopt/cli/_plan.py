@@ -227,7 +227,7 @@ def _profile(text: str, target: str | None) -> Profile:
 
     name, _, price = text.partition("@")
     first = None if target is None else target.split(",")[0]
-    found = load_here(first) if name == "here" else load_profile(name)
+    found = load_profile(name) if name != "here" else load_here(first).model_copy(update={"name": name})
     if not price:
         return found
     try:

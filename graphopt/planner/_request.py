@@ -73,7 +73,8 @@ class Request:
         unpriced = [one.name for one in self.profiles if self.hosting.per_hour(one.price_per_hour, 1) is None]
         if dear and unpriced:
             raise BadInput(
-                f"{dear[0]} needs to know what {unpriced[0]} costs an hour", hint="Give --price, in dollars."
+                f"{dear[0]} needs to know what {unpriced[0]} costs an hour",
+                hint="Give --price, in dollars, or NAME@PRICE.",
             )
 
     @property
