@@ -1,8 +1,9 @@
 """Graphs of one node: what a runtime is probed with, operator by operator.
 
 They are the node tests of the onnx package, at every version of the operator that their attributes and inputs
-are legal for; and operators of com.microsoft, on the smallest inputs that make sense. QuantizeLinear and
-DequantizeLinear are tried where they belong, around a product: runtimes take them for how that is computed.
+are legal for; and operators of com.microsoft, and layers as nets have them, on the smallest inputs that make
+sense. QuantizeLinear and DequantizeLinear are tried where they belong, around a product: runtimes take them for
+how that is computed.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def one_node_graphs() -> Iterator[OneNode]:
         from onnx.backend.test.case.node import collect_testcases
 
         tests = collect_testcases(None)
+    yield from map(_contrib, range(len(_CONTRIB)))
     for version, operator in itertools.product((13, 19, 21, 23), ("DequantizeLinear", "QuantizeLinear")):
         yield _quantized(operator, version)
     yield _cast()
@@ -64,7 +66,6 @@ def one_node_graphs() -> Iterator[OneNode]:
         feeds = {v.name: np.asarray(a) for v, a in zip(model.graph.input, inputs, strict=False)}
         expected = {v.name: np.asarray(a) for v, a in zip(model.graph.output, outputs, strict=False)}
         yield from _versions(model, feeds, expected)
-    yield from map(_contrib, range(len(_CONTRIB)))
 
 
 def _versions(
@@ -224,6 +225,7 @@ _CONTRIB: tuple[_Node, ...] = (
         {},
     ),
     ("SimplifiedLayerNormalization", {"x": _random(1, 3, 8)}, {"gamma": _random(8)}, 1, {"axis": -1}),
+    ("LayerNormalization", {"x": _random(1, 3, 8)}, _NORM, 1, {"axis": -1}),
     ("Gelu", {"x": _random(3, 8)}, {}, 1, {}),
     ("BiasGelu", {"x": _random(3, 8)}, {"b": _random(8)}, 1, {}),
     ("FastGelu", {"x": _random(3, 8)}, {}, 1, {}),
@@ -250,7 +252,7 @@ _CONTRIB: tuple[_Node, ...] = (
 def _contrib(index: int) -> OneNode:
     operator, feeds, constants, count, attributes = _CONTRIB[index]
     outputs = [f"y{i}" for i in range(count)]
-    domain = "" if operator == "SimplifiedLayerNormalization" else "com.microsoft"
+    domain = "" if operator.removeprefix("Simplified") == "LayerNormalization" else "com.microsoft"
     inputs = [*feeds, *constants]
     if operator == "GatherBlockQuantized":
         inputs = ["w", "i", "s"]
@@ -268,7 +270,8 @@ def _contrib(index: int) -> OneNode:
     opsets = [helper.make_opsetid("", 23), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     expected = _by_onnxruntime(model, feeds)
-    return OneNode(domain, operator, 1, model, feeds, expected)
+    version = 17 if operator == "LayerNormalization" else 1
+    return OneNode(domain, operator, version, model, feeds, expected)
 
 
 def _by_onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
