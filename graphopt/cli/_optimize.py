@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._console import Say, console, json_option, quiet_option, working, write_json
 from graphopt.cli._plugins import no_plugins_option
 from graphopt.cli._printable import printable
 from graphopt.errors import Inconclusive
+
+if TYPE_CHECKING:
+    from graphopt.build import Package
+    from graphopt.planner import PlannedPackage
+    from graphopt.recipes import OptimizeOptions
 
 __all__ = ["command"]
 
@@ -143,7 +148,8 @@ def command(
 
     A run that was interrupted continues where it was when the same command is given again.
     """
-    from graphopt.build import Rejected, optimize
+    from graphopt.build import Rejected
+    from graphopt.cli._plan_tables import print_checked
     from graphopt.plugins import registry
     from graphopt.recipes import OptimizeOptions
     from graphopt.report import Report, print_explanation, print_report
@@ -163,28 +169,33 @@ def command(
             if explain is not None:
                 print_explanation(report, explain, console())
 
-    planned = None
     try:
         with working(quiet) as say:
-            if options.recipe == _AUTO:
-                from graphopt.planner import made_by_plan
-
-                planned = made_by_plan(source, out, options, progress=say)
-                package = planned.package
-            else:
-                package = optimize(source, out, options=options, progress=say)
+            package, planned = _made(source, out, options, say)
     except Rejected as rejected:
         show(rejected.report, installed=False)
         raise
     report = package.report()
     show(report, installed=True)
     if planned is not None and not quiet and json_file != "-":
-        from graphopt.cli._plan_tables import print_checked
-
         print_checked(planned, console())
     if report.closing.verdict == "inconclusive":
         click.echo(printable(f"inconclusive: {report.closing.reason}"), err=True)
         ctx.exit(Inconclusive.exit_code)
+
+
+def _made(
+    source: str, out: Path | None, options: OptimizeOptions, say: Say
+) -> tuple[Package, PlannedPackage | None]:
+    """The package, and where its recipe was planned what came of that."""
+    from graphopt.build import optimize
+
+    if options.recipe != _AUTO:
+        return optimize(source, out, options=options, progress=say), None
+    from graphopt.planner import made_by_plan
+
+    planned = made_by_plan(source, out, options, progress=say)
+    return planned.package, planned
 
 
 def _refuse_decided(ctx: click.Context) -> None:

@@ -168,6 +168,9 @@ class Timed:
 
     name = "timed"
 
+    def fingerprint(self) -> dict[str, str]:
+        return {"processor": "none that was measured"}
+
     def capabilities(self) -> Any:
         """It has MatMulNBits; which sizes of it is not asked where all are known."""
         return SimpleNamespace(supports=lambda *asked: True)
