@@ -2,8 +2,8 @@
 
 They are the node tests of the onnx package, at every version of the operator that their attributes and inputs
 are legal for; and operators of com.microsoft, and layers as nets have them, on the smallest inputs that make
-sense. QuantizeLinear and DequantizeLinear are tried where they belong, around a product: runtimes take them for
-how that is computed.
+sense. QuantizeLinear and DequantizeLinear are tried where they belong, around a product: runtimes take them
+for how that is computed.
 """
 
 from __future__ import annotations
