@@ -119,7 +119,9 @@ def _pareto(choice: Choice) -> Table:
     keys = ["tpot", "package_bytes", "kl_mean"]
     if "usd_per_mtok" in choice.outlooks[0].prediction.metrics:
         keys.append("usd_per_mtok")
-    table = _table(" plan", "threads", *keys, "why", numbers=tuple(range(1, len(keys) + 2)))
+    heads = {"tpot": "a token", "package_bytes": "bytes", "kl_mean": "KL", "usd_per_mtok": "a million"}
+    names = [heads[key] for key in keys]
+    table = _table(" plan", "threads", *names, "why", numbers=tuple(range(1, len(keys) + 2)))
     for point in choice.pareto():
         candidate, metrics = point.outlook.candidate, point.outlook.prediction.metrics
         name = " ".join([candidate.recipe, *candidate.budget])

@@ -22,10 +22,10 @@ __all__ = ["Choice", "ParetoPlan", "choose"]
 _WEIGHED = ("kl_mean", "tpot", "ttft", "package_bytes", "peak_memory", "usd_per_mtok")
 """What plans are compared by: one that is as good in all of them as another makes that one needless."""
 _WORDS = {
-    "kl_mean": "divergence",
-    "tpot": "time a token",
+    "kl_mean": "KL",
+    "tpot": "time",
     "package_bytes": "bytes",
-    "usd_per_mtok": "dollars",
+    "usd_per_mtok": "price",
 }
 _EQUAL = 0.005
 """Relative differences that nobody would choose by."""
@@ -96,7 +96,7 @@ class Choice:
         said += [f"breaks {text}" for text in one.broken]
         if not said:
             ratios = {key: _value(one, key) / (_value(first, key) or math.inf) for key in ("kl_mean", "tpot")}
-            said.append(", ".join(f"{ratios[key]:.2g} x the {_WORDS[key]}" for key in ratios))
+            said.append(", ".join(f"{ratios[key]:.2g} x {_WORDS[key]}" for key in ratios))
         return "; ".join(said)
 
     def _cannot(self) -> CheckFailed:
