@@ -16,10 +16,6 @@ __all__ = ["Rates", "Taken"]
 
 _UNMEASURED = 0.35
 """Standard deviation of the logarithm of a time that is told by bytes and operations alone."""
-_CITED = 0.25
-"""The same, where data sheets say how many of both a second: kernels reach 0.4 to 1 of that."""
-_REACHED = 0.65
-"""The share of a data sheet's bytes and operations that kernels reach, the middle of that."""
 _SMALL = 0.7
 """The same of a small operator that is taken to be like others."""
 _OTHER_THREADS = 0.5
@@ -163,11 +159,12 @@ class Rates:
         return float(np.median(known)) if known else 8 / self._tables.cache
 
     def _by_sheet(self, what: str, size: float, flops: float, kind: str) -> Taken:
-        """The slower of reading and computing at the share of a data sheet that kernels reach."""
-        reading = size / self._now / _REACHED
-        computing = flops / self._tables.peak(kind) / _REACHED
+        """The slower of reading and computing, as fast as the profile says that kernels do both."""
+        reading, computing = size / self._now, flops / self._tables.peak(kind)
+        reads = reading >= computing
+        sd = self._tables.memory_sd if reads else self._tables.peak_sd(kind)
         seconds = max(reading, computing) + self._tables.dispatch
-        return Taken(seconds, _CITED, reading if reading >= computing else 0.0, size, flops, what)
+        return Taken(seconds, sd, reading if reads else 0.0, size, flops, what)
 
 
 def _kind(bits: int) -> str:

@@ -60,7 +60,8 @@ class Tables:
 
     def __init__(self, profile: Profile, threads: int) -> None:
         self._profile, self._threads = profile, threads
-        self.memory = by_threads(profile.tiers[-1].read, threads).value
+        memory = by_threads(profile.tiers[-1].read, threads)
+        self.memory, self.memory_sd = memory.value, sd_of(memory)
         caches = [tier for tier in profile.tiers[:-1] if tier.read]
         self.cache = by_threads(caches[-1].read, threads).value if caches else 4 * self.memory
         self.dispatch = by_threads(profile.dispatch, threads).value if profile.dispatch else 0.0
@@ -101,9 +102,16 @@ class Tables:
 
     def peak(self, kind: str) -> float:
         """Operations a second."""
+        return self._peak(kind).value
+
+    def peak_sd(self, kind: str) -> float:
+        """The standard deviation of its logarithm."""
+        return sd_of(self._peak(kind))
+
+    def _peak(self, kind: str) -> Interval:
         peaks = self._profile.peaks
         named = peaks.get(kind) or next((peaks[k] for k in _PEAKS if k in peaks), None)
-        return by_threads(named or next(iter(peaks.values())), self._threads).value
+        return by_threads(named or next(iter(peaks.values())), self._threads)
 
     def roofline(self, size: float, flops: float, kind: str, speed: float) -> float:
         """Reading at `speed` and computing, one after the other, and starting."""

@@ -133,18 +133,7 @@ def measure(
     far = far_rates(stream.bytes, threads[-1])
     with tempfile.TemporaryDirectory(prefix="graphopt-profile-") as folder:
         weights = Weights(Path(folder), grid.weights or max(3 * stream.last, 64 << 20))
-        found = Profile(
-            name=target.name,
-            title=target.fingerprint().get("processor", ""),
-            kind="measured",
-            target=target.name,
-            identity=target.fingerprint(),
-            date=datetime.date.today(),
-            memory_bytes=memory.bytes,
-            tiers=(*tiers, memory),
-            peaks={},
-            links={"numa": interval_of(far)} if far else {},
-        )
+        found = _begun(target, (*tiers, memory), far)
         parts = [_of_threads(target, weights, stream, count, grid, say) for count in threads]
         say("opening sessions")
         session, opening = _opening(target, weights)
@@ -170,6 +159,23 @@ def measure(
         }
     )
     return with_memory(found, _sampled(stream, threads, minutes, say))
+
+
+def _begun(target: Target, tiers: Sequence[Tier], far: Sequence[float]) -> Profile:
+    """Memory, and whose: what is computed comes later. The last of `tiers` is the machine's memory."""
+    fingerprint = target.fingerprint()
+    return Profile(
+        name=target.name,
+        title=fingerprint.get("processor", ""),
+        kind="measured",
+        target=target.name,
+        identity=fingerprint,
+        date=datetime.date.today(),
+        memory_bytes=tiers[-1].bytes,
+        tiers=tuple(tiers),
+        peaks={},
+        links={"numa": interval_of(far)} if far else {},
+    )
 
 
 def sample_memory(

@@ -31,7 +31,7 @@ def test_without_budgets_the_fastest_recipe_is_chosen_with_all_threads() -> None
     assert best.candidate.threads == 2
     assert best.candidate.recipe in ("int4", "int4-kv8")
     metrics = best.prediction.metrics
-    assert 1 < metrics["tpot"].value / (metrics["weight_bytes"].value / 40e9) < 2
+    assert 0.9 < metrics["tpot"].value / (metrics["weight_bytes"].value / 40e9) < 1.5
 
 
 def test_a_bound_of_damage_is_kept_and_the_recipe_is_asked_to_keep_it() -> None:
@@ -63,7 +63,7 @@ def test_no_plan_is_said_with_the_budget_in_the_way_and_the_nearest() -> None:
 
 
 def test_budgets_that_only_together_cannot_be_kept_contradict_each_other() -> None:
-    with pytest.raises(CheckFailed, match="kl_mean=0.0005 and package_bytes=800MB contradict"):
+    with pytest.raises(CheckFailed, match=r"kl_mean=0\.0005 and package_bytes=800MB contradict"):
         _ = choose(asked("kl_mean=0.0005", "package_bytes=800MB")).best
 
 
