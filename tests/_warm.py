@@ -175,7 +175,7 @@ def _run(words: list[str]) -> None:
     if words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         main: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
-        exec(compile(words[1], "<string>", "exec"), main)
+        exec(compile(words[1], "<string>", "exec", dont_inherit=True), main)
     elif words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
