@@ -3,7 +3,7 @@
     python benchmarks/hosting.py         # a minute: nothing is measured, all is predicted
 
 It runs `graphopt plan --machines ... --json` once, over shapes without weights, keeps what that says in
-benchmarks/results/hosting.json, and `make performance` renders the page. The first machine is this one, as
+benchmarks/results/plans/hosting.json, and `make performance` renders the page. The first machine is this one, as
 `graphopt targets profile` measured it, at a price that is assumed; the others are cited from data sheets.
 """
 
@@ -35,7 +35,7 @@ def words(machines: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machines", default="here@0.1,h200,mi300x,graviton4")
-    parser.add_argument("--json", type=Path, default=RESULTS / "hosting.json")
+    parser.add_argument("--json", type=Path, default=RESULTS / "plans" / "hosting.json")
     args = parser.parse_args()
     asked = words(args.machines)
     found = subprocess.run(

@@ -137,9 +137,9 @@ def coverage(results: Path, docs: Path) -> dict[Path, str]:
 
 def cost(results: Path, docs: Path) -> dict[Path, str]:
     """docs/cost.md, where benchmarks/hosting.py was run."""
-    if not (results / "hosting.json").is_file():
+    if not (results / "plans" / "hosting.json").is_file():
         return {}
-    found = _hosting_page.Hosting(results / "hosting.json")
+    found = _hosting_page.Hosting(results / "plans" / "hosting.json")
     names = {
         "data": found.data,
         "plans": found.plans(),

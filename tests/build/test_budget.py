@@ -32,6 +32,7 @@ def job(budget: str, kl: float) -> Job:
         closing=closing,
         recipe=SimpleNamespace(budget=Budget(kl_mean=bound or 0.1)),
         staging=SimpleNamespace(package="nowhere"),
+        cache=None,
     )
 
 
