@@ -86,6 +86,8 @@ def run_steps(
     settled: str | None = None
     size: Size | None = None
     work: tuple[int, int] | None = None
+    if result.records and hooks.weigh:  # a state that was kept after it was weighed, its types inferred
+        work, settled = (result.records[-1].reads_after, result.records[-1].flops_after), graph_hash(model)
     steps, stop_edit = _until(steps, options.stop_after)
     for index, (name, instance) in list(enumerate(steps))[len(result.records) :]:
         if hooks.progress:
