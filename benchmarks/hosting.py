@@ -3,8 +3,8 @@
     python benchmarks/hosting.py         # a minute: nothing is measured, all is predicted
 
 It runs `graphopt plan --machines ... --json` once, over shapes without weights, keeps what that says in
-benchmarks/results/plans/hosting.json, and `make performance` renders the page. The first machine is this one, as
-`graphopt targets profile` measured it, at a price that is assumed; the others are cited from data sheets.
+benchmarks/results/plans/hosting.json, and `make performance` renders the page. The first machine is this one,
+as `graphopt targets profile` measured it, at a price that is assumed; the others are cited from data sheets.
 """
 
 from __future__ import annotations
