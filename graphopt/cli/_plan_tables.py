@@ -74,7 +74,7 @@ def _expected(best: Outlook, request: Request) -> Table:
 
 def _between(interval: Interval, value: str) -> str:
     if interval.low == interval.high:
-        return "exact"
+        return "counted"
     number = value.partition(" ")[0].lstrip("$")
     scale = float(number) / interval.value if interval.value else 1.0
     return f"{interval.low * scale:.3g} to {interval.high * scale:.3g}"
