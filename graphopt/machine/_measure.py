@@ -77,7 +77,7 @@ class Grid:
 FULL = Grid(
     ProductGrid(
         (
-            Shape(2048, 2048, (*sorted((*_FORMS, *_ZEROS)), *_FLOAT), (1, 2, 4, 8), (1, 8), (64, 512)),
+            Shape(2048, 2048, (*sorted((*_FORMS, *_ZEROS)), *_FLOAT), (1, 4, 8), (1, 8), (64, 512)),
             Shape(2048, 8192, ((4, 128, False), (8, 128, False), *_FLOAT), (1, 8), (), (64,)),
             Shape(8192, 2048, ((4, 128, False), (8, 128, False), *_FLOAT), (1, 8), (), (64,)),
             Shape(576, 1536, (*_FEW, *_FLOAT), (1, 4), (1, 8), (64, 512)),
