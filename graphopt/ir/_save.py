@@ -35,6 +35,9 @@ _ALIGNMENT = 4096
 """Where large weights begin in the data file: at whole pages, so that a runtime can map them alone."""
 _PAGED_FROM = 1 << 16
 """Bytes from which a weight begins at a page: what is lost before it is then 3 % of it in the mean."""
+_TOGETHER = 16 << 20
+"""Bytes that are written at once: Linux keeps them in memory as large pages, which are read faster when they
+are mapped (docs/decisions/kernels.md)."""
 _LINE = 64
 """Where other weights begin: at whole cache lines, which is all that kernels ask of memory."""
 
@@ -190,7 +193,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends well, and disappears when it does not."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
+        with partial.open("wb", buffering=_TOGETHER) as file:
             yield file
             _sync(file)
         partial.replace(path)

@@ -1,22 +1,40 @@
-"""Prefaulting: a file's content is in the page cache before the file is mapped."""
+"""Prefaulting: a file's content is in the page cache, in large pages, before the file is mapped."""
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
+import time
 from pathlib import Path
 
 __all__ = ["prefault"]
 
 _PIECE = 1 << 20  # bytes a read: many pages, and small beside what is read
 _NOT_WAITING = getattr(os, "RWF_NOWAIT", None)
+_LARGE = 2 << 20
+"""Bytes that a processor maps by one entry where they lie together: x86-64's and AArch64's usual size."""
+_WORTH = 32 << 20
+"""Bytes of a file from which on it matters how it lies: smaller ones stay in caches."""
+_TRIED = 8 << 20
+"""Bytes that tell whether the file system has large pages."""
+_AT_ONCE = 16 << 20
+_SLOWEST = 0.5e9
+"""Bytes a second that a disk must give for content to be read once more."""
+_POPULATE_READ = 22
+"""MADV_POPULATE_READ of Linux 5.14, which Python 3.14 has no name for."""
+_MAPPED_LARGE = re.compile(rb"FilePmdMapped: +(\d+) kB")
 
 
 def prefault(path: Path) -> None:
-    """Read `path` in order into the page cache, from the first part on that is not there yet.
+    """Read `path` in order into the page cache, from the first part on that is not there yet, and once more
+    where it is there in small pages.
 
-    What is touched first through a mapping comes in page by page, and lies anywhere. Read in order it comes
-    in large pieces, from which products are 8 % faster (docs/decisions/kernels.md). Nothing is done where the
-    system cannot tell what is there, or the file cannot be read.
+    What is touched first through a mapping comes in page by page, and lies anywhere, and so does what was
+    written or copied in small pieces. Read in order it comes in large pieces, from which products are up to
+    a third faster (docs/decisions/kernels.md). Nothing is done where the system cannot tell what is there,
+    or the file cannot be read; nothing is read again where that is slow, or the file system has no large
+    pages.
     """
     if _NOT_WAITING is None or not path.is_file():
         return
@@ -28,6 +46,8 @@ def prefault(path: Path) -> None:
             piece = bytearray(_PIECE)
             while file.readinto(piece):
                 pass
+            if size >= _WORTH and _in_large_pages(file.fileno(), size) < size / 2:
+                _lay_out(file.fileno(), size)
     except OSError:
         return
 
@@ -38,3 +58,50 @@ def _is_there(descriptor: int, at: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _in_large_pages(descriptor: int, size: int) -> int:
+    """Bytes of the first `size` that one entry maps with its neighbours; what is in memory is mapped."""
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as mapped:
+        for at in range(0, size, _LARGE):
+            mapped[at]
+        return _mapped_large(mapped)
+
+
+def _mapped_large(mapped: mmap.mmap) -> int:
+    """What Linux tells of the mapping (proc(5), smaps)."""
+    begin = _address(mapped)
+    with Path("/proc/self/smaps").open("rb") as file:
+        ours = False
+        for line in file:
+            if b"-" in line.split(b" ", 1)[0]:
+                ours = line.startswith(b"%x-" % begin)
+            elif ours and (told := _MAPPED_LARGE.match(line)):
+                return int(told[1]) << 10
+    raise OSError("the system does not tell how files are mapped")
+
+
+def _address(mapped: mmap.mmap) -> int:
+    import numpy as np
+
+    return int(np.frombuffer(mapped, np.uint8, 1).ctypes.data)
+
+
+def _lay_out(descriptor: int, size: int) -> None:
+    """Drop the file's clean pages that nobody maps, and read it in large ones; the beginning first."""
+    os.fdatasync(descriptor)
+    _read_again(descriptor, 0, _TRIED)
+    if _in_large_pages(descriptor, _TRIED) < _TRIED / 2:
+        return
+    for at in range(_TRIED, size, _AT_ONCE):
+        begun, length = time.perf_counter(), min(_AT_ONCE, size - at)
+        _read_again(descriptor, at, length)
+        if length / (time.perf_counter() - begun) < _SLOWEST:
+            return
+
+
+def _read_again(descriptor: int, at: int, length: int) -> None:
+    os.posix_fadvise(descriptor, at, length, os.POSIX_FADV_DONTNEED)
+    with mmap.mmap(descriptor, length, prot=mmap.PROT_READ, offset=at) as mapped:
+        mapped.madvise(mmap.MADV_HUGEPAGE)
+        mapped.madvise(_POPULATE_READ)

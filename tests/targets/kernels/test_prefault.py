@@ -8,9 +8,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import pytest
-from graphopt_targets.cpu.kernels import library, open_session
+from graphopt_targets.cpu.kernels import _prefault, library, open_session
 from graphopt_targets.cpu.kernels._prefault import prefault
+
+from graphopt.ir import save_model
 
 MB = 1 << 20
 
@@ -57,6 +61,63 @@ def test_what_follows_the_first_gap_is_brought_in(tmp_path: Path) -> None:
     prefault(path)
 
     assert there(path) == 40 * MB
+
+
+def in_large_pages(path: Path) -> float:
+    """What part of the file is."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        return _prefault._in_large_pages(file.fileno(), size) / size
+
+
+def in_small_pieces(path: Path, size: int = 40 * MB) -> bytes:
+    """Writes what then lies in small pages, on a system that has large ones."""
+    piece = os.urandom(1 << 16)
+    path.write_bytes(piece * (size >> 16))
+    if not in_large_pages(path):
+        pytest.skip("this system keeps no files in large pages")
+    path.unlink()
+    with path.open("wb", buffering=0) as file:
+        for _ in range(size >> 16):
+            file.write(piece)
+    assert not in_large_pages(path)
+    return piece * (size >> 16)
+
+
+def test_what_was_written_in_small_pieces_comes_to_lie_in_large_pages(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    content = in_small_pieces(path)
+
+    prefault(path)
+
+    assert in_large_pages(path) > 0.5
+    assert path.read_bytes() == content
+
+
+def test_nothing_is_read_again_from_a_disk_that_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    in_small_pieces(path)
+    monkeypatch.setattr(_prefault, "_SLOWEST", float("inf"))
+
+    prefault(path)
+
+    assert 0 < in_large_pages(path) <= (8 + 16) / 40
+
+
+def test_weights_are_written_into_large_pages(tmp_path: Path) -> None:
+    in_small_pieces(tmp_path / "data")
+    rng = np.random.default_rng(0)
+    weights = [ir.tensor(rng.integers(0, 9, (3 << 18, 1)).astype(np.uint8), name=f"w{i}") for i in range(54)]
+    values = [
+        ir.Value(name=t.name, const_value=t, shape=t.shape, type=ir.TensorType(t.dtype)) for t in weights
+    ]
+    graph = ir.Graph([], [], nodes=[], initializers=values, opset_imports={"": 21}, name="weights")
+
+    save_model(ir.Model(graph, ir_version=10), tmp_path / "model.onnx")
+
+    assert in_large_pages(tmp_path / "model.onnx.data") > 0.5
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
