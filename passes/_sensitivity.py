@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,14 @@ _SMALLEST = 1e-30
 
 @dataclass(frozen=True)
 class Damages:
-    """What forms do: `errors` of the products of each unit, in power and relative to them, and the damage of
-    some forms `alone`, in nats a token; `joint` are the damages of plans that were measured as a whole.
+    """What forms do: `errors` of the products of units, by number, in power and relative to them, and the
+    damage of some forms `alone`, in nats a token; `joint` are the damages of plans that were measured as a
+    whole.
     """
 
-    errors: tuple[Mapping[Form, float], ...]
-    alone: tuple[Mapping[Form, float], ...]
-    joint: tuple[float, ...]
+    errors: Mapping[int, Mapping[Form, float]]
+    alone: Mapping[int, Mapping[Form, float]]
+    joint: Mapping[int, float]
 
 
 def measure(
@@ -46,31 +47,36 @@ def measure(
     units: Sequence[WeightUnit],
     forms: Sequence[Form],
     *,
+    alone: Collection[int],
     trials: Sequence[Form],
-    plans: Sequence[Sequence[Form]],
+    plans: Mapping[int, Sequence[Form]],
     rounding: Rounding,
     level: int,
     watch: Callable[[Sequence[Any]], Iterable[Any]],
 ) -> Damages:
-    """Measure each of `units` in each of the `forms`: its error, and for `trials` the damage it does alone.
+    """Measure those of `units` whose numbers are in `alone` in each of the `forms`: the error, and for
+    `trials` the damage done alone.
 
     `plans`, a form for each unit, are measured as they are. The output of `branches` are logits [..., tokens,
     vocabulary]. Weights are rounded by `rounding`, and products are those of the kernel that will run them,
     at this accuracy `level`, which rounds activations. `watch` gives out what it is given, and tells how far
-    it is.
+    it is. What is found of a unit or plan does not depend on which others are measured.
     """
     visits = [(site, number) for number, unit in enumerate(units) for site in unit.sites]
     visits.sort(key=lambda visit: visit[0].place)
-    errors = [dict.fromkeys(forms, 0.0) for _ in units]
+    errors = {number: dict.fromkeys(forms, 0.0) for number in alone}
     for site, number in watch(visits):
         is_last = (site, number) == visits[-1]
         branches.advance([site.x] if is_last else [site.x, site.y])
+        if number not in errors and not plans:
+            continue
         how = rounding.at(site)
-        for form, error in _errors(site, forms, branches.values(site.x), how, level).items():
-            errors[number][form] += error
+        if number in errors:
+            for form, error in _errors(site, forms, branches.values(site.x), how, level).items():
+                errors[number][form] += error
         for form in forms:
-            names: list[Any] = [(number, form)] if form in trials else []
-            names += [("plan", at) for at, plan in enumerate(plans) if plan[number] == form]
+            names: list[Any] = [(number, form)] if number in errors and form in trials else []
+            names += [("plan", at) for at, plan in plans.items() if plan[number] == form]
             if names:
                 make = _replacement(site, form, how, level)
                 for name in names:
@@ -82,9 +88,9 @@ def measure(
     )
     damage = {name: float(np.mean(np.concatenate(parts), dtype=np.float64)) for name, parts in found.items()}
     return Damages(
-        tuple(errors),
-        tuple({form: damage[number, form] for form in trials} for number in range(len(units))),
-        tuple(damage["plan", at] for at in range(len(plans))),
+        errors,
+        {number: {form: damage[number, form] for form in trials} for number in alone},
+        {at: damage["plan", at] for at in plans},
     )
 
 

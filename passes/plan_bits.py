@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.calibrate import Branches
 from graphopt.cost import Product, product_seconds
 from graphopt.errors import BadInput
-from graphopt.interface import adapt_feeds
 from graphopt.ir import blocks_of, name_matches, stored_bytes
 from graphopt.machine import Profile, known_profile
 from graphopt.pipeline import Context, Contract, Edits, Level, NearMiss, Pass
@@ -21,19 +18,12 @@ from graphopt.plan import PLAN, Bound, Choice, Table, Together, Unit, allocate, 
 from graphopt.runtime import default_threads
 from graphopt.targets import BlockProduct
 
-from ._block_nodes import level_on
-from ._calibrated import Hessians
 from ._forms import Form
-from ._rounding import Method, Rounding
-from ._sensitivity import Damages, measure
+from ._measuring import Measuring
+from ._rounding import Method
 from ._units import WeightUnit, weight_units
 
-T = TypeVar("T")
 _LOGITS = "logits"
-_WORK = 1e14
-"""Operations of all trials together, at most: ten minutes of two cores. A window is read in any case."""
-_JOINT = ("4/128", "4/64", "4/256", "8/128")
-"""What all units are stored as in plans that are measured as a whole."""
 
 
 class PlanBits(Pass):
@@ -66,14 +56,16 @@ class PlanBits(Pass):
         planned; forms that weights may be stored in, BITS/BLOCK, with z for zero points, separated by commas;
         smallest_plan: what a budget of damage makes small, bytes or the time of a token (seconds, those of
         products without zero points, as the target measures them); tokens of calibration text that damage is
-        measured on, at most: fewer for large models. The others are those of quantize-weights, and as they
-        are there where nothing is said here.
+        measured on, at most: fewer for large models; part: "2/5" only measures the share 2, from 0, of 5 of
+        all damages, and leaves them in the cache for a run that plans. The others are those of
+        quantize-weights, and as they are there where nothing is said here.
         """
 
         budget: str = ""
         forms: str = "2/64,2/64z,2/128,2/128z,2/256,4/32,4/64,4/64z,4/128,4/128z,4/256,8/32,8/128,8/256"
         smallest_plan: Literal["bytes", "seconds"] = "bytes"
         tokens: int = 2048
+        part: str = ""
         rounding: Method = "nearest"
         sweeps: int = 2
         accuracy_level: Literal[0, 1, 2, 3, 4] = 4
@@ -86,11 +78,7 @@ class PlanBits(Pass):
         if not self.options.budget or self.name in context.decisions:
             return
         bounds = parse_bounds([self.options.budget])
-        units = [
-            unit
-            for unit in weight_units(graph, lookups=self.options.embedding != "keep")
-            if self._is_wanted(unit)
-        ]
+        units = self._units(graph)
         output = next((value for value in graph.outputs if value.name == _LOGITS), None)
         stream = context.stream()
         reason = "there is no weight to plan for" if not units else None
@@ -104,7 +92,11 @@ class PlanBits(Pass):
             return
         assert output is not None
         forms = self._forms(context)
-        damages = self._remembered(graph, output, context, units, forms)
+        measuring = Measuring(self.options, graph, output, context, units, forms)
+        if self.options.part:
+            measuring.share(_share(self.options.part))
+            return
+        damages = measuring.whole()
         table = self._table(graph, units, forms, damages, self._seconds(context, bounds, units, forms))
         plan = allocate(table, bounds, step=self.name, smallest=self.options.smallest_plan)
         joint = zip(damages["sums"].tolist(), damages["joint"].tolist(), strict=True)
@@ -115,6 +107,7 @@ class PlanBits(Pass):
         context.decisions[PLAN] = plan.model_dump(mode="json")
 
     def _units(self, graph: ir.Graph) -> list[WeightUnit]:
+        """Those that are stored otherwise: a table that nothing is multiplied by is only where all are."""
         embedding = self.options.embedding
         return [
             unit
@@ -143,70 +136,6 @@ class PlanBits(Pass):
         if not kept:
             raise BadInput(f"pass {self.name!r}: the target has no kernel for any of {self.options.forms}")
         return kept
-
-    def _remembered(
-        self,
-        graph: ir.Graph,
-        output: ir.Value,
-        context: Context,
-        units: Sequence[WeightUnit],
-        forms: Sequence[Form],
-    ) -> dict[str, np.ndarray[Any, Any]]:
-        """What `_measured` gives, or gave before: for any budget it is the same."""
-        key = [
-            self.name,
-            [unit.names for unit in units],
-            [str(form) for form in forms],
-            self.options.tokens,
-            "nearest" if self.options.rounding == "nearest" else ["gptq", self.options.sweeps],
-            level_on(context.target, self.options.accuracy_level),
-        ]
-        return context.remember(
-            key, lambda: self._measured(graph, output, context, units, forms), for_any_options=True
-        )
-
-    def _measured(
-        self,
-        graph: ir.Graph,
-        output: ir.Value,
-        context: Context,
-        units: Sequence[WeightUnit],
-        forms: Sequence[Form],
-    ) -> dict[str, np.ndarray[Any, Any]]:
-        """Damage of each unit and form, float64 [units, forms]; sums of whole plans, and what they did."""
-        assert context.calibration is not None
-        calls = [adapt_feeds(context.adapters, feeds) for feeds in context.calibration]
-        entries = sum(unit.entries for unit in units)
-        trials = _trials(forms)
-        tokens = context.calibration.rows / len(calls)
-        affordable = _WORK / (2 * entries * tokens * max(1.0, len(units) * len(trials) / 2))
-        count = max(1, min(len(calls), round(self.options.tokens / tokens), int(affordable)))
-        plans = [[form] * len(units) for form in forms if str(form) in _JOINT]
-        plans.append([trials[index % len(trials)] for index in range(len(units))])
-        found = measure(
-            Branches(graph, _spread(calls[-max(count, len(calls) // 4) :], count), [output]),
-            units,
-            forms,
-            trials=trials,
-            plans=plans,
-            rounding=self._rounding(graph, units, context),
-            level=level_on(context.target, self.options.accuracy_level),
-            watch=lambda visits: context.watch(visits, "measuring weight"),
-        )
-        damages = np.asarray(list(_damages(found, forms, trials)))
-        sums = [sum(damages[i, forms.index(form)] for i, form in enumerate(plan)) for plan in plans]
-        return {"damages": damages, "sums": np.asarray(sums), "joint": np.asarray(found.joint)}
-
-    def _rounding(self, graph: ir.Graph, units: Sequence[WeightUnit], context: Context) -> Rounding:
-        sites = [site for unit in units for site in unit.sites]
-        looked_up = {site.rows.identity for site in sites if site.is_lookup}
-        tables = {site.rows.identity: site.x for site in sites if not site.is_lookup}
-        collect = None
-        if self.options.rounding != "nearest":
-            collect = partial(Hessians, context, self.name)
-        return Rounding(
-            collect, self.options.sweeps, {key: x for key, x in tables.items() if key in looked_up}
-        )
 
     def _table(
         self,
@@ -281,9 +210,11 @@ def _predicted(profile: Profile, threads: int, k: int, n: int, form: Form) -> fl
     return product_seconds(profile, product, rows=1, threads=threads).value
 
 
-def _spread(calls: Sequence[T], count: int) -> Sequence[T]:
-    """So many of them, as far apart as they may be. GPTQ rounds by none of the last quarter."""
-    return [calls[index * len(calls) // count] for index in range(count)]
+def _share(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise BadInput(f"pass 'plan-bits', option 'part': {text!r} is no share: the first of five is 0/5")
+    return int(number), int(count)
 
 
 def _asked(accepts: Callable[..., bool], form: Form) -> bool:
@@ -292,26 +223,6 @@ def _asked(accepts: Callable[..., bool], form: Form) -> bool:
         return accepts("matmul-nbits", form.bits, form.block)
     except KeyError:
         return True
-
-
-def _trials(forms: Sequence[Form]) -> list[Form]:
-    """One form of each number of bits: the middle one."""
-    of_bits = {
-        bits: [form for form in forms if form.bits == bits] for bits in sorted({f.bits for f in forms})
-    }
-    return [sorted(same)[len(same) // 2] for same in of_bits.values()]
-
-
-def _damages(found: Damages, forms: Sequence[Form], trials: Sequence[Form]) -> Iterator[list[float]]:
-    """Of each unit its damage in each form.
-
-    What was not measured is as much larger than what was, of as many bits, as the error of its products is.
-    """
-    trial_of = {form.bits: form for form in trials}
-    for errors, alone in zip(found.errors, found.alone, strict=True):
-        yield [
-            alone[trial_of[form.bits]] * errors[form] / (errors[trial_of[form.bits]] or 1.0) for form in forms
-        ]
 
 
 def _bytes(unit: WeightUnit, form: Form) -> int:

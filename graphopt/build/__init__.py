@@ -3,7 +3,7 @@
 from graphopt.build._clock import Clock
 from graphopt.build._configure import chosen_target, configured, default_recipe
 from graphopt.build._documents import write_documents
-from graphopt.build._driver import Rejected, export_package, optimize
+from graphopt.build._driver import Rejected, decide, export_package, optimize
 from graphopt.build._inputs import FileDigests
 from graphopt.build._job import Job
 from graphopt.build._lint import LintReport, lint, mend
@@ -18,6 +18,7 @@ __all__ = [
     "Rejected",
     "chosen_target",
     "configured",
+    "decide",
     "default_recipe",
     "export_package",
     "lint",

@@ -23,7 +23,7 @@ from graphopt.errors import BadInput, CheckFailed
 from graphopt.evaluate import Bindings, ClosingCheck
 from graphopt.export import ONNX, Exported, Source, export_parts, resolve_source
 from graphopt.io import keeping_what_is, without_collection
-from graphopt.package import add_variant, check_destination, staged
+from graphopt.package import add_variant, check_destination, staged, staged_aside
 from graphopt.plan import parse_bounds
 from graphopt.recipes import Budget, OptimizeOptions, Recipe
 from graphopt.report import Report
@@ -31,7 +31,7 @@ from graphopt.runtime import CPU
 from graphopt.targets import Target
 from graphopt.verify import KernelWorker
 
-__all__ = ["Rejected", "export_package", "optimize"]
+__all__ = ["Rejected", "decide", "export_package", "optimize"]
 
 
 class Rejected(CheckFailed):
@@ -128,6 +128,37 @@ def _optimized(
             clock.say(f"installing {place}")
         job.clear_mismatches()
     return Package.load(place)
+
+
+def decide(
+    source: str | Path,
+    *,
+    options: OptimizeOptions | None = None,
+    progress: Progress | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """What the passes of a recipe decide of `source`: `optimize` without its package.
+
+    Arguments as for `optimize`; a recipe is asked for. Decisions of several graphs are by role. What was
+    measured for them is in the cache, where `optimize` finds it. Raises `BadInput`, `EnvironmentProblem` or
+    `CheckFailed` as they arise.
+    """
+    options = replace(options or OptimizeOptions(), **changes)
+    clock, bindings = Clock(progress or _silent), Bindings.parse(options.inputs, options.dims)
+    target = chosen_target(options.target)
+    target.diagnose().require(target.name)
+    if options.recipe is None:
+        raise BadInput("decisions are those of a recipe, and there is none")
+    recipe = configured(options.recipe, options.settings, target, options.budget)
+    resolved = _resolved(source, options, bindings, target, None)
+    cache = _run_cache(resolved, options, None)
+    with KernelWorker() as kernels, FileDigests() as digests, staged_aside() as staging:
+        with clock.phase("export", "exporting"), without_collection():
+            exported, is_cached = _exported(resolved, options, clock, cache)
+        run = (options, bindings, staging.package, staging, clock, digests, kernels, cache, is_cached)
+        job = Job(resolved, exported, target, recipe, *run)
+        job.transform()
+        return job.decisions()
 
 
 def _targets(asked: str | None) -> list[str | None]:

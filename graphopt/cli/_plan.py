@@ -160,6 +160,12 @@ def hosting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Make the first N plans, and measure them beside what is predicted.",
 )
 @click.option(
+    "--ray",
+    metavar="local|auto|HOST:PORT",
+    help="Measure what bits cost this model first, where no run did, in tasks that Ray spreads; those of"
+    " --verify run there, too (as for graphopt sweep).  [default of --verify: local]",
+)
+@click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -175,6 +181,7 @@ def command(
     machine: str | None,
     machines: str | None,
     verify: int | None,
+    ray: str | None,
     out: Path | None,
     json_file: str | None,
     quiet: bool,
@@ -194,8 +201,8 @@ def command(
         raise click.UsageError("--machine and --machines exclude each other")
     if machines is None and len(sources) > 1:
         raise click.UsageError("several SOURCEs are compared on --machines")
-    if machines is not None and (out is not None or verify is not None):
-        raise click.UsageError("-o and --verify are of the plan for one machine: say --machine")
+    if machines is not None and (out is not None or verify is not None or ray is not None):
+        raise click.UsageError("-o, --verify and --ray are of the plan for one machine: say --machine")
     if machine is not None and verify is not None:
         raise click.UsageError("--verify measures on this machine: leave out --machine")
     hosting = _hosting(asked.pop("price"), asked.pop("api_price"), asked.pop("utilization"))
@@ -208,9 +215,33 @@ def command(
         return
     found = [load_here(name) for name in target.split(",")] if target and machine is None else []
     profiles = found or [_profile(machine or "here", target)]
-    if verify is not None and planned[0].path is None:
+    (model,) = planned
+    if verify is not None and model.source is None:
         raise click.UsageError(f"{sources[0]} is a shape without weights: nothing can be made of it")
-    _plan(_request(planned[0], profiles, hosting, **asked), out, json_file, quiet, verify)
+    if ray is not None:
+        model = _with_damages(model, asked, target, ray, quiet)
+    request = _request(model, profiles, hosting, **asked)
+    _plan(request, out, json_file, quiet, verify, model.source, ray or "local")
+
+
+def _with_damages(
+    model: Planned,
+    asked: dict[str, Any],
+    target: str | None,
+    ray: str,
+    quiet: bool,
+) -> Planned:
+    """With what bits cost the model, measured on this machine or a cluster where no run did."""
+    from graphopt.planner import with_damages
+    from graphopt.plugins import registry
+    from graphopt.runtime import default_threads
+
+    recipes = asked["recipes"] or tuple(registry.recipes())
+    first = None if target is None else target.split(",")[0]
+    threads = max(asked["threads"] or (default_threads(),))
+    with working(quiet) as say:
+        say("measuring what bits cost")
+        return with_damages(model, recipes, target=first, threads=threads, ray=ray)
 
 
 def _hosting(price: float | None, api: tuple[float, float] | None, utilization: float) -> Hosting:
@@ -295,7 +326,15 @@ def _request(
     )
 
 
-def _plan(request: Request, out: Path | None, json_file: str | None, quiet: bool, count: int | None) -> None:
+def _plan(
+    request: Request,
+    out: Path | None,
+    json_file: str | None,
+    quiet: bool,
+    count: int | None,
+    source: str | None,
+    ray: str,
+) -> None:
     from graphopt.cli._plan_tables import print_choice, print_verified
     from graphopt.planner import choice_json, choose, verified_json, verify
 
@@ -308,11 +347,11 @@ def _plan(request: Request, out: Path | None, json_file: str | None, quiet: bool
     shows = not quiet and json_file != "-"
     if shows:
         print_choice(choice, best, console(), out)
-    if count is None:
+    if count is None or source is None:
         return
     with working(quiet) as say:
         say(f"making and measuring {count} plans")
-        found = verify(choice, count, source=request.name)
+        found = verify(choice, count, source=source, ray=ray)
     write_json(json_file, {**choice_json(choice), "verified": verified_json(found)})
     if shows:
         print_verified(found, console())

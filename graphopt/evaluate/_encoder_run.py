@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graphopt.errors import BadInput
 from graphopt.evaluate._calls import Call, text_feeds
 from graphopt.evaluate._corpus import Window
-from graphopt.evaluate._found import Found, scope_of
+from graphopt.evaluate._found import Found, scope_of, share_of
 from graphopt.evaluate._measured import COUNTED, LARGEST, row_cosines
 from graphopt.evaluate._padding import BATCHES, ROWS, padded, sides_of_padding
 from graphopt.evaluate._samples import Generated
@@ -36,7 +36,10 @@ ENCODER_METRICS = frozenset((*_COSINES, *LARGEST, *COUNTED, _PADDED))
 
 
 class EncoderRun:
-    """`sides` (a package, and its baseline if there is one) beside `reference`, call by call."""
+    """`sides` (a package, and its baseline if there is one) beside `reference`, call by call.
+
+    `part` (i, n): of what each extension asks for only the share i, from 0, of n; shares follow each other.
+    """
 
     generations: Sequence[Generated] = ()
 
@@ -48,8 +51,10 @@ class EncoderRun:
         domains: Sequence[str],
         metrics: Collection[str],
         say: Callable[[str], None],
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self._sides, self._reference, self._calls, self._say = sides, reference, calls, say
+        self._part = part
         self._metrics, self._domains = frozenset(metrics), domains
         self._interface = sides[0].interface
         self._cosines: dict[str, Found] = {}
@@ -64,12 +69,26 @@ class EncoderRun:
                 raise BadInput(f"{sides[0].name} takes no padded texts: {_PADDED} cannot be measured")
             self._batch_dims = mask.dims
         self.tokens = 0
+        """How many there are in all parts."""
         self.exhausted = False
         """Whether there are no more calls."""
 
     def extend(self, tokens: int) -> None:
         """Measure calls of so many more tokens, 256 at most; all where they are no text."""
-        end, last = self.tokens + tokens, len(self._texts) + LINES
+        done, end = self.tokens, self.tokens + tokens
+        for call in share_of(self._next(end), self._part):
+            done += len(call.window.tokens)
+            if len(call.window.tokens):
+                self._say(f"text: {done:,} of {end:,} tokens")
+            self._measure(call)
+        if _PADDED in self._metrics:
+            self._say("padded batches")
+            self._pad()
+
+    def _next(self, end: int) -> list[Call]:
+        """The calls up to token `end`, which are of all parts."""
+        found: list[Call] = []
+        last = len(self._texts) + LINES
         while self.tokens < end and len(self._texts) < last:
             call = next(self._calls, None)
             if call is None:
@@ -78,11 +97,8 @@ class EncoderRun:
             self.tokens += len(call.window.tokens)
             if len(call.window.tokens):
                 self._texts.append(call.window)
-                self._say(f"text: {self.tokens:,} of {end:,} tokens")
-            self._measure(call)
-        if _PADDED in self._metrics:
-            self._say("padded batches")
-            self._pad()
+            found.append(call)
+        return found
 
     def samples(self) -> Iterator[Sample]:
         """What was found so far, by metric and output, and again for each domain."""
@@ -121,7 +137,7 @@ class EncoderRun:
     def _pad(self) -> None:
         """Batches of texts, as many as the texts so far ask for."""
         wanted = min(max(BATCHES, len(self._texts) // LINES_A_BATCH), len(self._texts) // ROWS)
-        for number in range(self._batches, wanted):
+        for number in share_of(range(self._batches, wanted), self._part):
             group = self._texts[number * ROWS : (number + 1) * ROWS]
             for padding in self._paddings:
                 tokens, mask = padded([window.tokens for window in group], padding)

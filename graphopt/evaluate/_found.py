@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from graphopt.evaluate._corpus import Window
 from graphopt.metrics import Documents, Statistic
 
-__all__ = ["Found", "scope_of"]
+__all__ = ["Found", "scope_of", "share_of"]
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass
@@ -53,3 +55,9 @@ def scope_of(output: str, domain: str | None) -> str:
     """What to call a part of what was measured; empty for all of it."""
     of_domain = [] if domain is None else [f"domain {domain or 'none'}"]
     return ", ".join([output] * bool(output) + of_domain)
+
+
+def share_of(items: Sequence[T], part: tuple[int, int]) -> Sequence[T]:
+    """The share i, from 0, of n that `part` (i, n) says: all of them, one after the other, are `items`."""
+    number, count = part
+    return items[number * len(items) // count : (number + 1) * len(items) // count]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ class AccuracyRun:
         for other in (against, *sides[1:]):
             text = "" if corpus is None else corpus.documents[0].text
             require_comparable(sides[0], other, text, generates=generates)
-        self._asked = 0
+        self._asked, self._is_part = 0, part != (0, 1)
         self._run: LanguageRun | EncoderRun
         if corpus is not None:
             self._name, self._digest = corpus.name, corpus.digest
@@ -67,13 +66,13 @@ class AccuracyRun:
             self._run = LanguageRun(sides, against, corpus, metrics, say, part)
         elif corpus is not None:
             self._run = EncoderRun(
-                sides, against, _part(calls_of_text(package, corpus), part), corpus.domains, metrics, say
+                sides, against, calls_of_text(package, corpus), corpus.domains, metrics, say, part
             )
         else:
             self._name, calls = other_calls(package, data)
             self._digest = "" if data is None else digest_of(data)
             named = (Call(_no_text(f"call {i}"), feeds) for i, feeds in enumerate(calls))
-            self._run = EncoderRun(sides, against, _part(named, part), (), metrics, say)
+            self._run = EncoderRun(sides, against, named, (), metrics, say, part)
 
     def extend(self, tokens: int) -> None:
         """Measure on so many more tokens, as far as the data has them."""
@@ -86,9 +85,9 @@ class AccuracyRun:
         return self._run.exhausted
 
     def samples(self) -> AccuracySamples:
-        """What was measured so far. `BadInput` where that is nothing."""
+        """What was measured so far. `BadInput` where that is nothing; a part may have none of it."""
         found, run = tuple(self._run.samples()), self._run
-        if not found:
+        if not found and not (self._is_part and run.tokens):
             raise BadInput(f"{self._name} is too short to measure on", hint="Give more text with --data.")
         notes = [*self._notes]
         if run.exhausted and 0 < run.tokens < self._asked:
@@ -123,8 +122,8 @@ def measure_accuracy(
     is told what goes on. Raises `BadInput` where the metrics are none of such a package's, where reference or
     baseline are of another model, and where there is no text or too much of it is also in what the package
     was calibrated on: an embedded model's calibration text, and that in the file `calibration`.
-    `part` (i, n): of the data only window, line or call i, from 0, and every nth after that; evidence of all
-    parts is that of the whole.
+    `part` (i, n): of the windows, lines or calls that would be measured only the share i, from 0, of n. What
+    all parts find, one after the other, is what is found of the whole.
     """
     run = AccuracyRun(
         package,
@@ -151,10 +150,6 @@ def _require_measurable(package: RunnablePackage, metrics: Collection[str]) -> N
                 f"{METRICS[key].label} ({key}) is not measured of {package.path}, which is for {task}",
                 hint=f"Of such a package there are {', '.join(sorted(known))}.",
             )
-
-
-def _part(calls: Iterator[Call], part: tuple[int, int]) -> Iterator[Call]:
-    return itertools.islice(calls, part[0], None, part[1])
 
 
 def _no_text(name: str) -> Window:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.evaluate._corpus import Corpus, Window, windows
-from graphopt.evaluate._found import Found, scope_of
+from graphopt.evaluate._found import Found, scope_of, share_of
 from graphopt.evaluate._generations import (
     PROMPT_TOKENS,
     agreement,
@@ -56,7 +56,7 @@ TOKENS_A_BATCH = 2048
 class LanguageRun:
     """`sides` (a package, and its baseline if there is one) beside `reference` on the text of `corpus`.
 
-    `part` (i, n) are window i of it, from 0, and every nth after that.
+    `part` (i, n): of what each extension asks for only the share i, from 0, of n; shares follow each other.
     """
 
     def __init__(
@@ -73,37 +73,46 @@ class LanguageRun:
         self._folder: Path = sides[0].package.path
         self._tokenizer = Tokenizer(self._folder)
         contexts = [length for side in sides if (length := context_length(side.package.path)) is not None]
-        first, step = part
+        self._part = part
         found = (windows(corpus, self._tokenizer, min(contexts, default=None)) for _ in range(2))
-        self._windows, self._ahead = (itertools.islice(one, first, None, step) for one in found)
+        self._windows, self._ahead = found
         self._texts: list[Window] = []
         self._tokens: dict[str, Found] = {key: Found() for key in _OF_TOKENS if key in metrics}
         self._largest: dict[str, list[float]] = {key: [0.0] * len(sides) for key in _EXACT if key in metrics}
-        self._padded, self._batches = Found(), 0
+        self._padded, self._batches, self._prompts = Found(), 0, 0
         self._generated: dict[str, Found] = {key: Found() for key in _GENERATED if key in metrics}
         self.generations: list[Generated] = []
         self.tokens = 0
+        """How many there are in all parts."""
         self.exhausted = False
         """Whether there is no more text."""
 
     def extend(self, tokens: int) -> None:
         """Measure on at least so many more tokens, as far as there are any, in whole windows."""
-        end = self.tokens + tokens
-        while self.tokens < end:
-            window = next(self._windows, None)
-            if window is None:
-                self.exhausted = True
-                break
-            self.tokens += len(window.tokens)
-            if self._tokens or self._largest:
-                self._say(f"text: {self.tokens:,} of {end:,} tokens")
-                self._measure(window)
+        done, end = self.tokens, self.tokens + tokens
+        ahead = self._next(end)
+        for window in share_of(ahead, self._part) if self._tokens or self._largest else ():
+            done += len(window.tokens)
+            self._say(f"text: {done:,} of {end:,} tokens")
+            self._measure(window)
         if _PADDED in self._metrics:
             self._say("padded batches")
             self._pad()
         if self._generated:
             self._say("answers")
             self._generate()
+
+    def _next(self, end: int) -> list[Window]:
+        """The windows up to token `end`, which are of all parts."""
+        found: list[Window] = []
+        while self.tokens < end:
+            window = next(self._windows, None)
+            if window is None:
+                self.exhausted = True
+                break
+            self.tokens += len(window.tokens)
+            found.append(window)
+        return found
 
     def samples(self) -> Iterator[Sample]:
         """What was found so far, by metric, and again for each domain."""
@@ -145,7 +154,7 @@ class LanguageRun:
         paddings = sides_of_padding(allowed, specs)
         texts = self._first(ROWS * max(BATCHES, self.tokens // TOKENS_A_BATCH))
         wanted = len(texts) // ROWS
-        for number in range(self._batches, wanted):
+        for number in share_of(range(self._batches, wanted), self._part):
             group = texts[number * ROWS : (number + 1) * ROWS]
             rows = cut([window.tokens for window in group])
             for padding in paddings:
@@ -160,7 +169,9 @@ class LanguageRun:
 
     def _generate(self) -> None:
         """Answers to beginnings of the windows: 24, and more where the tokens so far ask for them."""
-        chosen = self._first(max(PROMPTS, self.tokens // TOKENS_A_PROMPT))[len(self.generations) :]
+        texts = self._first(max(PROMPTS, self.tokens // TOKENS_A_PROMPT))
+        chosen = share_of(texts[self._prompts :], self._part)
+        self._prompts = len(texts)
         opening = len(self._tokenizer.opening())
         prompts = [self._text(window.tokens[opening : opening + PROMPT_TOKENS]) for window in chosen]
         own, *baseline = [answers(side, prompts, (), self._folder) for side in self._sides]

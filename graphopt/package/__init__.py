@@ -15,7 +15,7 @@ from graphopt.package._manifest import (
 from graphopt.package._media import PICTURES, SOUNDS, Finding, feeds_of_file, findings, takes_files
 from graphopt.package._package import RunnablePackage
 from graphopt.package._prepack import Prepacked, prepack
-from graphopt.package._staging import Staging, check_destination, staged
+from graphopt.package._staging import Staging, check_destination, staged, staged_aside
 from graphopt.package._unchanged import Unchanged
 from graphopt.package._variants import add_variant
 
@@ -48,6 +48,7 @@ __all__ = [
     "prepack",
     "read_manifest",
     "staged",
+    "staged_aside",
     "takes_files",
     "versions",
 ]

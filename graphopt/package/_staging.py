@@ -8,6 +8,7 @@ import glob
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from graphopt.io import exclusive, sync
 from graphopt.package._manifest import MANIFEST
 from graphopt.package._swap import install, recover
 
-__all__ = ["Staging", "check_destination", "staged"]
+__all__ = ["Staging", "check_destination", "staged", "staged_aside"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -61,6 +62,16 @@ def staged(out: Path, *, force: bool = False, source: Path | None = None) -> Ite
             raise
         finally:
             recover(out, work / "aside")
+
+
+@contextlib.contextmanager
+def staged_aside() -> Iterator[Staging]:
+    """Folders of a package that is made for what is found out on the way: nothing of it stays."""
+    with tempfile.TemporaryDirectory(prefix="graphopt-") as folder:
+        staging = Staging(Path(folder, "package"), Path(folder, "scratch"))
+        staging.package.mkdir()
+        staging.scratch.mkdir()
+        yield staging
 
 
 def check_destination(out: Path, *, force: bool = False, source: Path | None = None) -> None:

@@ -163,16 +163,24 @@ class Context:
         calibrated on, decisions so far. With `for_any_options` the options do not, and the key has to name
         those that matter.
         """
-        if self.memory is None:
-            return dict(compute())
-        whole = json.dumps(
-            [key, self.calibration and self.calibration.digest, self.decisions], sort_keys=True
-        )
-        known = self.memory.recall(whole, for_any_options=for_any_options)
+        whole = self._whole(key)  # before `compute` decides anything
+        known = None
+        if self.memory is not None:
+            known = self.memory.recall(whole, for_any_options=for_any_options)
         if known is None:
             known = dict(compute())
-            self.memory.keep(whole, known, for_any_options=for_any_options)
+            if self.memory is not None:
+                self.memory.keep(whole, known, for_any_options=for_any_options)
         return known
+
+    def recall(self, key: Any, *, for_any_options: bool = False) -> dict[str, np.ndarray] | None:
+        """What `remember` kept under `key` in an earlier run, or in this one; None where it kept nothing."""
+        if self.memory is None:
+            return None
+        return self.memory.recall(self._whole(key), for_any_options=for_any_options)
+
+    def _whole(self, key: Any) -> str:
+        return json.dumps([key, self.calibration and self.calibration.digest, self.decisions], sort_keys=True)
 
     def store(self, rows: Iterable[np.ndarray], dtype: ir.DataType, shape: tuple[int, ...]) -> Expr:
         """A weight of this `dtype` and `shape` from `rows`, pieces of its first axis in order.

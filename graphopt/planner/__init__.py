@@ -8,6 +8,7 @@ from graphopt.planner._damages import Typical, typical
 from graphopt.planner._dollars import Hosting, dollars, exactly
 from graphopt.planner._gains import Gain, gains
 from graphopt.planner._json import choice_json, hosted_json, verified_json
+from graphopt.planner._measured import with_damages
 from graphopt.planner._recipes import options_of, recipe_of
 from graphopt.planner._request import BOUNDED, MINIMIZED, Request
 from graphopt.planner._sensitivities import Sensitivities
@@ -50,4 +51,5 @@ __all__ = [
     "typical",
     "verified_json",
     "verify",
+    "with_damages",
 ]

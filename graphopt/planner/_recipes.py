@@ -23,7 +23,9 @@ __all__ = [
     "written",
 ]
 
-_BUDGET, _SMALLEST = "budget", "smallest_plan"
+_BUDGET = "budget"
+_FOR = (_BUDGET, "smallest_plan", "part")
+"""Options of a pass that plans that damages do not depend on."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def planning_options(planner: str, options: Mapping[str, Any]) -> Mapping[str, A
     cls = registry.passes()[planner]
     known = {key: value for key, value in options.items() if key in cls.Options.__dataclass_fields__}
     made = cls.configure(known).resolved()
-    return {key: value for key, value in made.items() if key not in (_BUDGET, _SMALLEST)}
+    return {key: value for key, value in made.items() if key not in _FOR}
 
 
 def written(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ __all__ = ["Planned", "planned_source"]
 @dataclass(frozen=True)
 class Planned:
     """A model by the `name` that the user gave it, its `work` in single precision, and its `sensitivities`,
-    where an earlier run measured them. `path` is None for a shape, which has no weights."""
+    where an earlier run measured them. `source` is what it is made from; None for a shape, which has no
+    weights."""
 
     name: str
     work: GraphWork
-    path: Path | None = None
+    source: str | None = None
     sensitivities: Sensitivities | None = None
 
 
@@ -57,14 +58,14 @@ def _resolved(text: str) -> Planned:
         from graphopt.cost import work_of
         from graphopt.ir import load_model
 
-        return Planned(text, work_of(load_model(source.path)), source.path)
+        return Planned(text, work_of(load_model(source.path)), text)
     if source.kind != FOLDER:
         raise BadInput(
             f"{text} is nothing that can be planned for before it is exported",
             hint="graphopt export makes a folder with a model.onnx of it: plan for that file.",
         )
     work = decoder_work(read_json(source.path / "config.json"))
-    return Planned(text, work, source.path, _known(source))
+    return Planned(text, work, text, _known(source))
 
 
 def _known(source: Any) -> Sensitivities | None:
@@ -92,7 +93,7 @@ def _package(text: str, path: Path) -> Planned:
         ) from error
     made = lock.decisions.get(PLAN)
     if made is None:
-        return Planned(text, planned.work, planned.path, planned.sensitivities)
+        return replace(planned, name=text)
     plan = Plan.model_validate(made)
     options = next(step.options for step in lock.steps if step.name.partition("#")[0] == plan.step)
-    return Planned(text, planned.work, planned.path, Sensitivities.of(plan, options))
+    return replace(planned, name=text, sensitivities=Sensitivities.of(plan, options))

@@ -44,6 +44,7 @@ def verify(choice: Choice, count: int, *, source: str, ray: str = "local") -> li
     request = choice.request
     chosen = _different(choice.outlooks, count)
     bound = next((one.value for one in request.bounds if one.metric == "kl_mean"), None)
+    cores = max(one.candidate.threads for one in chosen)
     trials = [Trial(source, _configured(one.candidate, bound), one.candidate.target) for one in chosen]
     measures = [
         Measure(
@@ -51,7 +52,7 @@ def verify(choice: Choice, count: int, *, source: str, ray: str = "local") -> li
             prompt_tokens=request.prompt,
             new_tokens=request.new,
             threads=one.candidate.threads,
-            cores=one.candidate.threads,
+            cores=cores,
         )
         for one in chosen
     ]

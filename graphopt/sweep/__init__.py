@@ -1,5 +1,6 @@
 """Many trials, each done once, on the machines that there are."""
 
+from graphopt.sweep._damages import damages
 from graphopt.sweep._engine import Engine, run
 from graphopt.sweep._spec import Range, Spec
 from graphopt.sweep._sweep import Measured, Row, Sweep, measured, sweep
@@ -18,6 +19,7 @@ __all__ = [
     "Sweep",
     "Task",
     "Trial",
+    "damages",
     "measured",
     "run",
     "sweep",

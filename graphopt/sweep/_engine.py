@@ -91,6 +91,17 @@ class Engine:
         """Nodes that are there; 0 before Ray was needed."""
         return len(self._alive()) if self._module is not None else 0
 
+    @property
+    def cores(self) -> int:
+        """Of all nodes; Ray is started for that."""
+        self._connect()
+        return int(sum(node["Resources"].get("CPU", 0) for node in self._alive()))
+
+    def knows(self, task: Task) -> bool:
+        """Whether an earlier run did `task`."""
+        key = self._key(task)
+        return key is not None and self._keep.has(key)
+
     def submit(self, task: Task) -> None:
         """Have `task` done. `BadInput` for a source that is none."""
         key = self._key(task)
@@ -130,11 +141,7 @@ class Engine:
     def _start(self) -> None:
         """Send on what may run now. What wants a machine to itself waits until nothing else is left, and then
         there is one for each host."""
-        if self._module is None:
-            self._module = self._rest.enter_context(connected(self.ray))
-            self._remote = self._module.remote(work)
-            self._code = own_code()
-            self._require_room()
+        self._connect()
         while self._queue:
             self._send(self._queue.popleft())
         hosts = len({node["NodeManagerAddress"] for node in self._alive()})
@@ -142,6 +149,13 @@ class Engine:
             self._alone and len(self._running) < hosts and all(r.task.alone for r in self._running.values())
         ):
             self._send(self._alone.popleft())
+
+    def _connect(self) -> None:
+        if self._module is None:
+            self._module = self._rest.enter_context(connected(self.ray))
+            self._remote = self._module.remote(work)
+            self._code = own_code()
+            self._require_room()
 
     def _send(self, running: _Running) -> None:
         task = running.task

@@ -10,6 +10,7 @@ from typing import Any
 from graphopt.errors import BadInput
 from graphopt.metrics import METRICS, Estimate
 from graphopt.recipes import Recipe, recipe_toml
+from graphopt.sweep._damages import weigh
 from graphopt.sweep._engine import Engine
 from graphopt.sweep._spec import Scalar, Spec
 from graphopt.sweep._study import Study
@@ -175,8 +176,9 @@ def _measure(
     """Have `trials` done and say what came of each. Trials that are the same are done once.
 
     Of a source that nobody exported yet one goes before the others: it leaves in the cache what all of them
-    begin with.
+    begin with. So do damages that bits are shared out by.
     """
+    weigh(engine, trials.values())
     same: dict[str, list[int]] = {}
     for number, (trial, measure) in trials.items():
         same.setdefault(repr((trial.arguments(), measure)), []).append(number)

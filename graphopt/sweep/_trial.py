@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,7 @@ class Measure:
     def first(self, trial: Trial) -> Task:
         """The task that makes the package and looks at its files."""
         facts = [metric for metric in self.metrics if metric in FACTS]
-        return self._task(trial, built, {"package": trial.arguments(), "metrics": facts})
+        return self.task(trial, built, {"package": trial.arguments(), "metrics": facts})
 
     def rest(self, trial: Trial) -> list[Task]:
         """The tasks that run it."""
@@ -92,26 +91,35 @@ class Measure:
         accurate = [metric for metric in self.metrics if metric in _ACCURACY]
         if accurate:
             data = None if self.data is None else _absolute(self.data)
-            tokens = math.ceil(self.tokens / self.shards)
-            said: dict[str, Any] = {"package": package, "metrics": accurate, "data": data, "tokens": tokens}
+            said: dict[str, Any] = {"package": package, "metrics": accurate, "data": data}
+            said["tokens"] = self.tokens
             for shard in range(self.shards):
                 part = {"part": [shard, self.shards]}
-                tasks.append(self._task(trial, accuracy, said | part))
+                tasks.append(self.task(trial, accuracy, said | part))
         if any(metric in SPEED_METRICS for metric in self.metrics):
             lengths = {"prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens}
             said = {"package": package, "rounds": self.rounds, "threads": self.threads, **lengths}
-            tasks.append(self._task(trial, speed, said, alone=True))
+            tasks.append(self.task(trial, speed, said, alone=True))
         return tasks
 
-    def _task(self, trial: Trial, function: Any, arguments: dict[str, Any], *, alone: bool = False) -> Task:
+    def task(
+        self,
+        trial: Trial,
+        function: Any,
+        arguments: dict[str, Any],
+        *,
+        alone: bool = False,
+        about: str | None = None,
+    ) -> Task:
+        """A call of `function` for `trial`, with what it may take declared; `about` is what it does."""
         return Task(
-            _name(function),
+            f"{function.__module__}:{function.__name__}",
             arguments,
             (_absolute(trial.source),),
             cores=self.threads if alone else self.cores,
             memory=self.memory,
             alone=alone,
-            about=f"{function.__name__} by {trial.recipe.name}",
+            about=f"{about or function.__name__} by {trial.recipe.name}",
         )
 
     def found(self, outcomes: Sequence[Outcome]) -> dict[str, Estimate]:
@@ -164,7 +172,8 @@ def _evidence(sample: Sample) -> list[Any]:
 
 
 def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Estimate]:
-    """What parts of the data say together, by metric: of everything, or of the output that is worst."""
+    """What parts of the data, in their order, say together, by metric: of everything, or of the output that
+    is worst. To the last bit that is what the whole says."""
     found: dict[tuple[str, str], tuple[Any, list[Any]]] = {}
     for metric, scope, statistic, values in (sample for part in parts for sample in part["samples"]):
         found.setdefault((metric, scope), (statistic, []))[1].append(values)
@@ -184,7 +193,7 @@ def _joined(metric: str, statistic: Any, values: list[Any]) -> Evidence:
         return Exact(sum(values) if metric in _COUNTED else METRICS[metric].worst(values))
     documents: dict[str, list[float]] = {}
     for name, tokens in (document for part in values for document in part):
-        documents.setdefault(name, []).extend(tokens)  # windows of one may be in several parts
+        documents.setdefault(name, []).extend(tokens)  # windows of one follow each other
     return Documents(tuple(map(np.asarray, documents.values())), None, statistic, tuple(documents))
 
 

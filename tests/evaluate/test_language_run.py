@@ -61,17 +61,22 @@ def measured(
 
 def test_parts_of_the_data_have_together_what_the_whole_has(folder: Path, corpus: Corpus) -> None:
     got, expected = Language(folder, table(1)), Language(folder, table(0))
-    whole = documents(measured(corpus, [got], expected, ["kl_mean"])["kl_mean", ""])
-    parts = []
-    for i in range(2):
-        run = LanguageRun([got], expected, corpus, ["kl_mean"], lambda text: None, (i, 2))
-        run.extend(100_000)
-        parts.append(documents(next(sample for sample in run.samples() if not sample.scope)))
 
-    assert all(part.values for part in parts)
-    assert sorted(name for part in parts for name in part.names) == sorted(whole.names)
-    found = np.sort(np.concatenate([one for part in parts for one in part.values]))
-    np.testing.assert_array_equal(found, np.sort(np.concatenate(whole.values)))
+    def found(tokens: int, part: tuple[int, int] = (0, 1)) -> list[tuple[str, list[float]]]:
+        run = LanguageRun([got], expected, corpus, ["kl_mean"], lambda text: None, part)
+        run.extend(tokens)
+        whole = next((sample for sample in run.samples() if not sample.scope), None)
+        if whole is None:
+            return []
+        evidence = documents(whole)
+        return list(zip(evidence.names, (one.tolist() for one in evidence.values), strict=True))
+
+    for tokens in (1, 100, 100_000):
+        for count in (2, 3, 50):
+            together: dict[str, list[float]] = {}
+            for name, values in (one for i in range(count) for one in found(tokens, (i, count))):
+                together.setdefault(name, []).extend(values)
+            assert list(together.items()) == found(tokens)
 
 
 def documents(sample: Sample) -> Documents:

@@ -140,7 +140,66 @@ def test_damages_are_those_of_the_rounding_that_follows() -> None:
     assert plan.predicted["kl_mean"] == pytest.approx(np.mean(kl), rel=0.15)
 
 
-def test_a_table_of_its_own_is_planned_and_packed() -> None:
+class Remembered:
+    """A `Memory` of a step that counts what it keeps."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, dict[str, np.ndarray]] = {}
+
+    def recall(self, key: str, *, for_any_options: bool) -> dict[str, np.ndarray] | None:
+        return self.arrays.get(key)
+
+    def keep(self, key: str, arrays: Any, *, for_any_options: bool) -> None:
+        assert for_any_options
+        self.arrays[key] = dict(arrays)
+
+
+@pytest.mark.parametrize(("rounding", "shares"), [("nearest", 3), ("gptq", 2), ("gptq", 9)])
+def test_shares_of_damages_are_to_the_last_bit_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, rounding: str, shares: int
+) -> None:
+    options = {"forms": "2/32,4/32,4/64,8/32", "smallest": 0, "budget": "bpw=4", "rounding": rounding}
+    rng = np.random.default_rng(1)
+    calls = tuple({"ids": rng.integers(0, 96, (1, 64))} for _ in range(8))
+
+    def plan(memory: Remembered, part: str = "") -> Any:
+        made = model()
+        around = Context(
+            made, calibration=CalibrationData("made up", "0", calls, 512), memory=cast("Any", memory)
+        )
+        run_steps(made, [("plan-bits", PlanBits.configure({**options, "part": part}))], around)
+        return around.decisions.get(PLAN)
+
+    whole, memory = plan(Remembered()), Remembered()
+    for number in reversed(range(shares)):
+        assert plan(memory, f"{number}/{shares}") is None
+    items = len(memory.arrays)
+
+    def again(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured twice")
+
+    monkeypatch.setattr(importlib.import_module("graphopt_passes._measuring"), "measure", again)
+    assert plan(memory) == whole
+    assert items == 5 + 2  # units, and plans: all in 4/64, and forms in turns
+    assert len(memory.arrays) == items + 1
+    assert plan(memory, "0/4") is None  # however it is shared out
+
+
+@pytest.mark.parametrize("part", ["5/5", "first", "a/b", "-1/2"])
+def test_a_share_that_is_none_is_refused(part: str) -> None:
+    with pytest.raises(BadInput, match="is no share"):
+        planned("bpw=4", part=part)
+
+
+def test_a_table_that_stays_as_it_is_is_not_planned_for() -> None:
+    made, around = with_a_table_of_its_own()
+    options = {"forms": "4/32,8/32", "smallest": 0, "budget": "bpw=6", "embedding": "tied"}
+    run_steps(made, [("plan-bits", PlanBits.configure(options))], around)
+    assert "own" not in around.decisions["plan-bits"]
+    assert "Wq" in around.decisions["plan-bits"]
+
+
+def with_a_table_of_its_own() -> tuple[ir.Model, Context]:
     made = model()
     lookup = next(node for node in made.graph if node.op_type == "Gather")
     table = made.graph.initializers["table"].const_value
@@ -149,9 +208,13 @@ def test_a_table_of_its_own_is_planned_and_packed() -> None:
     made.graph.initializers.add(other)
     lookup.replace_input_with(0, other)
     infer_types(made)
+    return made, context(made)
+
+
+def test_a_table_of_its_own_is_planned_and_packed() -> None:
+    made, around = with_a_table_of_its_own()
     assert next(unit.names for unit in units_of(made.graph)) == ("own",)
     assert ("own",) not in [unit.names for unit in units_of(made.graph, lookups=False)]
-    around = context(made)
     quantize = registry.passes()["quantize-weights"]
     plan = {"forms": "4/32,8/32", "smallest": 0, "budget": "bpw=6", "embedding": "all"}
     steps = [
