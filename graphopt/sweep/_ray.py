@@ -28,6 +28,7 @@ _SETTINGS = b"\x04"
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 """What a client of HTTP/2 says first, and empty settings; a server answers with its own (RFC 9113, 3.4)."""
 _HINT = "`ray status --address HOST:PORT` tells of a cluster; --ray local needs none."
+_NICENESS = "RAY_worker_niceness"
 _KEPT = ("RAY_TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -103,6 +104,7 @@ def _environment() -> Iterator[None]:
             del os.environ[name]
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # else tasks that ask for no GPU see none
+        os.environ[_NICENESS] = "0"  # else 15: what is timed would wait for all others
         yield
     finally:
         for name in [name for name in os.environ if name.startswith("RAY_")]:

@@ -51,5 +51,9 @@ def threads() -> dict[str, Any]:
     return {"threads": default_threads(), "omp": os.environ["OMP_NUM_THREADS"]}
 
 
+def niceness() -> int:
+    return os.nice(0)
+
+
 def _mark(marks: str) -> None:
     Path(marks, str(time.time_ns())).touch()

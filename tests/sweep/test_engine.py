@@ -15,6 +15,7 @@ import pytest
 from graphopt import BadInput, EnvironmentProblem
 from graphopt.sweep import Engine, Task, run
 from graphopt.sweep import _ray as connection
+from tests._cache import ROOT
 
 CALLS = "tests.sweep._calls:"
 NOBODY = "127.0.0.1:1"
@@ -146,6 +147,12 @@ def test_an_interrupted_run_keeps_what_is_done(cluster: str, marks: Path) -> Non
 
     assert [one.value for one in found] == [0, 1, 4, 9]
     assert sum(one.known for one in found) >= 2
+
+
+def test_what_runs_here_is_as_urgent_as_what_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (found,) = run([Task(f"{CALLS}niceness", {})])
+    assert found.value == os.nice(0)  # Ray's workers give way to all others
 
 
 def test_what_no_node_could_do_is_said(cluster: str, marks: Path) -> None:
