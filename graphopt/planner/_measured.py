@@ -42,7 +42,7 @@ def with_damages(
     if storing is None:
         raise BadInput(
             f"no recipe shares out bits: {', '.join(recipes)}",
-            hint="Weigh one that does, with a pass as plan-bits: --recipe int4.",
+            hint="Weigh one that does, with --recipe.",
         )
     known = planned.sensitivities
     if known is not None and known.planning == storing.planning:
