@@ -32,6 +32,8 @@ __all__ = [
     "LeftOut",
     "Pack",
     "PackOrigin",
+    "allowed",
+    "allowing",
     "allows_any",
     "built_in_only",
     "default_target",
@@ -112,16 +114,28 @@ _plugins: dict[str, PackOrigin] = {}
 @contextlib.contextmanager
 def built_in_only() -> Iterator[None]:
     """Within the block only graphopt's own packs are found, and no plugin is imported."""
-    _switched.append(Allowed.built_in())
+    with allowing(Allowed.built_in()):
+        yield
+
+
+@contextlib.contextmanager
+def allowing(allowed: Allowed) -> Iterator[None]:
+    """Within the block only packs of these distributions are found, whatever graphopt.toml says."""
+    _switched.append(allowed)
     try:
         yield
     finally:
         _switched.pop()
 
 
+def allowed() -> Allowed:
+    """Which distributions may bring packs here and now."""
+    return _switched[-1] if _switched else _configured()
+
+
 def allows_any() -> bool:
     """Whether code of anybody may run: not where plugins are switched off or only some are allowed."""
-    return (_switched[-1] if _switched else _configured()).names is None
+    return allowed().names is None
 
 
 @functools.cache
@@ -130,7 +144,7 @@ def _configured() -> Allowed:
 
 
 def _packs(group: str) -> _Found:
-    return _load_group(group, _switched[-1] if _switched else _configured())
+    return _load_group(group, allowed())
 
 
 @functools.cache

@@ -80,11 +80,19 @@ class Engine:
 
     @property
     def running(self) -> int:
-        return len(self._running)
+        """Tasks that were sent and that nodes have cores for; Ray does not tell which these are."""
+        left: float = self.cores if self._running else 0
+        found = 0
+        for one in self._running.values():
+            left -= one.task.cores
+            if left < 0:
+                break
+            found += 1
+        return found
 
     @property
     def waiting(self) -> int:
-        return len(self._queue) + len(self._alone)
+        return len(self._queue) + len(self._alone) + len(self._running) - self.running
 
     @property
     def nodes(self) -> int:
@@ -166,6 +174,7 @@ class Engine:
             "alone": task.alone,
             "threads": max(1, int(task.cores)),
             "variables": variables | {"GRAPHOPT_CACHE": str(cache_folder())},
+            "plugins": None if registry.allows_any() else sorted(registry.allowed().names or ()),
             "code": self._code,
         }
         options = {"num_cpus": task.cores, "max_retries": 0, "name": task.about or task.function}

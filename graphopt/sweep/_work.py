@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import os
 import socket
 import time
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from graphopt.errors import GraphoptError
-from graphopt.io import code_digest
+from graphopt.io import code_digest, module_code
+from graphopt.plugins import Allowed, registry
 from graphopt.sweep._room import machine_to_itself, machine_with_others
 
 __all__ = ["BUG", "PASSED_ON", "own_code", "work"]
@@ -25,19 +28,30 @@ _THREADS = ("GRAPHOPT_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_
 
 
 def own_code() -> str:
-    """The digest of graphopt's own code here."""
-    return code_digest(Path(__file__).parent.parent)
+    """The digest of graphopt's code here, and of that of all packs in use."""
+    for find in (registry.passes, registry.targets, registry.families):
+        find()
+    packs = sorted((one.group, str(one), module_code(one.module) or "") for one in registry.origins())
+    own = code_digest(Path(__file__).parent.parent)
+    return hashlib.sha256(json.dumps([own, packs]).encode()).hexdigest()
 
 
 def work(call: Mapping[str, Any]) -> dict[str, Any]:
     """Do `call` and say what came of it: errors are said, too, and not raised.
 
-    `call` has `function`, `arguments`, `alone`, `threads`, `variables`, and `code`, the digest of the
-    caller's graphopt: a node with another one refuses.
+    `call` has `function`, `arguments`, `alone`, `threads`, `variables`, `plugins` (distributions that may
+    bring packs; None: all), and `code`, `own_code` of the caller: a node with another one refuses.
     """
+    names = call["plugins"]
+    with registry.allowing(Allowed(None if names is None else frozenset(names), "the caller leaves it out")):
+        return _done(call)
+
+
+def _done(call: Mapping[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"host": socket.gethostname(), "seconds": 0.0, "waited": 0.0}
     if own_code() != call["code"]:
-        return said | {"error": f"graphopt on {said['host']} is not the caller's version", "code": 4}
+        why = f"graphopt on {said['host']}, or a plugin of it, is not the caller's version"
+        return said | {"error": why, "code": 4}
     for name in PASSED_ON:
         os.environ.pop(name, None)
     os.environ.update(call["variables"], **dict.fromkeys(_THREADS, str(call["threads"])))

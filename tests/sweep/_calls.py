@@ -55,5 +55,11 @@ def niceness() -> int:
     return os.nice(0)
 
 
+def takes_any_plugin(*, asked: str) -> bool:
+    from graphopt.plugins import registry
+
+    return registry.allows_any()
+
+
 def _mark(marks: str) -> None:
     Path(marks, str(time.time_ns())).touch()

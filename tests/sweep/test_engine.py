@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from graphopt import BadInput, EnvironmentProblem
+from graphopt.plugins import registry
 from graphopt.sweep import Engine, Task, run
 from graphopt.sweep import _ray as connection
 from tests._cache import ROOT
@@ -52,7 +53,12 @@ def test_every_task_is_done_once_and_never_again(
     term = signal.getsignal(signal.SIGTERM)
     tasks = squares(marks, 3)
 
-    first = run([*tasks, tasks[1]], cluster)
+    seen: list[tuple[int, int]] = []
+    first = run(
+        [*tasks, tasks[1]], cluster, watch=lambda engine: seen.append((engine.running, engine.waiting))
+    )
+    assert max(running for running, _ in seen) <= 1  # on one core
+    assert max(running + waiting for running, waiting in seen) >= 2
     assert [one.value for one in first] == [0, 1, 4, 1]
     assert not any(one.known for one in first)
     assert len(os.listdir(marks)) == 3
@@ -153,6 +159,18 @@ def test_what_runs_here_is_as_urgent_as_what_asked_for_it(monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (found,) = run([Task(f"{CALLS}niceness", {})])
     assert found.value == os.nice(0)  # Ray's workers give way to all others
+
+
+def test_a_plugin_that_the_caller_leaves_out_is_left_out_on_nodes(cluster: str) -> None:
+    def asked(text: str) -> bool:
+        (found,) = run([Task(f"{CALLS}takes_any_plugin", {"asked": text})], cluster)
+        assert found.error is None
+        return bool(found.value)
+
+    assert asked("with all")
+    with registry.built_in_only():
+        assert not asked("with graphopt's own")
+    assert asked("with all again")
 
 
 def test_what_no_node_could_do_is_said(cluster: str, marks: Path) -> None:
