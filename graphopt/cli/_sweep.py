@@ -66,6 +66,8 @@ def command(
     from graphopt.sweep import Spec, sweep
 
     read = Spec.read(spec)
+    if out is not None:
+        _made(out)  # what cannot be written is said before hours of trials
     with _showing(quiet) as watch:
         found = sweep(read, ray=ray, storage=storage, watch=watch)
     data = found.to_json()
@@ -83,11 +85,14 @@ def command(
         )
 
 
-def _write(out: Path, data: dict[str, Any]) -> None:
+def _made(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-    except NotADirectoryError as error:
+    except OSError as error:
         raise BadInput(f"{out} cannot be a folder: {error.strerror}") from error
+
+
+def _write(out: Path, data: dict[str, Any]) -> None:
     write_json(str(out / "sweep.json"), data)
     for number, recipe in data["recipes"].items():
         (out / f"trial-{number}.toml").write_text(recipe, encoding="utf-8")
@@ -120,11 +125,11 @@ def _showing(quiet: bool) -> Iterator[Callable[[Sweep, Engine], None]]:
 
         def table(found: Sweep, engine: Engine) -> None:
             done = sum(row.done for row in found.rows)
-            counts = f" {done} of {found.size} trials  {engine.running} tasks run, {engine.waiting} wait"
-            counts += (
-                f", {engine.known} known, {engine.failed} failed, {engine.lost} lost; {engine.nodes} nodes"
-            )
-            live.update(Group(_table(found, found.rows[-_SHOWN:]), Text(counts, style="dim")))
+            counts = {"running": engine.running, "waiting": engine.waiting, "known": engine.known}
+            counts |= {"failed": engine.failed, "lost": engine.lost}
+            tasks = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            line = f" {done} of {found.size} trials; tasks: {tasks or 'none yet'}; nodes: {engine.nodes}"
+            live.update(Group(_table(found, found.rows[-_SHOWN:]), Text(line, style="dim")))
 
         yield table
 
@@ -165,18 +170,23 @@ def _table(found: Sweep, rows: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     table.add_column(" trial", justify="right", no_wrap=True)
     for key in keys:
-        table.add_column(key, overflow="fold")
+        table.add_column(_head(key, keys), overflow="fold")
     for metric in metrics:
-        table.add_column(
-            f"{metric}{f' ({METRICS[metric].unit})' if METRICS[metric].unit else ''}", justify="right"
-        )
-    table.add_column("")
+        unit = METRICS[metric].unit
+        table.add_column(metric + (f"\n({unit})" if unit else ""), justify="right", overflow="fold")
+    table.add_column("", overflow="fold")
     for row in rows:
         cells = [str(row.values.get(key, "")) for key in keys]
         cells += [f"{row.metrics[m].value:.4g}" if m in row.metrics else "" for m in metrics]
         style = "bold green" if row.number in best else None if row.feasible or not row.done else "dim"
         table.add_row(f" {row.number}", *cells, _remark(row), style=style)
     return table
+
+
+def _head(key: str, keys: list[str]) -> str:
+    """The option without its pass where no other pass has one of that name: a line has no room for both."""
+    option = key.rpartition(".")[2]
+    return option if sum(other.rpartition(".")[2] == option for other in keys) == 1 else key
 
 
 def _remark(row: Row) -> str:

@@ -304,7 +304,7 @@ def _notes(request: Request) -> tuple[str, ...]:
     if request.sensitivities is None:
         found.append(
             "damages of this model were not measured: divergence is what bits cost other, small models, in"
-            " wide intervals (graphopt optimize --budget measures them)"
+            " wide intervals (graphopt plan --ray local measures them, where there are weights)"
         )
     for one in request.profiles:
         if one.kind == "cited":

@@ -24,6 +24,9 @@ from graphopt.sweep._trial import MEASURED, Measure
 
 __all__ = ["Range", "Spec"]
 
+_FUNCTION = re.compile(r"[\w.]+:\w+")
+"""What gives text to calibrate on: "module:function"."""
+
 Scalar = bool | int | float | str
 Names = Annotated[
     tuple[str, ...], BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
@@ -159,6 +162,11 @@ class Spec(_Table):
                 resolve_source(source)
         with _at("target"):
             chosen_target(self.target)
+        text, data = self.calibration, self.measure.data
+        if text is not None and not Path(text).exists() and not _FUNCTION.fullmatch(text):
+            raise _Wrong(("calibration",), f"there is no {text} to calibrate on")
+        if data is not None and not Path(data).exists():
+            raise _Wrong(("measure", "data"), f"there is no {data} to measure on")
         used = set()
         for name in self.recipe:
             with _at("recipe"):

@@ -15,7 +15,7 @@ from graphopt.evaluate._calls import Call, text_feeds
 from graphopt.evaluate._corpus import Window
 from graphopt.evaluate._encoder_run import LINES, EncoderRun
 from graphopt.interface import Interface, TensorSpec
-from graphopt.metrics import Documents, Exact, Sample
+from graphopt.metrics import METRICS, Documents, Exact, Sample
 from tests.evaluate._sides import IDS, MASK, WORDS, Encoder
 
 Array = np.ndarray[Any, Any]
@@ -143,6 +143,33 @@ def test_domains_are_told_apart() -> None:
     parts = [exact(found["cosine_min", f"pooled, domain {domain}"]) for domain in ("even", "odd")]
 
     assert exact(found["cosine_min", "pooled"]) == min(parts) < max(parts)
+
+
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_parts_of_the_calls_have_together_what_the_whole_has(count: int) -> None:
+    def found(part: tuple[int, int]) -> dict[tuple[str, str], Sample]:
+        run = EncoderRun(
+            [Encoder(INTERFACE, model(0.3))],
+            Encoder(INTERFACE, model()),
+            calls(TEXTS),
+            (),
+            ENCODER_METRICS - {"top1_mismatches"},
+            lambda text: None,
+            part,
+        )
+        run.extend(100_000)
+        return {(sample.metric, sample.scope): sample for sample in run.samples()}
+
+    whole, parts = found((0, 1)), [found((i, count)) for i in range(count)]
+    for key, sample in whole.items():
+        some = [part[key] for part in parts if key in part]
+        if isinstance(sample.evidence, Documents):
+            together = np.concatenate([values(one) for one in some])
+            np.testing.assert_array_equal(together, values(sample))
+        elif key[0] == "mismatched_values":
+            assert sum(map(exact, some)) == exact(sample)
+        else:
+            assert METRICS[key[0]].worst(list(map(exact, some))) == exact(sample)
 
 
 def test_a_model_without_mask_has_no_padded_batches() -> None:

@@ -185,6 +185,7 @@ def test_the_command_finds_the_best_and_does_nothing_twice(here: Path) -> None:
     ("words", "code", "said"),
     [
         (["nowhere.toml"], 2, "nowhere.toml cannot be read"),
+        (["spec.toml", "-o", "net.onnx/found"], 2, "net.onnx/found cannot be a folder"),
         (["spec.toml", "--ray", "nowhere"], 2, "'nowhere' is no address of a Ray cluster"),
         (["spec.toml", "--ray", "127.0.0.1:1"], 4, "no Ray cluster answers at 127.0.0.1:1"),
         (["spec.toml", "--storage", "sqlite:////no/where.db"], 4, "cannot be opened"),
