@@ -25,9 +25,9 @@ def table_of(results: Path) -> Table | None:
     return tables[-1].model_copy(update={"rows": rows, "date": max(table.date for table in tables)})
 
 
-def replaced(page: str, text: str) -> str:
-    """`page` with the section in place of the one that it has, or at its end."""
-    head, _, rest = page.partition(f"{TITLE}\n")
+def replaced(page: str, text: str, title: str = TITLE) -> str:
+    """`page` with the section of that title in place of the one that it has, or at its end."""
+    head, _, rest = page.partition(f"{title}\n")
     _, heading, after = rest.partition("\n## ")
     return (head.rstrip() + "\n\n" + text.rstrip() + "\n" + heading + after).rstrip() + "\n"
 

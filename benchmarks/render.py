@@ -25,6 +25,7 @@ import _hosting_page
 import _page
 import _prediction_page
 import _scatter
+import _sweep_page
 import _vision_page
 import jinja2
 from _charts import DARK, LIGHT, Theme, svg
@@ -40,7 +41,7 @@ PAGES = ("performance", "compression", "encoders", "vision", "cost")
 
 def rendered(results: Path, docs: Path = DOCS) -> dict[Path, str]:
     """The pages and their charts, by the path they belong at."""
-    parts = (performance, compression, encoders, vision, coverage, cost, predictions)
+    parts = (performance, compression, encoders, vision, coverage, cost, predictions, sweeps)
     return {path: text for part in parts for path, text in part(results, docs).items()}
 
 
@@ -167,6 +168,24 @@ def predictions(results: Path, docs: Path) -> dict[Path, str]:
         "notes": found.notes,
     }
     return page("predictions", names, [], svg, docs)
+
+
+def sweeps(results: Path, docs: Path) -> dict[Path, str]:
+    """docs/sweeps.md with its section about what a sweep costs as it is measured."""
+    table = _sweep_page.table_of(results)
+    if table is None:
+        return {}
+    names = {
+        "title": _sweep_page.TITLE,
+        "date": table.date,
+        "machine": table.machine,
+        "ray": table.versions["ray"],
+        "optuna": table.versions["optuna"],
+        "sweeps": _sweep_page.sweeps(table),
+    }
+    text = _environment().get_template("sweep.md.jinja").render(names)
+    whole = (DOCS / "sweeps.md").read_text(encoding="utf-8")
+    return {docs / "sweeps.md": _coverage_page.replaced(whole, text, _sweep_page.TITLE)}
 
 
 def page(

@@ -7,8 +7,10 @@ two nodes of one core on this machine; chosen by Optuna in batches of eight; and
 killed midway and another one in its place. A trial is a package of the embedded model with other bits, blocks
 and embeddings, compared with its source on 512 tokens; nothing is timed. *Orchestration* is the share of the
 wall clock that the trials' own seconds over the cores do not explain: choosing, sending, keeping, connecting
-to Ray, and cores that had nothing to do. Merged into benchmarks/results/sweep.json; under eight minutes on
-two quiet cores (estimated).
+to Ray, starting workers, and cores that had nothing to do. Trials that Optuna suggests twice are done once,
+and their seconds count once. *Load* is the mean number of processes that ran or waited in the five minutes
+before the end, of which two are the sweep's. Merged into benchmarks/results/sweep.json; ten minutes on two
+cores.
 """
 
 from __future__ import annotations
@@ -101,9 +103,14 @@ def once(nodes: Nodes, asked: Spec, begun: Path, *, kill: bool = False) -> tuple
         again = sweep(asked, ray="127.0.0.1:1", watch=watch)
         assert results_of(again) == results_of(found)
         second = time.perf_counter() - began
-    trials = sum(row.seconds for row in found.rows)
-    said = {"wall s": wall, "trials s": trials, "second run s": second, "lost": seen["lost"]}
-    return found, said | {"errors": sum(row.error is not None for row in found.rows)}
+    distinct = {repr(sorted(row.values.items())): row.seconds for row in found.rows}
+    said = {"trials": len(found.rows), "distinct": len(distinct), "errors": sum(map(_failed, found.rows))}
+    times = {"wall s": wall, "trials s": sum(distinct.values()), "second run s": second}
+    return found, said | times | {"lost": seen["lost"], "load": os.getloadavg()[1]}
+
+
+def _failed(row: Any) -> bool:
+    return row.error is not None
 
 
 def main() -> None:
@@ -127,7 +134,7 @@ def main() -> None:
                 ("grid, a node killed midway", "grid", TRIALS, True),
             ):
                 found, said = once(nodes, spec(sampler, at_once), Path(begun), kill=kill)
-                row: Row = {"sweep": name, "trials": len(found.rows), **said}
+                row: Row = {"sweep": name, **said}
                 row["orchestration"] = None if kill else 1 - said["trials s"] / 2 / said["wall s"]
                 if sampler == "grid":
                     same = same or results_of(found)
