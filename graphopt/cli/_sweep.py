@@ -170,10 +170,12 @@ def _table(found: Sweep, rows: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     table.add_column(" trial", justify="right", no_wrap=True)
     for key in keys:
-        table.add_column(_head(key, keys), overflow="fold")
+        head = _head(key, keys)
+        table.add_column(head, overflow="fold", min_width=len(head))
     for metric in metrics:
         unit = METRICS[metric].unit
-        table.add_column(metric + (f"\n({unit})" if unit else ""), justify="right", overflow="fold")
+        head = metric + (f"\n({unit})" if unit else "")
+        table.add_column(head, justify="right", overflow="fold", min_width=len(metric))
     table.add_column("", overflow="fold")
     for row in rows:
         cells = [str(row.values.get(key, "")) for key in keys]
@@ -195,4 +197,4 @@ def _remark(row: Row) -> str:
     if row.error is not None:
         return row.error.partition("\n")[0]
     over = [f"{metric} {100 * share:+.0f} %" for metric, share in row.over.items() if share > 0]
-    return f"beyond the budget: {', '.join(over)}" if over else ""
+    return f"over: {', '.join(over)}" if over else ""
