@@ -62,6 +62,12 @@ def test_no_plan_is_said_with_the_budget_in_the_way_and_the_nearest() -> None:
     assert "tpot" in (refused.value.hint or "")
 
 
+def test_of_several_budgets_the_one_that_no_plan_keeps_is_named() -> None:
+    with pytest.raises(CheckFailed, match=r"no plan keeps bpw=2\n") as refused:
+        _ = choose(asked("kl_mean=0.01", "bpw=2")).best
+    assert "kl_mean 0.0" in (refused.value.hint or "")
+
+
 def test_budgets_that_only_together_cannot_be_kept_contradict_each_other() -> None:
     with pytest.raises(CheckFailed, match=r"kl_mean=0\.0005 and package_bytes=800MB contradict"):
         _ = choose(asked("kl_mean=0.0005", "package_bytes=800MB")).best

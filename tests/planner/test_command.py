@@ -82,6 +82,8 @@ def test_a_tiny_model_is_planned_for_from_its_config_alone(box: str) -> None:
         (["llama-3.2-1b", "--minimise", "tpot"], "--minimize"),
         (["llama-3.2-1b", "llama-3.1-8b"], "compared on --machines"),
         (["llama-3.2-1b", "--machines", "here"], "exclude each other"),
+        (["llama-3.2-1b", "--ray", "local"], "llama-3.2-1b is a shape without weights"),
+        (["tiny-coder", "--ray", "local", "--recipe", "fp16"], "no recipe shares out bits: fp16"),
     ],
 )
 def test_what_is_wrong_is_said(

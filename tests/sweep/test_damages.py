@@ -111,4 +111,4 @@ def test_a_package_is_made_of_damages_that_were_measured_in_shares(
 
 def test_a_recipe_that_shares_out_nothing_has_no_damages(trial: Callable[[str], Trial]) -> None:
     with pytest.raises(BadInput, match="no pass that shares out bits"):
-        damages(Trial("tiny-coder", configured("int8", (), chosen_target(None))), Measure(()), ray=NOBODY)
+        damages(Trial("tiny-coder", configured("fp16", (), chosen_target(None))), Measure(()), ray=NOBODY)
