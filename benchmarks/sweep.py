@@ -16,8 +16,10 @@ cores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -70,8 +72,21 @@ class Nodes:
         return self.cluster.add_node(num_cpus=1, object_store_memory=_OBJECTS)
 
     def replace_one(self) -> None:
-        self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
+        """Kill a node with all its processes, as a machine that goes does, and add another one."""
+        node = self.nodes.pop()
+        raylets = [process.process.pid for process in node.all_processes["raylet"]]
+        for pid in [*raylets, *(other for raylet in raylets for other in below(raylet))]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.cluster.remove_node(node, allow_graceful=False)
         self.nodes.append(self.add())
+
+
+def below(pid: int) -> list[int]:
+    """The processes that a process started, and those that these started (Linux)."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    own = [int(word) for file in files for word in file.read_text().split()]
+    return own + [other for one in own for other in below(one)]
 
 
 def results_of(found: Sweep) -> dict[str, Any]:
