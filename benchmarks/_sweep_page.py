@@ -8,12 +8,17 @@ from _page import markdown, said
 from _results import Row, Table, load
 
 TITLE = "## What it costs beside its trials"
+_ORDER: list[object] = ["grid", "optuna", "grid, a node killed midway"]
 
 
 def table_of(results: Path) -> Table | None:
-    """What was measured; None where nothing was."""
+    """What was measured, whenever that was, as one table; None where nothing was."""
     path = results / "sweep.json"
-    return load(path).find("sweep") if path.is_file() else None
+    tables = load(path).tables if path.is_file() else []
+    if not tables:
+        return None
+    rows = sorted((row for table in tables for row in table.rows), key=lambda row: _ORDER.index(row["sweep"]))
+    return tables[-1].model_copy(update={"rows": rows, "date": max(table.date for table in tables)})
 
 
 def sweeps(table: Table) -> str:

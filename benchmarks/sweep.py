@@ -42,6 +42,11 @@ OPTIONS: dict[str, Any] = {
     "quantize-weights.embedding": ["tied", "all", "keep"],
     "quantize-weights.search": [True, False],
 }
+SWEEPS = (
+    ("grid", "grid", TRIALS, False),
+    ("optuna", "auto", 8, False),
+    ("grid, a node killed midway", "grid", TRIALS, True),
+)
 _OBJECTS = 80 << 20
 _NICENESS = "RAY_worker_niceness"
 
@@ -133,6 +138,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     option(parser, "sweep")
+    parser.add_argument("--only", choices=[name for name, *_ in SWEEPS], help="one of the three sweeps")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     rows: list[Row] = []
@@ -143,17 +149,15 @@ def main() -> None:
             print("exporting", file=sys.stderr)
             export(nodes)
             same: dict[str, Any] | None = None
-            for name, sampler, at_once, kill in (
-                ("grid", "grid", TRIALS, False),
-                ("optuna", "auto", 8, False),
-                ("grid, a node killed midway", "grid", TRIALS, True),
-            ):
+            for name, sampler, at_once, kill in SWEEPS:
+                if asked.only not in (None, name):
+                    continue
                 found, said = once(nodes, spec(sampler, at_once), Path(begun), kill=kill)
                 row: Row = {"sweep": name, **said}
                 row["orchestration"] = None if kill else 1 - said["trials s"] / 2 / said["wall s"]
                 if sampler == "grid":
-                    same = same or results_of(found)
-                    row["same results"] = results_of(found) == same
+                    row["same results"] = None if same is None else results_of(found) == same
+                    same = results_of(found)
                 rows.append(row)
                 print(row, file=sys.stderr)
         finally:
