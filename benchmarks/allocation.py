@@ -17,9 +17,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from _damage import torch_logits
 from _lms import LMS, TOKENS, heldout
+from _page import middle_of
+from _plan_errors import plan_errors
 from _provenance import here
 from _results import Row, Table, option, record
 from _rounds import table_of
@@ -68,25 +69,13 @@ class Measuring:
 
 def judged(rows: Sequence[Row]) -> list[Row]:
     """How well predictions order plans (Spearman's rank correlation), and how far off they are."""
-    measured = np.asarray([_middle(row["measured"]) for row in rows])
+    measured = [float(middle_of(row["measured"])) for row in rows]
     found: list[Row] = []
     for name, column in _KINDS.items():
-        predicted = np.asarray([_middle(row[column]) for row in rows])
-        off = np.abs(predicted / measured - 1)
-        found.append(
-            {
-                "predictions": name,
-                "plans": len(rows),
-                "rank_correlation": float(spearmanr(predicted, measured).statistic),
-                "median_error_percent": float(100 * np.median(off)),
-                "largest_error_percent": float(100 * off.max()),
-            }
-        )
+        predicted = [float(middle_of(row[column])) for row in rows]
+        rank = float(spearmanr(predicted, measured).statistic)
+        found.append({"predictions": name, "rank_correlation": rank, **plan_errors(predicted, measured)})
     return found
-
-
-def _middle(cell: object) -> float:
-    return cell.value if isinstance(cell, Estimate) else float(str(cell))
 
 
 def main() -> None:

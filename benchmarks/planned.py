@@ -15,13 +15,15 @@ import datetime
 import os
 from pathlib import Path
 
-import numpy as np
+from _page import middle_of
+from _plan_errors import plan_errors
 from _provenance import here
 from _results import Row, Table, option, record
 from _rounds import table_of
 
 import graphopt
 from graphopt.machine import Interval, Profile, Tier, known_profile
+from graphopt.metrics import Estimate
 from graphopt.plan import parse_bounds
 from graphopt.planner import BOUNDED, Request, choose, planned_source, recipe_of
 from graphopt.plugins import registry
@@ -74,11 +76,10 @@ def rows(work: Path) -> list[Row]:
         found.append(
             {
                 "plan": f"{bits:g} bits",
-                "predicted": kl.value,
-                "low": kl.low,
-                "high": kl.high,
+                "predicted": Estimate(kl.value, kl.low, kl.high),
                 "measured": came,
-                "error_percent": 100 * abs(kl.value / came - 1),
+                "off_percent": 100 * (kl.value / came - 1),
+                "held": kl.low <= came <= kl.high,
             }
         )
         print(found[-1], flush=True)
@@ -87,17 +88,9 @@ def rows(work: Path) -> list[Row]:
 
 def judged(found: list[Row]) -> list[Row]:
     """Median and largest error, and how many intervals held."""
-    off = np.asarray([float(str(row["error_percent"])) for row in found])
-    held = [float(str(row["low"])) <= float(str(row["measured"])) <= float(str(row["high"])) for row in found]
-    return [
-        {
-            "of": "plans of the embedded model",
-            "plans": len(found),
-            "median_error_percent": float(np.median(off)),
-            "largest_error_percent": float(off.max()),
-            "intervals_held": sum(held),
-        }
-    ]
+    errors = plan_errors(*([middle_of(row[key]) for row in found] for key in ("predicted", "measured")))
+    held = sum(1 for row in found if row["held"])
+    return [{"of": "plans of the embedded model", **errors, "intervals_held": held}]
 
 
 def main() -> None:

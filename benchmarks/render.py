@@ -23,6 +23,7 @@ import _coverage_page
 import _encoder_page
 import _hosting_page
 import _page
+import _planned_page
 import _prediction_page
 import _scatter
 import _sweep_page
@@ -166,6 +167,7 @@ def predictions(results: Path, docs: Path) -> dict[Path, str]:
         "ranking": _prediction_page.ranking(found),
         "points": list(_prediction_page.points(found)),
         "notes": found.notes,
+        "planned": _planned_page.section(results),
     }
     return page("predictions", names, [], svg, docs)
 

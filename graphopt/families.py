@@ -286,6 +286,10 @@ class Family(Part):
         """
         return ()
 
+    def taken_over(self, source_dir: Path) -> Iterable[Path]:
+        """Files of `source_dir` that `package_files` copies: what they take is asked before there is one."""
+        return ()
+
     def parts(self, task: str) -> Mapping[str, Part]:
         """The graphs that the model is exported as, by role. One is called "model" and is the whole."""
         return {"model": self}

@@ -49,6 +49,7 @@ _TOKENIZER = (
     "chat_template.json",
     "additional_chat_templates/*.jinja",
 )
+_GENERATION = "generation_config.json"
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _SENTENCES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
 _PICKLED = (".bin", ".pt", ".pth", ".pkl")
@@ -57,6 +58,11 @@ _PICKLED = (".bin", ".pt", ".pth", ".pkl")
 def copy_tokenizer(source: Path, staging: Path) -> None:
     """Copy whatever tokenizer files there are."""
     _copy(source, staging, _TOKENIZER)
+
+
+def generation_files(source: Path) -> list[Path]:
+    """What `copy_tokenizer` and `copy_generation` copy."""
+    return _found(source, (*_TOKENIZER, _GENERATION))
 
 
 def copy_sentence_modules(source: Path, staging: Path) -> list[str]:
@@ -127,7 +133,7 @@ def copy_config(source: Path, staging: Path) -> None:
 
 def copy_generation(source: Path, staging: Path) -> list[str]:
     """Copy how the model's makers generate: first token, last token, penalties; what of it does not hold."""
-    name = "generation_config.json"
+    name = _GENERATION
     _copy(source, staging, (name,))
     unheeded = GenerationConfig.of(staging, name).unheeded
     if not unheeded:
@@ -174,9 +180,13 @@ def _added(folder: Path) -> dict[str, int]:
     return {t: n for t, n in found.items() if isinstance(n, int)} if isinstance(found, dict) else {}
 
 
+def _found(source: Path, names: tuple[str, ...]) -> list[Path]:
+    return [path for name in names for path in sorted(source.glob(name)) if path.is_file()]
+
+
 def _copy(source: Path, staging: Path, names: tuple[str, ...]) -> None:
     """Copy files of these names, patterns among them. `BadInput` for a link out of the model's repository."""
-    for path in (path for name in names for path in sorted(source.glob(name)) if path.is_file()):
+    for path in _found(source, names):
         unfetched = unreadable(path)
         if unfetched is not None:
             raise unfetched

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from graphopt.families import ExportInputs, Family, InputDomain, PackageContext,
 from graphopt.interface import Interface
 
 from ._caches import on_meta
-from ._files import beyond_the_table, copy_generation, copy_tokenizer
+from ._files import beyond_the_table, copy_generation, copy_tokenizer, generation_files
 from ._genai import context_length_of, write_genai_config
 from ._pad import choose_padding
 from ._recurrence import any_length, keeps_one_more, restarts
@@ -99,6 +99,9 @@ class CausalLM(Family):
             load_torch_model(source_dir, self.model_class(task), trust_remote_code=trust_remote_code),
             with_states(interface),
         )
+
+    def taken_over(self, source_dir: Path) -> Iterable[Path]:
+        return generation_files(source_dir)
 
     def package_files(
         self, source_dir: Path, config: Mapping[str, Any], staging: Path, context: PackageContext

@@ -16,7 +16,7 @@ from ._forms import SMALLEST_BLOCK, Form
 from ._rates import BLOCKS, chosen_block
 from ._zeros import zero_points_pay
 
-__all__ = ["USUAL", "WeightForms", "dividing"]
+__all__ = ["USUAL", "WeightForms", "dividing", "is_measured"]
 
 USUAL = 128  # loses little and is read fast: docs/decisions/block-size.md
 _LARGE = 1 << 22  # entries: smaller weights stay in the processor's cache, and cost little
@@ -60,7 +60,7 @@ class WeightForms:
     def _block(self, count: int, width: int) -> int:
         if self.block_size != "auto":
             return int(self.block_size)
-        if count * width >= _LARGE and width % max(BLOCKS) == 0 and self.context.target is not None:
+        if is_measured(width, count) and self.context.target is not None:
             return self._fastest(self.context.target, count, width)
         return USUAL
 
@@ -73,6 +73,11 @@ class WeightForms:
             return USUAL
         measured = {str(block): s for block, s in seconds.items()}
         return chosen_block(self.context.decide(key, lambda: measured))
+
+
+def is_measured(width: int, count: int) -> bool:
+    """Whether a weight of `count` rows is large enough that the fastest block is looked for."""
+    return count * width >= _LARGE and width % max(BLOCKS) == 0
 
 
 def dividing(block: int, width: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -33,7 +33,7 @@ from ._learned import Learning, Unit, learn, unlearnable
 from ._nbits import NotFinite, Packed, concatenated, kept, quantized_tiles
 from ._own_text import with_own_text
 from ._rounding import OF_TABLES
-from ._weight_forms import USUAL, WeightForms, dividing
+from ._weight_forms import USUAL, WeightForms, dividing, is_measured
 
 _CONTRACTS = {
     2: Contract.lossy("sqnr", 3.0),
@@ -123,6 +123,10 @@ class QuantizeWeights(Pass):
             form = replace(form, bits=options.table_bits, block=dividing(form.block, k))
             return None if k % form.block else str(form)
         return str(form.fitting(k))
+
+    def unmeasured(self, k: int, n: int) -> Mapping[str, Any]:
+        is_open = self.options.block_size == "auto" and is_measured(k, n)
+        return {"block_size": USUAL} if is_open else {}
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         packing = _Packing(self.options, graph, context, self.name)

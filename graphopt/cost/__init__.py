@@ -6,7 +6,14 @@ from graphopt.cost._form import Form
 from graphopt.cost._forms import with_forms
 from graphopt.cost._graph import flops_by_node, work_of
 from graphopt.cost._named import SHAPE_SOURCES, SHAPES
-from graphopt.cost._package import beside_weights, data_bytes, package_bytes, weight_bytes
+from graphopt.cost._package import (
+    DOCUMENT,
+    NODE,
+    data_bytes,
+    package_bytes,
+    package_interval,
+    weight_bytes,
+)
 from graphopt.cost._peak import peak_memory
 from graphopt.cost._predict import Step, call_of, predict, product_seconds
 from graphopt.cost._prediction import Bound, Prediction, Situation
@@ -16,6 +23,8 @@ from graphopt.cost._split import Split, tensor_parallel
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Result, Use, Weight
 
 __all__ = [
+    "DOCUMENT",
+    "NODE",
     "SHAPES",
     "SHAPE_SOURCES",
     "Bound",
@@ -39,7 +48,6 @@ __all__ = [
     "Step",
     "Use",
     "Weight",
-    "beside_weights",
     "call_of",
     "data_bytes",
     "decoder_work",
@@ -47,6 +55,7 @@ __all__ = [
     "history_of",
     "outcomes",
     "package_bytes",
+    "package_interval",
     "peak_memory",
     "predict",
     "product_seconds",

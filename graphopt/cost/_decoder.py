@@ -8,6 +8,7 @@ from math import prod
 from typing import Any, Literal
 
 from graphopt.cost._dims import Shape
+from graphopt.cost._package import DOCUMENT, LAYER
 from graphopt.cost._work import GraphWork, Heads, NodeWork, Product, Result, Use, Weight
 from graphopt.errors import BadInput
 from graphopt.ir.operators import FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION
@@ -16,9 +17,8 @@ __all__ = ["DecoderShape", "decoder_work"]
 
 _TOKENS: Shape = ("batch", "rows")
 _MODEL_TYPES = ("llama", "mistral", "qwen2")
-_NODE_BYTES = 420
-"""Bytes that a node takes in the .onnx file, names included: of llama-3.2-1b's package in 4 bits the mean is
-472 with the smaller weights. An estimate: names decide."""
+_SETTINGS = 960
+"""Bytes of genai_config.json: ids of tokens decide of the last few."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def decoder_work(shape: DecoderShape | Mapping[str, Any]) -> GraphWork:
     """What graphopt's package of a decoder of this `shape`, or config.json, has to do, weights in float32.
 
     Node by node it is what `work_of` reads from such a package (`with_forms` makes it one in fewer bits).
-    What lies beside weights is an estimate: how long names are, and the tokenizer, the sizes do not tell.
+    What is written about it is an estimate: how long names are the sizes do not tell. Files of a source that
+    are taken over are not among it.
     """
     return _Decoder(shape if isinstance(shape, DecoderShape) else DecoderShape.of(shape)).work()
 
@@ -140,7 +141,7 @@ class _Decoder:
             ),
             caches=tuple(self.caches),
             outputs=("logits", *states),
-            other_bytes=_NODE_BYTES * len(self.nodes),
+            told_bytes=_SETTINGS + DOCUMENT + LAYER * shape.layers,
         )
 
     def _in_order(self) -> Sequence[Weight]:
@@ -227,6 +228,7 @@ class _Decoder:
 
     def _mask(self) -> None:
         """What is made of the mask once, for attention of all layers."""
+        self._constants(one=(32, 1), seen=(32,), masked=(32,), bias_axes=(64, 2), bias_one=(64, 1))
         mask: Shape = ("batch", "past + rows")
         made = (
             ("Shape", "batch_size", ["input_ids"], (1,), 64),
@@ -249,6 +251,7 @@ class _Decoder:
 
     def _head(self, x: str) -> None:
         """Scores of the last token of each text, wherever padding puts it."""
+        self._constants(to_keep=(64, 1), end=(64, 1), first=(64, 1), zero=(64,), step=(64,), axis=(64, 1))
         shape, each = self.shape, ("batch", 1)
         made: tuple[tuple[str, str, list[str], Shape], ...] = (
             ("Shape", "new", [x], (1,)),
@@ -310,6 +313,11 @@ class _Decoder:
         uses = (Use(weight, self.stored[weight].bytes),) if weight else ()
         self.nodes.append(NodeWork(name, operator, kind, (Result(name, sizes, bits),), tuple(operands), uses))
         return name
+
+    def _constants(self, **each: tuple[int, ...]) -> None:
+        """Small ones: the bits of an element, and sizes."""
+        for name, (bits, *sizes) in each.items():
+            self.stored[name] = Weight(name, tuple(sizes), bits, bits // 8 * prod(sizes))
 
     def _weight(self, name: str, *sizes: int) -> Weight:
         return self.stored.setdefault(name, Weight(name, sizes, 32, 4 * prod(sizes)))

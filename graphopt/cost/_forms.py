@@ -66,6 +66,7 @@ class _Rounding:
         self._stored = {weight.name: weight for weight in work.weights}
         self._packed: dict[str, _Packed] = {}
         self._halved: dict[str, Weight] = {}
+        self._shapes: list[Weight] = []
         for node in work.nodes:
             if node.product is not None and node.product.name and node.product.bits >= _LEAST:
                 self._pack(node.product)
@@ -98,6 +99,7 @@ class _Rounding:
             use.name for kind in ("product", "lookup") for n in nodes if n.kind == kind for use in n.weights
         ]
         yield from (new[name] for name in dict.fromkeys(last) if name in new)
+        yield from self._shapes
 
     def _pack(self, product: Product) -> None:
         form, name = self._asked.get(_base(product.name)), _base(product.name)
@@ -142,6 +144,7 @@ class _Rounding:
                 if packed.form.zeros:
                     return
                 yield NodeWork(f"{node.name}/rows", "Reshape", "other", node.results, (blocks,))
+                self._shapes.append(Weight(f"{node.name}/shape", (3,), 64, 24))
                 return
         halved = self._halved_use(table)
         if halved.bytes == table.bytes:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from graphopt.cost._dims import Dim, Shape, simplest
 from graphopt.cost._shapes import Shapes, meanings_of, times
 from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product, Result, Use, Weight
-from graphopt.ir import FileRange, LazyTensor, infer_types, lazy, stored_bytes, subgraphs_of
+from graphopt.ir import content_of, infer_types, stored_bytes, subgraphs_of
 from graphopt.ir.operators import (
     ATTENTION,
     ATTENTION_HEADS,
@@ -202,7 +202,7 @@ class _Reader:
         return [weight for one in maker.inputs for weight in self._behind(one)]
 
     def _weight(self, tensor: ir.TensorProtocol, name: str) -> Weight:
-        key = _content(tensor)
+        key = content_of(tensor)
         if key not in self._names:
             shape = tuple(int(dim) for dim in tensor.shape.numpy())
             self._names[key] = Weight(name, shape, tensor.dtype.bitwidth, stored_bytes(tensor))
@@ -350,14 +350,6 @@ class _Reader:
             causal=not causal_name or attributes.get_int(causal_name, 0) == 1,
             cached=past is not None,
         )
-
-
-def _content(tensor: ir.TensorProtocol) -> object:
-    """The same for weights that share their bytes, whatever their shape."""
-    expr = lazy(tensor) if isinstance(tensor, LazyTensor) else None
-    if isinstance(expr, FileRange):
-        return expr.path, expr.stamp, expr.offset, expr.length
-    return getattr(tensor, "identity", id(tensor))
 
 
 def _computed(depth: Dim, result: Sequence[Dim]) -> Product:

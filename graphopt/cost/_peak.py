@@ -26,8 +26,10 @@ heap, which keeps what was given back, and regions of the next call are of other
 _MAPPED = 32 << 20
 """Bytes from which malloc maps a region, and unmaps it when it is given back (glibc's
 DEFAULT_MMAP_THRESHOLD_MAX)."""
-_WINDOW = 256 << 10
-"""Bytes of a file that are mapped around a byte that is read. By hand; the kernel's page cache decides."""
+_WINDOW = 64 << 10
+"""Bytes of a file that are mapped around a byte that is read, of a file that was just written (Linux's
+fault_around_bytes). Of one that was read from disk it is what lies together in the page cache (since Linux
+6.18 folios are mapped whole), which is up to all of it: by hand."""
 _COLUMNS = 16
 """MLAS packs columns of a float32 matrix by so many (onnxruntime's core/mlas/lib/sgemm.cpp)."""
 _FLOAT = 16
@@ -53,11 +55,13 @@ def peak_memory(work: GraphWork, profile: Profile, situation: Situation) -> Inte
     )
     small = sum(used for size, used in regions if size < _MAPPED)
     large = sum(used for size, used in regions if size >= _MAPPED)
-    running = packed + _mapped(work, situation) + cache + _RUNNING + _LEFT * small + large
+    blocks, tables, whole_tables = _mapped(work, situation)
+    running = packed + blocks + tables + cache + _RUNNING + _LEFT * small + large
     value = process + max(opening, running)
+    most = process + max(opening, running - tables + whole_tables)
     rest = (_SPREAD * value) ** 2
     low, high = sqrt(((_LEFT - 1) * small) ** 2 + rest), sqrt((_LEFT / 4 * small) ** 2 + rest)
-    return Interval(value=value, low=value - low, high=value + high)
+    return Interval(value=value, low=value - low, high=most + high)
 
 
 def _floats(work: GraphWork) -> tuple[float, float]:
@@ -86,15 +90,16 @@ def _floats(work: GraphWork) -> tuple[float, float]:
     return most, packed
 
 
-def _mapped(work: GraphWork, situation: Situation) -> float:
-    """Bytes of the file of weights that are read where they lie: of blocks all, and tables with them; of
-    tables beside floats what lies around the rows of a prompt."""
+def _mapped(work: GraphWork, situation: Situation) -> tuple[float, float, float]:
+    """Bytes of the file of weights that are read where they lie: of blocks all, and tables that they are of;
+    of tables of floats what lies around the rows of a text, and all of these tables."""
     blocks = {u.name for n in work.nodes if n.operator == BLOCK_PRODUCT for u in n.weights}
-    tables = {use.name for node in work.nodes if node.kind == "lookup" for use in node.weights} - blocks
+    looked_up = {use.name for node in work.nodes if node.kind == "lookup" for use in node.weights} - blocks
     sizes = {weight.name: weight.bytes for weight in work.weights}
-    found = float(sum(sizes[name] for name in blocks))
-    for name in tables:
-        windows = max(sizes[name] / _WINDOW, 1)
-        read = 1 - exp(-situation.batch * (situation.prompt + situation.new) / windows)
-        found += sizes[name] * (1 if blocks else read)
-    return found
+    rows = situation.batch * (situation.prompt + situation.new)
+    windows = {name: max(sizes[name] / _WINDOW, 1) for name in looked_up}
+    return (
+        float(sum(sizes[name] for name in blocks)),
+        sum(sizes[name] * (1 - exp(-rows / count)) for name, count in windows.items()),
+        float(sum(sizes[name] for name in looked_up)),
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphopt.cost._joined import joined
+from graphopt.cost._load import load_time
 from graphopt.cost._package import package_bytes, weight_bytes
 from graphopt.cost._peak import peak_memory
 from graphopt.cost._prediction import Bound, Prediction, Situation
@@ -160,8 +161,4 @@ def _over(count: int, seconds: Interval) -> Interval:
 def _load_time(work: GraphWork, profile: Profile) -> Interval:
     assert profile.session is not None
     assert profile.opening is not None
-    size = work.weight_bytes
-    parts: Iterable[tuple[float, Interval]] = ((1.0, profile.session), (float(size), profile.opening))
-    seconds = sum(times * one.value for times, one in parts)
-    error = math.sqrt(sum((times * one.value * sd_of(one)) ** 2 for times, one in parts))
-    return spread(seconds, error / seconds)
+    return load_time(work, profile.session, profile.opening)

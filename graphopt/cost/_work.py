@@ -189,7 +189,8 @@ class NodeWork:
 
 @dataclass(frozen=True)
 class GraphWork:
-    """All nodes, in order, and bytes that lie beside weights: the .onnx file, tokenizer, other files.
+    """All nodes, in order, and bytes of files beside them: `other_bytes` of what is there beforehand (the
+    tokenizer), and `told_bytes` of what is written about them (the .onnx file, report), an estimate.
 
     `caches` are what a call hands to the next one, by the input that takes it; `outputs` the names of what is
     made for the caller. `unknown` names nodes whose cost nothing is known of.
@@ -202,6 +203,7 @@ class GraphWork:
     caches: tuple[Result, ...] = ()
     outputs: tuple[str, ...] = ()
     other_bytes: int = 0
+    told_bytes: int = 0
     unknown: tuple[str, ...] = ()
 
     @property

@@ -4,6 +4,7 @@ from graphopt.ir._blocks import BlockIntegers, Blocks, blocks_of, ordered_blocks
 from graphopt.ir._bytes import Region, full_region, payload
 from graphopt.ir._channels import Rotated, Taken
 from graphopt.ir._checkpoint import SafetensorsIndex
+from graphopt.ir._content import content_of
 from graphopt.ir._evaluate import evaluate, evaluator, extract, used_values
 from graphopt.ir._expression import (
     Expr,
@@ -40,7 +41,7 @@ from graphopt.ir._proto import attribute_proto, checker_problems, from_proto, re
 from graphopt.ir._random import is_random
 from graphopt.ir._removal import leak, orphans
 from graphopt.ir._samples import run_from, sample_of
-from graphopt.ir._save import DataFiles, data_file_bytes, save_model
+from graphopt.ir._save import DataFiles, data_file_bytes, inside_bytes, save_model
 from graphopt.ir._scratch import Scratch
 from graphopt.ir._simplify import simplified
 from graphopt.ir._single import in_single
@@ -94,6 +95,7 @@ __all__ = [
     "constant_matrix",
     "constant_table",
     "consumers",
+    "content_of",
     "data_file_bytes",
     "digest",
     "either_order",
@@ -111,6 +113,7 @@ __all__ = [
     "in_single",
     "infer_types",
     "initializer",
+    "inside_bytes",
     "inside_repository",
     "is_output",
     "is_random",

@@ -24,7 +24,7 @@ from graphopt.ir._proto import swapped_weights
 from graphopt.ir._simplify import simplified
 from graphopt.ir._tensor import boxes, has_data, lazy
 
-__all__ = ["DataFiles", "data_file_bytes", "save_model"]
+__all__ = ["DataFiles", "data_file_bytes", "inside_bytes", "save_model"]
 
 _EXTERNAL_FROM = 4096
 """Bytes from which a weight goes to the data file: less than a page would be mostly padding there."""
@@ -167,13 +167,21 @@ def data_file_bytes(sizes: Iterable[int], *, shared: bool = False) -> int:
     Weights that share their bytes are one of them; `shared` says whether there are such of 4 KiB. Where there
     are none, and all take less than 1 MiB, they are in the graph's file.
     """
-    large = [size for size in sizes if size >= _EXTERNAL_FROM]
-    if sum(large) < _DATA_FROM and not shared:
-        return 0
     end = 0
-    for size in large:
+    for size in _outside(sizes, shared):
         end += _padding(end, size) + size
     return end
+
+
+def inside_bytes(sizes: Iterable[int], *, shared: bool = False) -> int:
+    """Bytes of weights that `save_model` leaves in the graph's file; arguments as for `data_file_bytes`."""
+    sizes = list(sizes)
+    return sum(sizes) - sum(_outside(sizes, shared))
+
+
+def _outside(sizes: Iterable[int], shared: bool) -> list[int]:
+    large = [size for size in sizes if size >= _EXTERNAL_FROM]
+    return large if shared or sum(large) >= _DATA_FROM else []
 
 
 def _content(expr: Expr) -> object:

@@ -65,6 +65,10 @@ class Pass(ABC):
         """
         return None
 
+    def unmeasured(self, k: int, n: int) -> Mapping[str, Any]:
+        """Options by which this pass stores a weight [k, n] as `form` says, where it would measure first."""
+        return {}
+
     @property
     def cache_bits(self) -> int | None:
         """The bits in which keys and values are cached after this pass; None: as before."""

@@ -13,7 +13,15 @@ import onnx_ir as ir
 from graphopt.errors import BadInput, CheckFailed, GraphoptError
 from graphopt.interface import Adapter
 from graphopt.io import is_count, nearest
-from graphopt.ir import check_structure, graph_hash, infer_types, node_name, read_clock, stored_bytes
+from graphopt.ir import (
+    check_structure,
+    content_of,
+    graph_hash,
+    infer_types,
+    node_name,
+    read_clock,
+    stored_bytes,
+)
 from graphopt.pipeline._apply import EditError, apply
 from graphopt.pipeline._context import Context
 from graphopt.pipeline._edit import Edit, NearMiss, Outcome, Proof, place_of
@@ -349,11 +357,11 @@ def count_nodes(model: ir.Model) -> int:
 
 
 def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all initializers; weights that share an identity or a tensor object count once."""
+    """Bytes of all initializers; weights that share their bytes count once."""
     seen: dict[object, int] = {}
     for graph in (model.graph, *model.graph.subgraphs()):
         for value in graph.initializers.values():
             tensor = value.const_value
             if tensor is not None:
-                seen[getattr(tensor, "identity", id(tensor))] = stored_bytes(tensor)
+                seen[content_of(tensor)] = stored_bytes(tensor)
     return sum(seen.values())

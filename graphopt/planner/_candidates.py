@@ -57,7 +57,8 @@ def ways(request: Request) -> Iterator[Way]:
         forms = storing.forms(request.work)
         if not forms and not storing.recipe.budget.lossless:
             continue  # what came quantized stays: it would be weighed as it is by another recipe
-        plain = Candidate(name, "", 0, forms=forms, cache_bits=storing.cache_bits())
+        options = storing.unmeasured(request.work)
+        plain = Candidate(name, "", 0, options, forms, storing.cache_bits())
         yield Way(plain, *_divergence(request, storing, plain))
         if storing.planner is not None and request.shares_bits:
             yield from _planned(request, stock, storing)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from graphopt.cost import GraphWork, Situation, history_of, package_bytes, with_forms
+from graphopt.cost import GraphWork, Situation, history_of, package_interval, with_forms
 from graphopt.errors import BadInput, CheckFailed
 from graphopt.machine import Interval, Profile
 from graphopt.metrics import METRICS, Metric
@@ -193,8 +193,8 @@ def _outlook(
         devices=devices,
     )
     metrics = {**prediction.metrics, **({} if way.kl is None else {"kl_mean": way.kl})}
+    metrics["package_bytes"] = package_interval(work)
     exact = {
-        "package_bytes": package_bytes(work),
         "weight_bytes": work.weight_bytes,
         "bpw": stock.bpw(candidate),
     }

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from graphopt.cost import Situation, package_bytes, predict, with_forms
+from graphopt.cost import Situation, package_interval, predict, with_forms
 from graphopt.machine import Interval
 from graphopt.planner._candidate import Outlook
 from graphopt.planner._damages import drafts
-from graphopt.planner._dollars import exactly
 from graphopt.planner._recipes import Storing
 from graphopt.planner._request import Request
 from graphopt.planner._split import smallest_split
@@ -46,7 +45,7 @@ def _gains(request: Request, outlook: Outlook) -> Iterator[Gain]:
     def without(forms: Mapping[str, str], cache_bits: int, situation: Situation) -> dict[str, Interval]:
         work = with_forms(request.work, forms, cache_bits)
         _, found = smallest_split(work, profile, situation)
-        return {**found.metrics, "package_bytes": exactly(float(package_bytes(work)))}
+        return {**found.metrics, "package_bytes": package_interval(work)}
 
     for name, one in storing.passes.items():
         plain = storing.forms(request.work, without=name)

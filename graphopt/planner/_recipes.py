@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from math import prod
 from typing import Any
 
 from graphopt.cost import GraphWork
@@ -26,6 +27,7 @@ __all__ = [
 _BUDGET = "budget"
 _FOR = (_BUDGET, "smallest_plan", "part")
 """Options of a pass that plans that damages do not depend on."""
+_FLOAT, _FLOATS = 32, ("16", "32")
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,28 @@ class Storing:
                 if form is not None:
                     found[weight.name] = form
                     break
+        return found | self._floats(work, chosen)
+
+    def unmeasured(self, work: GraphWork) -> dict[str, str]:
+        """Options by PASS.OPTION with which packages come out as `forms` says, whatever would be measured."""
+        return {
+            f"{name}.{key}": str(value)
+            for weight, _ in tables_and_weights(work)
+            for name, one in self.passes.items()
+            for key, value in one.unmeasured(weight.k, weight.n).items()
+        }
+
+    def _floats(self, work: GraphWork, chosen: Sequence[Pass]) -> dict[str, str]:
+        """Norms, biases and angles, by passes that store any weight in another float."""
+        matrices = {weight.name for weight, _ in tables_and_weights(work)}
+        found = {}
+        for weight in work.weights:
+            if written(weight.name) in matrices or weight.bits != _FLOAT:
+                continue
+            forms = (one.form(weight.name, prod(weight.shape), 1) for one in chosen)
+            form = next((form for form in forms if form in _FLOATS), None)
+            if form is not None:
+                found[weight.name] = form
         return found
 
 

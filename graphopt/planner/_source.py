@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graphopt.cost import SHAPES, GraphWork, decoder_work
+from graphopt.cost import DOCUMENT, NODE, SHAPES, GraphWork, decoder_work
 from graphopt.errors import BadInput
 from graphopt.io import nearest, read_json
 from graphopt.plan import PLAN, Plan
 from graphopt.planner._sensitivities import Sensitivities
+from graphopt.plugins import registry
 
 __all__ = ["Planned", "planned_source"]
+
+_TASK = "text-generation"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,6 @@ def planned_source(text: str) -> Planned:
 
 def _resolved(text: str) -> Planned:
     from graphopt.export import FOLDER, ONNX, resolve_source
-    from graphopt.plugins import registry
 
     near = nearest(text, SHAPES)
     if (
@@ -58,14 +61,24 @@ def _resolved(text: str) -> Planned:
         from graphopt.cost import work_of
         from graphopt.ir import load_model
 
-        return Planned(text, work_of(load_model(source.path)), text)
+        model = load_model(source.path)
+        work = replace(work_of(model), told_bytes=DOCUMENT + NODE * len(model.graph))
+        return Planned(text, work, text)
     if source.kind != FOLDER:
         raise BadInput(
             f"{text} is nothing that can be planned for before it is exported",
             hint="graphopt export makes a folder with a model.onnx of it: plan for that file.",
         )
-    work = decoder_work(read_json(source.path / "config.json"))
+    config = read_json(source.path / "config.json")
+    work = replace(decoder_work(config), other_bytes=_taken_over(source.path, config))
     return Planned(text, work, text, _known(source))
+
+
+def _taken_over(folder: Path, config: Mapping[str, Any]) -> int:
+    """Bytes of files that a package of a language model has from its source: its tokenizer, how it writes."""
+    families = (cls() for cls in registry.families().values())
+    family = next(one for one in families if _TASK in one.tasks and one.matches(config, _TASK))
+    return sum(path.stat().st_size for path in family.taken_over(folder))
 
 
 def _known(source: Any) -> Sensitivities | None:
