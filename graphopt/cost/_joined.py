@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from graphopt.cost._work import GraphWork, NodeWork
 from graphopt.ir.operators import BLOCK_PRODUCT, QUICK_GELU
 
-__all__ = ["joined"]
+__all__ = ["is_own", "joined"]
 
 _OWN = "graphopt-"
 """What names of forms of our own kernels begin with, in a target's fingerprint."""
 _GATE = "Mul"
+
+
+def is_own(identity: Mapping[str, str]) -> bool:
+    """Whether the kernels of `identity` are ours."""
+    return identity.get("kernels", "").startswith(_OWN)
 
 
 def joined(work: GraphWork, identity: Mapping[str, str]) -> tuple[NodeWork, ...]:
@@ -21,7 +26,7 @@ def joined(work: GraphWork, identity: Mapping[str, str]) -> tuple[NodeWork, ...]
     Ours take two products of the same rows, the one gating the other, as one: silu and multiplication happen
     where the sums are.
     """
-    if not identity.get("kernels", "").startswith(_OWN):
+    if not is_own(identity):
         return work.nodes
     makers = {result.name: node for node in work.nodes for result in node.results}
     used = Counter(name for node in work.nodes for name in node.operands)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import exp, sqrt
 
 from graphopt.cost._arena import touched
-from graphopt.cost._joined import joined
+from graphopt.cost._joined import is_own, joined
+from graphopt.cost._package import data_bytes
 from graphopt.cost._prediction import Situation
 from graphopt.cost._work import Call, GraphWork
-from graphopt.ir.operators import BLOCK_PRODUCT
+from graphopt.ir.operators import BLOCK_LOOKUP, BLOCK_PRODUCT
 from graphopt.machine import Interval, Profile
 
 __all__ = ["peak_memory"]
@@ -18,18 +19,19 @@ _PROCESS = 135.4e6
 worker with onnxruntime 1.32 and Python 3.11 on Linux, by hand."""
 _NODE = 14.2e3
 """Bytes that a session takes for each node: between sessions of 90, 190 and 330 nodes, by hand."""
-_RUNNING = 5e6
+_RUNNING = 7e6
 """Bytes that the first call takes whatever it is of: code that is read in (1.6 to 4.5 MB), and buffers."""
-_LEFT = 1.75
+_LEFT = 2.0
 """Times as much as a call touches is resident after several: smaller regions of the arena come from malloc's
 heap, which keeps what was given back, and regions of the next call are of other sizes. By hand."""
 _MAPPED = 32 << 20
 """Bytes from which malloc maps a region, and unmaps it when it is given back (glibc's
 DEFAULT_MMAP_THRESHOLD_MAX)."""
-_WINDOW = 64 << 10
-"""Bytes of a file that are mapped around a byte that is read, of a file that was just written (Linux's
-fault_around_bytes). Of one that was read from disk it is what lies together in the page cache (since Linux
-6.18 folios are mapped whole), which is up to all of it: by hand."""
+_WINDOW, _LARGE = 64 << 10, 2 << 20
+"""Bytes of a file that are mapped around a byte that is read: what Linux maps at once (fault_around_bytes),
+and a large page. Since Linux 6.18 it is all that lies together in the page cache, up to such a page; our
+kernels have files of `_LAID_OUT` and more lie in them, where the file system can. By hand."""
+_LAID_OUT = 32 << 20
 _COLUMNS = 16
 """MLAS packs columns of a float32 matrix by so many (onnxruntime's core/mlas/lib/sgemm.cpp)."""
 _FLOAT = 16
@@ -55,13 +57,18 @@ def peak_memory(work: GraphWork, profile: Profile, situation: Situation) -> Inte
     )
     small = sum(used for size, used in regions if size < _MAPPED)
     large = sum(used for size, used in regions if size >= _MAPPED)
-    blocks, tables, whole_tables = _mapped(work, situation)
-    running = packed + blocks + tables + cache + _RUNNING + _LEFT * small + large
-    value = process + max(opening, running)
-    most = process + max(opening, running - tables + whole_tables)
+    blocks, sizes = _mapped(work)
+    running = packed + blocks + cache + _RUNNING + _LEFT * small + large
+    lies_large = is_own(profile.identity) and data_bytes(work) >= _LAID_OUT
+    windows = (_WINDOW, _LARGE if lies_large else _WINDOW, max(sizes, default=1))
+    rows = situation.batch * (situation.prompt + situation.new)
+    least, value, most = (
+        process + max(opening, running + sum(_around(size, rows, window) for size in sizes))
+        for window in windows
+    )
     rest = (_SPREAD * value) ** 2
     low, high = sqrt(((_LEFT - 1) * small) ** 2 + rest), sqrt((_LEFT / 4 * small) ** 2 + rest)
-    return Interval(value=value, low=value - low, high=most + high)
+    return Interval(value=value, low=least - low, high=most + high)
 
 
 def _floats(work: GraphWork) -> tuple[float, float]:
@@ -90,16 +97,17 @@ def _floats(work: GraphWork) -> tuple[float, float]:
     return most, packed
 
 
-def _mapped(work: GraphWork, situation: Situation) -> tuple[float, float, float]:
-    """Bytes of the file of weights that are read where they lie: of blocks all, and tables that they are of;
-    of tables of floats what lies around the rows of a text, and all of these tables."""
+def _mapped(work: GraphWork) -> tuple[float, list[int]]:
+    """Of the file of weights, which is read where it lies: bytes of blocks, tables of blocks with them, and
+    of each table of floats. What a table has in another shape than the product is mapped once more."""
     blocks = {u.name for n in work.nodes if n.operator == BLOCK_PRODUCT for u in n.weights}
     looked_up = {use.name for node in work.nodes if node.kind == "lookup" for use in node.weights} - blocks
     sizes = {weight.name: weight.bytes for weight in work.weights}
-    rows = situation.batch * (situation.prompt + situation.new)
-    windows = {name: max(sizes[name] / _WINDOW, 1) for name in looked_up}
-    return (
-        float(sum(sizes[name] for name in blocks)),
-        sum(sizes[name] * (1 - exp(-rows / count)) for name, count in windows.items()),
-        float(sum(sizes[name] for name in looked_up)),
-    )
+    shared = [node.weights for node in work.nodes if node.operator == BLOCK_LOOKUP]
+    again = [uses[0].name if len(uses) > 2 else uses[1].name for uses in shared]
+    return float(sum(sizes[name] for name in blocks)), [sizes[name] for name in (*looked_up, *again)]
+
+
+def _around(size: int, rows: int, window: int) -> float:
+    """Bytes of a table of `size` that lie in the windows of so many rows at random."""
+    return size * (1 - exp(-rows / max(size / window, 1)))

@@ -29,6 +29,17 @@ def test_opening_takes_a_head_of_floats_twice_that_lies_turned(tiny_coder: Path)
     assert tied > 135.4e6 + packed + 4 * 4096 * 256
 
 
+def test_a_table_of_floats_beside_blocks_is_resident_by_windows_or_as_a_whole(tiny_coder: Path) -> None:
+    config = read_json(tiny_coder / "config.json")
+    floats = decoder_work(config | {"vocab_size": 1 << 17, "tie_word_embeddings": False})
+    work = with_forms(floats, {n.product.name: "4/32" for n in floats.nodes if n.product is not None})
+    table, asked = 4 * (1 << 17) * 256, Situation(prompt=8, new=0)
+    theirs = peak_memory(work, profile(), asked)
+    ours = peak_memory(work, profile(identity={"kernels": "graphopt-avx2"}), asked)
+    assert ours.value - theirs.value == pytest.approx(8 * ((2 << 20) - (64 << 10)), rel=0.1)
+    assert theirs.high - theirs.value > table * 0.9
+
+
 def test_a_decoder_whose_layers_are_not_known_is_to_be_exported() -> None:
     with pytest.raises(BadInput, match="type 'mamba'"):
         DecoderShape.of({"model_type": "mamba"})
