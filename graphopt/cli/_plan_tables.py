@@ -138,7 +138,7 @@ def _next(best: Outlook, written: Path | None) -> str:
     candidate = best.candidate
     if written is not None:
         return f"recipe written: graphopt optimize SOURCE --recipe {written}"
-    if not candidate.budget:
+    if not candidate.budget and not candidate.options:
         return f"graphopt optimize SOURCE --recipe {candidate.recipe} makes it; -o writes it as a recipe"
     return "-o RECIPE.toml writes it as a recipe, for graphopt optimize --recipe"
 
