@@ -34,8 +34,8 @@ WORK = Path("build/targets-bench")
 LINES, LONGEST = 12, 48
 """Of text for models that are compared on lines, and tokens: all targets take so many."""
 TOKENS = 1024
-SIMULATED = ("qnn",)
-"""Targets of which only a simulator is here: their speed means nothing."""
+SIMULATED = ("qnn", "web")
+"""Targets for which a simulator stands here, or onnxruntime's CPU provider: their speed means nothing."""
 INTERVAL = "95 %, over blocks of two fresh processes that take turns"
 
 
@@ -55,11 +55,15 @@ class On:
 PLACES: dict[str, tuple[On, ...]] = {
     "minilm": (
         On("cpu"),
+        On("cpu", "int8"),
         On("portable"),
+        On("web"),
+        On("web", "int8"),
         On("openvino"),
+        On("openvino", "int8"),
         On("qnn", "fp16", ("batch=1", "sequence=64")),
     ),
-    "tiny-coder": (On("cpu"), On("cpu", "int4"), On("portable"), On("openvino")),
+    "tiny-coder": (On("cpu"), On("cpu", "int4"), On("portable"), On("web"), On("openvino")),
 }
 
 
