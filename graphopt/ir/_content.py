@@ -12,7 +12,7 @@ __all__ = ["content_of"]
 
 
 def content_of(tensor: ir.TensorProtocol) -> object:
-    """The same for weights that share their bytes, whatever their shapes; no weight is read."""
+    """The same for weights that share bytes of a file, whatever their shapes; no weight is read."""
     if isinstance(tensor, ir.ExternalTensor):
         return tensor.path, tensor.offset, tensor.length
     if not isinstance(tensor, LazyTensor):
