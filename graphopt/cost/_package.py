@@ -21,7 +21,7 @@ _IN_BLOCKS = 1750
 """Bytes that are written of a weight in blocks more than of one of floats."""
 _CHANNEL, _CLIPPED = 44, 1800
 """Bytes that are written of a channel of a cache in integers, and of its layer: where it is clipped."""
-_COMPARED = 25_000
+_COMPARED = 45_000
 """Half of what is written where a package of floats was compared: of each output in each case, twice."""
 _LEAST = 16
 _SPREAD = 0.06
