@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from graphopt.machine import Stream
-from graphopt.machine._graphs import Product, Weights, attention, products
+from graphopt.machine._decoders import attention
+from graphopt.machine._graphs import Product, Weights, products
 from graphopt.plugins import registry
 from graphopt.runtime import Decoder, default_threads
 

@@ -72,6 +72,8 @@ SITUATIONS = {
 }
 """Texts x tokens of each one's prompt."""
 THREADS = (1, 2)
+PROCESSES = {"tiny-coder": 3}
+"""Steps of less than a millisecond take up to half as long again in one process than in the next."""
 PROMPTS = (32, 256)
 """Of which the most memory is looked at."""
 NEW = 32
@@ -150,9 +152,17 @@ def _points(args: argparse.Namespace, made: Packages, threads: int, in_time: Cal
             return False
         if wanted:
             print(f"{shape} {one.name}, {threads} threads", file=sys.stderr, flush=True)
-            lines = run("_predict_worker.py", package, "--threads", threads, *wanted)
-            add(path, lines, shape=shape, recipe=one.name, made=mark)
+            words = (package, "--threads", threads, *wanted)
+            runs = [run("_predict_worker.py", *words) for _ in range(PROCESSES.get(shape, 1))]
+            add(path, list(map(middle, *runs)), shape=shape, recipe=one.name, made=mark)
     return True
+
+
+def middle(*lines: str) -> str:
+    """Of the same situation in several processes the medians."""
+    points = [json.loads(line) for line in lines]
+    values = {name: np.median([p[name] for p in points]) for name in points[0]}
+    return json.dumps({name: type(points[0][name])(value) for name, value in values.items()})
 
 
 def _memory(args: argparse.Namespace, made: Packages, in_time: Callable[[], bool]) -> bool:

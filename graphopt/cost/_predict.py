@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from graphopt.cost._between import Between
 from graphopt.cost._joined import joined
 from graphopt.cost._load import load_time
 from graphopt.cost._package import package_bytes, weight_bytes
 from graphopt.cost._peak import peak_memory
 from graphopt.cost._prediction import Bound, Prediction, Situation
 from graphopt.cost._queue import queue_of
-from graphopt.cost._rates import Rates, Taken
+from graphopt.cost._rates import Rates, Taken, reread
 from graphopt.cost._tables import sd_of, spread
 from graphopt.cost._work import Call, GraphWork, NodeWork, Product, Use
 from graphopt.machine import Interval, Profile
@@ -77,13 +78,16 @@ def predict(work: GraphWork, profile: Profile, situation: Situation) -> Predicti
 
 def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation) -> Step:
     """One call of a graph whose nodes are all known."""
-    rates = Rates(profile, situation.threads, situation.bandwidth, _reread(work, call))
+    rates = Rates(profile, situation.threads, situation.bandwidth, reread(work, call))
     taken = [(node, rates.of(node, call)) for node in joined(work, profile.identity)]
     widened = _widened([one for _, one in taken])
     if rates.threads_sd:
         widened.append(f"{situation.threads} threads were not measured: times are those of {rates.threads}")
     loop = profile.loop.get(rates.threads)
     everything = [one for _, one in taken]
+    between = Between.of(profile, rates.threads).taken(taken, rates.from_memory)
+    if between.seconds:
+        everything.append(between)
     if loop is not None:
         everything.append(Taken(loop.value, sd_of(loop), 0.0, 0.0, 0.0, LOOP))
     shared = _shared(profile, rates)
@@ -116,12 +120,6 @@ def product_seconds(
     node = NodeWork(product.name, "", "product", weights=(use,), product=replace(product, rows=("batch",)))
     taken = rates.of(node, Call(batch=rows))
     return _sum([taken], rates, _shared(profile, rates))
-
-
-def _reread(work: GraphWork, call: Call) -> float:
-    """Bytes of weights and caches that a call reads, those that several nodes share once."""
-    caches = (node.attention.read(call) for node in work.nodes if node.attention is not None)
-    return work.read(call) + sum(caches)
 
 
 def _sum(taken: Sequence[Taken], rates: Rates, shared: float) -> Interval:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphopt.cost._tables import Read, Sizes, Tables, by_threads, sd_of
-from graphopt.cost._work import Call, Heads, NodeWork, Product
+from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product
 from graphopt.machine import Profile
 
-__all__ = ["Rates", "Taken"]
+__all__ = ["Rates", "Taken", "reread"]
 
 _UNMEASURED = 0.35
 """Standard deviation of the logarithm of a time that is told by bytes and operations alone."""
@@ -54,7 +54,7 @@ class Rates:
         self._tables = Tables.of(profile, self.threads)
         self._now = bandwidth or self._tables.memory
         self.memory_sd = 0.0 if bandwidth else sd_of(by_threads(memory.read, self.threads))
-        self._from_memory = _share_from_memory(reread, max((t.bytes for t in profile.tiers[:-1]), default=0))
+        self.from_memory = self._tables.from_memory(reread)
         self._operators = {r.operator: r for r in profile.operators if r.threads == self.threads}
         self._found: dict[Hashable, Taken] = {}
         asked = threads / self.threads if not self._cited and self.threads else 1.0
@@ -90,8 +90,8 @@ class Rates:
             seconds = self._tables.roofline(size, flops, kind, self._now)
             said = "products of two computed operands were not measured"
             return Taken(seconds, _UNMEASURED, 0.0, size, flops, "computed products", said)
-        sizes = Sizes(product.k, product.n, rows, product.block, product.zeros)
-        slow, fast = (self._tables.product(product.bits, sizes, streamed=way) for way in (True, False))
+        sizes = Sizes(product.bits, product.k, product.n, rows, product.block, product.zeros)
+        slow, fast = (self._tables.product(sizes, streamed=way) for way in (True, False))
         slow, fast = slow or fast, fast or slow
         if slow is None or fast is None:
             seconds = self._tables.roofline(size, flops, kind, self._now)
@@ -106,21 +106,22 @@ class Rates:
         if self._cited:
             return self._by_sheet("attention", size, flops, "fp32")
         table = f"attention with a cache of {heads.cache_bits} bits"
-        known = self._tables.attention(heads, call)
-        if known is None:
+        slow, fast = (self._tables.attention(heads, call, streamed=way) for way in (True, False))
+        fast = fast or slow
+        if slow is None or fast is None:
             seconds = self._tables.roofline(size, flops, "fp32", self._now)
             return Taken(
                 seconds, _UNMEASURED, size / self._now, size, flops, table, f"{table} was not measured"
             )
         if not self._tables.measured_cache(heads.cache_bits):
-            known = Read(known.seconds, math.hypot(known.sd, _UNMEASURED), known.beyond)
-            return self._read(known, known, size, flops, table, f"{table} was not measured")
-        widened = f"{table} was measured of other sizes only" if known.beyond else ""
-        return self._read(known, known, size, flops, table, widened)
+            slow, fast = (replace(one, sd=math.hypot(one.sd, _UNMEASURED)) for one in (slow, fast))
+            return self._read(slow, fast, size, flops, table, f"{table} was not measured")
+        widened = f"{table} was measured of other sizes only" if slow.beyond else ""
+        return self._read(slow, fast, size, flops, table, widened)
 
     def _read(self, slow: Read, fast: Read, size: float, flops: float, table: str, widened: str) -> Taken:
         """Between a time whose bytes come from memory and one whose bytes do not."""
-        share = self._from_memory
+        share = self.from_memory
         moved, reading = self._at_the_moment(slow, fast, size)
         seconds = share * moved + (1 - share) * fast.seconds
         sd = (share * moved * slow.sd + (1 - share) * fast.seconds * fast.sd) / seconds
@@ -171,12 +172,7 @@ def _kind(bits: int) -> str:
     return "fp32" if bits >= 16 else "int8"
 
 
-def _share_from_memory(reread: float, cache: float) -> float:
-    """How much of what is read again and again is not in a cache of so many bytes any more.
-
-    All of it from one and a half times the cache on, nothing up to three quarters of it: what is evicted is
-    not quite the oldest, and others use the cache, too.
-    """
-    if not cache:
-        return 1.0
-    return min(max((reread / cache - 0.75) / 0.75, 0.0), 1.0)
+def reread(work: GraphWork, call: Call) -> float:
+    """Bytes of weights and caches that a call reads, those that several nodes share once."""
+    caches = (node.attention.read(call) for node in work.nodes if node.attention is not None)
+    return work.read(call) + sum(caches)

@@ -7,6 +7,8 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphopt.cost._dims import size_of
 from graphopt.cost._surface import Surface
 from graphopt.cost._work import Call, Heads
@@ -16,10 +18,11 @@ __all__ = ["Read", "Sizes", "Tables", "by_threads", "sd_of", "spread"]
 
 _NINE_TENTHS = 1.6449
 """Standard deviations either way within which nine tenths of a normal distribution lie."""
-_PRODUCT_REACH = (12.0, 12.0, 12.0, 6.0, 4.0)
+_PRODUCT_REACH = (12.0, 12.0, 12.0, 6.0, 4.0, 4.0)
 _ATTENTION_REACH = (12.0, 12.0, 8.0, 8.0, 8.0)
 _PEAKS = ("int8", "fp32", "bf16", "fp16")
 _MICROSECOND = 1e-6
+_LINE = 64
 _FEW = 8
 """Rows up to which a product that reads memory is another thing than one that reads a cache."""
 
@@ -76,25 +79,39 @@ class Tables:
             weakref.finalize(profile, _MADE.pop, key, None)
         return _MADE[key]
 
-    def product(self, bits: int, sizes: Sizes, *, streamed: bool) -> Read | None:
+    def product(self, sizes: Sizes, *, streamed: bool) -> Read | None:
         """float32[rows, k] times [k, n]; None where none of so many bits was measured."""
-        surface = self._surface(("product", bits, streamed), lambda: self._products(bits, streamed=streamed))
-        return (
-            None
-            if surface is None
-            else _read(surface, sizes.point, self._unit(bits, sizes, streamed=streamed))
-        )
+        key = ("product", sizes.bits, streamed)
+        surface = self._surface(key, lambda: self._products(sizes.bits, streamed=streamed))
+        return None if surface is None else _read(surface, sizes.point, self._unit(sizes, streamed=streamed))
 
-    def attention(self, heads: Heads, call: Call) -> Read | None:
+    def attention(self, heads: Heads, call: Call, *, streamed: bool) -> Read | None:
         """Over a cache of any kind where none of such a cache was measured."""
-        bits = heads.cache_bits
-        found = [r for r in self._profile.attention if r.threads == self._threads]
-        same = any(r.cache_bits == bits for r in found)
-        key = ("attention", bits if same else 0)
-        surface = self._surface(key, lambda: self._attentions(bits if same else None))
+        bits = heads.cache_bits if self.measured_cache(heads.cache_bits) else None
+        key = ("attention", bits, streamed)
+        surface = self._surface(key, lambda: self._attentions(bits, streamed=streamed))
         if surface is None:
             return None
-        return _read(surface, _attention_point(heads, call), self._attended(heads, call))
+        return _read(surface, _attention_point(heads, call), self._attended(heads, call, streamed=streamed))
+
+    def from_memory(self, reread: float) -> float:
+        """How much of what is read again and again, so many bytes, is not in a cache any more: by how fast
+        working sets were read; where that was not measured all from one and a half times the cache on,
+        nothing up to three quarters of it.
+        """
+        sets = self._profile.working_sets.get(self._threads)
+        if sets:
+            rates = [sets[size].value for size in sorted(sets)]
+            slowness = np.maximum.accumulate([1 / rate for rate in rates])
+            here = float(
+                np.interp(math.log(max(reread, 1)), [math.log(size) for size in sorted(sets)], slowness)
+            )
+            if reread > max(sets):
+                return 1.0
+            span = 1 / self.memory - slowness[0]
+            return min(max((here - slowness[0]) / span, 0.0), 1.0) if span > 0 else 1.0
+        cache = max((tier.bytes for tier in self._profile.tiers[:-1]), default=0)
+        return min(max((reread / cache - 0.75) / 0.75, 0.0), 1.0) if cache else 1.0
 
     def measured_cache(self, bits: int) -> bool:
         """Whether attention over such a cache was measured."""
@@ -120,7 +137,7 @@ class Tables:
     def _products(self, bits: int, *, streamed: bool) -> Surface | None:
         """Of those from memory, or from a cache; of many rows that were measured one way only, that one."""
         found = [
-            (Sizes(r.k, r.n, r.rows, r.block, r.zeros), r.streamed, r.seconds)
+            (Sizes(bits, r.k, r.n, r.rows, r.block, r.zeros), r.streamed, r.seconds)
             for r in self._profile.products
             if r.bits == bits and r.threads == self._threads
         ]
@@ -133,32 +150,44 @@ class Tables:
         return _surface(
             [sizes.point for sizes, _ in ours],
             [seconds for _, seconds in ours],
-            [self._unit(bits, sizes, streamed=streamed) for sizes, _ in ours],
+            [self._unit(sizes, streamed=streamed) for sizes, _ in ours],
             _PRODUCT_REACH,
         )
 
-    def _unit(self, bits: int, sizes: Sizes, *, streamed: bool) -> float:
+    def _unit(self, sizes: Sizes, *, streamed: bool) -> float:
+        bits = sizes.bits
         each = bits + (32 + sizes.zeros * bits) / sizes.block if sizes.block else bits
         kind = "fp32" if bits >= 16 else "int8"
         weights = sizes.k * sizes.n
         speed = self.memory if streamed else self.cache
         return self.roofline(weights * each / 8, 2.0 * sizes.rows * weights, kind, speed)
 
-    def _attentions(self, bits: int | None) -> Surface | None:
+    def _attentions(self, bits: int | None, *, streamed: bool) -> Surface | None:
+        """Of a prompt, which has no cache before it, either way."""
         found = [
             (Heads(r.heads, r.kv_heads, r.head_size, r.cache_bits), Call(r.batch, r.rows, r.past), r.seconds)
             for r in self._profile.attention
-            if r.threads == self._threads and bits in (None, r.cache_bits)
+            if r.threads == self._threads
+            and bits in (None, r.cache_bits)
+            and (r.streamed == streamed or r.rows > 1)
         ]
+        if streamed or any(call.rows == 1 for _, call, _ in found):
+            return self._attention_surface(found, streamed=streamed)
+        return None
+
+    def _attention_surface(
+        self, found: Sequence[tuple[Heads, Call, Interval]], *, streamed: bool
+    ) -> Surface | None:
         return _surface(
             [_attention_point(heads, call) for heads, call, _ in found],
             [seconds for *_, seconds in found],
-            [self._attended(heads, call) for heads, call, _ in found],
+            [self._attended(heads, call, streamed=streamed) for heads, call, _ in found],
             _ATTENTION_REACH,
         )
 
-    def _attended(self, heads: Heads, call: Call) -> float:
-        return self.roofline(heads.read(call), heads.flops(call), "fp32", self.memory)
+    def _attended(self, heads: Heads, call: Call, *, streamed: bool) -> float:
+        speed = self.memory if streamed else self.cache
+        return self.roofline(heads.read(call), heads.flops(call), "fp32", speed)
 
     def _surface(self, key: object, made: Callable[[], Surface | None]) -> Surface | None:
         if key not in self._surfaces:
@@ -173,6 +202,7 @@ _MADE: dict[tuple[int, int], Tables] = {}
 class Sizes:
     """Of a product."""
 
+    bits: int
     k: int
     n: int
     rows: int
@@ -180,8 +210,13 @@ class Sizes:
     zeros: bool
 
     @property
+    def ragged(self) -> bool:
+        """Whether what is read of a column does not end with a line of a cache: loads then meet two."""
+        return bool(self.block) and -(-self.k // self.block) * self.block * self.bits // 8 % _LINE != 0
+
+    @property
     def point(self) -> list[float]:
-        return _logs((self.k, self.n, self.rows, self.block or 1, 1 + self.zeros))
+        return _logs((self.k, self.n, self.rows, self.block or 1, 1 + self.zeros, 1 + self.ragged))
 
 
 def _attention_point(heads: Heads, call: Call) -> list[float]:

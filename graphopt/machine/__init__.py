@@ -12,6 +12,7 @@ from graphopt.machine._measure import FULL, SMALL, Grid, measure, sample_memory
 from graphopt.machine._memory import Stream
 from graphopt.machine._profile import (
     AttentionRate,
+    DecoderRate,
     Interval,
     MemorySample,
     OperatorRate,
@@ -26,6 +27,7 @@ __all__ = [
     "FULL",
     "SMALL",
     "AttentionRate",
+    "DecoderRate",
     "Grid",
     "Interval",
     "MemorySample",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from graphopt.errors import BadInput
 from graphopt.ir import from_proto
-from graphopt.machine._graphs import VOCABULARY, Weights, attention
-from graphopt.machine._intervals import difference_of
+from graphopt.machine._decoders import VOCABULARY, Sizes, attention, whole
+from graphopt.machine._graphs import Graph, Weights
+from graphopt.machine._intervals import difference_of, interval_of
 from graphopt.machine._memory import Stream
-from graphopt.machine._profile import AttentionRate, Interval
+from graphopt.machine._profile import AttentionRate, DecoderRate, Interval
 from graphopt.machine._turns import settled
 
 if TYPE_CHECKING:
     from graphopt.runtime import Decoder
     from graphopt.targets import Target
 
-__all__ = ["AttentionGrid", "attention_rates", "cache_bytes", "loop_seconds"]
+__all__ = ["AttentionGrid", "attention_rates", "cache_bytes", "decoder_rates", "loop_seconds"]
 
 _LAYERS = (1, 5)
 """Of two graphs: what the second takes longer, shared by its further layers, is what attention takes."""
@@ -33,6 +34,9 @@ _HEADS = (32, 8, 64)
 _OTHERS = 14
 """Nodes of such a graph that are no attention, about."""
 _ROOM = 512
+_PAST = 64
+_AGAIN = 5
+"""Times as often is a step timed whose cache stays where it is."""
 _WRITTEN = 16
 """Positions of a head of 64 floats in a page of 4 KiB."""
 
@@ -40,7 +44,8 @@ _WRITTEN = 16
 @dataclass(frozen=True)
 class AttentionGrid:
     """`heads` are (heads, kv_heads, head size); `chunk` tokens are read at a time up to the last of `pasts`,
-    at each of which one is written; so many texts side by side are `batches`, of the first kind."""
+    at each of which one is written; so many texts side by side are `batches`, of the first kind. Of `cached`
+    heads the caches stay in those of the processor."""
 
     heads: tuple[tuple[int, int, int], ...]
     cache_bits: tuple[int, ...]
@@ -48,6 +53,7 @@ class AttentionGrid:
     pasts: tuple[int, ...]
     batches: tuple[int, ...]
     times: int
+    cached: tuple[tuple[int, int, int], ...] = ()
 
 
 def attention_rates(
@@ -65,6 +71,15 @@ def attention_rates(
                 except BadInput:
                     continue
                 yield from _rates(pair, stream, threads, grid, heads, bits, batch)
+    for heads in grid.cached:
+        for bits in grid.cache_bits:
+            try:
+                pair = [
+                    _decoder(target, weights, heads, bits, n, 1, threads, grid.pasts[-1]) for n in _LAYERS
+                ]
+            except BadInput:
+                continue
+            yield from _cached(pair, threads, grid, heads, bits)
 
 
 def _rates(
@@ -103,6 +118,32 @@ def _rates(
         yield rate(past, 1, difference_of(stream.usual(longer, size, meanwhile, threads), shorter, _MORE))
 
 
+def _cached(
+    pair: list[Decoder], threads: int, grid: AttentionGrid, heads: tuple[int, int, int], bits: int
+) -> Iterator[AttentionRate]:
+    kind = dict(zip(("heads", "kv_heads", "head_size"), heads, strict=True))
+    for past in grid.pasts:
+        taken = list[list[float]]()
+        for decoder in pair:
+            _fill(decoder, past)
+            settled(threads)
+            taken.append([])
+            for _ in range(_AGAIN * grid.times):
+                taken[-1].append(_append(decoder, 1))
+                decoder.rewind(past)
+        shorter, longer = (some[grid.times :] for some in taken)
+        yield AttentionRate(
+            **kind,
+            cache_bits=bits,
+            past=past,
+            rows=1,
+            batch=1,
+            threads=threads,
+            streamed=False,
+            seconds=difference_of(longer, shorter, _MORE),
+        )
+
+
 def loop_seconds(target: Target, weights: Weights, threads: int, dispatch: float, times: int) -> Interval:
     """Seconds of a step of decoding beyond its nodes, of which the smaller graph has a few."""
     pair = [_decoder(target, weights, _HEADS, 32, n, 1, threads, 2 * times + 16) for n in _LAYERS]
@@ -113,6 +154,30 @@ def loop_seconds(target: Target, weights: Weights, threads: int, dispatch: float
     few, many = taken
     nodes = difference_of(many, few, _MORE).value + _OTHERS * dispatch
     return difference_of(few, [nodes], 1)
+
+
+def decoder_rates(
+    target: Target,
+    weights: Weights,
+    stream: Stream,
+    threads: int,
+    decoders: Sequence[Sizes],
+    times: int,
+) -> Iterator[DecoderRate]:
+    """Steps of whole decoders that `target` loads."""
+    for one in decoders:
+        room = _PAST + 2 * times
+        try:
+            made = _opened(target, weights, whole(weights, one, room), "decoder", room, 1, threads)
+        except BadInput:
+            continue
+        _fill(made, _PAST)
+        before = stream.sample(threads)
+        taken = [_append(made, 1) for _ in range(times)][times // 4 :]
+        if one.bytes > 2 * stream.last:
+            meanwhile = statistics.mean((before, stream.sample(threads)))
+            taken = stream.usual(taken, one.bytes, meanwhile, threads)
+        yield DecoderRate(**asdict(one), past=_PAST, threads=threads, seconds=interval_of(taken))
 
 
 def cache_bytes(one: AttentionRate) -> float:
@@ -174,15 +239,21 @@ def _decoder(
 ) -> Decoder:
     """One whose cache has room for `length` tokens and a chunk."""
     room = length + _ROOM
-    folder = weights.folder / f"attention{layers}"
-    folder.mkdir(exist_ok=True)
     graph = attention(weights, *heads, bits, layers, room)
+    return _opened(target, weights, graph, f"attention{layers}", room, batch, threads)
+
+
+def _opened(
+    target: Target, weights: Weights, graph: Graph, name: str, room: int, batch: int, threads: int
+) -> Decoder:
+    folder = weights.folder / name
+    folder.mkdir(exist_ok=True)
     states = graph.states()
     model = graph.proto()
     shares = target.shares_cache(from_proto(model), states)
     said = {"model": {"context_length": room}, "search": {"past_present_share_buffer": shares}}
     (folder / "genai_config.json").write_text(json.dumps(said))
-    path = weights.folder / f"attention{layers}.onnx"
+    path = weights.folder / f"{name}.onnx"
     path.write_bytes(model.SerializeToString())
     session = target.session(path, threads=threads)
     return target.decoder(folder, session, length=room, batch=batch, states=states)

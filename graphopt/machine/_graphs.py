@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphopt.ir import MICROSOFT
-from graphopt.ir.operators import BLOCK_PRODUCT, CACHED_ATTENTION
+from graphopt.ir.operators import BLOCK_PRODUCT
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["VOCABULARY", "Graph", "Product", "Weights", "attention", "products"]
+__all__ = ["Graph", "Product", "Weights", "products", "value_info"]
 
 _PAGE = 4096
 _OPSETS = {"": 23, MICROSOFT: 1}
-VOCABULARY = 64
-"""Tokens of the language model that `attention` makes."""
 _LEVELS, _FLOATS = "levels.bin", "floats.bin"
 
 
@@ -85,11 +83,11 @@ class Graph:
         return name
 
     def input(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
-        self.inputs.append(_value(name, dtype, shape))
+        self.inputs.append(value_info(name, dtype, shape))
         return name
 
     def output(self, name: str, dtype: Any, shape: Sequence[int | str]) -> str:
-        self.outputs.append(_value(name, dtype, shape))
+        self.outputs.append(value_info(name, dtype, shape))
         return name
 
     def states(self) -> dict[str, str]:
@@ -109,7 +107,7 @@ class Graph:
         return path
 
 
-def _value(name: str, dtype: Any, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+def value_info(name: str, dtype: Any, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
     import onnx
 
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -160,47 +158,4 @@ def products(weights: Weights, one: Product, copies: int) -> Graph:
     x = graph.input("x", np.float32, ["rows", one.k])
     results = [one.add(graph, x, i) for i in range(copies)]
     graph.node("Sum", results, [graph.output("sum", np.float32, ["rows", one.n])])
-    return graph
-
-
-def attention(
-    weights: Weights, heads: int, kv_heads: int, size: int, cache_bits: int, layers: int, length: int
-) -> Graph:
-    """A causal language model that is nothing but attention: each token has rows of a table as its queries,
-    keys and values in every layer, and what they come to added up as logits."""
-    graph = Graph(weights)
-    kinds = {32: np.float32, 8: np.int8, 4: np.uint8}
-    held = size // 2 if cache_bits == 4 else size
-    width = (heads + 2 * kv_heads) * size
-    tokens = graph.input("input_ids", np.int64, ["batch", "sequence"])
-    mask = graph.input("attention_mask", np.int64, ["batch", "total"])
-    table = graph.weight("table", np.float32, (VOCABULARY, width))
-    qkv = graph.node("Gather", [table, tokens], ["qkv"])
-    lengths = graph.node("ReduceSum", [mask, graph.constant("one", [1])], ["lengths"], keepdims=0)
-    last = graph.node("Sub", [lengths, "one"], ["last"])
-    seqlens = graph.node("Cast", [last], ["seqlens"], to=6)
-    total = graph.node("Shape", [mask], ["shape"], start=1)
-    total = graph.node("Squeeze", [graph.node("Cast", [total], ["totals"], to=6)], ["total"])
-    seen = graph.node("Cast", [mask], ["seen"], to=1)
-    graph.node("Unsqueeze", [seen, graph.constant("axes", [1, 2])], ["row"])
-    sizes = [graph.constant("1", [1]), "1", graph.node("Shape", [tokens], ["sequence"], start=1), "1"]
-    bias = graph.node("Expand", ["row", graph.node("Concat", sizes, ["sizes"], axis=0)], ["bias"])
-    says: dict[str, Any] = {"num_heads": heads, "kv_num_heads": kv_heads, "do_rotary": 1}
-    tables = [graph.weight(name, np.float32, (length, size // 2)) for name in ("cos", "sin")]
-    scales = ["", ""]
-    if cache_bits != 32:
-        says |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
-        says |= {"kv_cache_bit_width": cache_bits}
-        reach = np.full(kv_heads * size, 0.03, np.float32)
-        scales = [graph.constant("k_scale", reach), graph.constant("v_scale", reach)]
-    results = list[str]()
-    for i in range(layers):
-        shape: list[int | str] = ["batch", kv_heads, "past", held]
-        past = [graph.input(f"past.{i}.{s}", kinds[cache_bits], shape) for s in ("key", "value")]
-        shape = ["batch", kv_heads, "total", held]
-        present = [graph.output(f"present.{i}.{s}", kinds[cache_bits], shape) for s in ("key", "value")]
-        inputs = [qkv, "", "", *past, seqlens, total, *tables, "", bias, "", *scales]
-        results.append(graph.node(CACHED_ATTENTION, inputs, [f"attention{i}", *present], **says))
-    graph.outputs.insert(0, _value("logits", np.float32, ["batch", "sequence", heads * size]))
-    graph.node("Sum", results, ["logits"])
     return graph

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphopt.errors import BadInput
-from graphopt.machine._attention import AttentionGrid, attention_rates, loop_seconds
+from graphopt.machine._attention import AttentionGrid, attention_rates, decoder_rates, loop_seconds
+from graphopt.machine._decoders import Sizes
 from graphopt.machine._graphs import Graph, Product, Weights
 from graphopt.machine._graphs import products as block_products
 from graphopt.machine._intervals import difference_of, interval_of
@@ -27,6 +28,7 @@ from graphopt.machine._operators import PROBES, dispatch_seconds, operator_rates
 from graphopt.machine._products import ProductGrid, Shape, product_rates
 from graphopt.machine._profile import (
     AttentionRate,
+    DecoderRate,
     Interval,
     MemorySample,
     OperatorRate,
@@ -47,6 +49,7 @@ _PEAK = 12  # times as long, since the best is asked for
 _PAUSE = 3.0
 """Seconds between samples of memory over time."""
 _REPEATS = 31
+_STEPS = 40
 _OPENED = 3
 _RESIDENT = """
 import importlib, os, pathlib, sys
@@ -56,8 +59,9 @@ print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE
 """
 
 _FORMS = tuple((bits, block, False) for bits in (4, 8, 2) for block in (32, 64, 128, 256))
-_ZEROS = ((4, 32, True), (4, 128, True), (8, 128, True), (2, 64, True))
+_ZEROS = ((4, 128, True),)
 _FEW = ((4, 32, False), (4, 128, False), (8, 32, False), (8, 128, False), (2, 64, False))
+_USUAL = ((4, 32, False), (4, 128, False), (8, 32, False), (8, 128, False))
 _FLOAT = ((32, 0, False),)
 
 
@@ -68,6 +72,7 @@ class Grid:
     products: ProductGrid
     attention: AttentionGrid
     operators: tuple[str, ...]
+    decoders: tuple[Sizes, ...]
     peak: tuple[int, int, int]
     weights: int | None = None
     samples: int = 12
@@ -77,13 +82,17 @@ class Grid:
 FULL = Grid(
     ProductGrid(
         (
-            Shape(2048, 2048, (*sorted((*_FORMS, *_ZEROS)), *_FLOAT), (1, 4, 8), (1, 8), (64, 512)),
-            Shape(2048, 8192, ((4, 128, False), (8, 128, False), *_FLOAT), (1, 8), (), (64,)),
-            Shape(8192, 2048, ((4, 128, False), (8, 128, False), *_FLOAT), (1, 8), (), (64,)),
+            # Floats first: onnxruntime packs them anew, as in a new process into memory nobody has used.
+            Shape(2048, 8192, _FLOAT, (1, 8), (), (64,)),
+            Shape(8192, 2048, _FLOAT, (1, 8), (), (64,)),
+            Shape(2048, 2048, _FLOAT, (1, 4, 8), (1, 8), (64, 512)),
+            Shape(2048, 2048, tuple(sorted((*_FORMS, *_ZEROS))), (1, 4, 8), (1, 8), (64, 512)),
+            Shape(2048, 8192, _USUAL, (1, 8), (), (64,)),
+            Shape(8192, 2048, _USUAL, (1, 8), (), (64,)),
             Shape(576, 1536, (*_FEW, *_FLOAT), (1, 4), (1, 8), (64, 512)),
             Shape(256, 256, ((4, 128, False), *_FLOAT), (), (1, 8), (64, 512)),
         ),
-        seconds=0.05,
+        seconds=0.042,
     ),
     AttentionGrid(
         heads=((32, 8, 64), (32, 8, 128)),
@@ -92,14 +101,21 @@ FULL = Grid(
         pasts=(16, 256, 2048),
         batches=(1, 4),
         times=4,
+        cached=((8, 2, 64),),
     ),
     tuple(PROBES),
+    (
+        Sizes(6, 1536, 6144, 24, 8, 64, 4096),
+        Sizes(42, 640, 1728, 10, 2, 64, 4096),
+        Sizes(6, 320, 896, 5, 1, 64, 4096),
+    ),
     (512, 2048, 4096),
 )
 SMALL = Grid(
     ProductGrid((Shape(512, 512, ((4, 32, False), (32, 0, False)), (1,), (1,), (8,)),), seconds=0.001),
-    AttentionGrid(((2, 1, 64),), (32, 8), (4,), (4, 8), (1,), times=1),
+    AttentionGrid(((2, 1, 64),), (32, 8), (4,), (4, 8), (1,), times=1, cached=((2, 1, 64),)),
     ("Add", "RMSNormalization"),
+    (Sizes(2, 64, 128, 2, 1, 32, 64),),
     (8, 64, 64),
     weights=8 << 20,
     samples=2,
@@ -130,6 +146,7 @@ def measure(
     read = {count: interval_of([one.read for one in stream.samples[count]]) for count in threads}
     stream.reference = {count: rate.value for count, rate in read.items()}
     memory = Tier(name="DRAM", bytes=memory_bytes(), read=read)
+    sets = {count: stream.working_sets(count) for count in threads}
     far = far_rates(stream.bytes, threads[-1])
     with tempfile.TemporaryDirectory(prefix="graphopt-profile-") as folder:
         weights = Weights(Path(folder), grid.weights or max(3 * stream.last, 64 << 20))
@@ -151,6 +168,8 @@ def measure(
             "products": tuple(one for part in parts for one in part.products),
             "attention": tuple(one for part in parts for one in part.attention),
             "operators": tuple(one for part in parts for one in part.operators),
+            "working_sets": sets,
+            "decoders": tuple(one for part in parts for one in part.decoders),
             "noise": parts[-1].noise,
             "session": session,
             "opening": opening,
@@ -211,6 +230,7 @@ class _Part:
     products: tuple[ProductRate, ...]
     attention: tuple[AttentionRate, ...]
     operators: tuple[OperatorRate, ...]
+    decoders: tuple[DecoderRate, ...]
     noise: Interval
 
 
@@ -231,11 +251,12 @@ def _of_threads(
     attention = tuple(attention_rates(target, weights, stream, threads, grid.attention))
     say(f"operators {said}")
     try:
-        loop = loop_seconds(target, weights, threads, dispatch.value, 40)
+        loop = loop_seconds(target, weights, threads, dispatch.value, _STEPS)
     except BadInput:
         loop = None
     operators = tuple(operator_rates(target, weights, threads, grid.seconds, grid.operators, dispatch.value))
-    return _Part(peaks, dispatch, loop, products, attention, operators, noise)
+    decoders = tuple(decoder_rates(target, weights, stream, threads, grid.decoders, _STEPS))
+    return _Part(peaks, dispatch, loop, products, attention, operators, decoders, noise)
 
 
 def _peaks(

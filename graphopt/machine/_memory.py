@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphopt.machine._intervals import interval_of
-from graphopt.machine._profile import MemorySample, Tier
+from graphopt.machine._profile import Interval, MemorySample, Tier
 from graphopt.machine._turns import settled
 
 __all__ = ["Cache", "Stream", "at_bandwidth", "caches", "memory_bytes"]
@@ -24,6 +24,9 @@ _UNKNOWN = 64 << 20
 _TIMES = 3
 """Reads of memory in a sample, the fastest of which counts."""
 _CACHE_SECONDS = 0.004
+_PARTS = (1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2)
+"""Of the last cache: sizes of what is read again and again."""
+_REPEATS = 7
 
 
 class Cache:
@@ -120,13 +123,23 @@ class Stream:
             list(pool.map(_again, parts))
             return sum(pool.map(_again, parts))
 
+    def working_sets(self, threads: int) -> dict[int, Interval]:
+        """Bytes a second that so many threads read of what they read again and again, by its bytes."""
+        found = dict[int, Interval]()
+        with ThreadPoolExecutor(threads) as pool:
+            for share in _PARTS:
+                size = int(self.last * share)
+                parts = np.array_split(self._buffer[:size], threads)
+                found[size] = interval_of([sum(pool.map(_again, parts)) for _ in range(_REPEATS)])
+        return found
+
     def cache_tiers(self, threads: Sequence[int]) -> list[Tier]:
         """Caches, measured now."""
         return [
             Tier(
                 name=cache.name,
                 bytes=cache.bytes,
-                read={t: interval_of([self.cache_rate(cache, t) for _ in range(7)]) for t in threads},
+                read={t: interval_of([self.cache_rate(cache, t) for _ in range(_REPEATS)]) for t in threads},
             )
             for cache in caches()
             if cache.bytes <= self.last

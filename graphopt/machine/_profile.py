@@ -97,7 +97,7 @@ class ProductRate(_Data):
 class AttentionRate(_Data):
     """Seconds of one attention over a cache, `rows` new tokens of each of `batch` texts after `past`.
 
-    The cache comes from memory, as in decoding, at the tier's own bandwidth.
+    `streamed`: the cache comes from memory, at the tier's own bandwidth, and not from the processor's caches.
     """
 
     heads: Count
@@ -108,6 +108,7 @@ class AttentionRate(_Data):
     rows: Count
     batch: Count
     threads: Count
+    streamed: bool = True
     seconds: Interval
 
 
@@ -121,6 +122,28 @@ class OperatorRate(_Data):
     element: Interval
 
 
+class DecoderRate(_Data):
+    """Seconds of a step of a decoder like Llama, one token after `past`.
+
+    `width` is that of what layers add up, `inner` that between gates; all weights are of `bits` in blocks of
+    `block`, the cache is float32. What a step takes beyond the sum of its nodes, each measured among its
+    like, is what they cost one another.
+    """
+
+    layers: Count
+    width: Count
+    inner: Count
+    heads: Count
+    kv_heads: Count
+    head_size: Count
+    vocabulary: Count
+    bits: Count
+    block: Count
+    past: Count
+    threads: Count
+    seconds: Interval
+
+
 class Profile(_Data):
     """What a machine can do. The last of `tiers` is what holds models: memory, or that of the device.
 
@@ -129,7 +152,8 @@ class Profile(_Data):
     operations a second (a multiplication and an addition are two) by type and threads, `dispatch` seconds a
     node by threads, `noise` how many times as long the same call takes a moment later (an A/A test), `links`
     bytes a second by name ("numa": of memory of another node than that whose cores read it), `seconds` how
-    long measuring took.
+    long measuring took. `working_sets` are bytes a second, by threads and by how many bytes are read again
+    and again: what of a cache is really there, where others share it.
 
     `loop` are seconds that a step of `graphopt.runtime.Decoder` takes beyond its nodes, by threads; `session`
     those of opening a session of a graph of no size, and `opening` those for each byte of weights that it
@@ -153,10 +177,12 @@ class Profile(_Data):
     memory_bytes: Count
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
     peaks: dict[str, dict[Count, Interval]]
+    working_sets: dict[Count, dict[Count, Interval]] = Field(default_factory=dict)
     dispatch: dict[Count, Interval] = Field(default_factory=dict)
     products: tuple[ProductRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()
     operators: tuple[OperatorRate, ...] = ()
+    decoders: tuple[DecoderRate, ...] = ()
     noise: Interval | None = None
     loop: dict[Count, Interval] = Field(default_factory=dict)
     session: Interval | None = None

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from graphopt.cost import Call, Product, Situation, call_of, predict, product_seconds
+from graphopt.cost import Call, Heads, NodeWork, Product, Situation, call_of, predict, product_seconds
+from graphopt.cost._tables import Sizes
 from graphopt.machine import Interval, Profile, Tier
 from tests.cost._machine import (
     CACHE,
     MEMORY,
     attended,
+    attention,
     graph,
     model,
     near,
@@ -83,6 +85,44 @@ def test_weights_that_fit_in_a_cache_are_not_streamed() -> None:
     step = call_of(small, profile(loop={}), Call(), replace(HERE, bandwidth=MEMORY / 10))
     size = sum(n.product.bytes for n in small.nodes if n.product)
     assert step.seconds.value == pytest.approx(size / CACHE + 4 * 2e-6, rel=0.05)
+
+
+def test_of_a_cache_there_is_as_much_as_working_sets_say() -> None:
+    small = graph(*(product(f"w{i}", 1024, 1024) for i in range(4)))
+    size = sum(n.product.bytes for n in small.nodes if n.product)
+
+    def step(rate_there: float) -> float:
+        sets = {size // 2: near(CACHE), size: near(rate_there), 2 * size: near(MEMORY)}
+        return call_of(small, profile(loop={}, working_sets={1: sets}), Call(), HERE).seconds.value
+
+    assert step(CACHE) == pytest.approx(size / CACHE + 4 * 2e-6, rel=0.05)
+    assert step(MEMORY) == pytest.approx(size / MEMORY + 4 * 2e-6, rel=0.05)
+    assert step(CACHE) < step((CACHE + MEMORY) / 2) < step(MEMORY)
+
+
+def test_attention_over_a_cache_that_stays_is_another_thing() -> None:
+    heads = Heads(16, 4, 64, 32)
+    node = NodeWork("attention", "Attention", "attention", attention=heads)
+    taken = [
+        rate.model_copy(update={"streamed": False, "seconds": near(rate.seconds.value / 3)})
+        for rate in attention()
+        if rate.rows == 1
+    ]
+    machine = profile(loop={}, attention=(*attention(), *taken))
+
+    def step(*more: NodeWork) -> float:
+        return call_of(graph(node, *more), machine, Call(1, 1, 256), HERE).seconds.value
+
+    fillers = [product(f"w{i}", 4096, 4096) for i in range(12)]
+    alone = call_of(graph(*fillers), machine, Call(1, 1, 256), HERE).seconds.value
+    assert step() == pytest.approx(attended(16, 64, 256, 1, 1) / 3, rel=0.1)
+    assert step(*fillers) - alone == pytest.approx(attended(16, 64, 256, 1, 1), rel=0.1)
+
+
+def test_columns_that_end_within_a_line_of_a_cache_are_told_apart() -> None:
+    ragged = [Sizes(4, k, 1024, 1, 32, zeros=False).ragged for k in (512, 576, 640, 2048)]
+    assert ragged == [False, True, False, False]
+    assert not Sizes(32, 577, 1024, 1, 0, zeros=False).ragged
 
 
 def test_beyond_what_was_measured_intervals_widen() -> None:

@@ -38,8 +38,12 @@ def test_all_of_the_grid_is_there(measured: Profile) -> None:
     assert forms == {
         (*form, *how) for form in ((4, 32), (32, 0)) for how in ((1, True), (1, False), (8, False))
     }
-    kinds = {(rate.cache_bits, rate.past, rate.rows) for rate in measured.attention}
-    assert kinds == {(bits, *rest) for bits in (8, 32) for rest in ((0, 4), (4, 1), (8, 1))}
+    kinds = {(rate.cache_bits, rate.past, rate.rows, rate.streamed) for rate in measured.attention}
+    pasts = [(past, 1, streamed) for past in (4, 8) for streamed in (True, False)]
+    assert kinds == {(bits, *rest) for bits in (8, 32) for rest in ((0, 4, True), *pasts)}
+    assert [(rate.layers, rate.width, rate.threads) for rate in measured.decoders] == [(2, 64, 1)]
+    assert measured.working_sets.keys() == {1}
+    assert max(measured.working_sets[1]) > max(tier.bytes for tier in measured.tiers[:-1])
     assert {rate.operator for rate in measured.operators} == {"Add", "RMSNormalization"}
     assert measured.peaks.keys() == {"fp32", "int8"}
     assert measured.tiers[-1].name == "DRAM"
@@ -48,7 +52,7 @@ def test_all_of_the_grid_is_there(measured: Profile) -> None:
 
 def test_whatever_is_measured_takes_time(measured: Profile) -> None:
     found = [*measured.dispatch.values(), *measured.loop.values()]
-    found += [rate.seconds for rate in (*measured.products, *measured.attention)]
+    found += [rate.seconds for rate in (*measured.products, *measured.attention, *measured.decoders)]
     found += [interval for rate in measured.operators for interval in (rate.call, rate.element)]
     found += [interval for tier in measured.tiers for interval in tier.read.values()]
     found += [one for one in (measured.session, measured.opening, measured.noise) if one]

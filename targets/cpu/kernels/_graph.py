@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ._attention import hand_over_attention
 from ._full_attention import hand_over_full_attention
 from ._gates import join_gates
-from ._known import OWN_DOMAIN, Known
+from ._known import INT8, OWN_DOMAIN, UINT8, Known
 from ._loaded import has_integer_convolutions
 from ._matmul_nbits import hand_over_matmul_nbits
 from ._row_product import join_row_products
@@ -66,6 +66,16 @@ def only_batch_varies(model: onnx.ModelProto) -> bool:
         kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim[1:])
         for kind in types
     )
+
+
+def are_mostly_blocks(model: onnx.ModelProto) -> bool:
+    """Whether most bytes of weights are integers, which our kernels read where they lie."""
+    sizes = {False: 0, True: 0}
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "length":
+                sizes[tensor.data_type in (INT8, UINT8)] += int(entry.value)
+    return sizes[True] > sizes[False]
 
 
 def weight_files(model: onnx.ModelProto) -> set[str]:

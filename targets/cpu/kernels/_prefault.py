@@ -16,19 +16,20 @@ _LARGE = 2 << 20
 """Bytes that a processor maps by one entry where they lie together: x86-64's and AArch64's usual size."""
 _WORTH = 32 << 20
 """Bytes of a file from which on it matters how it lies: smaller ones stay in caches."""
-_TRIED = 8 << 20
-"""Bytes that tell whether the file system has large pages."""
 _AT_ONCE = 16 << 20
-_SLOWEST = 0.5e9
+"""Bytes that are looked at, and read again, at a time; the first of them tells whether that helps."""
+_ENOUGH = 0.9
+"""Of such a part, in large pages: what is at an end of it may not be."""
+_SLOWEST = 0.2e9
 """Bytes a second that a disk must give for content to be read once more."""
 _POPULATE_READ = 22
 """MADV_POPULATE_READ of Linux 5.14, which Python 3.14 has no name for."""
 _MAPPED_LARGE = re.compile(rb"FilePmdMapped: +(\d+) kB")
 
 
-def prefault(path: Path) -> None:
+def prefault(path: Path, *, in_place: bool = True) -> None:
     """Read `path` in order into the page cache, from the first part on that is not there yet, and once more
-    where it is there in small pages.
+    where it is there in small pages and weights are read in place, from the mapping.
 
     What is touched first through a mapping comes in page by page, and lies anywhere, and so does what was
     written or copied in small pieces. Read in order it comes in large pieces, from which products are up to
@@ -46,7 +47,7 @@ def prefault(path: Path) -> None:
             piece = bytearray(_PIECE)
             while file.readinto(piece):
                 pass
-            if size >= _WORTH and _in_large_pages(file.fileno(), size) < size / 2:
+            if in_place and size >= _WORTH:
                 _lay_out(file.fileno(), size)
     except OSError:
         return
@@ -60,12 +61,12 @@ def _is_there(descriptor: int, at: int) -> bool:
     return True
 
 
-def _in_large_pages(descriptor: int, size: int) -> int:
-    """Bytes of the first `size` that one entry maps with its neighbours; what is in memory is mapped."""
-    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as mapped:
-        for at in range(0, size, _LARGE):
-            mapped[at]
-        return _mapped_large(mapped)
+def _in_large_pages(descriptor: int, at: int, size: int) -> float:
+    """How much of a part of the file, which is in memory, one entry maps with its neighbours."""
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ, offset=at) as mapped:
+        for touched in range(0, size, _LARGE):
+            mapped[touched]
+        return _mapped_large(mapped) / size
 
 
 def _mapped_large(mapped: mmap.mmap) -> int:
@@ -88,20 +89,22 @@ def _address(mapped: mmap.mmap) -> int:
 
 
 def _lay_out(descriptor: int, size: int) -> None:
-    """Drop the file's clean pages that nobody maps, and read it in large ones; the beginning first."""
+    """Drop the clean pages that nobody maps of parts that lie in small ones, and read them in large ones."""
     os.fdatasync(descriptor)
-    _read_again(descriptor, 0, _TRIED)
-    if _in_large_pages(descriptor, _TRIED) < _TRIED / 2:
-        return
-    for at in range(_TRIED, size, _AT_ONCE):
-        begun, length = time.perf_counter(), min(_AT_ONCE, size - at)
-        _read_again(descriptor, at, length)
+    helps = None
+    for at in range(0, size - _LARGE, _AT_ONCE):
+        length = min(_AT_ONCE, size - at)
+        before = _in_large_pages(descriptor, at, length)
+        if before >= _ENOUGH * (length // _LARGE * _LARGE) / length:
+            continue
+        begun = time.perf_counter()
+        os.posix_fadvise(descriptor, at, length, os.POSIX_FADV_DONTNEED)
+        with mmap.mmap(descriptor, length, prot=mmap.PROT_READ, offset=at) as mapped:
+            mapped.madvise(mmap.MADV_HUGEPAGE)
+            mapped.madvise(_POPULATE_READ)
         if length / (time.perf_counter() - begun) < _SLOWEST:
             return
-
-
-def _read_again(descriptor: int, at: int, length: int) -> None:
-    os.posix_fadvise(descriptor, at, length, os.POSIX_FADV_DONTNEED)
-    with mmap.mmap(descriptor, length, prot=mmap.PROT_READ, offset=at) as mapped:
-        mapped.madvise(mmap.MADV_HUGEPAGE)
-        mapped.madvise(_POPULATE_READ)
+        if helps is None:
+            helps = _in_large_pages(descriptor, at, length) > before
+        if not helps:
+            return

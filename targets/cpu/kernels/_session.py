@@ -12,7 +12,7 @@ from graphopt.runtime import session_options
 from ._convolution import with_own_convolutions
 from ._ends import hand_over_blocks, hand_over_planes
 from ._enlarge import hand_over_enlargements
-from ._graph import only_batch_varies, own_graph, weight_files, with_own_kernels
+from ._graph import are_mostly_blocks, only_batch_varies, own_graph, weight_files, with_own_kernels
 from ._library import convolves, library
 from ._loaded import WEIGHTS_FOLDER, has_integer_convolutions, loaded_graph
 from ._max_pool import hand_over_max_pools
@@ -35,7 +35,7 @@ def open_session(path: Path, *, threads: int | None = None, options: Any = None)
         options.enable_mem_pattern = only_batch_varies(model)
     options.add_session_config_entry(WEIGHTS_FOLDER, str(path.parent))
     for name in weight_files(model):
-        prefault(path.with_name(name))
+        prefault(path.with_name(name), in_place=are_mostly_blocks(model))
     return _opened(model, own, options, path.parent, str(path))
 
 
