@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _predict_sizes import held_tables, size_table
 from _predict_tables import point_tables, ranking, summary
 from _predicting import Point, cheap_told, told
 from _recipes import HERE, graphopt
@@ -120,22 +121,22 @@ def run(script: str, *words: object, environment: Sequence[str] = ()) -> list[st
     return [line for line in done.stdout.splitlines() if line.startswith("{")]
 
 
+Packages = list[tuple[str, Made, Path]]
+
+
+def packages(args: argparse.Namespace) -> Packages:
+    """Those that were made."""
+    every = ((shape, one, args.work / shape / one.name) for shape in args.shape for one in recipes(shape))
+    return [made for made in every if (made[2] / "graphopt.json").is_file()]
+
+
 def measure(args: argparse.Namespace) -> bool:
     """Whether everything is there."""
-    in_time = deadline(args.minutes)
-    made = [
-        (shape, one, args.work / shape / one.name)
-        for shape in args.shape
-        for one in recipes(shape)
-        if (args.work / shape / one.name / "graphopt.json").is_file()
-    ]
+    in_time, made = deadline(args.minutes), packages(args)
     whole = len(made) == sum(len(recipes(shape)) for shape in args.shape)
     parts = [partial(_points, args, made, threads) for threads in args.threads]
     parts[1:1] = [partial(_cheap, args), partial(_memory, args, made)]
     return all(part(in_time) for part in parts) and whole
-
-
-Packages = list[tuple[str, Made, Path]]
 
 
 def _points(args: argparse.Namespace, made: Packages, threads: int, in_time: Callable[[], bool]) -> bool:
@@ -211,6 +212,8 @@ def show(args: argparse.Namespace) -> None:
     cheap = list(cheap_told(profile, kept(args.work / "cheap.jsonl")))
     tables = [*point_tables(found), summary(found, cheap)]
     tables += [one for one in (ranking(found, MANY),) if one is not None]
+    tables += held_tables(profile, kept(args.work / "memory.jsonl"), args.work, NEW)
+    tables.append(size_table(packages(args), args.models))
     for one in tables:
         if args.verbose or one.name != "points":
             print(f"\n{one.name} {one.cell or ''}\n{table_of(one.rows)}", flush=True)

@@ -166,6 +166,7 @@ def predictions(results: Path, docs: Path) -> dict[Path, str]:
         "summary": _prediction_page.summary(found),
         "ranking": _prediction_page.ranking(found),
         "points": list(_prediction_page.points(found)),
+        "sizes": list(_prediction_page.sizes(found)),
         "notes": found.notes,
         "planned": _planned_page.section(results),
     }

@@ -13,7 +13,7 @@ Key = TypeVar("Key")
 _SETTLE = 0.05
 """Seconds within which threads of onnxruntime 1.32 stop spinning for more work (40 ms, by hand)."""
 _ROUNDS = 2
-_LEAST, _MOST = 2, 8  # calls in a round: one more of a hundred tells nothing of what changes in time
+_LEAST, _MOST = 2, 24  # calls in a round
 _LONG = 0.02
 """Seconds of a call that what its first time costs is small beside, so that this counts, too."""
 

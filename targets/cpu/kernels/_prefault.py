@@ -47,7 +47,7 @@ def prefault(path: Path, *, in_place: bool = True) -> None:
             piece = bytearray(_PIECE)
             while file.readinto(piece):
                 pass
-            if in_place and size >= _WORTH:
+            if in_place and size >= _WORTH and _in_large_pages(file.fileno(), 0, size) < _ENOUGH:
                 _lay_out(file.fileno(), size)
     except OSError:
         return
