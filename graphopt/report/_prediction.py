@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundReport", "HistoryReport", "PredictionReport"]
 
+_COUNTED = ("package_bytes", "weight_bytes")
+
 
 class BoundReport(BaseModel):
     """A class of operators: seconds with their interval, what it reads and computes, and its bound.
@@ -60,13 +62,13 @@ class PredictionReport(BaseModel):
     def of(
         cls, found: Prediction, profile: Profile, situation: Situation, history: History
     ) -> PredictionReport:
-        """The report of a prediction."""
+        """The report of a prediction, but of sizes: those of the package are counted."""
         return cls(
             profile=f"{profile.name}, {profile.kind} {profile.date}",
             prompt=situation.prompt,
             new=situation.new,
             threads=situation.threads,
-            metrics=dict(found.metrics),
+            metrics={key: told for key, told in found.metrics.items() if key not in _COUNTED},
             step=_parts(found.step),
             reading=_parts(found.prompt),
             history=[HistoryReport(metric=metric, **vars(one)) for metric, one in history.metrics.items()],
