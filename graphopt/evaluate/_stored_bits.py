@@ -7,7 +7,7 @@ from math import nan, prod
 
 import onnx_ir as ir
 
-from graphopt.ir import MICROSOFT
+from graphopt.ir import MICROSOFT, content_of
 from graphopt.ir.operators import BLOCK_PARTS
 
 __all__ = ["bits_a_weight"]
@@ -26,16 +26,9 @@ def bits_a_weight(models: Iterable[ir.Model]) -> float:
             held = [v.const_value for v in (node.inputs[place] for place in places) if v is not None]
             parts = [tensor for tensor in held if tensor is not None]
             if parts:
-                size |= {_place(tensor): tensor.nbytes for tensor in parts}
-                entries[_place(parts[0])] = _entries(node, parts[0])
+                size |= {content_of(tensor): tensor.nbytes for tensor in parts}
+                entries[content_of(parts[0])] = _entries(node, parts[0])
     return 8 * sum(size.values()) / sum(entries.values()) if entries else nan
-
-
-def _place(tensor: ir.TensorProtocol) -> object:
-    """The same for two shapes of one tensor."""
-    if isinstance(tensor, ir.ExternalTensor):
-        return tensor.path, tensor.offset
-    return id(tensor)
 
 
 def _entries(node: ir.Node, levels: ir.TensorProtocol) -> int:

@@ -35,7 +35,7 @@ _ALIGNMENT = 4096
 """Where large weights begin in the data file: at whole pages, so that a runtime can map them alone."""
 _PAGED_FROM = 1 << 16
 """Bytes from which a weight begins at a page: what is lost before it is then 3 % of it in the mean."""
-_TOGETHER = 16 << 20
+_TOGETHER = 8 << 20
 """Bytes that are written at once: Linux keeps them in memory as large pages, which are read faster when they
 are mapped (docs/decisions/kernels.md)."""
 _LINE = 64
@@ -91,7 +91,7 @@ def save_model(model: ir.Model, path: str | Path, data: DataFiles = DataFiles())
         def opened() -> BinaryIO:
             # Entered last, so renamed first: at no time does the graph name data that are not there.
             written.append(data.place(path, len(written)))
-            return files.enter_context(_replacing(written[-1]))
+            return files.enter_context(_replacing(written[-1], _TOGETHER))
 
         if big:
             _write_weights(big.items(), opened, written, data.limit)
@@ -197,11 +197,11 @@ def _write(expr: Expr, file: BinaryIO) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
+def _replacing(path: Path, together: int = -1) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends well, and disappears when it does not."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb", buffering=_TOGETHER) as file:
+        with partial.open("wb", buffering=together) as file:
             yield file
             _sync(file)
         partial.replace(path)
