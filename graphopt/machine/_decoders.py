@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.ir.operators import CACHED_ATTENTION
+from graphopt.ir.operators import CACHED_ATTENTION, FUSED_SUM_NORM, QUICK_GELU
 from graphopt.machine._graphs import Graph, Product, Weights, value_info
 
 __all__ = ["VOCABULARY", "Sizes", "attention", "whole"]
@@ -124,7 +124,7 @@ def whole(weights: Weights, one: Sizes, length: int) -> Graph:
         number = next(numbers)
         gain = graph.weight(f"gain{number}", np.float32, (one.width,))
         outputs = [f"norm{number}", "", "", f"stream{number}"]
-        graph.node("SkipSimplifiedLayerNormalization", [x, stream, gain], outputs, epsilon=1e-5)
+        graph.node(FUSED_SUM_NORM, [x, stream, gain], outputs, epsilon=1e-5)
         return outputs[0], outputs[3]
 
     stream, attended = x, one.heads * one.head_size
@@ -133,7 +133,7 @@ def whole(weights: Weights, one: Sizes, length: int) -> Graph:
         qkv = product(y, one.width, attended + 2 * one.kv_heads * one.head_size)
         y, stream = norm(product(attentions.add(qkv), attended, one.width), stream)
         gate, up = (product(y, one.width, one.inner) for _ in range(2))
-        silu = graph.node("QuickGelu", [gate], [f"{gate}.silu"], alpha=1.0)
+        silu = graph.node(QUICK_GELU, [gate], [f"{gate}.silu"], alpha=1.0)
         x = product(graph.node("Mul", [silu, up], [f"{gate}.gated"]), one.inner, one.width)
     y, _ = norm(x, stream)
     product(y, one.width, one.vocabulary)
