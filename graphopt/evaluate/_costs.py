@@ -8,7 +8,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from graphopt.ir import stored_bytes, subgraphs_of
+from graphopt.ir import content_of, stored_bytes, subgraphs_of
 from graphopt.ir.operators import (
     ATTENTION,
     EXPERTS,
@@ -57,15 +57,11 @@ def stored_by_node(model: ir.Model) -> dict[ir.Node | None, int]:
     unused = [(None, value) for graph in graphs for value in graph.initializers.values()]
     for node, value in (*used, *unused):
         tensor = value.const_value if value is not None and value.is_initializer() else None
-        if tensor is None or _identity(tensor) in seen:
+        if tensor is None or content_of(tensor) in seen:
             continue
-        seen.add(_identity(tensor))
+        seen.add(content_of(tensor))
         found[node] = found.get(node, 0) + stored_bytes(tensor)
     return found
-
-
-def _identity(tensor: ir.TensorProtocol) -> object:
-    return getattr(tensor, "identity", id(tensor))
 
 
 @dataclass
@@ -82,8 +78,8 @@ class _Reads:
                 if value is None or tensor is None:
                     continue
                 whole = self.sizes.get(value.name or "", stored_bytes(tensor))
-                read = found.get(_identity(tensor), 0) + _taken(node, index, whole)
-                found[_identity(tensor)] = min(read, whole)
+                read = found.get(content_of(tensor), 0) + _taken(node, index, whole)
+                found[content_of(tensor)] = min(read, whole)
             for inner in self._branches(node):
                 for key, read in inner.items():
                     found[key] = max(found.get(key, 0), read)

@@ -57,7 +57,7 @@ def test_every_task_is_done_once_and_never_again(
     first = run(
         [*tasks, tasks[1]], cluster, watch=lambda engine: seen.append((engine.running, engine.waiting))
     )
-    assert max(running for running, _ in seen) <= 1  # on one core
+    assert max(running for running, _ in seen) <= 2  # one core, and a task whose end was not heard of yet
     assert max(running + waiting for running, waiting in seen) >= 2
     assert [one.value for one in first] == [0, 1, 4, 1]
     assert not any(one.known for one in first)
