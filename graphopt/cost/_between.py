@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphopt.cost._decoder import decoder_work
+from graphopt.cost._decoder import DecoderShape, decoder_work
 from graphopt.cost._forms import with_forms
 from graphopt.cost._joined import joined
 from graphopt.cost._rates import Rates, Taken, reread
@@ -18,6 +18,7 @@ from graphopt.machine import DecoderRate, Profile
 __all__ = ["Between"]
 
 TABLE = "between nodes"
+_MOSTLY = 0.5
 _UNSURE = 0.5
 """Standard deviation of its logarithm. A judgement."""
 
@@ -73,7 +74,7 @@ def _solved(profile: Profile, threads: int) -> Between:
         nodes = [(node, rates.of(node, call)) for node in joined(work, profile.identity)]
         ours = [taken for node, taken in nodes if _counts(node)]
         beyond = one.seconds.value - loop - sum(taken.seconds for _, taken in nodes)
-        if rates.from_memory > 0.5:
+        if rates.from_memory > _MOSTLY:
             parts = (len(ours), sum(taken.reading for taken in ours), beyond)
             streamed.append([part / one.seconds.value for part in parts])
         else:
@@ -84,18 +85,17 @@ def _solved(profile: Profile, threads: int) -> Between:
 
 
 def _work(one: DecoderRate) -> GraphWork:
-    config = {
-        "model_type": "llama",
-        "num_hidden_layers": one.layers,
-        "hidden_size": one.width,
-        "intermediate_size": one.inner,
-        "num_attention_heads": one.heads,
-        "num_key_value_heads": one.kv_heads,
-        "head_dim": one.head_size,
-        "vocab_size": one.vocabulary,
-        "max_position_embeddings": one.past + 1,
-        "tie_word_embeddings": False,
-    }
-    work = decoder_work(config)
+    shape = DecoderShape(
+        vocabulary=one.vocabulary,
+        hidden=one.width,
+        ffn=one.inner,
+        layers=one.layers,
+        heads=one.heads,
+        kv_heads=one.kv_heads,
+        head_size=one.head_size,
+        positions=one.past + 1,
+        tied=False,
+    )
+    work = decoder_work(shape)
     names = {node.product.name for node in work.nodes if node.product is not None and node.product.name}
     return with_forms(work, dict.fromkeys(names, f"{one.bits}/{one.block}"))
