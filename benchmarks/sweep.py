@@ -3,14 +3,14 @@
     python benchmarks/sweep.py
 
 The same 52 trials three times, each from an empty cache but for the export of the model: chosen as a grid, on
-two nodes of one core on this machine; chosen by Optuna in batches of eight; and as a grid again, with a node
-killed midway and another one in its place. A trial is a package of the embedded model with other bits, blocks
-and embeddings, compared with its source on 512 tokens; nothing is timed. *Orchestration* is the share of the
-wall clock that the trials' own seconds over the cores do not explain: choosing, sending, keeping, connecting
-to Ray, starting workers, and cores that had nothing to do. Trials that Optuna suggests twice are done once,
-and their seconds count once. *Load* is the mean number of processes that ran or waited in the five minutes
-before the end, of which two are the sweep's. Merged into benchmarks/results/sweep.json; ten minutes on two
-cores.
+two nodes of one core on this machine; chosen by Optuna, eight under way at once, with one option more that is
+a range, so that few repeat; and as a grid again, with a node killed midway and another one in its place. A
+trial is a package of the embedded model with other bits, blocks and embeddings, compared with its source on
+512 tokens; nothing is timed. *Orchestration* is the share of the wall clock that the trials' own seconds over
+the cores do not explain: choosing, sending, keeping, connecting to Ray, starting workers, and cores that had
+nothing to do. Trials that Optuna suggests twice are done once, and their seconds count once. *Load* is the
+mean number of processes that ran or waited in the five minutes before the end, of which two are the sweep's.
+Merged into benchmarks/results/sweep.json; ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ OPTIONS: dict[str, Any] = {
     "quantize-weights.embedding": ["tied", "all", "keep"],
     "quantize-weights.search": [True, False],
 }
+RANGE = {"quantize-weights.smallest": {"low": 4096, "high": 65536, "log": True}}
 SWEEPS = (
     ("grid", "grid", TRIALS, False),
     ("optuna", "auto", 8, False),
@@ -58,7 +59,8 @@ def spec(sampler: str, at_once: int) -> Spec:
         "objective": ["kl_mean", "weight_bytes"],
         "trials": TRIALS,
     }
-    said |= {"options": OPTIONS, "measure": {"tokens": 512}, "sampler": sampler, "at_once": at_once}
+    options = OPTIONS if sampler == "grid" else OPTIONS | RANGE
+    said |= {"options": options, "measure": {"tokens": 512}, "sampler": sampler, "at_once": at_once}
     return Spec.model_validate(said)
 
 

@@ -3,9 +3,10 @@
 from graphopt.sweep._damages import damages
 from graphopt.sweep._engine import Engine, run
 from graphopt.sweep._spec import Range, Spec
-from graphopt.sweep._sweep import Measured, Row, Sweep, measured, sweep
+from graphopt.sweep._sweep import Row, Sweep, sweep
 from graphopt.sweep._task import Outcome, Task
 from graphopt.sweep._trial import MEASURED, Measure, Trial
+from graphopt.sweep._under_way import Measured, measured
 
 __all__ = [
     "MEASURED",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def weigh(engine: Engine, trials: Iterable[tuple[Trial, Measure]]) -> dict[str, 
     whole = {key: _task(cut, measure) for key, (cut, measure) in wanted.items()}
     new = {key: wanted[key] for key, task in whole.items() if not engine.knows(task)}
     begun = dict(
-        zip(new, _done(engine, [_task(_before(cut), measure) for cut, measure in new.values()]), strict=True)
+        zip(new, engine.all([_task(_before(cut), measure) for cut, measure in new.values()]), strict=True)
     )
     failed = {key: one for key, one in begun.items() if one.error is not None}
     shares = []
@@ -63,9 +63,9 @@ def weigh(engine: Engine, trials: Iterable[tuple[Trial, Measure]]) -> dict[str, 
         count = max(1, engine.cores // measure.cores)
         if count > 1:
             shares += [_task(_share(cut, number, count), measure) for number in range(count)]
-    _done(engine, shares)
+    engine.all(shares)
     rest = {key: task for key, task in whole.items() if key not in failed}
-    return failed | dict(zip(rest, _done(engine, list(rest.values())), strict=True))
+    return failed | dict(zip(rest, engine.all(list(rest.values())), strict=True))
 
 
 def damages(
@@ -89,15 +89,6 @@ def damages(
             " text to measure them on"
         )
     return found.value[PLAN], dict(cut.recipe.steps[-1].options)
-
-
-def _done(engine: Engine, tasks: Sequence[Task]) -> list[Outcome]:
-    for task in tasks:
-        engine.submit(task)
-    found = {}
-    while (outcome := engine.next()) is not None:
-        found[id(outcome.task)] = outcome
-    return [found[id(task)] for task in tasks]
 
 
 def _task(trial: Trial, measure: Measure) -> Task:

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -130,6 +130,28 @@ class Engine:
 
         `EnvironmentProblem` where no node could do one, and where the cluster is gone.
         """
+        outcome = self._first()
+        if outcome is not None:
+            self._count(outcome)
+        return outcome
+
+    def all(self, tasks: Sequence[Task]) -> list[Outcome]:
+        """The outcomes of `tasks`, in their order. `next` gives those of others that come meanwhile."""
+        for task in tasks:
+            self.submit(task)
+        found: dict[int, Outcome] = {}
+        others: list[Outcome] = []
+        wanted = {id(task) for task in tasks}
+        while len(found) < len(wanted) and (outcome := self._first()) is not None:
+            if id(outcome.task) in wanted:
+                found[id(outcome.task)] = outcome
+                self._count(outcome)
+            else:
+                others.append(outcome)
+        self._ready.extend(others)
+        return [found[id(task)] for task in tasks]
+
+    def _first(self) -> Outcome | None:
         while not self._ready and (self._queue or self._alone or self._running):
             self._start()
             ended, _ = self._module.wait(list(self._running), num_returns=1, timeout=_TICK)
@@ -138,13 +160,12 @@ class Engine:
             if not ended:
                 self._require_room()
             self.watch(self)
-        if not self._ready:
-            return None
+        return self._ready.popleft() if self._ready else None
+
+    def _count(self, outcome: Outcome) -> None:
         self.done += 1
-        outcome = self._ready.popleft()
         self.failed += outcome.error is not None
         self.watch(self)
-        return outcome
 
     def _start(self) -> None:
         """Send on what may run now. What wants a machine to itself waits until nothing else is left, and then

@@ -35,10 +35,10 @@ class Suggested:
 class Study:
     """A study of Optuna's: TPE for one objective, NSGA-II for several, or random, or a grid.
 
-    Batches begin at multiples of `Spec.at_once`; what is suggested follows from the seed, the trial's number,
-    what was suggested before, and the results of earlier batches alone: a sweep that was interrupted goes on
-    as it would have. `storage` is a URL of Optuna's (sqlite:///sweep.db, mysql://...), or a file, which is a
-    journal; None: in memory.
+    What is suggested follows from the seed, the trial's number, what was suggested before, and the results of
+    all trials that are `Spec.at_once` or more before it, alone, in whatever order they came: a sweep that was
+    interrupted goes on as it would have, and none waits for its neighbours. `storage` is a URL of Optuna's
+    (sqlite:///sweep.db, mysql://...), or a file, which is a journal; None: in memory.
 
     Raises `EnvironmentProblem` where it cannot be opened.
     """
@@ -48,7 +48,9 @@ class Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._optuna, self._spec = optuna, spec
+        self._optuna, self.spec = optuna, spec
+        self._running = optuna.trial.TrialState.RUNNING
+        self._came: dict[int, tuple[Sequence[float] | None, Mapping[str, float], Any]] = {}
         self._grid = list(spec.grid()) if spec.sampler == "grid" else None
         self.size = spec.trials or len(self._grid or ())
         if self._grid is not None:
@@ -71,43 +73,59 @@ class Study:
                 hint="Give a URL such as sqlite:///sweep.db, or the file of a journal.",
             ) from error
 
-    def batch(self) -> list[Suggested]:
-        """The next trials; those first that an interrupted run began. None are left where it is empty."""
-        states = self._optuna.trial.TrialState
-        trials = self._study.get_trials(deepcopy=False)
-        begun = [trial for trial in trials if trial.state == states.RUNNING]
-        for trial in begun:
-            if "values" not in trial.user_attrs:  # it was being chosen when the run ended
-                self._study.tell(trial.number, state=states.FAIL)
-        suggested = [Suggested(t.number, t.user_attrs["values"]) for t in begun if "values" in t.user_attrs]
-        first, size = len(trials), self._spec.at_once
-        if suggested and first % size == 0:  # all of a batch
-            return suggested
-        end = min(self.size, (first // size + 1) * size)
-        return suggested + [self._suggest(number) for number in range(first, end)]
+    def begun(self) -> list[Suggested]:
+        """Trials that an interrupted run suggested and did not tell of."""
+        found = []
+        for trial in self._trials():
+            if trial.state == self._running and "values" in trial.user_attrs:
+                found.append(Suggested(trial.number, trial.user_attrs["values"]))
+            elif trial.state == self._running:  # it was being chosen when the run ended
+                self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        return found
+
+    def suggest(self) -> Suggested | None:
+        """The next trial; None where there is no more, and until the one `Spec.at_once` before it is told."""
+        number = len(self._trials())
+        behind = number - self.spec.at_once if number < self.size else number - 1
+        if not self._pass_on(behind) or number >= self.size:
+            return None
+        return self._suggest(number)
 
     def tell(self, number: int, values: Sequence[float] | None, over: Mapping[str, float], said: Any) -> None:
         """What came of a trial: objectives (None: no package), by how much it is `over` each bound, and
-        anything else as JSON."""
-        trial = self._optuna.trial.Trial(self._study, self._identity(number))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that an interrupted run said it already
-            for name, value in over.items():
-                trial.set_constraint(name, value)
-        trial.set_user_attr("said", said)
-        state = None if values is not None else self._optuna.trial.TrialState.FAIL
-        self._study.tell(number, values, state=state)
+        anything else as JSON. The storage hears of it when `suggest` needs it."""
+        self._came[number] = values, over, said
+
+    def _pass_on(self, last: int) -> bool:
+        """Tell the storage of trials up to `last`, in their order; whether all were told."""
+        for trial in self._trials()[: max(0, last + 1)]:
+            if trial.state != self._running:
+                continue
+            if trial.number not in self._came:
+                return False
+            values, over, said = self._came.pop(trial.number)
+            handle = self._optuna.trial.Trial(self._study, trial._trial_id)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that an interrupted run said it already
+                for name, value in over.items():
+                    handle.set_constraint(name, value)
+            handle.set_user_attr("said", said)
+            state = None if values is not None else self._optuna.trial.TrialState.FAIL
+            self._study.tell(trial.number, values, state=state)
+        return True
+
+    def _trials(self) -> list[Any]:
+        """By number, from 0."""
+        found: list[Any] = self._study.get_trials(deepcopy=False)
+        return found
 
     def told(self) -> dict[int, Any]:
         """What was said of the trials that are done, by number."""
         return {
             trial.number: trial.user_attrs["said"]
-            for trial in self._study.get_trials(deepcopy=False)
+            for trial in self._trials()
             if "said" in trial.user_attrs and trial.state.is_finished()
         }
-
-    def _identity(self, number: int) -> int:
-        return next(t._trial_id for t in self._study.get_trials(deepcopy=False) if t.number == number)
 
     def _suggest(self, number: int) -> Suggested:
         self._study.sampler = self._sampler(number)
@@ -117,21 +135,21 @@ class Study:
             values = self._grid[trial.number]
         else:
             for name in ("source", "recipe"):
-                known = getattr(self._spec, name)
+                known = getattr(self.spec, name)
                 values[name] = trial.suggest_categorical(name, known) if len(known) > 1 else known[0]
-            for key, option in self._spec.ranges(str(values["recipe"])).items():
+            for key, option in self.spec.ranges(str(values["recipe"])).items():
                 values[key] = _suggested(trial, key, option)
         trial.set_user_attr("values", values)
         return Suggested(trial.number, values)
 
     def _sampler(self, number: int) -> Any:
-        digest = hashlib.sha256(f"{self._spec.seed} {number}".encode()).digest()
+        digest = hashlib.sha256(f"{self.spec.seed} {number}".encode()).digest()
         seed, samplers = int.from_bytes(digest[:4]), self._optuna.samplers
-        if self._spec.sampler != "auto":
+        if self.spec.sampler != "auto":
             return samplers.RandomSampler(seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what of it is experimental
-            if len(self._spec.objective) == 1:
+            if len(self.spec.objective) == 1:
                 return samplers.TPESampler(seed=seed)
             population = max(4, min(50, self.size // 5))
             return samplers.NSGAIISampler(population_size=population, seed=seed)

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from graphopt.errors import BadInput
 from graphopt.metrics import METRICS, Estimate
 from graphopt.recipes import Recipe, recipe_toml
-from graphopt.sweep._damages import weigh
 from graphopt.sweep._engine import Engine
 from graphopt.sweep._spec import Scalar, Spec
 from graphopt.sweep._study import Study
-from graphopt.sweep._task import Outcome, Task
-from graphopt.sweep._trial import Measure, Trial
+from graphopt.sweep._trial import Trial
+from graphopt.sweep._under_way import Measured, UnderWay
 
-__all__ = ["Measured", "Row", "Sweep", "SweepWatch", "measured", "sweep"]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What came of a trial: its `metrics`, or the `error` why there is no package, or not all of them.
-
-    `seconds` is what its tasks took together, `known` whether earlier runs had all of them.
-    """
-
-    trial: Trial
-    metrics: Mapping[str, Estimate] = field(default_factory=dict)
-    error: str | None = None
-    seconds: float = 0.0
-    known: bool = False
+__all__ = ["Row", "Sweep", "SweepWatch", "sweep"]
 
 
 @dataclass
@@ -114,7 +99,7 @@ def trial_of(spec: Spec, values: Mapping[str, Scalar]) -> Trial:
 def sweep(
     spec: Spec, *, ray: str = "local", storage: str | None = None, watch: SweepWatch = lambda *_: None
 ) -> Sweep:
-    """Try what `spec` says: trials are suggested a batch at a time, done on Ray, and told to Optuna.
+    """Try what `spec` says: trials are suggested, done on Ray, and told to Optuna, `spec.at_once` at a time.
 
     `ray` as for `run`, `storage` as for `Study`: a sweep that is in one already goes on where it was, and
     what was done before is not done again in any case. `watch` is told of everything that changes.
@@ -129,108 +114,31 @@ def sweep(
         Row(number, **{**said, "metrics": {k: Estimate(*v) for k, v in said["metrics"].items()}}, done=True)
         for number, said in sorted(study.told().items())
     ]
+    rows = {row.number: row for row in found.rows}
     with Engine(ray, lambda engine: watch(found, engine)) as engine:
-        while suggested := study.batch():
-            rows = {one.number: Row(one.number, one.values) for one in suggested}
-            found.rows += rows.values()
-
-            def settle(number: int, one: Measured, rows: dict[int, Row] = rows) -> None:
-                row = rows[number]
-                row.metrics, row.error, row.seconds, row.done = one.metrics, one.error, one.seconds, True
-                row.over = _over(spec, one)
-
+        under_way, suggested = UnderWay(engine), study.begun()
+        while True:
+            suggested += iter(study.suggest, None)
             trials = {}
-            for number, row in rows.items():
+            for one in suggested:
+                row = rows[one.number] = Row(one.number, one.values)
+                found.rows.append(row)
                 try:
-                    trials[number] = trial_of(spec, row.values)
+                    trials[one.number] = trial_of(spec, one.values), measure
                 except BadInput as error:  # between the ends of a range, which are fine
-                    row.error, row.done = str(error), True
-            _measure(engine, {number: (trial, measure) for number, trial in trials.items()}, settle)
-            for number, row in sorted(rows.items()):
-                objectives = None
-                if row.error is None:
-                    objectives = [row.metrics[metric].value for metric in spec.objective]
-                study.tell(number, objectives, row.over, _said(row))
-    return found
-
-
-def measured(
-    trials: Sequence[Trial],
-    measure: Measure | Sequence[Measure],
-    *,
-    ray: str = "local",
-    watch: Callable[[Engine], None] = lambda _: None,
-) -> list[Measured]:
-    """Make and measure `trials`, in their order, all by one `measure` or each by its own; `ray` and errors as
-    for `run`."""
-    ways = [measure] * len(trials) if isinstance(measure, Measure) else measure
-    found: dict[int, Measured] = {}
-    with Engine(ray, watch) as engine:
-        _measure(engine, dict(enumerate(zip(trials, ways, strict=True))), found.__setitem__)
-    return [found[number] for number in range(len(trials))]
-
-
-def _measure(
-    engine: Engine, trials: Mapping[int, tuple[Trial, Measure]], settle: Callable[[int, Measured], None]
-) -> None:
-    """Have `trials` done and say what came of each. Trials that are the same are done once.
-
-    Of a source that nobody exported yet one goes before the others: it leaves in the cache what all of them
-    begin with. So do damages that bits are shared out by.
-    """
-    weigh(engine, trials.values())
-    same: dict[str, list[int]] = {}
-    for number, (trial, measure) in trials.items():
-        same.setdefault(repr((trial.arguments(), measure)), []).append(number)
-    todo = {name: trials[numbers[0]] for name, numbers in same.items()}
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in todo}
-    left = dict.fromkeys(todo, 0)
-    owners: dict[int, tuple[Task, str]] = {}
-    after: dict[str, list[str]] = {}
-    leaders: dict[str, str] = {}
-
-    def submit(name: str, *tasks: Task) -> None:
-        for task in tasks:
-            owners[id(task)] = task, name
-            left[name] += 1
-            engine.submit(task)
-
-    def begin(name: str) -> None:
-        trial, measure = todo[name]
-        submit(name, measure.first(trial))
-
-    for name, (trial, _) in todo.items():
-        if trial.source in leaders:
-            after[leaders[trial.source]].append(name)
-            continue
-        if not engine.exported(trial.source):
-            leaders[trial.source], after[name] = name, []
-        begin(name)
-    while (outcome := engine.next()) is not None:
-        _, name = owners.pop(id(outcome.task))
-        outcomes[name].append(outcome)
-        left[name] -= 1
-        for other in after.pop(name, ()):
-            begin(other)
-        if len(outcomes[name]) == 1 and outcome.error is None:
-            trial, measure = todo[name]
-            submit(name, *measure.rest(trial))
-        if not left[name]:
-            for number in same[name]:
-                settle(number, _put_together(*trials[number], outcomes[name]))
-
-
-def _put_together(trial: Trial, measure: Measure, outcomes: Sequence[Outcome]) -> Measured:
-    metrics = measure.found(outcomes)
-    error = next((one.error for one in outcomes if one.error is not None), None)
-    missing = [metric for metric in measure.metrics if metric not in metrics]
-    if error is None and missing:
-        error = f"{', '.join(missing)} cannot be measured of such a package"
-    broken = [metric for metric, one in metrics.items() if not math.isfinite(one.value)]
-    if error is None and broken:
-        error = f"{', '.join(broken)} is no finite number"
-    seconds = sum(one.seconds for one in outcomes)
-    return Measured(trial, metrics, error, seconds, all(one.known for one in outcomes))
+                    row.error = str(error)
+                    _tell(study, row)
+            under_way.add(trials)
+            settled = under_way.next()
+            if settled is not None:
+                number, came = settled
+                row = rows[number]
+                row.metrics, row.error, row.seconds = came.metrics, came.error, came.seconds
+                row.over = _over(spec, came)
+                _tell(study, row)
+            elif not suggested:
+                return found
+            suggested = []
 
 
 def _over(spec: Spec, one: Measured) -> dict[str, float]:
@@ -243,6 +151,14 @@ def _over(spec: Spec, one: Measured) -> dict[str, float]:
             share = one.metrics[metric].value / bound - 1 if bound else math.inf
             found[metric] = share if METRICS[metric].better == "smaller" else -share
     return found
+
+
+def _tell(study: Study, row: Row) -> None:
+    row.done = True
+    objectives = None
+    if row.error is None:
+        objectives = [row.metrics[metric].value for metric in study.spec.objective]
+    study.tell(row.number, objectives, row.over, _said(row))
 
 
 def _said(row: Row) -> dict[str, Any]:
