@@ -31,6 +31,9 @@ def section(folder: Path) -> str:
     median, largest = (float(str(judged[key])) for key in ("median_error_percent", "largest_error_percent"))
     text = (
         f"Of {judged['plans']} plans the median error is {median:.1f} %, the largest {largest:.1f} %; "
-        f"at most {MUST:g} % was to be reached, {AIM:g} % aimed at."
+        f"at most {MUST:g} % was to be reached, {AIM:g} % aimed at. {judged['intervals_held']} intervals "
+        "held. "
+        f"All are scaled by one package, whose divergence was {said(judged['first'], 5)} nats a token: the "
+        "further from it, the wider the interval, by as much as these plans were found to need."
     )
     return f"{text}\n\n{markdown(['plan', 'predicted', 'measured', 'off by, %'], rows)}"

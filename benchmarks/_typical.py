@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def typical(results: Path) -> dict[Path, str]:
         row["plan"].removesuffix(" bits"): row["measured"]["value"] for row in plans[curve_model]["rows"]
     }
     data: dict[str, Any] = {
-        "from": ["benchmarks/results/quality.json", "benchmarks/results/allocation.json"],
+        "from": [f"benchmarks/results/{name}.json" for name in ("quality", "allocation", "planned")],
         "recipes": recipes,
         "cache": {"8": cache},
         "plans": {"recipe": _PLANNED, "model": curve_model, "kl_mean": curve},
@@ -42,12 +43,21 @@ def typical(results: Path) -> dict[Path, str]:
 
 
 def _together(results: Path) -> dict[str, float]:
-    """What damages on calibration text are off by from those on other text: a factor, and what is left."""
+    """What damages on calibration text are off by from those on other text: a factor, what is left, and what
+    comes on top with each e-fold between a plan's divergence and that of the package the factor is from."""
     table = next(t for t in _read(results, "allocation") if t["name"] == "plans")
     ratios = [row["measured"]["value"] / row["predicted"] for row in table["rows"]]
     factor = sorted(ratios)[len(ratios) // 2]
     off = sorted(abs(ratio / factor - 1) for ratio in ratios)
-    return {"factor": round(factor, 3), "ninety_percent": round(off[int(0.9 * (len(off) - 1))], 3)}
+    left = round(off[int(0.9 * (len(off) - 1))], 3)
+    planned = _read(results, "planned")
+    (judged,) = next(t for t in planned if t["name"] == "judged")["rows"]
+    beyond = [
+        (abs(row["measured"] / kl - 1) - left) / abs(math.log(kl / judged["first"]))
+        for row in next(t for t in planned if t["name"] == "planned")["rows"]
+        for kl in (row["predicted"]["value"],)
+    ]
+    return {"factor": round(factor, 3), "ninety_percent": left, "drift": math.ceil(max(beyond) * 1e3) / 1e3}
 
 
 def _drafts(results: Path) -> dict[str, list[float]]:

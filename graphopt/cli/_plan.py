@@ -323,6 +323,7 @@ def _request(
         planned.sensitivities,
         # Many machines and sizes are weighed: bits are shared out where somebody bounds what they decide.
         not comparing or any(one.metric in _DECIDED_BY_BITS for one in bounds),
+        drafts=not comparing,
     )
 
 

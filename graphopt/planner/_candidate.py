@@ -15,9 +15,10 @@ class Candidate:
     """A recipe with options by `PASS.OPTION`, a target, threads, and the form of each weight by name.
 
     `forms` are as plans write them ("4/128", "8/32z"; "16" and "32" are floats); `cache_bits` is how keys
-    and values are kept. `drafts` are tokens that are guessed ahead, 0 for none. `budget` is what the recipe's
-    pass that plans is asked to keep to, "bpw=4.25", empty where it is not asked. `machine` is the name of a
-    profile, `devices` how many of it share the model, and `batch` how many texts are written together.
+    and values are kept. `drafts`: the text itself drafts what comes next (`graphopt run --speculate`).
+    `budget` is what the recipe's pass that plans is asked to keep to, "bpw=4.25", empty where none is.
+    `machine` is the name of a profile, `devices` how many of it share the model, and `batch` how many texts
+    are written together.
     """
 
     recipe: str
@@ -26,7 +27,7 @@ class Candidate:
     options: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, str] = field(default_factory=dict)
     cache_bits: int = 32
-    drafts: int = 0
+    drafts: bool = False
     budget: tuple[str, ...] = ()
     machine: str = ""
     batch: int = 1

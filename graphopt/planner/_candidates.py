@@ -71,7 +71,7 @@ def _divergence(
     if known is not None and known.planning == storing.planning:
         predicted = known.damage(candidate.forms)
         if predicted is not None:
-            return together(predicted, known.factor), ()
+            return together(predicted, known.factor, known.near), ()
     kl = typical().recipe(storing)
     usual = ("divergence is that of other models",) if kl is not None and kl.value else ()
     return kl, usual
@@ -156,7 +156,7 @@ def _measured(request: Request, storing: Storing) -> Iterator[Way]:
         )
         predicted = known.damage(forms)
         assert predicted is not None
-        yield Way(candidate, together(predicted, known.factor))
+        yield Way(candidate, together(predicted, known.factor, known.near))
 
 
 def _seconds(request: Request) -> Callable[[Sequence[str], str], float]:

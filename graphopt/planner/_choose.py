@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphopt.cost import GraphWork, Situation, history_of, package_interval, with_forms
@@ -12,12 +12,13 @@ from graphopt.machine import Interval, Profile
 from graphopt.metrics import METRICS, Metric
 from graphopt.planner._candidate import Candidate, Outlook
 from graphopt.planner._candidates import Stock, Way, threads_of, ways
+from graphopt.planner._damages import drafts
 from graphopt.planner._dollars import dollars, exactly
 from graphopt.planner._recipes import Storing
 from graphopt.planner._request import Request
 from graphopt.planner._split import held_bytes, smallest_split
 
-__all__ = ["Choice", "ParetoPlan", "choose"]
+__all__ = ["DRAFTED", "Choice", "ParetoPlan", "choose"]
 
 _WEIGHED = ("kl_mean", "tpot", "ttft", "package_bytes", "peak_memory", "usd_per_mtok")
 """What plans are compared by: one that is as good in all of them as another makes that one needless."""
@@ -27,6 +28,8 @@ _WORDS = {
     "package_bytes": "bytes",
     "usd_per_mtok": "price",
 }
+DRAFTED = ("tpot", "decode_tokens_per_second")
+"""What drafts change."""
 _EQUAL = 0.005
 """Relative differences that nobody would choose by."""
 _SHOWN = 8
@@ -136,12 +139,14 @@ def choose(request: Request) -> Choice:
     stock = Stock(request)
     for way in ways(request):
         work = with_forms(request.work, way.candidate.forms, way.candidate.cache_bits)
-        found += [
-            _outlook(request, stock, way, work, profile, threads, batch)
-            for profile in request.profiles
-            for threads in request.threads or threads_of(profile)
-            for batch in request.batches
-        ]
+        for profile in request.profiles:
+            for threads in request.threads or threads_of(profile):
+                for batch in request.batches:
+                    one = _outlook(request, stock, way, work, profile, threads, batch)
+                    found.append(one)
+                    if batch == 1 and _drafts_may_keep(request, one):
+                        drafted = replace(way, candidate=replace(way.candidate, drafts=True))
+                        found.append(_outlook(request, stock, drafted, work, profile, threads, batch))
     if not found:
         raise BadInput(
             f"{request.name}: none of the recipes {', '.join(request.recipes)} is for such a model"
@@ -194,6 +199,8 @@ def _outlook(
     )
     metrics = {**prediction.metrics, **({} if way.kl is None else {"kl_mean": way.kl})}
     metrics["package_bytes"] = package_interval(work)
+    if candidate.drafts:
+        metrics |= _drafted(metrics, request.prompt)
     exact = {
         "weight_bytes": work.weight_bytes,
         "bpw": stock.bpw(candidate),
@@ -220,9 +227,41 @@ def _outlook(
         replace(prediction, metrics=metrics),
         tuple(broken),
         tuple(unsure),
-        way.notes,
+        (*way.notes, *_said_of_drafts(candidate, request.prompt)),
         not too_large,
     )
+
+
+def _drafts_may_keep(request: Request, one: Outlook) -> bool:
+    """Whether a token's time is all that a plan breaks, which drafts shorten."""
+    of_time = {bound.text for bound in request.bounds if bound.metric in DRAFTED}
+    return request.drafts and bool(one.broken) and of_time.issuperset(one.broken)
+
+
+def _drafted(metrics: Mapping[str, Interval], prompt: int) -> dict[str, Interval]:
+    """Times and rates of tokens that are written with drafts: as much faster as was measured of any text."""
+    times, found = drafts(prompt), {}
+    for key in DRAFTED:
+        if key in metrics and METRICS[key].better == "larger":
+            one = metrics[key]
+            found[key] = Interval(
+                value=one.value * times.value, low=one.low * times.low, high=one.high * times.high
+            )
+        elif key in metrics:
+            one = metrics[key]
+            found[key] = Interval(
+                value=one.value / times.value, low=one.low / times.high, high=one.high / times.low
+            )
+    return found
+
+
+def _said_of_drafts(candidate: Candidate, prompt: int) -> Iterator[str]:
+    if candidate.drafts:
+        times = drafts(prompt)
+        yield (
+            f"written with drafts (graphopt run --speculate), {times.low:.3g} to {times.high:.3g} times as"
+            " fast by text, of a model that was measured"
+        )
 
 
 def _beyond(request: Request, way: Way) -> Iterator[str]:
@@ -263,11 +302,13 @@ def _strain(request: Request, outlook: Outlook) -> float:
 
 
 def _order(outlook: Outlook, metric: Metric) -> tuple[float, ...]:
-    """The objective to three digits, and where that is the same what else is weighed, to two; of plans that
-    are as good the one that needs no planning."""
+    """Plans that need no drafts first, which not every text has; then the objective to three digits, and
+    where that is the same what else is weighed, to two; of plans that are as good the one that needs no
+    planning."""
     rest = (_rounded(_value(outlook, key), 2) for key in _WEIGHED)
     candidate = outlook.candidate
-    return (_rounded(_cost(outlook, metric), 3), *rest, bool(candidate.budget), candidate.threads)
+    order = _rounded(_cost(outlook, metric), 3), *rest, bool(candidate.budget), candidate.threads
+    return candidate.drafts, *order
 
 
 def _rounded(value: float, digits: int) -> float:
@@ -330,6 +371,8 @@ def label(candidate: Candidate) -> str:
     parts = [candidate.recipe, *([f"within {', '.join(candidate.budget)}"] if candidate.budget else [])]
     if candidate.batch > 1:
         parts.append(f"in batches of {candidate.batch}")
+    if candidate.drafts:
+        parts.append("with drafts")
     machines = f"{candidate.devices} x {candidate.machine}" if candidate.devices > 1 else candidate.machine
     return (
         f"{' '.join(parts)} on {machines}, {candidate.threads} thread{'s' if candidate.threads > 1 else ''}"

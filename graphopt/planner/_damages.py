@@ -92,16 +92,20 @@ def typical() -> Typical:
     return Typical(data["recipes"], data["cache"], data["plans"], models)
 
 
-def together(predicted: float, factor: float | None) -> Interval:
+def together(predicted: float, factor: float | None = None, near: float | None = None) -> Interval:
     """The divergence of a plan whose damages were measured on calibration text and `predicted` from them.
 
-    On other text it is `factor` times as large: what a package of the model was measured to have, or what is
-    usual where none was.
+    On other text it is `factor` times as large, as that of a package of the model was, or as is usual where
+    none was measured. The further that package's divergence, `near`, is from this one's, the wider the
+    interval.
     """
-    usual = _data()["together"]
-    off = usual["ninety_percent"] if factor is not None else max(usual["ninety_percent"], usual["factor"] - 1)
-    value = predicted * (factor if factor is not None else usual["factor"])
-    return Interval(value=value, low=value * (1 - off), high=value * (1 + off))
+    usual, off = _data()["together"], _data()["together"]["ninety_percent"]
+    value = predicted * (usual["factor"] if factor is None else factor)
+    if factor is None:
+        off = max(off, usual["factor"] - 1)
+    elif near and value:
+        off += usual["drift"] * abs(math.log(value / near))
+    return Interval(value=value, low=value * max(0.0, 1 - off), high=value * (1 + off))
 
 
 def drafts(prompt: int) -> Interval:

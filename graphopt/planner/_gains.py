@@ -47,6 +47,8 @@ def _gains(request: Request, outlook: Outlook) -> Iterator[Gain]:
         _, found = smallest_split(work, profile, situation)
         return {**found.metrics, "package_bytes": package_interval(work)}
 
+    if candidate.drafts:
+        have = without(candidate.forms, candidate.cache_bits, here)
     for name, one in storing.passes.items():
         plain = storing.forms(request.work, without=name)
         kept = candidate.forms if one.cache_bits is not None else plain

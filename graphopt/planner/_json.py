@@ -135,6 +135,7 @@ def _outlook(outlook: Outlook) -> dict[str, Any]:
         "devices": candidate.devices,
         "threads": candidate.threads,
         "batch": candidate.batch,
+        "drafts": candidate.drafts,
         "cache_bits": candidate.cache_bits,
         "forms": _counts(candidate.forms.values()),
         "metrics": {key: one.model_dump() for key, one in prediction.metrics.items() if key in METRICS},

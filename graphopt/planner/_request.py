@@ -41,6 +41,7 @@ class Request:
     and are answered with `new`, in batches of one of `batches`, on one of `threads` (none given: those that a
     profile was measured with). `sensitivities` are damages of the model's weights, where these are known, and
     `recipes` the recipes to weigh; `shares_bits`: also by plans of those that have a pass that plans.
+    `drafts`: what keeps all but a budget of a token's time may be written with drafts.
 
     Raises `BadInput` for an objective that there is none of, and where dollars are asked for of a machine
     whose price is not known.
@@ -59,6 +60,7 @@ class Request:
     hosting: Hosting = field(default_factory=Hosting)
     sensitivities: Sensitivities | None = None
     shares_bits: bool = True
+    drafts: bool = False
 
     def __post_init__(self) -> None:
         if self.minimize is not None and self.minimize not in MINIMIZED:

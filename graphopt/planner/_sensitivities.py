@@ -19,19 +19,23 @@ class Sensitivities:
     """What a `plan` that was made of the model knows, whatever it was made for.
 
     `planning` are the options of the pass that made it, those of its budget left out. `factor` is how many
-    times as large as predicted the divergence of its package was; None where none was measured.
+    times as large as predicted the divergence of its package was, and `near` what it was, in nats a token;
+    None where none was measured.
     """
 
     plan: Plan
     planning: Mapping[str, Any]
     factor: float | None = None
+    near: float | None = None
 
     @classmethod
     def of(cls, plan: Plan, options: Mapping[str, Any]) -> Sensitivities:
         """What `plan` knows, made by its pass with these `options`."""
         planning = planning_options(plan.step, options)
         measured, predicted = plan.measured.get("kl_mean"), plan.predicted.get("kl_mean")
-        return cls(plan, planning, measured / predicted if measured and predicted else None)
+        if not (measured and predicted):
+            return cls(plan, planning)
+        return cls(plan, planning, measured / predicted, measured)
 
     @property
     def names(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from graphopt.cost import Situation, outcomes, record
 from graphopt.planner._auto import Checked, checked, missed_by
 from graphopt.planner._candidate import Candidate, Outlook
-from graphopt.planner._choose import Choice
+from graphopt.planner._choose import DRAFTED, Choice
 from graphopt.planner._recipes import recipe_of
 from graphopt.recipes import Recipe, recipe_toml
 
@@ -65,6 +65,8 @@ def verify(choice: Choice, count: int, *, source: str, ray: str = "local") -> li
         values = {metric: one.value for metric, one in came.metrics.items()}
         profile = next(one for one in request.profiles if one.name == outlook.candidate.machine)
         situation = Situation(request.prompt, request.new, 1, outlook.candidate.threads)
+        if outlook.candidate.drafts:
+            values = {key: value for key, value in values.items() if key not in DRAFTED}
         record(profile, outcomes(outlook.prediction.metrics, values, situation, str(trial.arguments())))
         found.append(Verified(outlook, tuple(checked(values, request, outlook))))
     return found

@@ -55,6 +55,40 @@ def test_a_bound_of_size_is_kept_with_the_least_damage() -> None:
     assert choice.binding.startswith("package_bytes=800MB: without it")
 
 
+def test_drafts_are_chosen_where_only_the_time_of_a_token_is_in_the_way() -> None:
+    plain = choose(asked("kl_mean=0.001", drafts=True)).best
+    assert not plain.candidate.drafts
+    seconds = plain.prediction.metrics["tpot"]
+    short = f"tpot={0.9 * seconds.value}s"
+    drafted = choose(asked("kl_mean=0.001", short, drafts=True)).best
+    assert drafted.candidate.drafts
+    assert drafted.prediction.metrics["tpot"].value <= 0.9 * seconds.value
+    assert drafted.prediction.metrics["tpot"].low < seconds.low / 1.3
+    assert short in drafted.unsure
+    assert any("run --speculate" in note for note in drafted.notes)
+    with pytest.raises(CheckFailed):
+        _ = choose(asked("kl_mean=0.001", short)).best
+    longer = choose(asked("kl_mean=0.001", short, drafts=True, batches=(8,)))
+    assert not any(one.candidate.drafts for one in longer.outlooks)
+
+
+def test_what_drafts_bring_is_not_taken_for_a_gain_of_passes() -> None:
+    request = asked("kl_mean=0.001", drafts=True)
+    plain = choose(request).best
+    short = f"tpot={0.9 * plain.prediction.metrics['tpot'].value}s"
+    drafted = next(
+        one for one in choose(asked("kl_mean=0.001", short, drafts=True)).outlooks if one.candidate.drafts
+    )
+    undrafted = replace(drafted, candidate=replace(drafted.candidate, drafts=False))
+    found, plainly = (
+        {gain.part: gain.times.get("tpot") for gain in gains(request, one)} for one in (drafted, undrafted)
+    )
+    assert found["drafts (run --speculate)"] == plainly["drafts (run --speculate)"]
+    passes = found.keys() - {"drafts (run --speculate)"}
+    assert passes
+    assert all(plainly[part] > found[part] for part in passes)
+
+
 def test_no_plan_is_said_with_the_budget_in_the_way_and_the_nearest() -> None:
     with pytest.raises(CheckFailed, match="no plan keeps tpot=1ms") as refused:
         _ = choose(asked("tpot=1ms")).best

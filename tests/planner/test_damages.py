@@ -58,3 +58,11 @@ def test_measured_damages_are_corrected_by_what_packages_had() -> None:
     usual = together(0.01, None)
     assert usual.value > 0.01
     assert usual.high / usual.value > together(0.01, 1.2).high / 0.012
+
+
+def test_a_plan_far_from_the_package_that_was_measured_is_less_certain() -> None:
+    near, far = together(0.01, 1.2, 0.012), together(0.001, 1.2, 0.012)
+    assert near == together(0.01, 1.2)
+    assert far.value == pytest.approx(0.0012)
+    assert far.high / far.value > near.high / near.value
+    assert together(1e-12, 1.2, 0.012).low >= 0.0

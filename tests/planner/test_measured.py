@@ -52,6 +52,7 @@ def asked(*budget: str, sensitivities: Sensitivities, minimize: str | None = Non
 
 def test_the_factor_is_that_of_the_package_that_was_measured() -> None:
     assert known(1.3).factor == pytest.approx(1.3)
+    assert known(1.3).near == pytest.approx(1.3 * known(1.3).plan.predicted["kl_mean"])
     assert known().factor is None
 
 
