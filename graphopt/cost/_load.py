@@ -17,7 +17,7 @@ _PACKAGE = 4e-3
 """Seconds for graphopt.json, its target and the settings. This and what follows is by hand, on one machine: a
 profile does not tell it yet."""
 _NODE = 2e-5
-"""Seconds of a node whatever it is."""
+"""Seconds of a node that reads no weight in blocks: what opens one of these is its node's, too."""
 _PACKED, _TURNED = 6e-10, 5e-9
 """Seconds of a byte of a matrix of floats that is packed for its kernel, and of one that is turned first: the
 latter was between 3e-9 and 1e-8 from one shape to another."""
@@ -38,7 +38,7 @@ def load_time(work: GraphWork, session: Interval, opening: Interval) -> Interval
     turned = sum(one.bytes for name, one in floats.items() if shapes[name] == (one.n, one.k))
     packing = _PACKED * sum(one.bytes for one in floats.values()) + _TURNED * turned
     mapping = blocks * _WEIGHT_BYTES * opening.value
-    ready = _PACKAGE + session.value + _NODE * len(work.nodes) + mapping
+    ready = _PACKAGE + session.value + _NODE * (len(work.nodes) - blocks) + mapping
     errors = (
         session.value * sd_of(session),
         mapping * sd_of(opening),
