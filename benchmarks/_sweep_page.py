@@ -24,7 +24,8 @@ def table_of(results: Path) -> Table | None:
 def sweeps(table: Table) -> str:
     """A row for each sweep."""
     header = [
-        *("", "trials", "that differ", "wall clock, s", "the trials' own, s", "orchestration, %"),
+        *("", "trials", "that differ", "wall clock, s", "the trials' own, s", "beside them, s"),
+        "orchestration, %",
         *("once more, s", "tasks lost with a node", "failed", "same results", "load"),
     ]
     return markdown(header, [_row(row) for row in table.rows])
@@ -35,6 +36,7 @@ def _row(row: Row) -> list[str]:
     return [
         *(str(row[key]) for key in ("sweep", "trials", "distinct")),
         *(said(row[key], 0) for key in ("wall s", "trials s")),
+        "" if share is None else said(row["beside s"], 1),
         "" if share is None else said(100 * float(str(share)), 1),
         said(row["second run s"], 1),
         *(str(row[key]) for key in ("lost", "errors")),
