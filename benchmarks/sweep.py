@@ -7,10 +7,10 @@ two nodes of one core on this machine; chosen by Optuna, eight under way at once
 a range, so that few repeat; and as a grid again, with a node killed midway and another one in its place. A
 trial is a package of the embedded model with other bits, blocks and embeddings, compared with its source on
 4,096 tokens, as by default; nothing is timed. *Orchestration* is the share of the wall clock that the trials'
-own seconds over the cores do not explain: choosing, sending, keeping, connecting to Ray, starting workers, and
-cores that had nothing to do. Trials that Optuna suggests twice are done once, and their seconds count once.
-*Load* is the mean number of processes that ran or waited in the five minutes before the end, of which two are
-the sweep's.
+own seconds over the cores do not explain: choosing, sending, keeping, connecting to Ray, starting workers,
+and cores that had nothing to do. Trials that Optuna suggests twice are done once, and their seconds count
+once. *Load* is the mean number of processes that ran or waited in the five minutes before the end, of which
+two are the sweep's.
 Merged into benchmarks/results/sweep.json; ten minutes on two cores.
 """
 
