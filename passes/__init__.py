@@ -73,6 +73,7 @@ from .store_fp16 import StoreFp16
 from .tie_weights import TieWeights
 from .unfold_conv import UnfoldConv
 from .unfold_conv_transpose import UnfoldConvTranspose
+from .unfuse_attention import UnfuseAttention
 from .unroll_loops import UnrollLoops
 from .upgrade import Upgrade
 
@@ -144,6 +145,7 @@ PACK = Pack(
         TieWeights,
         UnfoldConv,
         UnfoldConvTranspose,
+        UnfuseAttention,
         UnrollLoops,
         Upgrade,
     ),

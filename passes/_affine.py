@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from graphopt.ir import Expr, Reshaped, Transposed, simplified
 from graphopt.pipeline import Context, map_tiles
 
+from ._gptq import Hessian, rounded_outputs
 from ._spans import Span
 
 __all__ = ["Activations", "Affine", "IntegerWeight", "affine", "rounded_bias", "rounded_weight"]
@@ -21,6 +22,7 @@ __all__ = ["Activations", "Affine", "IntegerWeight", "affine", "rounded_bias", "
 Activations = Literal["uint8", "int8"]
 _UNSIGNED = 255
 _SIGNED = 127
+_BITS = 8
 _BIAS = 1 << 30
 """Half of what 32 bits hold: so large a bias may be in steps of its scale, and the product has the rest."""
 _SMALLEST = np.float32(1e-30)
@@ -72,11 +74,18 @@ class IntegerWeight:
 
 
 def rounded_weight(
-    weight: Expr, axis: int, bits: int, x: Affine, bias: NDArray[np.float32] | None, context: Context
+    weight: Expr,
+    axis: int,
+    bits: int,
+    x: Affine,
+    bias: NDArray[np.float32] | None,
+    context: Context,
+    hessian: Hessian | None = None,
 ) -> IntegerWeight:
-    """A weight rounded to nearest, a scale for each of its outputs, which lie along `axis`: 0, or 1 of two.
+    """A weight with a scale for each of its outputs, which lie along `axis`: 0, or 1 of two.
 
-    The scale of an output whose weights are so small that its bias would be no int32 is larger.
+    It is rounded to nearest, or by GPTQ with the `hessian` of a product of matrices, in 8 bits. The scale of
+    an output whose weights are so small that its bias would be no int32 is larger.
     """
     turned = axis != 0
     rows = simplified(Transposed(weight, (1, 0)) if turned else weight)
@@ -92,7 +101,11 @@ def rounded_weight(
     def integers() -> Iterator[NDArray[np.int8]]:
         start = 0
         for tile in map_tiles(flat, lambda tile: tile):
-            yield np.rint(tile / steps[start : start + len(tile), None]).astype(np.int8)
+            own = steps[start : start + len(tile)]
+            if hessian is not None and bits == _BITS:
+                yield rounded_outputs(np.ascontiguousarray(tile), own, hessian)
+            else:
+                yield np.rint(tile / own[:, None]).astype(np.int8)
             start += len(tile)
 
     stored = context.store(integers(), ir.DataType.INT8, flat.shape)

@@ -121,7 +121,26 @@ def multiplied(
     )
     if is_half:
         y = new.op("Cast", [y], "narrow", like=node.outputs[0], to=found.dtype)
-    old, removed, bias = node.outputs[0], found.removed, found.bias
+    y, old, removed = biased(new, y, node, found, shift)
+    return Edit(
+        f"{made.bits}-bit weight in blocks of {made.block}",
+        remove=removed,
+        insert=new.nodes,
+        initializers=[*made.new_initializers(), *new.initializers],
+        replace={old: y},
+        before=node,
+    )
+
+
+def biased(
+    new: Nodes, y: ir.Value, node: ir.Node, found: ConstantMatrix, shift: NDArray[np.float32] | None
+) -> tuple[ir.Value, ir.Value, tuple[ir.Node, ...]]:
+    """`y`, a product in the place of `node`'s, with the bias of that and `shift` [N].
+
+    The bias is that which `bias_after` finds, where something is to go into it. Also the value that the sum
+    stands for, and the nodes that it takes the place of.
+    """
+    old, removed, bias = node.outputs[0], tuple(found.removed), found.bias
     if shift is not None:
         into = bias_after(node, found)
         behind = only_user(old) if into is not None and bias is None else None
@@ -135,14 +154,7 @@ def multiplied(
             y = new.op("Add", [y, moved], "corrected", like=node.outputs[0])
     if bias is not None:
         y = new.op("Add", [y, bias], "bias", like=old)
-    return Edit(
-        f"{made.bits}-bit weight in blocks of {made.block}",
-        remove=removed,
-        insert=new.nodes,
-        initializers=[*made.new_initializers(), *new.initializers],
-        replace={old: y},
-        before=node,
-    )
+    return y, old, removed
 
 
 def gathered(node: ir.Node, made: BlockWeight) -> Edit:

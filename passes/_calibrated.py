@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import onnx_ir as ir
 
 from graphopt.calibrate import CalibrationData, Gram
@@ -10,9 +13,27 @@ from graphopt.pipeline import Context
 
 from ._gptq import Hessian, fewest_rows
 
-__all__ = ["Hessians"]
+__all__ = ["Hessians", "with_drawn"]
 
+_DRAWN = range(1, 33)
+"""Seeds of calls. A judgement; the closing check draws its own with another seed. By hand, in PyTorch, all
+products of all-MiniLM-L6-v2 in 8 bits, the least cosine of a token in 55 more such calls: 0.974 with ranges
+of text alone, 0.981 with those of 512 unpadded batches too, 0.989 with 8 seeds of all kinds of calls, 0.992
+with 32, of which GPTQ then learns too. The least of 256 sentences stays 0.998."""
 _FEW = 4  # calls: of fewer, each is held out in part
+
+
+def with_drawn(context: Context) -> CalibrationData | None:
+    """What there is to calibrate on, behind calls drawn from what is legal, where that is known.
+
+    What is legal and no text has other ranges, and clipping to those of text does the most damage there. It
+    comes first: what is held out, the last calls, is text alone.
+    """
+    data, domain = context.calibration, context.domain
+    if data is None or domain is None:
+        return data
+    drawn = (case.feeds for seed in _DRAWN for case in domain.cases(np.random.default_rng(seed)))
+    return replace(data, calls=(*drawn, *data.calls))
 
 
 class Hessians:

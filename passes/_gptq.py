@@ -21,7 +21,7 @@ from graphopt.pipeline import map_tiles
 from ._forms import Form
 from ._nbits import Packed, concatenated, levels_of, pack_levels, quantize_rows, zero_points_of
 
-__all__ = ["LEAST_DAMPING", "Hessian", "fewest_rows", "rounded", "rounded_tiles"]
+__all__ = ["LEAST_DAMPING", "Hessian", "fewest_rows", "rounded", "rounded_outputs", "rounded_tiles"]
 
 Floats = NDArray[np.float32]
 
@@ -34,6 +34,7 @@ _ROWS = 1024  # of a weight at once: enough for products at full speed
 _COLUMNS = 128  # whose feedback is summed up at once
 _PANEL = 256  # columns whose slopes are: products of 32 take 1.6 times as long
 _SMALLEST = np.float32(1e-37)  # of scales: see _nbits
+_MIDDLE = np.float32(128)  # the level that stands for zero among those of 8 bits
 
 
 def fewest_rows(width: int) -> int:
@@ -147,6 +148,23 @@ def rounded_tiles(rows: Expr, form: Form, hessian: Hessian, sweeps: int) -> Pack
             rows, lambda tile: rounded(tile, form, hessian, sweeps), max_bytes=_ROWS * rows.shape[1] * 4
         )
         return concatenated(list(parts))
+
+
+def rounded_outputs(rows: Floats, scales: Floats, hessian: Hessian) -> NDArray[np.int8]:
+    """float32 [n, K] in int8 of one given scale for each row, as it makes x W^T least wrong.
+
+    A row stays rounded to nearest as in `rounded`.
+    """
+    width = rows.shape[1]
+    weight = np.ascontiguousarray(rows.T)
+    middle = np.full((1, len(rows)), _MIDDLE, np.float32)
+    grid = _Grid(np.empty_like(weight), scales[None], middle, Form(8, width))
+    with threadpool_limits(1, "blas"):
+        _feed_back(grid, weight, hessian)
+        nearest = np.clip(np.rint(weight / scales) + _MIDDLE, 1, grid.top)
+        better = _is_better(grid.off(weight), weight - (nearest - _MIDDLE) * scales, hessian)
+    levels = np.where(better, grid.levels, nearest) - _MIDDLE
+    return np.ascontiguousarray(levels.T.astype(np.int8))
 
 
 class _Grid:
@@ -272,14 +290,7 @@ def _descend_block(
 def _better_rows(weight: Floats, nearest: Packed, grid: _Grid, hessian: Hessian) -> Packed:
     """The rows of `grid`, but for those that `nearest` is better for."""
     found = grid.packed()
-    one = _Grid.of(nearest, grid.form, len(weight)).off(weight)
-    other = grid.off(weight)
-    change, both = other - one, one
-    both += other
-    better = np.ones(weight.shape[1], bool)
-    for matrix in (hessian.held_out, hessian.matrix):
-        # What errors differ by, a^T H a - b^T H b, as (a - b)^T H (a + b): half the work.
-        better &= np.einsum("kn,kn->n", change, matrix @ both) < 0
+    better = _is_better(grid.off(weight), _Grid.of(nearest, grid.form, len(weight)).off(weight), hessian)
     zeros = found.zeros
     if zeros is not None and nearest.zeros is not None:
         zeros = np.where(better[:, None], zeros, nearest.zeros)
@@ -288,3 +299,14 @@ def _better_rows(weight: Floats, nearest: Packed, grid: _Grid, hessian: Hessian)
         np.where(better[:, None], found.scales, nearest.scales),
         zeros,
     )
+
+
+def _is_better(one: Floats, other: Floats, hessian: Hessian) -> NDArray[np.bool_]:
+    """Of each column, whether errors `one` [K, n] do less than `other`, which is overwritten."""
+    change, both = one - other, other
+    both += one
+    better = np.ones(one.shape[1], bool)
+    for matrix in (hessian.held_out, hessian.matrix):
+        # What errors differ by, a^T H a - b^T H b, as (a - b)^T H (a + b): half the work.
+        better &= np.einsum("kn,kn->n", change, matrix @ both) < 0
+    return better

@@ -32,8 +32,9 @@ class PackQkv(Pass):
     After:  q, k, v = Split(MatMul(x, [Wq Wk Wv]) + [bq bk bv])
     The packed weight is a lazy concatenation: nothing is read. A projection without a bias gets zeros where
     another has one.
-    Refuses: projections of different values; weights that are not constant matrices of one dtype; a
-    projection whose result without its bias is used too.
+    Refuses: models without a cache on a target that multiplies many rows faster by each of them
+    (`Capabilities.packed_projections`); projections of different values; weights that are not constant
+    matrices of one dtype; a projection whose result without its bias is used too.
     """
 
     name: ClassVar[str] = "pack-qkv"
@@ -42,8 +43,13 @@ class PackQkv(Pass):
     main_graph_only: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
+        target = context.target
+        apart = target is not None and not context.states and not target.capabilities().packed_projections()
         for node in graph:
             if node.op_type != "Attention" or node.domain != "":
+                continue
+            if apart:
+                yield NearMiss(node.name or "Attention", "the target is faster with three products")
                 continue
             found = [_projection(value) for value in node.inputs[:3]]
             projections = [p for p in found if p is not None]

@@ -31,6 +31,8 @@ _WORK = 1 << 43
 """Weights times tokens, between the two: a minute's work for a billion weights."""
 _WINDOW = 512
 """Tokens of a call at most."""
+_SHORTEST = 16
+"""Tokens of a short text. A judgement."""
 _MEDIA = 256
 """Pictures or sounds of a folder that are read at most, as far apart from each other as they are."""
 _UNKNOWN = 0.1
@@ -150,7 +152,11 @@ def _of_text(exported: Exported, corpus: Corpus) -> CalibrationData | None:
 
 
 def _windows(exported: Exported, corpus: Corpus, folder: Path) -> Iterator[NDArray[np.int64]]:
-    """The first tokens of the documents, in turn. `BadInput` where they are not of the model."""
+    """The first tokens of the documents, in turn. `BadInput` where they are not of the model.
+
+    Where a model reads whole texts, as encoders do, each is as the tokenizer frames one, and half of the
+    tokens are in short ones: of these the frame is a larger part, and in some channels it alone is large.
+    """
     domain, tokenizer = exported.domain(), Tokenizer(folder)
     longest = (domain.positions if domain is not None else None) or _WINDOW
     found = [
@@ -171,7 +177,27 @@ def _windows(exported: Exported, corpus: Corpus, folder: Path) -> Iterator[NDArr
             f"{share:.0%} of the tokens of {corpus.name} are unknown to the model's tokenizer",
             hint="Calibrate on text that the model is meant for.",
         )
-    yield from found
+    part = exported.part()
+    if part is None or part.states(exported.interface) or not (closing := tokenizer.closing()):
+        yield from found
+    else:
+        yield from _closed(found, len(tokenizer.opening()), closing, min(longest, _WINDOW))
+
+
+def _closed(
+    windows: Iterable[NDArray[np.int64]], opening: int, closing: list[int], longest: int
+) -> Iterator[NDArray[np.int64]]:
+    """`windows`, which begin with `opening` tokens, as texts that end with `closing`, of at most `longest`.
+
+    Every second one is several: a half of it, a quarter, and so on.
+    """
+    most = longest - opening - len(closing)
+    for index, window in enumerate(windows):
+        begun, left, size = window[:opening], window[opening:][:most], most
+        while len(left) > 1:
+            size = max(_SHORTEST, size // 2) if index % 2 else most
+            yield np.concatenate([begun, left[:size], closing]).astype(np.int64)
+            left = left[size:]
 
 
 def _tokens(exported: Exported) -> int:

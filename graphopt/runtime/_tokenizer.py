@@ -110,6 +110,11 @@ class Tokenizer:
         framed, plain = self.framed("a"), self.plain("a")
         return framed[: framed.index(plain[0])] if plain and plain[0] in framed else []
 
+    def closing(self) -> list[int]:
+        """What the model expects behind a text: [SEP], say, or nothing."""
+        framed, plain = self.framed("a"), self.plain("a")
+        return framed[framed.index(plain[-1]) + 1 :] if plain and plain[-1] in framed else []
+
 
 def context_length(folder: Path) -> int | None:
     """The longest text, in tokens, that the text-generation package at `folder` was made for, if it says."""

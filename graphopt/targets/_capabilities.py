@@ -98,6 +98,12 @@ class Capabilities(ABC):
         """
         return False
 
+    def packed_projections(self) -> bool:
+        """Whether one product that makes queries, keys and values of many rows is faster than three. By
+        default it is.
+        """
+        return True
+
     def static_scales(self) -> bool:
         """Whether products in integers want scales that are known before a run: where one comes with its
         activation (MatMulInteger) they are computed in floats. By default not.

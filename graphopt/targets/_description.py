@@ -76,7 +76,8 @@ class Description(_Data):
     leaves. `fallback`: whether what is left then runs on onnxruntime's CPU provider. `fixed_sizes`: graphs
     are compiled for one size of each dimension, which `--dim` says. `integers` are operators that are
     computed in int8 between DequantizeLinear and QuantizeLinear; with `static_scales` by scales alone that
-    are known before a run. `io` is what callers have to know, in words. `hardware` are facts for
+    are known before a run. Without `packed_projections` queries, keys and values of models without a cache
+    are three products. `io` is what callers have to know, in words. `hardware` are facts for
     planning, with their units in the names.
     """
 
@@ -100,6 +101,7 @@ class Description(_Data):
     signed_activations: bool = False
     integers: tuple[str, ...] = ()
     static_scales: bool = False
+    packed_projections: bool = True
     io: Mapping[str, str] = Field(default_factory=dict)
     hardware: Mapping[str, str | float] = Field(default_factory=dict)
     operators: OperatorTables | None = None

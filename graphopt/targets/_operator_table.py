@@ -98,6 +98,9 @@ class OperatorTable(Capabilities):
     def signed_activations(self) -> bool:
         return self._description.signed_activations
 
+    def packed_projections(self) -> bool:
+        return self._description.packed_projections
+
     def static_scales(self) -> bool:
         return self._description.static_scales
 

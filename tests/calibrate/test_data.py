@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers import models, pre_tokenizers, processors
 
 from graphopt.build import _calibration
 from graphopt.build._calibration import calibration_of
@@ -54,6 +56,34 @@ def test_the_embedded_text_is_the_default(language_model: Exported, monkeypatch:
     again = calibration_of(language_model, None)
     assert again is not None
     assert again.digest == data.digest
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Exported:
+    """It reads at most 64 tokens, one a word, between 0 and 1."""
+    words = {"[CLS]": 0, "[SEP]": 1, "<unk>": 2, **{c: 3 + i for i, c in enumerate("abcdefgh")}}
+    library = Library(models.WordLevel(words, "<unk>"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    frame: Any = [("[CLS]", 0), ("[SEP]", 1)]
+    library.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=frame)
+    (tmp_path / "encoder").mkdir()
+    library.save(str(tmp_path / "encoder" / "tokenizer.json"))
+    config = {"vocab_size": 11, "max_position_embeddings": 64}
+    family = registry.families()["encoder"]()
+    texts = Interface(DECODER.inputs[:2])
+    return Exported(NO_GRAPH, texts, "feature-extraction", family, config, tmp_path / "encoder")
+
+
+def test_what_reads_whole_texts_is_given_such_and_short_ones_among_them(
+    encoder: Exported, tmp_path: Path
+) -> None:
+    data = calibration_of(encoder, written(tmp_path / "t.txt", "a b c d e f g h " * 50))
+    assert data is not None
+    texts = [feeds["input_ids"][0].tolist() for feeds in data]
+    assert [len(text) for text in texts[:5]] == [64, 33, 18, 17, 64]
+    for text in texts:
+        assert (text[0], text[-1]) == (0, 1)
+        assert not {0, 1} & set(text[1:-1])
 
 
 def test_a_small_model_reads_more_of_it(language_model: Exported) -> None:
