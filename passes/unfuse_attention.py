@@ -26,7 +26,7 @@ class UnfuseAttention(Pass):
     OpenVINO 2026.4 runs the products and the Softmax as one kernel as well, without a test for rows in which
     all is hidden behind it, and faster with such a mask (docs/decisions/foreign-runtimes.md).
     Refuses: a cache, causal attention, capped or used scores, fewer heads of keys than of queries, lengths of
-    keys, heads in one axis; a mask with a row for each query, or a bool one.
+    keys, heads in one axis, doubles; a mask with a row for each query, or a bool one.
     """
 
     name: ClassVar[str] = "unfuse-attention"
@@ -69,6 +69,8 @@ def _refused(node: ir.Node) -> str | None:
     heads = static_dim(q, 1)
     if q is None or q.shape is None or len(q.shape) != 4:
         return "its heads are in one axis"
+    if q.dtype == ir.DataType.DOUBLE:
+        return "its scale is a float, and it computes in doubles"
     if heads is None or heads != static_dim(k, 1) or static_dim(q, 3) is None:
         return "its heads are not known to be as many for keys as for queries, and of a known size"
     return None

@@ -90,7 +90,7 @@ def test_minilm_in_int8(packages: Path, tmp_path: Path) -> None:
     made = optimize(minilm(), packages / "minilm", target="openvino", recipe="int8")
     assert made.manifest.closing_check == "passed"
     nodes = made.session().nodes()
-    assert sum(one["type"] == "FullyConnected" and one["precision"] in ("u8", "i8") for one in nodes) >= 20
+    assert sum(one["type"] == "FullyConnected" and one["precision"] in ("u8", "i8") for one in nodes) == 36
     assert fallback_nodes(made) == []
     assert made.session().facts["inference_precision_hint"] in ("bf16", "f32")
 
@@ -106,7 +106,7 @@ def test_minilm_in_int8(packages: Path, tmp_path: Path) -> None:
             feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids}
             rows.append(next(iter(run({name: feeds[name] for name in names}).values()))[0].mean(0))
         vectors.append(np.stack(rows))
-    assert cosine_similarity(*vectors).min() >= 0.996, "0.9971 was seen; 0.998 is the goal"
+    assert cosine_similarity(*vectors).min() >= 0.998, "of the 128 sentences the least is 0.9982"
 
     np.savez(tmp_path / "inputs.npz", **{name: feeds[name] for name in names})
     report = bench(made.path, against=plain.path, inputs=tmp_path / "inputs.npz", rounds=1)
