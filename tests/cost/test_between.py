@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphopt.cost import Call, Situation, call_of
+from graphopt.cost import Call, NodeWork, Product, Situation, call_of
 from graphopt.cost._between import Between, _work
+from graphopt.cost._rates import Taken
 from graphopt.machine import DecoderRate, Profile
 from tests.cost._machine import CACHE, model, near, profile
 
@@ -71,3 +72,15 @@ def test_decoders_that_are_faster_than_their_nodes_change_nothing() -> None:
 
 def test_without_decoders_nothing_is_added() -> None:
     assert Between.of(profile(), 1) == Between()
+
+
+def test_of_floats_out_of_memory_nothing_is_felt() -> None:
+    found = Between(each=4e-6, reading=0.1, cached=1e-6)
+    taken = Taken(1e-3, 0.1, 8e-4, 1e7, 1e7, "")
+    blocks, floats = (
+        NodeWork("p", "MatMul", "product", (), product=Product("w", 64, 64, bits, 32, zeros=False, bytes=1))
+        for bits in (4, 32)
+    )
+    assert found.taken([(blocks, taken)], 1.0).seconds == pytest.approx(4e-6 + 0.1 * 8e-4)
+    assert found.taken([(floats, taken)], 1.0).seconds == 0.0
+    assert found.taken([(floats, taken)], 0.0).seconds == 1e-6
