@@ -76,12 +76,13 @@ class Recipe:
         return Peer(self.name, tuple(command), f"{made} {' '.join([*self.environment, *chosen])}")
 
 
-def graphopt(recipe: str, *settings: str, validate: bool = False) -> Command:
+def graphopt(recipe: str, *settings: str, validate: bool = False, target: str = "") -> Command:
     def command(source: Path, folder: Path) -> list[str]:
         base = [sys.executable, "-m", "graphopt", "optimize", str(source), "-o", str(folder)]
         chosen = [text for setting in settings for text in ("--set", setting)]
         checked = [] if validate else ["--no-validate"]
-        return [*base, "--recipe", recipe, *checked, "--no-cache", "--force", *chosen]
+        there = ["--target", target] if target else []
+        return [*base, "--recipe", recipe, *there, *checked, "--no-cache", "--force", *chosen]
 
     return command
 
