@@ -182,7 +182,7 @@ def test_the_cpu_measures_floats_and_integers() -> None:
     placement = placed(made.graph, chosen, lambda op_type: True)
     stream = context.stream()
     assert not isinstance(stream, str)
-    work = pass_._work(placement, pass_._spans(placement, stream, context), context)
+    work = pass_._work(placement, pass_._spans(placement, stream, context), {}, context)
 
     def edit(taken: Any) -> Edit:
         edits[taken.node] = work.edit(taken)[0]
