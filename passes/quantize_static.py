@@ -34,6 +34,7 @@ from ._gptq import Hessian
 from ._placement import Placement, Taken, placed, products_of
 from ._retention import Saved, damages, worst
 from ._spans import FEWEST, Method, Observed, Span
+from ._there_and_back import hard_sigmoid, parameters, there_and_back
 
 _SHARE = 4
 """Products of matrices to a convolution from which a model is no convolutional one. A judgement: a vision
@@ -174,10 +175,8 @@ class QuantizeStatic(Pass):
         self, placement: Placement, spans: Mapping[str, Span], context: Context
     ) -> dict[ir.Node, IntegerWeight]:
         """Of products of matrices, rounded by GPTQ for what they are multiplied by."""
-        hessians, kinds = (
-            Hessians(context, self.name, with_drawn(context)),
-            self._kinds(placement, spans, context),
-        )
+        hessians = Hessians(context, self.name, with_drawn(context))
+        kinds = self._kinds(placement, spans, context)
         products = [t for t in placement.taken if t.axis is not None and t.node.op_type != "Conv"]
         found = {}
         for taken in context.watch(products, "rounding weights"):
@@ -372,7 +371,7 @@ class _Work:
             made = new.copy(taken.absorbed, [made[0], *taken.absorbed.inputs[1:]], "activation")
         outputs = taken.outputs
         after = [
-            _there_and_back(y, self._kinds[_name(old)], f"out{i or ''}", new)
+            there_and_back(y, self._kinds[_name(old)], f"out{i or ''}", new)
             if taken.rounds and node.op_type != "HardSigmoid"
             else y
             for i, (y, old) in enumerate(zip(made, outputs, strict=True))
@@ -412,7 +411,7 @@ class _Work:
         if node.attributes.get_int("keepdims", 1):
             return mean
         kind = self._kinds[_name(node.outputs[0])]
-        rounded = _there_and_back(mean, kind, "mean", new)
+        rounded = there_and_back(mean, kind, "mean", new)
         return new.op("Squeeze", [rounded, new.constant(places, np.int64, "places")], "flat", dtype=x.dtype)
 
     def _saturates(self, taken: Taken) -> bool:
@@ -429,13 +428,13 @@ class _Work:
 
     def _entered(self, x: ir.Value, new: Nodes) -> ir.Value:
         if not x.is_initializer():
-            return _there_and_back(x, self._kinds[_name(x)], f"in{len(new.nodes) or ''}", new)
+            return there_and_back(x, self._kinds[_name(x)], f"in{len(new.nodes) or ''}", new)
         array = const_of(x)
         assert array is not None
         kind = affine((min(0.0, float(array.min())), max(0.0, float(array.max()))), "uint8")
         label = f"constant{len(new.nodes) or ''}"
         integers = new.constant(kind.rounded(array), kind.zero.dtype, f"{label}/integers")
-        return new.op("DequantizeLinear", [integers, *_parameters(kind, label, new)], label, like=x)
+        return new.op("DequantizeLinear", [integers, *parameters(kind, label, new)], label, like=x)
 
     def _weighted(self, taken: Taken, inputs: list[ir.Value | None], new: Nodes) -> None:
         """Put the weight of a product, and its bias, in integers."""
@@ -482,36 +481,3 @@ def _integers(
 def _of(value: ir.Value | None) -> ir.Value:
     assert value is not None
     return value
-
-
-def hard_sigmoid(x: ir.Value, alpha: float, beta: float, new: Nodes) -> ir.Value:
-    """Clip(alpha * x + beta, 0, 1): the integers of `x` with another scale, in which 255 is 1.
-
-    It stands behind a LeakyRelu that changes nothing: for this there are kernels that look integers up.
-    """
-    same = new.op("LeakyRelu", [x], "same", like=x, alpha=1.0)
-    wide = Affine(np.float32(1 / (255 * alpha)), np.asarray(np.floor(255 * beta), np.uint8))
-    integers = new.op(
-        "QuantizeLinear",
-        [same, *_parameters(wide, "wide", new)],
-        "gate/integers",
-        like=x,
-        dtype=ir.DataType.UINT8,
-    )
-    parts = _parameters(Affine(np.float32(1 / 255), np.asarray(0, np.uint8)), "gate", new)
-    return new.op("DequantizeLinear", [integers, *parts], "gate", like=x)
-
-
-def _parameters(kind: Affine, label: str, new: Nodes) -> list[ir.Value]:
-    return [
-        new.constant(kind.scale, np.float32, f"{label}/scale"),
-        new.constant(kind.zero, kind.zero.dtype, f"{label}/zero"),
-    ]
-
-
-def _there_and_back(x: ir.Value, kind: Affine, label: str, new: Nodes) -> ir.Value:
-    """`x` rounded to integers and widened again."""
-    parameters = _parameters(kind, label, new)
-    dtype = ir.DataType.from_numpy(kind.zero.dtype)
-    integers = new.op("QuantizeLinear", [x, *parameters], f"{label}/integers", like=x, dtype=dtype)
-    return new.op("DequantizeLinear", [integers, *parameters], label, like=x)

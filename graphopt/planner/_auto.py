@@ -15,7 +15,7 @@ from graphopt.machine import Interval, known_profile
 from graphopt.metrics import METRICS, Exact
 from graphopt.plan import parse_bounds
 from graphopt.planner._candidate import Outlook
-from graphopt.planner._choose import DRAFTED, Choice, choose
+from graphopt.planner._choose import Choice, choose
 from graphopt.planner._dollars import Hosting, dollars, exactly
 from graphopt.planner._json import decision_json
 from graphopt.planner._recipes import recipe_of
@@ -166,10 +166,7 @@ def missed_by(found: Sequence[Checked]) -> str:
 
 
 def checked(measured: Mapping[str, float], request: Request, outlook: Outlook) -> list[Checked]:
-    """What was measured beside what was predicted and asked for, in the order of `METRICS`; of a plan with
-    drafts nothing that they change, since what they bring is not measured."""
-    if outlook.candidate.drafts:
-        measured = {key: value for key, value in measured.items() if key not in DRAFTED}
+    """What was measured beside what was predicted and asked for, in the order of `METRICS`."""
     predicted, bounds = outlook.prediction.metrics, {one.metric: one for one in request.bounds}
     found = []
     for metric in (key for key in METRICS if key in measured and (key in predicted or key in bounds)):

@@ -65,7 +65,7 @@ def verify(choice: Choice, count: int, *, source: str, ray: str = "local") -> li
         values = {metric: one.value for metric, one in came.metrics.items()}
         profile = next(one for one in request.profiles if one.name == outlook.candidate.machine)
         situation = Situation(request.prompt, request.new, 1, outlook.candidate.threads)
-        if outlook.candidate.drafts:
+        if outlook.candidate.drafts:  # what they bring is not measured
             values = {key: value for key, value in values.items() if key not in DRAFTED}
         record(profile, outcomes(outlook.prediction.metrics, values, situation, str(trial.arguments())))
         found.append(Verified(outlook, tuple(checked(values, request, outlook))))

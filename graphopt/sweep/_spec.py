@@ -107,8 +107,8 @@ class Spec(_Table):
 
     `source` and `recipe` are one or several to choose from, `options` ranges of options of passes by
     "PASS[#N].OPTION"; recipes without the pass go without. `objective` are metrics to improve, `metrics`
-    others to measure, `budget` what a package has to keep. A trial is chosen
-    from what came of all but the `at_once - 1` just before it.
+    others to measure, `budget` what a package has to keep. A trial is chosen from what came
+    of all but the `at_once - 1` just before it.
     """
 
     source: Names = Field(min_length=1)
