@@ -47,3 +47,23 @@ def test_what_is_measured_stands_beside_what_was_predicted_and_is_kept(
     )
     assert seen[0].threads == seen[0].cores == choice.outlooks[0].candidate.threads
     assert "tpot" in history_of(choice.request.profiles[0]).metrics
+
+
+def test_what_drafts_bring_is_not_measured_and_so_not_judged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path))
+    plain = choose(asked("kl_mean=0.001")).best.prediction.metrics["tpot"].value
+    choice = choose(asked("kl_mean=0.001", f"tpot={0.9 * plain}s", drafts=True))
+    assert choice.best.candidate.drafts
+
+    def measured(trials: Sequence[Trial], measures: Sequence[Measure], **_: Any) -> list[Measured]:
+        one = Estimate(plain, plain, plain)
+        return [Measured(trial, {"tpot": one, "ttft": one}) for trial in trials]
+
+    monkeypatch.setattr(graphopt.sweep, "measured", measured)
+    (found,) = verify(choice, 1, source="nowhere")
+
+    assert [one.metric for one in found.checked] == ["ttft"]
+    assert found.keeps
+    assert "tpot" not in history_of(choice.request.profiles[0]).metrics
