@@ -45,6 +45,17 @@ def squares(marks: Path, count: int, seconds: float = 0.0, **options: Any) -> li
     ]
 
 
+def test_what_others_come_to_while_some_are_waited_for_is_given_later(cluster: str, marks: Path) -> None:
+    first, second, *rest = squares(marks, 5)
+    with Engine(cluster) as engine:
+        engine.submit(first)
+        engine.submit(second)
+        assert [one.value for one in engine.all(rest)] == [4, 9, 16]
+        assert engine.done == 3
+        assert sorted(one.value for one in iter(engine.next, None)) == [0, 1]
+        assert engine.done == 5
+
+
 def test_every_task_is_done_once_and_never_again(
     cluster: str, marks: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
