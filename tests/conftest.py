@@ -35,12 +35,18 @@ from tests._cache import ROOT, Cache, digest_of, source_digest
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones come first, half of them to each of the two processes, which begin at both halves.
 
-    What is left at the end, where one process takes what the other has not begun, is short.
+    What is left at the end, where one process takes what the other has not begun, is short. One process makes
+    packages of the embedded model while the other, which would wait for them, does without.
     """
+
+    def waits(item: pytest.Item) -> bool:
+        return "begun" in getattr(item, "fixturenames", ())
+
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = [item for item in items if not item.get_closest_marker("slow")]
     middle = len(items) // 2 - len(slow[::2])
-    items[:] = [*slow[::2], *others[:middle], *slow[1::2], *others[middle:]]
+    first, second = sorted(slow[::2], key=waits, reverse=True), sorted(slow[1::2], key=waits)
+    items[:] = [*first, *others[:middle], *second, *others[middle:]]
 
 
 @pytest.fixture(autouse=True)

@@ -3,17 +3,22 @@
 Most of an export is symbolic shape arithmetic. Parts of it decide nothing: tracing the whole graph a second
 time to decompose a handful of trivial operators, running it once more to see where types are promoted,
 running attention step by step to learn its output shape, and repeating heads that ONNX's Attention shares.
+Nor does reading the source of all of torchlib to list its functions, again for each graph.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from onnxscript._internal.values import TracedOnnxFunction
 from torch.onnx._internal.exporter import _decomp, _fx_passes
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 from torch.onnx._internal.fx.passes import type_promotion
 from transformers.exporters import utils
 from transformers.integrations import sdpa_attention
@@ -30,6 +35,7 @@ _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 def faster_export() -> Iterator[None]:
     """Inside, torch's ONNX exporter takes the shortcuts wherever a graph allows."""
     with (
+        _listed_functions(),
         _local_decomposition(),
         _promotion_by_record(),
         _attention_by_shape(),
@@ -38,6 +44,37 @@ def faster_export() -> Iterator[None]:
         _no_stack_traces(),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _listed_functions() -> Iterator[None]:
+    original = ONNXRegistry.__dict__["from_torchlib"]
+    ONNXRegistry.from_torchlib = staticmethod(lambda **opset: _copied(_torchlib(**opset)))  # type: ignore
+    try:
+        yield
+    finally:
+        ONNXRegistry.from_torchlib = original  # type: ignore[method-assign]
+
+
+_from_torchlib = ONNXRegistry.from_torchlib
+
+
+@functools.cache
+def _torchlib(**opset: int) -> ONNXRegistry:
+    """torchlib's functions at an opset. Their domain is asked of their parsed source: it is their opset's."""
+    original = TracedOnnxFunction.function_ir
+    TracedOnnxFunction.function_ir = property(lambda function: function.opset)  # type: ignore
+    try:
+        return _from_torchlib(**opset)
+    finally:
+        TracedOnnxFunction.function_ir = original  # type: ignore[method-assign]
+
+
+def _copied(registry: ONNXRegistry) -> ONNXRegistry:
+    """Custom functions are added to the copy alone."""
+    copied = copy.copy(registry)
+    copied.functions = {target: list(known) for target, known in registry.functions.items()}
+    return copied
 
 
 @contextlib.contextmanager

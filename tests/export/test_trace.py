@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 import torch
 import transformers
-from torch.onnx._internal.exporter import _fx_passes
+from torch.onnx._internal.exporter import _fx_passes, _registration
 from transformers.exporters import utils
 
 from graphopt.errors import BadInput
@@ -144,6 +144,23 @@ def test_shortcuts_are_undone_afterwards() -> None:
         raise KeyError
     exported(casts)
     assert replaced() == before
+
+
+def test_functions_of_torchlib_are_listed_once_as_torch_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def listed() -> list[tuple[Any, ...]]:
+        return [
+            (target, one.onnx_function, str(one.signature), one.is_complex, one.opset_introduced)
+            for target, known in _registration.ONNXRegistry.from_torchlib().functions.items()
+            for one in known
+        ]
+
+    before = listed()
+    with faster_export():
+        changed = _registration.ONNXRegistry.from_torchlib().functions
+        changed.popitem()
+        next(iter(changed.values())).clear()
+        monkeypatch.setattr(_registration, "onnxscript_apis", None)
+        assert listed() == before
 
 
 def test_of_models_those_are_patched_that_are_loaded() -> None:
