@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import gcd
 from typing import ClassVar, Literal
 
 import onnx_ir as ir
@@ -25,6 +26,9 @@ from ._expert_nodes import ExpertWeight, lacks, packed_experts
 from ._expert_rounding import ExpertRounding
 from ._forms import SMALLEST_BLOCK, Form
 from ._nbits import NotFinite, Packed, kept, quantized_tiles
+
+_MATRICES = 3
+"""Of an expert, each as large as the others: a gate, what it multiplies, and the way back."""
 
 
 class QuantizeExperts(Pass):
@@ -69,6 +73,12 @@ class QuantizeExperts(Pass):
     def effective_contract(self) -> Contract:
         return self._AT_8_BITS if self.options.bits == 8 else self.contract
 
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False, experts: int = 1) -> str | None:
+        if experts == 1 or name_matches(name, self.options.exclude):
+            return None
+        block = self._ending(k, n // _MATRICES)
+        return None if block is None else str(Form(self.options.bits, block))
+
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         found = [node for node in graph if node.op_type == "MoE" and node.domain == MICROSOFT]
         rounding = ExpertRounding(context, self.name, self.options.sweeps)
@@ -98,9 +108,12 @@ class QuantizeExperts(Pass):
         return lacks(node)
 
     def _block(self, node: ir.Node) -> int | None:
-        widths = [static_dim(v, -1) or 1 for v in (node.inputs[2], node.inputs[4])]
+        return self._ending(*(static_dim(v, -1) or 1 for v in (node.inputs[2], node.inputs[4])))
+
+    def _ending(self, *widths: int) -> int | None:
+        """The block that rows of these widths end with."""
         block: int = self.options.block_size
-        while block >= SMALLEST_BLOCK and any(width % block for width in widths):
+        while block >= SMALLEST_BLOCK and gcd(*widths) % block:
             block //= 2
         return block if block >= SMALLEST_BLOCK else None
 

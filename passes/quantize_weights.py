@@ -108,10 +108,11 @@ class QuantizeWeights(Pass):
     def effective_contract(self) -> Contract:
         return _CONTRACTS[self.options.bits]
 
-    def form(self, name: str, k: int, n: int, *, looked_up: bool = False) -> str | None:
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False, experts: int = 1) -> str | None:
         options = self.options
         if (
-            not name_matches(name, options.include)
+            experts > 1
+            or not name_matches(name, options.include)
             or name_matches(name, options.exclude)
             or k * n < options.smallest
             or (looked_up and options.embedding != "all")

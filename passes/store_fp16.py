@@ -44,8 +44,8 @@ class StoreFp16(Pass):
         smallest: int = 4096
         exclude: str = ""
 
-    def form(self, name: str, k: int, n: int, *, looked_up: bool = False) -> str | None:
-        large = 4 * k * n >= self.options.smallest
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False, experts: int = 1) -> str | None:
+        large = 4 * k * n * experts >= self.options.smallest
         return "16" if large and not name_matches(name, self.options.exclude) else None
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:

@@ -93,6 +93,29 @@ KINDS: dict[str, Kind] = {
     ),
 }
 
+# Decoders that plans are made for from their sizes alone, beside those above.
+PLANNED: dict[str, Kind] = {
+    "gemma": Kind("gemma", "AutoModelForCausalLM", _DECODER | {"head_dim": 16}),
+    "gemma3": Kind(
+        "gemma3_text",
+        "AutoModelForCausalLM",
+        _DECODER
+        | {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 8, "num_hidden_layers": 3}
+        | {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "mixtral": Kind(
+        "mixtral", "AutoModelForCausalLM", _DECODER | {"num_local_experts": 4, "num_experts_per_tok": 2}
+    ),
+    # As many experts as it takes for what chooses among them to be rounded, too; one layer has none.
+    "qwen3_moe": Kind(
+        "qwen3_moe",
+        "AutoModelForCausalLM",
+        _DECODER
+        | {"head_dim": 16, "num_experts": 64, "num_experts_per_tok": 4, "moe_intermediate_size": 32}
+        | {"num_hidden_layers": 3, "mlp_only_layers": [1]},
+    ),
+}
+
 # Decoders whose layers carry another state than keys and values, or one beside them.
 _SSM = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_n_groups": 2}
 STATEFUL: dict[str, Kind] = {
@@ -203,7 +226,7 @@ def write_model(
     kind: str, folder: Path, *, dtype: str = "float32", shard: str = "5GB", **config: Any
 ) -> None:
     """Write `config.json`, safetensors of at most `shard` each, and for text the tokenizer of tiny-coder."""
-    model_type, auto, defaults = (KINDS | SEQ2SEQ | STATEFUL | HEADS)[kind]
+    model_type, auto, defaults = (KINDS | PLANNED | SEQ2SEQ | STATEFUL | HEADS)[kind]
     made = transformers.AutoConfig.for_model(model_type, **(defaults | config))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

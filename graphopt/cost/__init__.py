@@ -1,6 +1,7 @@
 """What a graph costs on a machine: its work by node, and times, memory and dollars predicted from it."""
 
-from graphopt.cost._decoder import DecoderShape, decoder_work
+from graphopt.cost._decoder import decoder_work
+from graphopt.cost._decoder_shape import DecoderShape
 from graphopt.cost._dims import Dim, Shape
 from graphopt.cost._form import Form
 from graphopt.cost._forms import with_forms

@@ -3,99 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any, Literal
+from typing import Any
 
+from graphopt.cost._decoder_shape import DecoderShape, Experts
 from graphopt.cost._dims import Shape
+from graphopt.cost._experts import SIZES, expert_weights, through_experts
 from graphopt.cost._package import DOCUMENT, LAYER
-from graphopt.cost._work import GraphWork, Heads, NodeWork, Product, Result, Use, Weight
-from graphopt.errors import BadInput
-from graphopt.ir.operators import FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION
+from graphopt.cost._work import GraphWork, Heads, NodeWork, Result, Use, Weight
+from graphopt.cost._writing import Row, Writing
+from graphopt.ir.operators import FUSED_SUM_NORM, GROUPED_ATTENTION
 
 __all__ = ["DecoderShape", "decoder_work"]
 
 _TOKENS: Shape = ("batch", "rows")
-_MODEL_TYPES = ("llama", "mistral", "qwen2")
+_MASK: Shape = ("batch", "past + rows")
+_EACH: Shape = ("batch", 1)
+_TURNED = "~transpose"
 _SETTINGS = 960
 """Bytes of genai_config.json: ids of tokens decide of the last few."""
 
-
-@dataclass(frozen=True)
-class DecoderShape:
-    """Sizes of a decoder: `layers` of grouped attention and a gated feed-forward of width `ffn`.
-
-    `window` is how many tokens back each layer looks, 0 where all. `biases` are of queries, keys and values,
-    of what attention gives, and of the feed-forward.
-    """
-
-    vocabulary: int
-    hidden: int
-    ffn: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    positions: int
-    tied: bool
-    window: tuple[int, ...] = ()
-    rotated: int = 0
-    qkv_bias: bool = False
-    out_bias: bool = False
-    ffn_bias: bool = False
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> DecoderShape:
-        """Of a config.json as transformers writes it.
-
-        Raises `BadInput` for a model type that is not known to be such a decoder, and for a size that is
-        missing: export the model then, and ask `work_of` its graph.
-        """
-        kind = str(config.get("model_type"))
-        if kind not in _MODEL_TYPES:
-            raise BadInput(
-                f"the sizes of a model of type {kind!r} are not read from its configuration",
-                hint=f"Of {', '.join(_MODEL_TYPES)} they are. Of others the exported graph tells.",
-            )
-
-        def size(*names: str, default: int | None = None) -> int:
-            found = next((config[name] for name in names if config.get(name) is not None), default)
-            if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-                raise BadInput(f"{names[0]} in the configuration is {found!r}, and no size")
-            return found
-
-        hidden, heads, layers = size("hidden_size"), size("num_attention_heads"), size("num_hidden_layers")
-        head = size("head_dim", default=hidden // heads)
-        kv_heads = size("num_key_value_heads", default=heads)
-        if heads % kv_heads:
-            raise BadInput(f"{heads} heads of queries do not share {kv_heads} of keys evenly")
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        share = float(config.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1.0)
-        attention = bool(config.get("attention_bias", False))
-        return cls(
-            vocabulary=size("vocab_size"),
-            hidden=hidden,
-            ffn=size("intermediate_size"),
-            layers=layers,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_size=head,
-            positions=size("max_position_embeddings"),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            window=_windows(config, kind, layers),
-            rotated=int(head * share),
-            qkv_bias=attention or kind == "qwen2",
-            out_bias=attention and kind == "llama",
-            ffn_bias=bool(config.get("mlp_bias", False)),
-        )
-
-
-def _windows(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int, ...]:
-    window = config.get("sliding_window") or 0
-    if kind == "qwen2" and not config.get("use_sliding_window", False):
-        window = 0
-    kinds = config.get("layer_types") or ["sliding_attention"] * layers
-    return tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
+_LENGTHS: Sequence[Row] = (
+    ("Shape", "batch_size", ["input_ids"], (1,), 64),
+    ("Shape", "sequence", ["input_ids"], (1,), 64),
+    ("Shape", "total", ["attention_mask"], (1,), 64),
+    ("Cast", "total_int32", ["total"], (1,), 32),
+    ("Cast", "sequence_int32", ["sequence"], (1,), 32),
+    ("Sub", "last", ["total_int32"], (1,), 32),
+    ("Expand", "seqlens_k", ["last", "batch_size"], ("batch",), 32),
+    ("Squeeze", "length", ["total_int32"], (), 32),
+    ("Expand", "query_seqlens", ["sequence_int32", "batch_size"], ("batch",), 32),
+    ("Cast", "is_token", ["attention_mask"], _MASK, 8),
+    ("Where", "bias_row", ["is_token"], _MASK, 32),
+    ("Unsqueeze", "bias_rows", ["bias_row"], ("batch", 1, 1, "past + rows"), 32),
+    ("Concat", "bias_shape", ["sequence"], (4,), 64),
+    ("Expand", "bias", ["bias_rows", "bias_shape"], ("batch", 1, "rows", "past + rows"), 32),
+)
+"""What is made of the mask once, for attention of all layers."""
+_LAST: Sequence[Row] = (
+    ("Shape", "new", ["model.norm.weight/norm"], (1,), 64),
+    ("Neg", "first_new", ["new"], (1,), 64),
+    ("Slice", "new_mask", ["attention_mask", "first_new"], _TOKENS, 64),
+    ("ArgMax", "last_token", ["new_mask"], _EACH, 64),
+    ("Sub", "back", [], (1,), 64),
+    ("Add", "start", ["last_token", "back"], _EACH, 64),
+    ("Max", "first_kept", ["start"], _EACH, 64),
+    ("Squeeze", "count", [], (), 64),
+    ("Range", "steps", ["count"], (1,), 64),
+    ("Add", "places", ["first_kept", "steps"], _EACH, 64),
+    ("Unsqueeze", "indices", ["places"], ("batch", 1, 1), 64),
+)
+"""Where the last token of each text is, wherever padding puts it."""
 
 
 def decoder_work(shape: DecoderShape | Mapping[str, Any]) -> GraphWork:
@@ -108,216 +65,232 @@ def decoder_work(shape: DecoderShape | Mapping[str, Any]) -> GraphWork:
     return _Decoder(shape if isinstance(shape, DecoderShape) else DecoderShape.of(shape)).work()
 
 
-@dataclass
 class _Decoder:
-    shape: DecoderShape
-    nodes: list[NodeWork] = field(default_factory=list)
-    stored: dict[str, Weight] = field(default_factory=dict)
-    caches: list[Result] = field(default_factory=list)
+    """Weights are called as checkpoints and passes call them: "~" stands before what a pass did to one."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        self.shape, self.traits = shape, shape.traits
+        self.write = Writing()
+        self._offset = "~offset" if self.traits.offset else ""
 
     def work(self) -> GraphWork:
-        shape = self.shape
-        table = "lm_head.weight" if shape.tied else "model.embed_tokens.weight"
-        for layer in range(shape.layers):
-            self._norms(layer)
-        self._weight("model.norm.weight", shape.hidden)
-        self._weight(table, shape.vocabulary, shape.hidden)
-        stream = self._lookup(table)
-        x = self._op(
-            "RMSNormalization", "norm", [stream], shape.hidden, "model.layers.0.input_layernorm.weight"
-        )
+        shape, write = self.shape, self.write
+        self._checkpoint()
+        if shape.experts is not None:
+            write.rows(SIZES)
+        table = write.stored["lm_head.weight" if shape.tied else "model.embed_tokens.weight"]
+        stream = write.lookup(table, "embedding", "input_ids", _TOKENS)
+        if self.traits.scaled:
+            write.constants(embed_scale=(32,))
+            stream = self._op("Mul", "scaled", [stream], shape.hidden)
+        x = self._norm(stream, "model.layers.0.input_layernorm.weight")
         for layer in range(shape.layers):
             stream, x = self._layer(layer, stream, x)
         self._head(x)
-        states = [cache.name.replace(".past.", ".present.") for cache in self.caches]
+        states = [cache.name.replace(".past.", ".present.") for cache in write.caches]
         return GraphWork(
-            nodes=tuple(self.nodes),
+            nodes=tuple(write.nodes),
             vocabulary=shape.vocabulary,
-            weights=tuple(self._in_order()),
+            weights=tuple(sorted(write.stored.values(), key=_place)),
             inputs=(
                 Result("input_ids", _TOKENS, 64),
-                Result("attention_mask", ("batch", "past + rows"), 64),
+                Result("attention_mask", _MASK, 64),
                 Result("position_ids", _TOKENS, 64),
             ),
-            caches=tuple(self.caches),
+            caches=tuple(write.caches),
             outputs=("logits", *states),
             told_bytes=_SETTINGS + DOCUMENT + LAYER * shape.layers,
         )
 
-    def _in_order(self) -> Sequence[Weight]:
-        """As they are written: what the checkpoint has, what is turned, angles, what is packed."""
+    def _checkpoint(self) -> None:
+        """What is written as it came, in its order."""
+        shape, write = self.shape, self.write
+        if not shape.tied:
+            write.weight("model.embed_tokens.weight", shape.vocabulary, shape.hidden)
+        for layer in range(shape.layers):
+            name = f"model.layers.{layer}"
+            if self.traits.head_norms and not self._offset:
+                for of in "qk":
+                    write.weight(f"{name}.self_attn.{of}_norm.weight", shape.head_size)
+            if (experts := self._experts_of(layer)) is not None:
+                expert_weights(write, f"{name}.mlp", shape.hidden, experts)
+            if not self._offset:
+                for norm in ("input_layernorm", "post_attention_layernorm"):
+                    write.weight(f"{name}.{norm}.weight", shape.hidden)
+        if not self._offset:
+            write.weight("model.norm.weight", shape.hidden)
+        if shape.tied:
+            write.weight("lm_head.weight", shape.vocabulary, shape.hidden)
 
-        def place(weight: Weight) -> int:
-            if "~" in weight.name:
-                return 1
-            return 2 if weight.name.startswith("rotary") else 3 if "qkv_proj" in weight.name else 0
-
-        return sorted(self.stored.values(), key=place)
-
-    def _norms(self, layer: int) -> None:
-        hidden = self.shape.hidden
-        names = ["input_layernorm", "post_attention_layernorm"]
-        for name in names:
-            self._weight(f"model.layers.{layer}.{name}.weight", hidden)
+    def _experts_of(self, layer: int) -> Experts | None:
+        experts = self.shape.experts
+        return experts if experts is not None and experts.layers[layer] else None
 
     def _layer(self, layer: int, stream: str, x: str) -> tuple[str, str]:
         shape, name = self.shape, f"model.layers.{layer}"
-        queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-        y = self._product(x, f"{name}.self_attn.qkv_proj.weight", shape.hidden, queries + 2 * keys)
-        if shape.qkv_bias:
-            y = self._bias(y, f"{name}.self_attn.qkv_proj.bias", queries + 2 * keys)
-        if layer == 0:
-            self._mask()
-        y = self._attention(layer, y)
-        y = self._product(y, f"{name}.self_attn.o_proj.weight~transpose", queries, shape.hidden)
+        own = self.traits.own_norms
+        y = self._attention(layer, x)
+        y = self._product(y, f"{name}.self_attn.o_proj", shape.heads * shape.head_size, shape.hidden)
         if shape.out_bias:
             y = self._bias(y, f"{name}.self_attn.o_proj.bias", shape.hidden)
-        stream, x = self._sum_norm(stream, y, f"{name}.post_attention_layernorm.weight")
-        gate = self._product(x, f"{name}.mlp.gate_proj.weight~transpose", shape.hidden, shape.ffn)
-        if shape.ffn_bias:
-            gate = self._bias(gate, f"{name}.mlp.gate_proj.bias", shape.ffn)
-        gate = self._op(FUSED_SILU, f"{name}.silu", [gate], shape.ffn)
-        up = self._product(x, f"{name}.mlp.up_proj.weight~transpose", shape.hidden, shape.ffn)
-        if shape.ffn_bias:
-            up = self._bias(up, f"{name}.mlp.up_proj.bias", shape.ffn)
-        y = self._op("Mul", f"{name}.gated", [gate, up], shape.ffn)
-        y = self._product(y, f"{name}.mlp.down_proj.weight~transpose", shape.ffn, shape.hidden)
-        if shape.ffn_bias:
-            y = self._bias(y, f"{name}.mlp.down_proj.bias", shape.hidden)
-        last = layer == shape.layers - 1
-        norm = "model.norm.weight" if last else f"model.layers.{layer + 1}.input_layernorm.weight"
-        return self._sum_norm(stream, y, norm, last=last)
+        if own:
+            y = self._norm(y, f"{name}.post_attention_layernorm.weight")
+        between = "pre_feedforward_layernorm" if own else "post_attention_layernorm"
+        stream, x = self._sum_norm(stream, y, f"{name}.{between}.weight")
+        experts = self._experts_of(layer)
+        if experts is None:
+            y = self._gated(f"{name}.mlp", x)
+        else:
+            y = through_experts(self.write, f"{name}.mlp", x, shape.hidden, experts)
+        if own:
+            y = self._norm(y, f"{name}.post_feedforward_layernorm.weight")
+        if layer == shape.layers - 1:
+            return self._sum_norm(stream, y, "model.norm.weight", last=True)
+        return self._sum_norm(stream, y, f"model.layers.{layer + 1}.input_layernorm.weight")
 
-    def _attention(self, layer: int, qkv: str) -> str:
-        shape, name = self.shape, f"layers.{layer}"
+    def _gated(self, name: str, x: str) -> str:
+        shape, width = self.shape, self.shape.ffn
+        if self.traits.fused:
+            both = self._product(x, f"{name}.gate_up_proj", shape.hidden, 2 * width)
+            if shape.chosen_angles:
+                self.write.constants(halves=(64, 2))
+            gate, up = f"{name}.gate", f"{name}.up"
+            self.write.parts("Split", [gate, up], both, [(*_TOKENS, width)] * 2)
+            gate = self._op(shape.activation, f"{name}.activated", [gate], width)
+        else:
+            gate = self._biased(x, f"{name}.gate_proj", shape.hidden, width)
+            gate = self._op(shape.activation, f"{name}.activated", [gate], width)
+            up = self._biased(x, f"{name}.up_proj", shape.hidden, width)
+        y = self._op("Mul", f"{name}.gated", [gate, up], width)
+        return self._biased(y, f"{name}.down_proj", width, shape.hidden)
+
+    def _attention(self, layer: int, x: str) -> str:
+        shape, name = self.shape, f"model.layers.{layer}.self_attn"
+        queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+        width = queries + 2 * keys
+        if self.traits.fused:
+            y = self._product(x, f"{name}.qkv_proj", shape.hidden, width)
+        else:
+            weight = self.write.weight(f"{name}.qkv_proj.weight", shape.hidden, width)
+            y = self.write.product(x, weight, f"{name}.qkv", (shape.hidden, width), _TOKENS)
+        if shape.qkv_bias:
+            y = self._bias(y, f"{name}.qkv_proj.bias", width)
+        if self.traits.head_norms:
+            widths = (queries, keys, keys)
+            return self._grouped(layer, self._normed_heads(name, y, widths, first=layer == 0))
+        if layer == 0:
+            self._mask()
+        return self._grouped(layer, [y])
+
+    def _normed_heads(self, name: str, qkv: str, widths: Sequence[int], *, first: bool) -> list[str]:
+        """Queries and keys with a norm for each head; where it is `offset`, behind what the mask becomes."""
+        shape, write = self.shape, self.write
+        write.constants(q_shape=(64, 4), k_shape=(64, 4))
+        write.constants(**{f"{name}.{of}": (64, 3) for of in ("widths", "q_width", "k_width")})
+        q, k, v = (f"{name}.{of}" for of in "qkv")
+        write.parts("Split", [q, k, v], qkv, [(*_TOKENS, width) for width in widths])
+
+        def apart(x: str, width: int) -> None:
+            heads = (*_TOKENS, width // shape.head_size, shape.head_size)
+            write.node("Reshape", f"{x}_heads", [x], heads)
+
+        def normed(x: str, width: int) -> None:
+            weight = write.weight(f"{x}_norm.weight{self._offset}", shape.head_size)
+            heads = (*_TOKENS, width // shape.head_size, shape.head_size)
+            write.node("RMSNormalization", f"{x}_normed", [f"{x}_heads"], heads, weight=weight.name)
+
+        def rows(x: str, width: int) -> None:
+            write.node("Reshape", f"{x}_rows", [f"{x}_normed"], (*_TOKENS, width))
+
+        before, behind = ([apart], [normed, rows]) if self._offset else ([apart, normed], [rows])
+        for steps in (before, behind):
+            for x, width in zip((q, k), widths, strict=False):
+                for step in steps:
+                    step(x, width)
+            if first and steps is before:
+                self._mask()
+        return [f"{q}_rows", f"{k}_rows", v]
+
+    def _grouped(self, layer: int, parts: Sequence[str]) -> str:
+        shape, name, write = self.shape, f"layers.{layer}", self.write
         half = (shape.rotated or shape.head_size) // 2
-        tables = [self._weight(f"rotary/{of}", shape.positions, half) for of in ("cos", "sin")]
-        sizes = ("batch", shape.kv_heads, "past", shape.head_size)
-        self.caches += [Result(f"{name}.past.{of}", sizes, 32) for of in ("key", "value")]
-        present = ("batch", shape.kv_heads, "past + rows", shape.head_size)
-        width = shape.heads * shape.head_size
-        self.nodes.append(
+        kind = shape.angles[layer] if shape.angles else ""
+        tables = [write.weight(f"rotary{kind}/{of}", shape.positions, half) for of in ("cos", "sin")]
+        past, present = (
+            ("batch", shape.kv_heads, length, shape.head_size) for length in ("past", "past + rows")
+        )
+        write.caches += [Result(f"{name}.past.{of}", past, 32) for of in ("key", "value")]
+        window = shape.window[layer] if shape.window else 0
+        attended = Result(f"{name}.attended", (*_TOKENS, shape.heads * shape.head_size), 32)
+        given = (f"{name}.past.key", f"{name}.past.value", "seqlens_k", "length", "position_ids", "bias")
+        write.nodes.append(
             NodeWork(
                 name=f"{name}.attention",
                 operator=GROUPED_ATTENTION,
                 kind="attention",
-                results=(
-                    Result(f"{name}.attended", (*_TOKENS, width), 32),
-                    *(Result(f"{name}.present.{of}", present, 32) for of in ("key", "value")),
-                ),
-                operands=(
-                    qkv,
-                    f"{name}.past.key",
-                    f"{name}.past.value",
-                    "seqlens_k",
-                    "length",
-                    "position_ids",
-                    "bias",
-                ),
+                results=(attended, *(Result(f"{name}.present.{of}", present, 32) for of in ("key", "value"))),
+                operands=(*parts, *given),
                 weights=tuple(Use(t.name, t.bytes, _TOKENS, 4 * half) for t in tables),
-                attention=Heads(
-                    shape.heads,
-                    shape.kv_heads,
-                    shape.head_size,
-                    32,
-                    (shape.window or (0,) * shape.layers)[layer],
-                ),
+                attention=Heads(shape.heads, shape.kv_heads, shape.head_size, 32, window),
             )
         )
-        return f"{name}.attended"
+        return attended.name
 
     def _mask(self) -> None:
-        """What is made of the mask once, for attention of all layers."""
-        self._constants(one=(32, 1), seen=(32,), masked=(32,), bias_axes=(64, 2), bias_one=(64, 1))
-        mask: Shape = ("batch", "past + rows")
-        made = (
-            ("Shape", "batch_size", ["input_ids"], (1,), 64),
-            ("Shape", "sequence", ["input_ids"], (1,), 64),
-            ("Shape", "total", ["attention_mask"], (1,), 64),
-            ("Cast", "total_int32", ["total"], (1,), 32),
-            ("Cast", "sequence_int32", ["sequence"], (1,), 32),
-            ("Sub", "last", ["total_int32"], (1,), 32),
-            ("Expand", "seqlens_k", ["last", "batch_size"], ("batch",), 32),
-            ("Squeeze", "length", ["total_int32"], (), 32),
-            ("Expand", "query_seqlens", ["sequence_int32", "batch_size"], ("batch",), 32),
-            ("Cast", "is_token", ["attention_mask"], mask, 8),
-            ("Where", "bias_row", ["is_token"], mask, 32),
-            ("Unsqueeze", "bias_rows", ["bias_row"], ("batch", 1, 1, "past + rows"), 32),
-            ("Concat", "bias_shape", ["sequence"], (4,), 64),
-            ("Expand", "bias", ["bias_rows", "bias_shape"], ("batch", 1, "rows", "past + rows"), 32),
-        )
-        for operator, name, operands, sizes, bits in made:
-            self._node(operator, name, operands, sizes, bits)
+        self.write.constants(one=(32, 1), seen=(32,), masked=(32,), bias_axes=(64, 2), bias_one=(64, 1))
+        self.write.rows(_LENGTHS)
 
     def _head(self, x: str) -> None:
-        """Scores of the last token of each text, wherever padding puts it."""
-        self._constants(to_keep=(64, 1), end=(64, 1), first=(64, 1), zero=(64,), step=(64,), axis=(64, 1))
-        shape, each = self.shape, ("batch", 1)
-        made: tuple[tuple[str, str, list[str], Shape], ...] = (
-            ("Shape", "new", [x], (1,)),
-            ("Neg", "first_new", ["new"], (1,)),
-            ("Slice", "new_mask", ["attention_mask", "first_new"], _TOKENS),
-            ("ArgMax", "last_token", ["new_mask"], each),
-            ("Sub", "back", [], (1,)),
-            ("Add", "start", ["last_token", "back"], each),
-            ("Max", "first_kept", ["start"], each),
-            ("Squeeze", "count", [], ()),
-            ("Range", "steps", ["count"], (1,)),
-            ("Add", "places", ["first_kept", "steps"], each),
-            ("Unsqueeze", "indices", ["places"], ("batch", 1, 1)),
-        )
-        for operator, name, operands, sizes in made:
-            self._node(operator, name, operands, sizes, 64)
-        self._node("GatherND", "last_hidden", [x, "indices"], ("batch", 1, shape.hidden), 32)
-        weight = self._weight("lm_head.weight", shape.vocabulary, shape.hidden)
-        self._multiplied("last_hidden", weight, "logits", shape.hidden, shape.vocabulary, each)
-
-    def _lookup(self, table: str) -> str:
-        weight = self.stored[table]
-        result = Result("embedding", (*_TOKENS, self.shape.hidden), 32)
-        use = Use(table, weight.bytes, _TOKENS, 4 * self.shape.hidden)
-        self.nodes.append(NodeWork("embedding", "Gather", "lookup", (result,), ("input_ids",), (use,)))
-        return "embedding"
+        """Scores of the last token of each text."""
+        shape, write = self.shape, self.write
+        write.constants(to_keep=(64, 1), end=(64, 1), first=(64, 1), zero=(64,), step=(64,), axis=(64, 1))
+        write.rows(_LAST)
+        x = write.node("GatherND", "last_hidden", [x, "indices"], ("batch", 1, shape.hidden))
+        sizes = (shape.hidden, shape.vocabulary)
+        if shape.tied:
+            weight = write.stored["lm_head.weight"]
+        else:
+            weight = write.weight(f"lm_head.weight{_TURNED}", *sizes)
+        y = write.product(x, weight, "scores" if shape.capped else "logits", sizes, _EACH)
+        if shape.capped:
+            write.constants(cap=(32,))
+            for operator, made in (("Div", "shrunk"), ("Tanh", "bounded"), ("Mul", "logits")):
+                y = write.node(operator, made, [y], (*_EACH, shape.vocabulary))
 
     def _product(self, x: str, name: str, k: int, n: int) -> str:
-        return self._multiplied(x, self._weight(name, k, n), f"{name}/product", k, n, _TOKENS)
+        weight = self.write.weight(f"{name}.weight{_TURNED}", k, n)
+        return self.write.product(x, weight, f"{name}/product", (k, n), _TOKENS)
 
-    def _multiplied(self, x: str, weight: Weight, made: str, k: int, n: int, rows: Shape) -> str:
-        product = Product(weight.name, k, n, 32, 0, zeros=False, bytes=weight.bytes, rows=rows)
-        result, use = Result(made, (*rows, n), 32), Use(weight.name, weight.bytes)
-        self.nodes.append(NodeWork(made, "MatMul", "product", (result,), (x,), (use,), product))
-        return made
+    def _biased(self, x: str, name: str, k: int, n: int) -> str:
+        y = self._product(x, name, k, n)
+        return self._bias(y, f"{name}.bias", n) if self.shape.ffn_bias else y
 
     def _bias(self, x: str, name: str, width: int) -> str:
-        self._weight(name, width)
+        self.write.weight(name, width)
         return self._op("Add", f"{name}/added", [x], width, name)
 
-    def _sum_norm(self, stream: str, y: str, weight: str, *, last: bool = False) -> tuple[str, str]:
+    def _norm(self, x: str, name: str) -> str:
+        weight = self.write.weight(name + self._offset, self.shape.hidden)
+        return self._op("RMSNormalization", f"{name}/norm", [x], self.shape.hidden, weight.name)
+
+    def _sum_norm(self, stream: str, y: str, name: str, *, last: bool = False) -> tuple[str, str]:
         """The sum of both, and its norm."""
-        sizes, name = (*_TOKENS, self.shape.hidden), f"{weight}/norm"
-        made = (Result(name, sizes, 32), *(() if last else (Result(f"{name}/sum", sizes, 32),)))
-        self.nodes.append(
-            NodeWork(
-                name, FUSED_SUM_NORM, "other", made, (stream, y), (Use(weight, self.stored[weight].bytes),)
-            )
-        )
-        return f"{name}/sum", name
+        weight = self.write.weight(name + self._offset, self.shape.hidden)
+        sizes, norm = (*_TOKENS, self.shape.hidden), f"{name}/norm"
+        made = (Result(norm, sizes, 32), *(() if last else (Result(f"{norm}/sum", sizes, 32),)))
+        uses = (Use(weight.name, weight.bytes),)
+        self.write.nodes.append(NodeWork(norm, FUSED_SUM_NORM, "other", made, (stream, y), uses))
+        return f"{norm}/sum", norm
 
     def _op(self, operator: str, name: str, operands: Sequence[str], width: int, weight: str = "") -> str:
-        return self._node(operator, name, operands, (*_TOKENS, width), 32, weight)
+        return self.write.node(operator, name, operands, (*_TOKENS, width), 32, weight)
 
-    def _node(
-        self, operator: str, name: str, operands: Sequence[str], sizes: Shape, bits: int, weight: str = ""
-    ) -> str:
-        kind: Literal["other"] = "other"
-        uses = (Use(weight, self.stored[weight].bytes),) if weight else ()
-        self.nodes.append(NodeWork(name, operator, kind, (Result(name, sizes, bits),), tuple(operands), uses))
-        return name
 
-    def _constants(self, **each: tuple[int, ...]) -> None:
-        """Small ones: the bits of an element, and sizes."""
-        for name, (bits, *sizes) in each.items():
-            self.stored[name] = Weight(name, tuple(sizes), bits, bits // 8 * prod(sizes))
-
-    def _weight(self, name: str, *sizes: int) -> Weight:
-        return self.stored.setdefault(name, Weight(name, sizes, 32, 4 * prod(sizes)))
+def _place(weight: Weight) -> int:
+    """Weights are written as they came, then experts, what is turned, angles, and what is packed."""
+    name = weight.name
+    if "~" in name:
+        return 2
+    if name.endswith("/experts"):
+        return 1
+    return 3 if name.startswith("rotary") else 4 if "qkv_proj" in name else 0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import gcd, prod
 
 from graphopt.cost._form import Form
 from graphopt.cost._work import GraphWork, NodeWork, Product, Result, Use, Weight
 from graphopt.errors import BadInput
-from graphopt.ir.operators import BLOCK_LOOKUP, BLOCK_PRODUCT
+from graphopt.ir.operators import BLOCK_EXPERTS, BLOCK_LOOKUP, BLOCK_PRODUCT
 
 __all__ = ["with_forms"]
 
@@ -23,7 +24,8 @@ def with_forms(work: GraphWork, forms: Mapping[str, str], cache_bits: int | None
     Names are those of weights, without what passes write after them ("~transpose"); a form is "4/128",
     "8/32z" with zero points, or "16" and "32" for floats. Blocks longer than rows become shorter, as
     quantize-weights makes them; rows that are looked up, and do not end with a block, stay as they are, and
-    so do weights that are in blocks already. A table and a product of one name and form are stored once.
+    so do weights that are in blocks already. A table and a product of one name and form are stored once. All
+    weights of experts have the form of the first, in blocks that all their rows end with.
 
     Raises `BadInput` for a form that there is not, and for a name that `work` has not.
     """
@@ -67,9 +69,10 @@ class _Rounding:
         self._packed: dict[str, _Packed] = {}
         self._halved: dict[str, Weight] = {}
         self._shapes: list[Weight] = []
+        self._used = {use.name for node in work.nodes for use in node.weights}
         for node in work.nodes:
             if node.product is not None and node.product.name and node.product.bits >= _LEAST:
-                self._pack(node.product)
+                self._pack(node, node.product)
 
     def nodes(self, node: NodeWork) -> Iterator[NodeWork]:
         """What takes the place of `node`."""
@@ -89,24 +92,25 @@ class _Rounding:
 
     def weights(self, nodes: list[NodeWork]) -> Iterator[Weight]:
         """What there was and is still read, then what is new, in the order of nodes."""
-        used = {use.name for node in nodes for use in node.weights}
+        gone = self._used - {use.name for node in nodes for use in node.weights}
         new = {part.name: part for packed in self._packed.values() for part in packed.parts}
-        for name, weight in self._stored.items():
-            gone = _base(name) in self._packed and name not in used
-            if not gone:
-                yield self._halved.get(name, weight)
-        last = [
-            use.name for kind in ("product", "lookup") for n in nodes if n.kind == kind for use in n.weights
-        ]
+        yield from (self._halved.get(name, one) for name, one in self._stored.items() if name not in gone)
+        last = [use.name for node in sorted(nodes, key=_turn) for use in node.weights]
         yield from (new[name] for name in dict.fromkeys(last) if name in new)
         yield from self._shapes
 
-    def _pack(self, product: Product) -> None:
+    def _pack(self, node: NodeWork, product: Product) -> None:
         form, name = self._asked.get(_base(product.name)), _base(product.name)
-        if isinstance(form, Form) and name not in self._packed:
-            self._packed[name] = _packed(
-                name, product.n * product.experts, product.k, form.fitting(product.k)
-            )
+        if not isinstance(form, Form) or name in self._packed:
+            return
+        if product.experts == 1:
+            self._packed[name] = _packed(name, (product.n,), product.k, form.fitting(product.k))
+            return
+        weights = [one for use in node.weights if _is_stacked(one := self._stored[use.name])]
+        fitting = form.ending(gcd(*(weight.shape[-1] for weight in weights)))
+        if fitting is not None:
+            parts = [_packed(one.name, one.shape[:-1], one.shape[-1], fitting).parts for one in weights]
+            self._packed[name] = _Packed(fitting, tuple(part for each in parts for part in each))
 
     def _product(self, node: NodeWork, product: Product, packed: _Packed) -> NodeWork:
         form = packed.form
@@ -118,10 +122,14 @@ class _Rounding:
             zeros=form.zeros,
             bytes=packed.bytes,
         )
+        if product.experts > 1:
+            rows, counts = product.rows, (product.experts, product.chosen)
+            parts = (Use(part.name, part.bytes, rows, 0, *counts) for part in packed.parts)
+            biases = (use for use in node.weights if not _is_stacked(self._stored[use.name]))
+            return replace(node, operator=BLOCK_EXPERTS, product=rounded, weights=(*parts, *biases))
         others = [use for use in node.weights if _base(use.name) != _base(product.name)]
         uses = (*(Use(part.name, part.bytes) for part in packed.parts), *others)
-        operator = BLOCK_PRODUCT if product.experts == 1 else node.operator
-        return replace(node, operator=operator, product=rounded, weights=uses)
+        return replace(node, operator=BLOCK_PRODUCT, product=rounded, weights=uses)
 
     def _lookup(self, node: NodeWork, table: Use) -> Iterator[NodeWork]:
         name, weight = _base(table.name), self._stored[table.name]
@@ -131,7 +139,7 @@ class _Rounding:
             if name not in self._packed:
                 form = form.ending(width)
                 if form is not None:
-                    self._packed[name] = _packed(name, rows, width, form)
+                    self._packed[name] = _packed(name, (rows,), width, form)
             packed = self._packed.get(name)
             if packed is not None and width % packed.form.block == 0:
                 uses = tuple(Use(p.name, p.bytes, table.rows, p.bytes / rows) for p in packed.parts)
@@ -165,16 +173,29 @@ class _Rounding:
         return replace(use, bytes=halved.bytes, row_bytes=use.row_bytes * bits / weight.bits)
 
 
-def _packed(name: str, rows: int, width: int, form: Form) -> _Packed:
-    blocks = -(-width // form.block)
+def _is_stacked(weight: Weight) -> bool:
+    """Whether it is a matrix of each of several experts."""
+    return len(weight.shape) == 3
+
+
+def _turn(node: NodeWork) -> int:
+    """Passes round products and tables first, and experts then."""
+    if node.product is not None:
+        return 0 if node.product.experts == 1 else 2
+    return 1
+
+
+def _packed(name: str, rows: tuple[int, ...], width: int, form: Form) -> _Packed:
+    """A weight of `rows` of that `width`: of experts those of each, in front of which their number stands."""
+    blocks, count = -(-width // form.block), prod(rows)
     size = form.block * form.bits // 8
     parts = [
-        Weight(f"{name}/q{form.bits}", (rows, blocks, size), 8, rows * blocks * size),
-        Weight(f"{name}/scales", (rows, blocks), 32, 4 * rows * blocks),
+        Weight(f"{name}/q{form.bits}", (*rows, blocks, size), 8, count * blocks * size),
+        Weight(f"{name}/scales", (*rows, blocks), 32, 4 * count * blocks),
     ]
     if form.zeros:
         zeros = -(-blocks * form.bits // 8)
-        parts.append(Weight(f"{name}/zeros", (rows, zeros), 8, rows * zeros))
+        parts.append(Weight(f"{name}/zeros", (*rows, zeros), 8, count * zeros))
     return _Packed(form, tuple(parts))
 
 

@@ -9,7 +9,7 @@ from graphopt.cost._joined import is_own, joined
 from graphopt.cost._package import data_bytes
 from graphopt.cost._prediction import Situation
 from graphopt.cost._work import Call, GraphWork
-from graphopt.ir.operators import BLOCK_LOOKUP, BLOCK_PRODUCT
+from graphopt.ir.operators import BLOCK_EXPERTS, BLOCK_LOOKUP, BLOCK_PRODUCT
 from graphopt.machine import Interval, Profile
 
 __all__ = ["peak_memory"]
@@ -82,7 +82,9 @@ def _floats(work: GraphWork) -> tuple[float, float]:
         for node in work.nodes
         if node.product is not None and node.product.name and node.product.bits >= _FLOAT
     }
-    sizes = {name: 4.0 * one.k * -(-one.n // _COLUMNS) * _COLUMNS for name, one in found.items()}
+    sizes = {
+        name: 4.0 * one.experts * one.k * -(-one.n // _COLUMNS) * _COLUMNS for name, one in found.items()
+    }
     made = {
         name: size
         for name, size in sizes.items()
@@ -100,7 +102,7 @@ def _floats(work: GraphWork) -> tuple[float, float]:
 def _mapped(work: GraphWork) -> tuple[float, list[int]]:
     """Of the file of weights, which is read where it lies: bytes of blocks, tables of blocks with them, and
     of each table of floats. What a table has in another shape than the product is mapped once more."""
-    blocks = {u.name for n in work.nodes if n.operator == BLOCK_PRODUCT for u in n.weights}
+    blocks = {u.name for n in work.nodes if n.operator in (BLOCK_PRODUCT, BLOCK_EXPERTS) for u in n.weights}
     looked_up = {use.name for node in work.nodes if node.kind == "lookup" for use in node.weights} - blocks
     sizes = {weight.name: weight.bytes for weight in work.weights}
     shared = [node.weights for node in work.nodes if node.operator == BLOCK_LOOKUP]

@@ -28,27 +28,30 @@ def tensor_parallel(work: GraphWork, devices: int) -> Split:
     """Heads and columns of products shared out (Shoeybi et al. 2019, Megatron-LM).
 
     A product of what every device has is cut by columns, one of what is cut by rows, and its results are
-    added up. What is looked up and normed, each device does by itself. Scores of a head stay cut.
+    added up. What is looked up and normed, each device does by itself, and so is what chooses experts, of
+    each of which a device has a part. Scores of a head stay cut.
 
     Raises `BadInput` where heads, columns, rows or blocks do not divide.
     """
     shared: set[str] = set()
     reduced: list[Result] = []
     nodes, weights = [], {weight.name: weight for weight in work.weights}
+    choosing = {name for node in work.nodes if node.has_experts for name in node.operands}
     for node in work.nodes:
         is_cut = not shared.isdisjoint(node.operands)
         product, heads = node.product, node.attention
         if heads is not None:
             kv_heads = _share(heads.kv_heads, devices, f"heads of keys in {node.name}")
             heads = replace(heads, heads=_share(heads.heads, devices, "heads"), kv_heads=kv_heads)
-        elif product is not None and product.name:
+        elif product is not None and product.name and node.results[0].name not in choosing:
             product = _cut(product, devices, rows=is_cut)
             for use in node.weights:
                 weight = weights[use.name]
                 weights[use.name] = replace(weight, bytes=use.bytes // devices)
-            if is_cut:
+            is_whole = is_cut or node.has_experts
+            if is_whole:
                 reduced.append(node.results[0])
-            is_cut = not is_cut
+            is_cut = not is_whole
         nodes.append(_of_each(node, devices, product, is_cut=is_cut or heads is not None))
         nodes[-1] = replace(nodes[-1], attention=heads)
         if is_cut or heads is not None:
@@ -81,7 +84,7 @@ def _of_each(node: NodeWork, devices: int, product: Product | None, *, is_cut: b
             for place, one in enumerate(results)
         )
     uses = node.weights
-    if node.product is not None and node.product.name:
+    if product is not node.product:
         uses = tuple(replace(use, bytes=use.bytes // devices) for use in uses)
     return replace(node, product=product, results=results, weights=uses)
 

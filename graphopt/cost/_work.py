@@ -45,6 +45,10 @@ class Result:
         return -(-self.elements(call) * self.bits // 8)
 
 
+def _met(experts: int, chosen: int, rows: int) -> float:
+    return experts * (1 - (1 - min(chosen, experts) / experts) ** rows)
+
+
 @dataclass(frozen=True)
 class Product:
     """Rows times a weight [k, n]. `bits` and `block` are its form: 16 and 32 bits are floats, in no blocks.
@@ -73,6 +77,10 @@ class Product:
     def row_count(self, call: Call) -> int:
         """How many rows meet it."""
         return prod(size_of(dim, call.batch, call.rows, call.past) for dim in self.rows)
+
+    def met(self, call: Call) -> float:
+        """How many of its experts some row meets, in the mean of rows that choose evenly."""
+        return _met(self.experts, self.chosen, self.row_count(call))
 
     def flops(self, call: Call) -> int:
         """A multiplication and an addition are two."""
@@ -147,9 +155,11 @@ class Use:
         count = prod(size_of(dim, call.batch, call.rows, call.past) for dim in self.rows)
         if self.row_bytes:
             return min(self.bytes, self.row_bytes * count)
-        if self.experts > 1:
-            return self.bytes * (1 - (1 - min(self.chosen, self.experts) / self.experts) ** count)
-        return self.bytes
+        return (
+            self.bytes * _met(self.experts, self.chosen, count) / self.experts
+            if self.experts > 1
+            else self.bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,10 @@ class NodeWork:
     weights: tuple[Use, ...] = ()
     product: Product | None = None
     attention: Heads | None = None
+
+    @property
+    def has_experts(self) -> bool:
+        return self.product is not None and self.product.experts > 1
 
     def elements(self, call: Call) -> int:
         """Of its first result."""
@@ -205,6 +219,11 @@ class GraphWork:
     other_bytes: int = 0
     told_bytes: int = 0
     unknown: tuple[str, ...] = ()
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether what a call reads depends on its tokens."""
+        return any(node.has_experts for node in self.nodes)
 
     @property
     def weight_bytes(self) -> int:

@@ -14,6 +14,7 @@ __all__ = [
     "ADDING_UP",
     "ATTENTION",
     "ATTENTION_HEADS",
+    "BLOCK_EXPERTS",
     "BLOCK_LOOKUP",
     "BLOCK_PRODUCT",
     "CACHED_ATTENTION",
@@ -24,6 +25,7 @@ __all__ = [
     "DRAWING",
     "ELEMENTWISE",
     "EXPERTS",
+    "FUSED_EXPERTS",
     "FUSED_SILU",
     "FUSED_SUM_NORM",
     "GROUPED_ATTENTION",
@@ -204,8 +206,11 @@ FUSED_SILU, FUSED_SUM_NORM, GROUPED_ATTENTION = (
 )
 """What decoders are lowered to: x * sigmoid(x), the RMS norm of a sum, attention over a cache."""
 
-BLOCK_PRODUCT, BLOCK_LOOKUP = "MatMulNBits", "GatherBlockQuantized"
-"""The product by a weight in blocks of integers, and the lookup of rows of one."""
+FUSED_EXPERTS = "MoE"
+"""What experts are lowered to: the feed-forwards that are chosen for each row, and their sum."""
+
+BLOCK_PRODUCT, BLOCK_LOOKUP, BLOCK_EXPERTS = "MatMulNBits", "GatherBlockQuantized", "QMoE"
+"""The product by a weight in blocks of integers, the lookup of rows of one, and experts of such weights."""
 
 LIKE_FIRST = OTHER_ELEMENTWISE | {
     "BatchNormalization", "BiasGelu", "Cast", "CastLike", "CumSum", "DequantizeLinear", "Dropout", "FastGelu",

@@ -56,12 +56,13 @@ class Pass(ABC):
         """The contract that holds with these options; `contract` unless a subclass knows better."""
         return self.contract
 
-    def form(self, name: str, k: int, n: int, *, looked_up: bool = False) -> str | None:
+    def form(self, name: str, k: int, n: int, *, looked_up: bool = False, experts: int = 1) -> str | None:
         """How this pass stores the weight `name` [k, n] as its options say; None: as it was.
 
         "4/128" and "8/32z" are bits, block and zero points, "16" is half precision. Of a table that is only
-        `looked_up` in, n rows of k are read. It is asked before there is a graph, to tell what a package will
-        take; what a pass finds out as it runs may still differ.
+        `looked_up` in, n rows of k are read. Of several `experts`, n is all that the matrices of one have of
+        columns, side by side. It is asked before there is a graph, to tell what a package will take; what a
+        pass finds out as it runs may still differ.
         """
         return None
 

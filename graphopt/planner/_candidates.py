@@ -40,6 +40,11 @@ class Stock:
     def weights(self) -> tuple[Stored, ...]:
         return tuple(weight for weight, _ in tables_and_weights(self.request.work))
 
+    @cached_property
+    def experts(self) -> frozenset[str]:
+        """Names of those of experts: no plan shares bits out among them."""
+        return frozenset(weight.name for weight in self.weights if weight.experts > 1)
+
     def bpw(self, candidate: Candidate) -> float | None:
         """Bits that an entry of a quantized weight takes, the mean; None where none is quantized."""
         rounded = [(w, f) for w in self.weights if "/" in (f := candidate.forms.get(w.name, "32"))]
@@ -80,8 +85,8 @@ def _divergence(
 def _planned(request: Request, stock: Stock, storing: Storing) -> Iterator[Way]:
     known = request.sensitivities
     if known is not None and known.planning == storing.planning:
-        yield from _measured(request, storing)
-    elif typical().planned(storing, GRID[0]) is not None:
+        yield from _measured(request, stock, storing)
+    elif typical().planned(storing, GRID[0]) is not None and not request.work.has_experts:
         yield from _usual(request, stock, storing)
 
 
@@ -125,12 +130,13 @@ def _fits(request: Request, stock: Stock, storing: Storing, bits: float, bound: 
     return size <= bound.value
 
 
-def _measured(request: Request, storing: Storing) -> Iterator[Way]:
+def _measured(request: Request, stock: Stock, storing: Storing) -> Iterator[Way]:
     """Plans by damages of the model's own weights: for the budgets that are asked for, and by bits."""
     known = request.sensitivities
     assert known is not None
     factor = together(1.0, known.factor).value
     bounds = [one for one in request.bounds if one.metric in PLANNED and not one.of_time]
+    kept = {name: form for name, form in storing.forms(request.work).items() if name in stock.experts}
     plans: list[tuple[Sequence[Bound], bool]] = [([Bound("bpw", b, f"bpw={b:g}")], False) for b in GRID]
     if bounds:
         plans.append((bounds, False))
@@ -150,7 +156,7 @@ def _measured(request: Request, storing: Storing) -> Iterator[Way]:
             "",
             0,
             options={f"{storing.planner}.smallest_plan": "seconds"} if fastest else {},
-            forms=forms,
+            forms={**kept, **forms},
             cache_bits=storing.cache_bits(),
             budget=tuple(one.text for one in asked),
         )

@@ -233,8 +233,11 @@ def _outlook(
 
 
 def _drafts_may_keep(request: Request, one: Outlook) -> bool:
-    """Whether a token's time is all that a plan breaks, which drafts shorten."""
+    """Whether a token's time is all that a plan breaks, which drafts shorten. What they bring was measured
+    of models whose tokens read the same weights."""
     of_time = {bound.text for bound in request.bounds if bound.metric in DRAFTED}
+    if request.work.has_experts:
+        return False
     return request.drafts and bool(one.broken) and of_time.issuperset(one.broken)
 
 

@@ -49,9 +49,12 @@ def _gains(request: Request, outlook: Outlook) -> Iterator[Gain]:
 
     if candidate.drafts:
         have = without(candidate.forms, candidate.cache_bits, here)
+    whole = storing.forms(request.work)
     for name, one in storing.passes.items():
-        plain = storing.forms(request.work, without=name)
-        kept = candidate.forms if one.cache_bits is not None else plain
+        stored = whole.keys() - storing.forms(request.work, without=name)
+        if not stored and one.cache_bits is None:
+            continue
+        kept = {key: form for key, form in candidate.forms.items() if key not in stored}
         yield from _gain(name, have, without(kept, storing.cache_bits(without=name), here))
     fewest = min(request.threads or (1,))
     if candidate.threads > fewest:
@@ -63,7 +66,7 @@ def _gains(request: Request, outlook: Outlook) -> Iterator[Gain]:
         )
         rate = have["batch_tokens_per_second"].value / alone.metrics["batch_tokens_per_second"].value
         yield Gain(f"batches of {candidate.batch}", {"batch_tokens_per_second": rate})
-    if candidate.batch == 1 and "tpot" in have:
+    if candidate.batch == 1 and "tpot" in have and not request.work.has_experts:
         times = drafts(request.prompt)
         yield Gain(
             "drafts (run --speculate)",

@@ -101,7 +101,7 @@ class Storing:
         found = {}
         for weight, looked_up in tables_and_weights(work):
             for one in chosen:
-                form = one.form(weight.name, weight.k, weight.n, looked_up=looked_up)
+                form = one.form(weight.name, weight.k, weight.n, looked_up=looked_up, experts=weight.experts)
                 if form is not None:
                     found[weight.name] = form
                     break
@@ -112,6 +112,7 @@ class Storing:
         return {
             f"{name}.{key}": str(value)
             for weight, _ in tables_and_weights(work)
+            if weight.experts == 1
             for name, one in self.passes.items()
             for key, value in one.unmeasured(weight.k, weight.n).items()
         }

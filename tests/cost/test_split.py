@@ -6,6 +6,7 @@ import pytest
 
 from graphopt.cost import SHAPES, Call, decoder_work, tensor_parallel
 from graphopt.errors import BadInput
+from tests.cost.test_decoder import A3B
 
 
 def test_a_decoder_on_eight_devices() -> None:
@@ -22,3 +23,14 @@ def test_a_decoder_on_eight_devices() -> None:
 def test_heads_that_do_not_divide() -> None:
     with pytest.raises(BadInput, match="not shared out evenly by 3"):
         tensor_parallel(decoder_work(SHAPES["llama-3.1-8b"]), 3)
+
+
+def test_experts_are_shared_out_and_what_chooses_them_is_not() -> None:
+    work = decoder_work(A3B)
+    split = tensor_parallel(work, 4)
+    call = Call(2, 1, 100)
+    routers = 48 * 2048 * 128
+    assert 4 * split.work.flops(call) == work.flops(call) + 3 * 2 * 2 * routers
+    assert split.reduced_bytes(call) == 2 * 48 * 2 * 2048 * 4
+    products = sum(n.product.bytes for n in work.nodes if n.product) - 4 * routers
+    assert work.weight_bytes - split.work.weight_bytes == 3 * products // 4

@@ -34,6 +34,24 @@ def test_quantized_weights(
     assert _pass("quantize-weights", **options).form(name, k, n, looked_up=looked_up) == form
 
 
+@pytest.mark.parametrize(
+    ("options", "width", "form"),
+    [
+        ({"bits": 4}, 768, "4/128"),
+        ({"bits": 8}, 192, "8/64"),
+        ({"bits": 4, "block_size": 32}, 768, "4/32"),
+        ({"bits": 4}, 24, None),
+        ({"bits": 4, "exclude": "w"}, 768, None),
+    ],
+)
+def test_experts(options: dict[str, object], width: int, form: str | None) -> None:
+    """Blocks end with rows of both widths."""
+    assert _pass("quantize-experts", **options).form("w", 2048, 3 * width, experts=8) == form
+    assert _pass("quantize-experts", **options).form("w", 2048, 3 * width) is None
+    assert _pass("quantize-weights", bits=4).form("w", 2048, 3 * width, experts=8) is None
+    assert _pass("store-fp16").form("w", 16, 24, experts=8) == "16"
+
+
 def test_floats_caches_and_passes_that_store_nothing() -> None:
     assert _pass("store-fp16").form("w", 256, 256) == "16"
     assert _pass("store-fp16").form("w", 16, 16) is None

@@ -10,6 +10,7 @@ from graphopt import BadInput, CheckFailed
 from graphopt.cost import SHAPES, decoder_work
 from graphopt.plan import parse_bounds
 from graphopt.planner import BOUNDED, Choice, Hosting, Request, choice_json, choose, gains
+from tests.cost.test_decoder import A3B
 from tests.planner._machines import machine
 
 RECIPES = ("lossless", "fp16", "int8", "int4", "int4-fast", "int4-kv8", "kept")
@@ -157,6 +158,27 @@ def test_each_pass_that_stores_weights_otherwise_says_what_it_gains() -> None:
     assert found["quantize-weights"]["package_bytes"] > 5
     assert found["quantize-weights"]["tpot"] > 4
     assert "drafts (run --speculate)" in found
+
+
+def test_experts_keep_the_form_of_their_pass_in_all_plans() -> None:
+    request = asked("kl_mean=0.1", work=decoder_work(A3B), recipes=("fp16", "int8", "int4"))
+    choice = choose(request)
+    forms = {
+        (one.candidate.recipe, form)
+        for one in choice.outlooks
+        for name, form in one.candidate.forms.items()
+        if name.endswith("gate_up_proj/experts")
+    }
+    assert forms == {("fp16", "16"), ("int8", "8/128"), ("int4", "4/128")}
+    assert not any(one.candidate.budget or one.candidate.drafts for one in choice.outlooks)
+    found = {one.part: one.times for one in gains(request, choice.best)}
+    assert found["quantize-experts"]["package_bytes"] > 5
+    assert "drafts (run --speculate)" not in found
+
+
+def test_a_pass_that_stores_nothing_of_a_model_gains_nothing() -> None:
+    request = asked("bpw=3.5", recipes=("int4",))
+    assert "quantize-experts" not in {one.part for one in gains(request, choose(request).best)}
 
 
 def test_a_budget_that_a_profile_says_nothing_of_is_refused() -> None:

@@ -18,6 +18,7 @@ from graphopt.planner._recipes import Storing
 from graphopt.plugins import load_recipe, with_options
 from graphopt.recipes import recipe_toml
 from tests._models import write_model
+from tests.cost.test_decoder import same
 
 SIZES = {
     "hidden_size": 192,
@@ -31,6 +32,11 @@ MODELS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "llama with other heads": ("llama", {"head_dim": 48}),
     "mistral": ("mistral", {"sliding_window": 64}),
     "qwen2": ("qwen2", {"tie_word_embeddings": False}),
+    "qwen3": ("qwen3", {}),
+    "phi3": ("phi3", {"tie_word_embeddings": False}),
+    "gemma3": ("gemma3", {}),
+    "mixtral": ("mixtral", {}),
+    "qwen3 with experts": ("qwen3_moe", {}),
 }
 RECIPES: Mapping[str, tuple[str, ...]] = {
     "lossless": (),
@@ -69,7 +75,11 @@ def told(source: Path, recipe: str, settings: tuple[str, ...], folder: Path) -> 
 
 @pytest.mark.parametrize(
     ("model", "recipe"),
-    [*(("llama", recipe) for recipe in RECIPES), *((model, "int8") for model in [*MODELS][1:])],
+    [
+        *(("llama", recipe) for recipe in RECIPES),
+        *((model, "int8") for model in [*MODELS][1:]),
+        *(("qwen3 with experts", recipe) for recipe in ("fp16", "int4-fast", "int4-kv8")),
+    ],
 )
 def test_weights_of_every_recipe(
     model: str, recipe: str, cached: Callable[[str, Callable[[Path], None]], Path], tmp_path: Path
@@ -78,6 +88,8 @@ def test_weights_of_every_recipe(
     optimize(folder, tmp_path / "p", recipe=recipe, settings=RECIPES[recipe], verify="off", validate=False)
     work = told(folder, recipe, RECIPES[recipe], tmp_path)
     assert (data_bytes(work), work.weight_bytes) == written(tmp_path / "p")
+    if recipe != "fp16":  # whose lookups stand before all else
+        same(work_of(load_model(tmp_path / "p" / "model.onnx")), work)
 
 
 @pytest.mark.parametrize("settings", FORMS, ids=",".join)
