@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from math import gcd, prod
 
 from graphopt.cost._form import Form
-from graphopt.cost._work import GraphWork, NodeWork, Product, Result, Use, Weight
+from graphopt.cost._work import FLOAT, GraphWork, NodeWork, Product, Result, Use, Weight
 from graphopt.errors import BadInput
 from graphopt.ir.operators import BLOCK_EXPERTS, BLOCK_LOOKUP, BLOCK_PRODUCT
 
 __all__ = ["with_forms"]
 
 _FLOATS = {"16": 16, "32": 32}
-_LEAST = 16
-"""Bits from which a weight is a float."""
 
 
 def with_forms(work: GraphWork, forms: Mapping[str, str], cache_bits: int | None = None) -> GraphWork:
@@ -71,14 +69,14 @@ class _Rounding:
         self._shapes: list[Weight] = []
         self._used = {use.name for node in work.nodes for use in node.weights}
         for node in work.nodes:
-            if node.product is not None and node.product.name and node.product.bits >= _LEAST:
+            if node.product is not None and node.product.name and node.product.bits >= FLOAT:
                 self._pack(node, node.product)
 
     def nodes(self, node: NodeWork) -> Iterator[NodeWork]:
         """What takes the place of `node`."""
         product = node.product
         packed = None if product is None else self._packed.get(_base(product.name))
-        if product is not None and packed is not None and product.bits >= _LEAST:
+        if product is not None and packed is not None and product.bits >= FLOAT:
             yield self._product(node, product, packed)
             return
         table = next((use for use in node.weights if use.row_bytes), None)
@@ -134,7 +132,7 @@ class _Rounding:
     def _lookup(self, node: NodeWork, table: Use) -> Iterator[NodeWork]:
         name, weight = _base(table.name), self._stored[table.name]
         form = self._asked.get(name)
-        if isinstance(form, Form) and len(weight.shape) == 2 and weight.bits >= _LEAST:
+        if isinstance(form, Form) and len(weight.shape) == 2 and weight.bits >= FLOAT:
             rows, width = weight.shape
             if name not in self._packed:
                 form = form.ending(width)
@@ -166,7 +164,7 @@ class _Rounding:
     def _halved_use(self, use: Use) -> Use:
         bits = self._asked.get(_base(use.name))
         weight = self._stored[use.name]
-        if not isinstance(bits, int) or weight.bits < _LEAST or weight.bits == bits:
+        if not isinstance(bits, int) or weight.bits < FLOAT or weight.bits == bits:
             return use
         halved = Weight(weight.name, weight.shape, bits, weight.bytes * bits // weight.bits)
         self._halved[use.name] = halved
@@ -209,7 +207,7 @@ def _with_cache(work: GraphWork, bits: int) -> GraphWork:
             nodes.append(node)
             continue
         uses = node.weights
-        if bits < _LEAST:
+        if bits < FLOAT:
             channels = heads.kv_heads * heads.head_size
             parts = [Weight(f"{node.name}/{of}_scale", (channels,), 32, 4 * channels) for of in ("k", "v")]
             scales += parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from graphopt.cost._tables import sd_of, spread
-from graphopt.cost._work import GraphWork
+from graphopt.cost._work import FLOAT, GraphWork
 from graphopt.machine import Interval
 
 __all__ = ["load_time"]
@@ -21,7 +21,6 @@ _NODE = 2e-5
 _PACKED, _TURNED = 6e-10, 5e-9
 """Seconds of a byte of a matrix of floats that is packed for its kernel, and of one that is turned first: the
 latter was between 3e-9 and 1e-8 from one shape to another."""
-_FLOAT = 16
 _SPREAD = 0.15
 _SPREAD_OF_FLOATS = 0.4
 
@@ -32,9 +31,9 @@ def load_time(work: GraphWork, session: Interval, opening: Interval) -> Interval
     `session` and `opening` are those of a `Profile`.
     """
     products = [node.product for node in work.nodes if node.product is not None and node.product.name]
-    blocks = sum(1 for one in products if one.bits < _FLOAT)
+    blocks = sum(1 for one in products if one.bits < FLOAT)
     shapes = {weight.name: weight.shape for weight in work.weights}
-    floats = {one.name: one for one in products if one.bits >= _FLOAT}
+    floats = {one.name: one for one in products if one.bits >= FLOAT}
     turned = sum(one.bytes for name, one in floats.items() if shapes[name] == (one.n, one.k))
     packing = _PACKED * sum(one.bytes for one in floats.values()) + _TURNED * turned
     mapping = blocks * _WEIGHT_BYTES * opening.value

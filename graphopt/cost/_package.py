@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphopt.cost._work import GraphWork
+from graphopt.cost._work import FLOAT, GraphWork
 from graphopt.ir import data_file_bytes, inside_bytes
 from graphopt.ir.operators import BLOCK_LOOKUP
 from graphopt.machine import Interval
@@ -23,7 +23,6 @@ _CHANNEL, _CLIPPED = 44, 1800
 """Bytes that are written of a channel of a cache in integers, and of its layer: where it is clipped."""
 _COMPARED = 45_000
 """Half of what is written where a package of floats was compared: of each output in each case, twice."""
-_LEAST = 16
 _SPREAD = 0.06
 """Of what is written about a package. A judgement: other exporters leave other nodes, and what was compared
 is in the report, too."""
@@ -63,8 +62,8 @@ def _parts(work: GraphWork) -> tuple[int, int]:
     counted = data_bytes(work) + inside + work.other_bytes
     if not work.told_bytes:
         return counted, 0
-    products = sum(1 for n in work.nodes if n.product is not None and n.product.bits < _LEAST)
-    heads = [n.attention for n in work.nodes if n.attention is not None and n.attention.cache_bits < _LEAST]
+    products = sum(1 for n in work.nodes if n.product is not None and n.product.bits < FLOAT)
+    heads = [n.attention for n in work.nodes if n.attention is not None and n.attention.cache_bits < FLOAT]
     channels = sum(2 * one.kv_heads * one.head_size for one in heads)
     told = _IN_BLOCKS * products if products else _COMPARED
     return counted, work.told_bytes + told + _CLIPPED * len(heads) + _CHANNEL * channels

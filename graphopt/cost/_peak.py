@@ -8,7 +8,7 @@ from graphopt.cost._arena import touched
 from graphopt.cost._joined import is_own, joined
 from graphopt.cost._package import data_bytes
 from graphopt.cost._prediction import Situation
-from graphopt.cost._work import Call, GraphWork
+from graphopt.cost._work import FLOAT, Call, GraphWork
 from graphopt.ir.operators import BLOCK_EXPERTS, BLOCK_LOOKUP, BLOCK_PRODUCT
 from graphopt.machine import Interval, Profile
 
@@ -34,7 +34,6 @@ kernels have files of `_LAID_OUT` and more lie in them, where the file system ca
 _LAID_OUT = 32 << 20
 _COLUMNS = 16
 """MLAS packs columns of a float32 matrix by so many (onnxruntime's core/mlas/lib/sgemm.cpp)."""
-_FLOAT = 16
 _SPREAD = 0.025
 """Of all, what nothing here explains. A judgement."""
 
@@ -80,7 +79,7 @@ def _floats(work: GraphWork) -> tuple[float, float]:
     found = {
         node.product.name: node.product
         for node in work.nodes
-        if node.product is not None and node.product.name and node.product.bits >= _FLOAT
+        if node.product is not None and node.product.name and node.product.bits >= FLOAT
     }
     sizes = {
         name: 4.0 * one.experts * one.k * -(-one.n // _COLUMNS) * _COLUMNS for name, one in found.items()

@@ -8,7 +8,10 @@ from typing import Literal
 
 from graphopt.cost._dims import Dim, Shape, size_of
 
-__all__ = ["Call", "GraphWork", "Heads", "NodeWork", "Product", "Result", "Use", "Weight"]
+__all__ = ["FLOAT", "Call", "GraphWork", "Heads", "NodeWork", "Product", "Result", "Use", "Weight"]
+
+FLOAT = 16
+"""Bits from which a weight, or a cache, is of floats: in fewer it is of integers."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from graphopt.cost import Call, DecoderShape, GraphWork, NodeWork, data_bytes, decoder_work, work_of
+from graphopt.cost import SHAPES, Call, DecoderShape, GraphWork, NodeWork, data_bytes, decoder_work, work_of
 from graphopt.cost._decoder_shape import TRAITS
 from graphopt.errors import BadInput
 from graphopt.io import read_json
@@ -18,22 +18,6 @@ from tests._cache import ROOT
 from tests.cost.test_package import FORMS, rounded
 
 HALF_ROTATED = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
-A3B = {
-    "model_type": "qwen3_moe",
-    "vocab_size": 151936,
-    "hidden_size": 2048,
-    "intermediate_size": 6144,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "max_position_embeddings": 40960,
-    "moe_intermediate_size": 768,
-    "num_experts": 128,
-    "num_experts_per_tok": 8,
-    "norm_topk_prob": True,
-    "tie_word_embeddings": False,
-}
 
 
 def about(node: NodeWork) -> object:
@@ -159,7 +143,7 @@ def test_all_that_is_known_is_named() -> None:
 
 def test_experts_by_hand() -> None:
     """Qwen3-30B-A3B (https://huggingface.co/Qwen/Qwen3-30B-A3B): 30.5 billion weights, 3.3 of them active."""
-    work = decoder_work(A3B)
+    work = decoder_work(SHAPES["qwen3-30b-a3b"])
     held = work.weight_bytes / 4e9
     assert held == pytest.approx(30.5, abs=0.1)
     table = 151936 * 2048 / 1e9  # of which a token reads a row

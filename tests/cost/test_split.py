@@ -6,7 +6,6 @@ import pytest
 
 from graphopt.cost import SHAPES, Call, decoder_work, tensor_parallel
 from graphopt.errors import BadInput
-from tests.cost.test_decoder import A3B
 
 
 def test_a_decoder_on_eight_devices() -> None:
@@ -26,7 +25,7 @@ def test_heads_that_do_not_divide() -> None:
 
 
 def test_experts_are_shared_out_and_what_chooses_them_is_not() -> None:
-    work = decoder_work(A3B)
+    work = decoder_work(SHAPES["qwen3-30b-a3b"])
     split = tensor_parallel(work, 4)
     call = Call(2, 1, 100)
     routers = 48 * 2048 * 128

@@ -10,7 +10,6 @@ from graphopt import BadInput, CheckFailed
 from graphopt.cost import SHAPES, decoder_work
 from graphopt.plan import parse_bounds
 from graphopt.planner import BOUNDED, Choice, Hosting, Request, choice_json, choose, gains
-from tests.cost.test_decoder import A3B
 from tests.planner._machines import machine
 
 RECIPES = ("lossless", "fp16", "int8", "int4", "int4-fast", "int4-kv8", "kept")
@@ -161,7 +160,9 @@ def test_each_pass_that_stores_weights_otherwise_says_what_it_gains() -> None:
 
 
 def test_experts_keep_the_form_of_their_pass_in_all_plans() -> None:
-    request = asked("kl_mean=0.1", work=decoder_work(A3B), recipes=("fp16", "int8", "int4"))
+    request = asked(
+        "kl_mean=0.1", work=decoder_work(SHAPES["qwen3-30b-a3b"]), recipes=("fp16", "int8", "int4")
+    )
     choice = choose(request)
     forms = {
         (one.candidate.recipe, form)
