@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from graphopt.errors import BadInput
 from graphopt.ir.operators import FUSED_SILU
@@ -13,7 +13,7 @@ __all__ = ["DecoderShape", "Experts", "Traits"]
 
 _ACTIVATIONS = {"silu": FUSED_SILU, "gelu": "Gelu", "gelu_pytorch_tanh": "Gelu"}
 _CHOSEN = ("longrope", "su")
-"""Types of angles, what they were called first with them, that differ between short texts and long ones."""
+"""The type of angles that are others for long texts than for short ones, and what it was called at first."""
 _ROTATED = 16
 """What onnxruntime's attention rotates is a multiple of this (docs/decisions/grouped-query-attention.md)."""
 
@@ -28,10 +28,11 @@ class Traits:
     feed-forward give has a norm of its own where `own_norms` are. `qkv_bias` None: as the configuration says,
     and of what attention gives, too.
 
-    Of layers that look back through a window: `asked` that there are any, they come `late`, or all but each
-    one of `full_every`; those that do not have other angles in `two_angles`. `tied` and `head_size` are what
-    the configuration leaves out, `experts` what it calls their width, if there are any, and `normalized`
-    whether their shares are made to sum to one; None: as it says.
+    Layers look back through a window where the configuration has one (`windows`: "given"), and asks for it,
+    too ("asked"), or never ("none"): from a layer on that it names (`late`), or all but one of so many
+    (`full_every`). Those that look at everything have other angles in `two_angles`. `tied` and `head_size`
+    are what is meant where the configuration leaves it out, `experts` what it calls their width, if there are
+    any, and `normalized` whether their shares are made to sum to one; None: as it says.
     """
 
     activation: str = "silu"
@@ -41,7 +42,7 @@ class Traits:
     offset: bool = False
     own_norms: bool = False
     qkv_bias: bool | None = None
-    asked: bool = False
+    windows: Literal["none", "given", "asked"] = "given"
     late: bool = False
     full_every: int = 0
     two_angles: bool = False
@@ -53,16 +54,16 @@ class Traits:
 
 _GEMMA = Traits(activation="gelu_pytorch_tanh", scaled=True, offset=True, tied=True, head_size=256)
 TRAITS: Mapping[str, Traits] = {
-    "llama": Traits(),
+    "llama": Traits(windows="none"),
     "mistral": Traits(qkv_bias=False),
-    "qwen2": Traits(qkv_bias=True, asked=True, late=True),
-    "qwen3": Traits(head_norms=True, head_size=128, asked=True, late=True),
+    "qwen2": Traits(qkv_bias=True, windows="asked", late=True),
+    "qwen3": Traits(head_norms=True, head_size=128, windows="asked", late=True),
     "phi3": Traits(fused=True, qkv_bias=False),
-    "gemma": _GEMMA,
+    "gemma": replace(_GEMMA, windows="none"),
     "gemma2": replace(_GEMMA, own_norms=True, full_every=2),
     "gemma3_text": replace(_GEMMA, own_norms=True, full_every=6, two_angles=True, head_norms=True),
     "mixtral": Traits(qkv_bias=False, experts="intermediate_size", normalized=True),
-    "qwen3_moe": Traits(head_norms=True, asked=True, experts="moe_intermediate_size"),
+    "qwen3_moe": Traits(head_norms=True, windows="asked", experts="moe_intermediate_size"),
 }
 
 
@@ -82,10 +83,10 @@ class Experts:
 class DecoderShape:
     """Sizes of a decoder: `layers` of grouped attention and a gated feed-forward of width `ffn`.
 
-    `window` is how many tokens back each layer looks, 0 where all. `biases` are of queries, keys and values,
-    of what attention gives, and of the feed-forward, which multiplies by the operator `activation`; `capped`
-    are scores of tokens. Angles that are `chosen_angles` by how long a text may be leave their traces in the
-    graph. `angles` name those of each layer; one name: the same table.
+    `window` is how many tokens back each layer looks, 0 where all. Biases are of queries, keys and values,
+    of what attention gives, and of the feed-forward, whose gate is the operator `activation`. Scores of
+    tokens may be `capped`. `angles` are the names of each layer's: a name is a table. `chosen_angles` are
+    others for long texts than for short ones, which leaves a constant more in fused feed-forwards.
     """
 
     vocabulary: int
@@ -194,7 +195,7 @@ def _activation(config: Mapping[str, Any], traits: Traits, experts: Experts | No
 
 def _windows(config: Mapping[str, Any], traits: Traits, layers: int) -> tuple[int, ...]:
     window = config.get("sliding_window") or 0
-    if traits.asked and not config.get("use_sliding_window", False):
+    if traits.windows == "none" or (traits.windows == "asked" and not config.get("use_sliding_window")):
         window = 0
     first = int(config.get("max_window_layers") or 0) if traits.late else 0
     each = int(config.get("sliding_window_pattern") or traits.full_every) if traits.full_every else 0

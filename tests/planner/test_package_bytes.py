@@ -78,7 +78,7 @@ def told(source: Path, recipe: str, settings: tuple[str, ...], folder: Path) -> 
     [
         *(("llama", recipe) for recipe in RECIPES),
         *((model, "int8") for model in [*MODELS][1:]),
-        *(("qwen3 with experts", recipe) for recipe in ("fp16", "int4-fast", "int4-kv8")),
+        *(("qwen3 with experts", recipe) for recipe in ("fp16", "int4-fast")),
     ],
 )
 def test_weights_of_every_recipe(
