@@ -29,6 +29,15 @@ def test_weights_in_blocks_take_as_long_whatever_their_size() -> None:
     assert many - few == pytest.approx(10 * 2048 * 2048 * 4.25 / 8 * 1e-10)
 
 
+def test_experts_are_packed_by_the_byte() -> None:
+    one = product("w", 512, 512)
+    assert one.product is not None
+    experts = replace(one, product=replace(one.product, experts=8, chosen=2, bytes=8 * one.product.bytes))
+    alone, all_of_them = (load_time(graph(node), SESSION, OPENING).value for node in (one, experts))
+    mapped = 2048 * 2048 * 4.25 / 8 * 1e-10
+    assert all_of_them - alone == pytest.approx(8 * one.product.bytes * 1.1e-9 + 2e-5 - mapped)
+
+
 def test_floats_that_lie_turned_take_longest() -> None:
     straight, turned = (load_time(floats(1024, 4096, turned=t), SESSION, OPENING) for t in (False, True))
     assert turned.value - straight.value == pytest.approx(4 * 1024 * 4096 * 5e-9)
