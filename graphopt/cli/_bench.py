@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console, json_option, quiet_option, working, write_json
+from graphopt.cli._numbers import FiniteRange
 from graphopt.cli._plugins import no_plugins_option
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _ROWS = (
     metavar="FILE.npz",
     help="Inputs by name, for models that generate no text. [default: random legal ones]",
 )
-@click.option("--price", type=click.FloatRange(min=0), metavar="$/h", help="What the machine costs an hour.")
+@click.option("--price", type=FiniteRange(min=0), metavar="$/h", help="What the machine costs an hour.")
 @json_option
 @quiet_option
 @no_plugins_option

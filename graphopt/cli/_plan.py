@@ -205,15 +205,18 @@ def command(
         raise click.UsageError("-o, --verify and --ray are of the plan for one machine: say --machine")
     if machine is not None and verify is not None:
         raise click.UsageError("--verify measures on this machine: leave out --machine")
+    if verify is not None and any(count != 1 for count in asked["batch"]):
+        raise click.UsageError("--verify measures one text at a time: leave out --batch")
     hosting = _hosting(asked.pop("price"), asked.pop("api_price"), asked.pop("utilization"))
     target = asked.pop("target")
+    _require_here(target, machine, machines)
     planned = [planned_source(source) for source in sources]
     if machines is not None:
-        profiles = [_profile(name, target) for name in machines.split(",")]
+        profiles = [_profile(name, target) for name in dict.fromkeys(machines.split(","))]
         requests = [_request(one, profiles, hosting, comparing=True, **asked) for one in planned]
         _compare(requests, json_file, quiet)
         return
-    found = [load_here(name) for name in target.split(",")] if target and machine is None else []
+    found = [load_here(name) for name in dict.fromkeys(target.split(","))] if target and not machine else []
     profiles = found or [_profile(machine or "here", target)]
     (model,) = planned
     if verify is not None and model.source is None:
@@ -222,6 +225,19 @@ def command(
         model = _with_damages(model, asked, target, ray, quiet)
     request = _request(model, profiles, hosting, **asked)
     _plan(request, out, json_file, quiet, verify, model.source, ray or "local")
+
+
+def _require_here(target: str | None, machine: str | None, machines: str | None) -> None:
+    """`UsageError` for a --target that no machine is asked about, or for several where one is compared."""
+    if target is None:
+        return
+    named = [name.partition("@")[0] for name in (machines or machine or "here").split(",")]
+    if "here" not in named:
+        raise click.UsageError(
+            "--target is of this machine, and none of those that are asked about is `here`"
+        )
+    if "," in target and (machines or machine):
+        raise click.UsageError("of several --targets none is compared with machines: say one")
 
 
 def _with_damages(
@@ -256,9 +272,15 @@ def _profile(text: str, target: str | None) -> Profile:
     from graphopt.machine import Interval, load_profile
     from graphopt.planner import Hosting
 
-    name, _, price = text.partition("@")
-    first = None if target is None else target.split(",")[0]
-    found = load_profile(name) if name != "here" else load_here(first).model_copy(update={"name": name})
+    name, price = text, ""
+    if "@" in text and not Path(text).is_file():
+        name, _, price = text.rpartition("@")
+    if name == "here":
+        found = load_here(target).model_copy(update={"name": name})
+    else:
+        found = load_profile(name)
+        if found.name == found.target:  # as all that were measured are called
+            found = found.model_copy(update={"name": Path(name).stem})
     if not price:
         return found
     try:
@@ -324,6 +346,7 @@ def _request(
         # Many machines and sizes are weighed: bits are shared out where somebody bounds what they decide.
         not comparing or any(one.metric in _DECIDED_BY_BITS for one in bounds),
         drafts=not comparing,
+        positions=planned.positions,
     )
 
 
@@ -338,6 +361,7 @@ def _plan(
 ) -> None:
     from graphopt.cli._plan_tables import print_choice, print_verified
     from graphopt.planner import choice_json, choose, verified_json, verify
+    from graphopt.report import plural
 
     choice = choose(request)
     if count is None or not choice.outlooks[0].keeps:  # the JSON says what there is instead
@@ -347,11 +371,11 @@ def _plan(
         _write(choice, out)
     shows = not quiet and json_file != "-"
     if shows:
-        print_choice(choice, best, console(), out)
+        print_choice(choice, best, console(), out, source)
     if count is None or source is None:
         return
     with working(quiet) as say:
-        say(f"making and measuring {count} plans")
+        say(f"making and measuring {plural(count, 'plan')}")
         found = verify(choice, count, source=source, ray=ray)
     write_json(json_file, {**choice_json(choice), "verified": verified_json(found)})
     if shows:

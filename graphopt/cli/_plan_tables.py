@@ -28,10 +28,14 @@ _REST = (
     "usd_per_mtok_out",
     "usd_per_mtok",
 )
+_COUNTED = ("bpw", "weight_bytes", "package_bytes")
 
 
-def print_choice(choice: Choice, best: Outlook, out: Console, written: Path | None) -> None:
-    """The chosen plan, what is expected of it, what each part gains, and what else could be chosen."""
+def print_choice(
+    choice: Choice, best: Outlook, out: Console, written: Path | None, source: str | None
+) -> None:
+    """The chosen plan, what is expected of it, what each part gains, what else could be chosen, and how it is
+    made of `source`, where there are weights."""
     from graphopt.planner import gains, label
 
     request = choice.request
@@ -51,8 +55,9 @@ def print_choice(choice: Choice, best: Outlook, out: Console, written: Path | No
     if len(points) > 1:
         out.print()
         out.print(_pareto(choice))
-    out.print()
-    out.print(Padding(Text(_next(best, written)), (0, 0, 0, 1)))
+    if source is not None:
+        out.print()
+        out.print(Padding(Text(_next(best, written, source)), (0, 0, 0, 1)))
 
 
 def _expected(best: Outlook, request: Request) -> Table:
@@ -68,19 +73,23 @@ def _expected(best: Outlook, request: Request) -> Table:
         if interval is None:
             continue
         value = said(interval, METRICS[key], bounds=False)
-        table.add_row(f" {METRICS[key].label}", value, _between(interval, value), bounds.get(key, ""))
+        table.add_row(f" {METRICS[key].label}", value, _between(interval, key), bounds.get(key, ""))
     return table
 
 
-def _between(interval: Interval, value: str) -> str:
+def _between(interval: Interval, key: str) -> str:
+    from graphopt.metrics import METRICS
+    from graphopt.planner import between
+
     if interval.low == interval.high:
-        return "counted"
-    number = value.partition(" ")[0].lstrip("$")
-    scale = float(number) / interval.value if interval.value else 1.0
-    return f"{interval.low * scale:.3g} to {interval.high * scale:.3g}"
+        return "counted" if key in _COUNTED else ""
+    return between(interval, METRICS[key])
 
 
 def _said(choice: Choice, best: Outlook) -> list[str]:
+    from graphopt.metrics import METRICS
+    from graphopt.planner import exactly, said
+
     request = choice.request
     lines = []
     if best.unsure:
@@ -90,23 +99,34 @@ def _said(choice: Choice, best: Outlook) -> list[str]:
     even = request.hosting.break_even(request.prompt, request.new, best.prediction.metrics)
     if even is not None:
         lines.append(_even(even))
+    queue = best.prediction.queue
+    if queue is not None and best.candidate.devices == 1:
+        wait = said(exactly(queue.wait), METRICS["ttft"])
+        lines.append(
+            f"busy {queue.utilisation:.3g} of the time, a request waits {wait} in the mean ({queue.model})"
+        )
     lines += [f"wide: {text}" for text in best.prediction.widened[:3]]
     lines += [*choice.notes, *(note for note in best.notes if request.sensitivities is not None)]
     return lines
 
 
 def _even(even: Interval) -> str:
+    from graphopt.planner import figure
+
     if even.value > 1:
-        return f"dearer than the API at any utilization: {even.value:.3g} times its price when always busy"
-    return (
-        f"cheaper than the API from a utilization of {even.value:.2%} on ({even.low:.2%} to {even.high:.2%})"
-    )
+        return (
+            f"dearer than the API at any utilization: {figure(even.value)} times its price when always busy"
+        )
+    value, low, high = (figure(100 * one, 2) for one in (even.value, even.low, even.high))
+    return f"cheaper than the API from a utilization of {value} % on ({low} to {high})"
 
 
 def _gains(found: Sequence[Gain]) -> Table:
+    from graphopt.planner import figure
+
     table = _table(" what gains what", "times as much without it", numbers=())
     for one in found:
-        times = ", ".join(f"{key} {value:.3g}" for key, value in one.times.items())
+        times = ", ".join(f"{key} {figure(value)}" for key, value in one.times.items())
         note = f" ({one.note})" if one.note else ""
         table.add_row(f" {one.part}", f"{times}{note}")
     return table
@@ -130,16 +150,16 @@ def _pareto(choice: Choice) -> Table:
         if candidate.batch > 1:
             name += f" x {candidate.batch}"
         cells = [said(metrics[key], METRICS[key], bounds=False) if key in metrics else "" for key in keys]
-        table.add_row(f" {name}", str(candidate.threads), *cells, point.reason)
+        table.add_row(f" {name}", str(candidate.threads or ""), *cells, point.reason)
     return table
 
 
-def _next(best: Outlook, written: Path | None) -> str:
+def _next(best: Outlook, written: Path | None, source: str) -> str:
     candidate = best.candidate
     if written is not None:
-        return f"recipe written: graphopt optimize SOURCE --recipe {written}"
+        return f"recipe written: graphopt optimize {source} --recipe {written}"
     if not candidate.budget and not candidate.options:
-        return f"graphopt optimize SOURCE --recipe {candidate.recipe} makes it; -o writes it as a recipe"
+        return f"graphopt optimize {source} --recipe {candidate.recipe} makes it; -o writes it as a recipe"
     return "-o RECIPE.toml writes it as a recipe, for graphopt optimize --recipe"
 
 
@@ -176,7 +196,7 @@ def _print_measured(checked: Sequence[Checked], out: Console) -> None:
         predicted = between = ""
         if one.predicted is not None:
             predicted = said(one.predicted, metric, bounds=False)
-            between = _between(one.predicted, predicted)
+            between = _between(one.predicted, one.metric)
         measured = said(exactly(one.measured), metric)
         budget = (one.bound or "").partition("=")[2]
         table.add_row(
@@ -190,7 +210,7 @@ def _print_measured(checked: Sequence[Checked], out: Console) -> None:
 def print_hosted(request: Request, found: Sequence[Hosted], out: Console) -> None:
     """Models by machines: the best plan of each, its price, and what each area contributes."""
     from graphopt.metrics import METRICS
-    from graphopt.planner import said
+    from graphopt.planner import figure, said
 
     asked = f"prompt of {request.prompt} tokens, {request.new} written; least {request.objective}"
     if request.hosting.utilization < 1:
@@ -216,7 +236,7 @@ def print_hosted(request: Request, found: Sequence[Hosted], out: Console) -> Non
         even = (
             ""
             if one.break_even is None
-            else f"{one.break_even.value:.1%}"
+            else f"{figure(100 * one.break_even.value, 2)}%"
             if one.break_even.value <= 1
             else "never"
         )
@@ -235,10 +255,13 @@ def print_hosted(request: Request, found: Sequence[Hosted], out: Console) -> Non
 
 
 def _areas(found: Sequence[Hosted]) -> Table:
-    names = [area.name for area in found[0].areas]
+    from graphopt.planner import figure
+
+    names = list(dict.fromkeys(area.name for one in found for area in one.areas))
     table = _table(" times cheaper by", "machine", *names, numbers=tuple(range(2, 2 + len(names))))
     for one in found:
-        table.add_row(f" {one.model}", one.machine, *(f"{area.times:.3g}" for area in one.areas))
+        times = {area.name: figure(area.times) for area in one.areas}
+        table.add_row(f" {one.model}", one.machine, *(times.get(name, "") for name in names))
     return table
 
 

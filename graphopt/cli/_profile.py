@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from graphopt.cli._console import console, in_a_folder, json_option, quiet_option, working, write_json
+from graphopt.cli._numbers import FiniteRange
 from graphopt.cli._plugins import no_plugins_option
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _DISTURBED = 0.2
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, 24 * 60),
+    type=FiniteRange(0, 24 * 60),
     default=0.0,
     help="Afterwards sample memory for so long: a virtual machine's changes by half within minutes.",
 )
@@ -74,13 +75,11 @@ def command(
         if json_file != "-":
             _print_list(found)
         return
-    if show is not None:
-        profile = load_profile(show)
-    else:
-        profile = _measured(target, threads, minutes, quiet)
-        place = keep_profile(profile)
-    if output is not None:
+    profile = _measured(target, threads, minutes, quiet) if show is None else load_profile(show)
+    if output is not None:  # first, since the cache may not be writable
         write_profile(profile, output)
+    if show is None:
+        place = keep_profile(profile)
     write_json(json_file, profile.model_dump(mode="json"))
     if json_file == "-" or quiet:
         return

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from graphopt.cli._console import json_option, write_json
+from graphopt.cli._numbers import FiniteRange
 from graphopt.cli._plugins import no_plugins_option
 from graphopt.cli._printable import printable
 from graphopt.errors import BadInput
@@ -40,21 +41,21 @@ __all__ = ["command"]
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text, too. Can be repeated.")
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=0.0,
     show_default=True,
     help="0 takes the likeliest token; above it, one is drawn.",
 )
 @click.option(
     "--top-p",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=FiniteRange(min=0, max=1, min_open=True),
     default=1.0,
     show_default=True,
     help="Draw from the likeliest tokens with this probability together.",
 )
 @click.option(
     "--repetition-penalty",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     metavar="R",
     help="Above 1, tokens that are in the text become less likely. [default: what the model says]",
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -94,8 +95,18 @@ def outcomes(
 
 
 def record(profile: Profile, found: Sequence[Outcome], folder: Path | None = None) -> None:
-    """Add to what is kept of this machine, below `folder` (graphopt's cache)."""
+    """Add to what is kept of this machine, below `folder` (graphopt's cache).
+
+    Where that cannot be written it is a warning: what was measured counts all the same.
+    """
     path = _path(profile, folder)
+    try:
+        _append(path, found)
+    except OSError as error:
+        print(f"warning: the record of predictions cannot be written: {error}", file=sys.stderr)
+
+
+def _append(path: Path, found: Sequence[Outcome]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(f"{one.model_dump_json()}\n" for one in found).encode()
     if path.is_file() and path.stat().st_size + len(lines) > _LARGEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,7 +72,8 @@ class Foretelling:
         tried = outcomes(found.metrics, measured, situation, digest_of(path)[:16])
         before = history_of(self.profile)
         record(self.profile, tried)
-        keep_profile(with_memory(self.profile, self.samples))
+        with contextlib.suppress(OSError):  # which the record has said
+            keep_profile(with_memory(self.profile, self.samples))
         missed = tuple(one.metric for one in tried if not one.held)
         return Foretold(
             {one.metric: one.predicted for one in tried},

@@ -14,7 +14,7 @@ from graphopt.planner._request import BOUNDED, MINIMIZED, Request
 from graphopt.planner._sensitivities import Sensitivities
 from graphopt.planner._source import Planned, planned_source
 from graphopt.planner._verify import Verified, verify
-from graphopt.planner._words import said
+from graphopt.planner._words import between, figure, said
 
 __all__ = [
     "AUTO",
@@ -35,10 +35,12 @@ __all__ = [
     "Sensitivities",
     "Typical",
     "Verified",
+    "between",
     "choice_json",
     "choose",
     "dollars",
     "exactly",
+    "figure",
     "gains",
     "hosted",
     "hosted_json",

@@ -21,6 +21,7 @@ from graphopt.planner._json import decision_json
 from graphopt.planner._recipes import recipe_of
 from graphopt.planner._request import BOUNDED, Request
 from graphopt.planner._source import planned_source
+from graphopt.planner._words import said
 from graphopt.plugins import registry
 from graphopt.recipes import OptimizeOptions, recipe_toml
 
@@ -133,9 +134,29 @@ def _request(source: str, options: OptimizeOptions, recipes: Sequence[str], mini
     bounds = parse_bounds(options.budget, BOUNDED)
     planned = planned_source(source)
     weighed = tuple(recipes) or tuple(registry.recipes())
+    prompt, new = _lengths(planned.positions)
     return Request(
-        planned.name, planned.work, (profile,), weighed, bounds, minimize, sensitivities=planned.sensitivities
+        planned.name,
+        planned.work,
+        (profile,),
+        weighed,
+        bounds,
+        minimize,
+        prompt,
+        new,
+        sensitivities=planned.sensitivities,
+        positions=planned.positions,
     )
+
+
+def _lengths(positions: int | None) -> tuple[int, int]:
+    """Tokens of a prompt and written ones: what `Request` has by default, or as many in proportion as a model
+    of fewer positions takes."""
+    prompt, new = Request.prompt, Request.new
+    if positions is None or prompt + new <= positions:
+        return prompt, new
+    fewer = max(1, positions * new // (prompt + new))
+    return max(1, positions - fewer), fewer
 
 
 def check_package(folder: Path, choice: Choice, outlook: Outlook) -> list[Checked]:
@@ -159,7 +180,7 @@ def check_package(folder: Path, choice: Choice, outlook: Outlook) -> list[Checke
 def missed_by(found: Sequence[Checked]) -> str:
     """Which budgets are not kept, in words; "" where all are."""
     return "; ".join(
-        f"{one.metric} is {METRICS[one.metric].text(one.measured)}, and {one.bound} was asked for"
+        f"{one.metric} is {said(exactly(one.measured), METRICS[one.metric])}, and {one.bound} was asked for"
         for one in found
         if not one.keeps
     )

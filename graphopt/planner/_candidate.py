@@ -18,7 +18,7 @@ class Candidate:
     and values are kept. `drafts`: the text itself drafts what comes next (`graphopt run --speculate`).
     `budget` is what the recipe's pass that plans is asked to keep to, "bpw=4.25", empty where none is.
     `machine` is the name of a profile, `devices` how many of it share the model, and `batch` how many texts
-    are written together.
+    are written together. `threads` are 0 on a device, which has none to choose.
     """
 
     recipe: str

@@ -168,7 +168,7 @@ def _measured(request: Request, stock: Stock, storing: Storing) -> Iterator[Way]
 def _seconds(request: Request) -> Callable[[Sequence[str], str], float]:
     """What products of weights by name take of a token on the first machine, by its profile."""
     profile = request.profiles[0]
-    threads = max(request.threads or threads_of(profile))
+    threads = max(threads_of(profile, request.threads))
     sizes = {weight.name: weight for weight, looked_up in tables_and_weights(request.work) if not looked_up}
 
     def seconds(names: Sequence[str], form: str) -> float:
@@ -185,7 +185,12 @@ def _seconds(request: Request) -> Callable[[Sequence[str], str], float]:
     return seconds
 
 
-def threads_of(profile: Profile) -> tuple[int, ...]:
-    """The numbers of threads that a profile was measured with."""
-    known = {count for tier in profile.tiers for count in tier.read}
-    return tuple(sorted(known - {0})) or (1,)
+def threads_of(profile: Profile, asked: Sequence[int]) -> Sequence[int]:
+    """The numbers of threads to weigh: those `asked` for, else those that a profile was measured with.
+
+    Of a cited machine nothing is known but with its own; 0 is a device's.
+    """
+    known = sorted({count for tier in profile.tiers for count in tier.read})
+    if profile.kind == "cited":
+        asked = [count for count in asked if count in known]
+    return asked or known or (1,)

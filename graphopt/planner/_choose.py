@@ -17,8 +17,9 @@ from graphopt.planner._dollars import dollars, exactly
 from graphopt.planner._recipes import Storing
 from graphopt.planner._request import Request
 from graphopt.planner._split import held_bytes, smallest_split
+from graphopt.planner._words import figure, said
 
-__all__ = ["DRAFTED", "Choice", "ParetoPlan", "choose"]
+__all__ = ["DRAFTED", "Choice", "ParetoPlan", "choose", "require_known"]
 
 _WEIGHED = ("kl_mean", "tpot", "ttft", "package_bytes", "peak_memory", "usd_per_mtok")
 """What plans are compared by: one that is as good in all of them as another makes that one needless."""
@@ -95,12 +96,13 @@ class Choice:
             if key in one.prediction.metrics
             and all(_value(one, key) <= _value(other, key) for other in all_of_them)
         ]
-        said = [f"least {', '.join(least)}"] if least else []
-        said += [f"breaks {text}" for text in one.broken]
-        if not said:
-            ratios = {key: _value(one, key) / (_value(first, key) or math.inf) for key in ("kl_mean", "tpot")}
-            said.append(", ".join(f"{ratios[key]:.2g} x {_WORDS[key]}" for key in ratios))
-        return "; ".join(said)
+        why = [f"least {', '.join(least)}"] if least else []
+        why += [f"breaks {text}" for text in one.broken]
+        if not why:
+            pairs = {key: (_value(one, key), _value(first, key)) for key in ("kl_mean", "tpot")}
+            times = {key: value / other for key, (value, other) in pairs.items() if other}
+            why.append(", ".join(f"{figure(value, 2)} x {_WORDS[key]}" for key, value in times.items()))
+        return "; ".join(why)
 
     def _cannot(self) -> CheckFailed:
         nearest = self.outlooks[0]
@@ -130,17 +132,13 @@ def choose(request: Request) -> Choice:
 
     Raises `BadInput` where nodes of the model are of unknown cost, which it names.
     """
-    if request.work.unknown:
-        raise BadInput(
-            f"{request.name}: nothing is known of the cost of {_some(request.work.unknown)}",
-            hint="Times cannot be predicted; graphopt bench measures them.",
-        )
+    require_known(request)
     found: list[Outlook] = []
     stock = Stock(request)
     for way in ways(request):
         work = with_forms(request.work, way.candidate.forms, way.candidate.cache_bits)
         for profile in request.profiles:
-            for threads in request.threads or threads_of(profile):
+            for threads in threads_of(profile, request.threads):
                 for batch in request.batches:
                     one = _outlook(request, stock, way, work, profile, threads, batch)
                     found.append(one)
@@ -163,6 +161,15 @@ def choose(request: Request) -> Choice:
         )
     )
     return Choice(request, tuple(found), _notes(request))
+
+
+def require_known(request: Request) -> None:
+    """Raise `BadInput` where nodes of the model are of unknown cost, which it names."""
+    if request.work.unknown:
+        raise BadInput(
+            f"{request.name}: nothing is known of the cost of {_some(request.work.unknown)}",
+            hint="Times cannot be predicted; graphopt bench measures them.",
+        )
 
 
 def _require_predicted(request: Request, found: Sequence[Outlook]) -> None:
@@ -280,9 +287,13 @@ def _too_large(needed: float, profile: Profile, devices: int) -> Iterator[str]:
     """Why a model does not run on a machine at all."""
     if needed > profile.memory_bytes:
         yield (
-            f"the memory of {profile.name}: {needed / 1e9:.3g} GB are needed"
-            f"{f' on each of {devices}' if devices > 1 else ''}, there are {profile.memory_bytes / 1e9:.3g}"
+            f"the memory of {profile.name}: {_bytes(needed)} are needed"
+            f"{f' on each of {devices}' if devices > 1 else ''}, there are {_bytes(profile.memory_bytes)}"
         )
+
+
+def _bytes(count: float) -> str:
+    return said(exactly(count), METRICS["peak_memory"])
 
 
 def _worst(metrics: dict[str, Interval], key: str) -> float:
@@ -377,15 +388,14 @@ def label(candidate: Candidate) -> str:
     if candidate.drafts:
         parts.append("with drafts")
     machines = f"{candidate.devices} x {candidate.machine}" if candidate.devices > 1 else candidate.machine
-    return (
-        f"{' '.join(parts)} on {machines}, {candidate.threads} thread{'s' if candidate.threads > 1 else ''}"
+    threads = (
+        f", {candidate.threads} thread{'s' if candidate.threads > 1 else ''}" if candidate.threads else ""
     )
+    return f"{' '.join(parts)} on {machines}{threads}"
 
 
 def shown(outlook: Outlook, key: str) -> str:
     """A metric of an outlook in its unit, with its interval."""
-    from graphopt.planner._words import said
-
     return (
         said(outlook.prediction.metrics[key], METRICS[key])
         if key in outlook.prediction.metrics

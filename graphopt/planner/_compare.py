@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from graphopt.errors import GraphoptError
 from graphopt.machine import Interval, Profile
 from graphopt.planner._candidate import Outlook
-from graphopt.planner._choose import Choice, choose, label
+from graphopt.planner._choose import Choice, choose, label, require_known
 from graphopt.planner._request import Request
 
 __all__ = ["Area", "Hosted", "hosted"]
@@ -49,7 +49,11 @@ class Hosted:
 
 
 def hosted(request: Request) -> list[Hosted]:
-    """`request` on each of its machines alone. What hardware contributes is told beside the first of them."""
+    """`request` on each of its machines alone. What hardware contributes is told beside the first of them.
+
+    Raises `BadInput` where nodes of the model are of unknown cost, whatever the machine.
+    """
+    require_known(request)
     found: list[Hosted] = []
     for profile in request.profiles:
         one = _hosted(request, profile)
@@ -97,5 +101,5 @@ def _cheapest(outlooks: list[Outlook]) -> Outlook | None:
 
 def _area(name: str, before: Outlook, after: Outlook) -> Iterator[Area]:
     prices = [one.prediction.metrics.get(_PRICE) for one in (before, after)]
-    if prices[0] is not None and prices[1] is not None:
+    if prices[0] is not None and prices[1] is not None and prices[1].value:  # some machines cost nothing
         yield Area(name, prices[0], prices[1], (label(before.candidate), label(after.candidate)))

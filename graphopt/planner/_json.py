@@ -142,6 +142,7 @@ def _outlook(outlook: Outlook) -> dict[str, Any]:
         "broken": list(outlook.broken),
         "unsure": list(outlook.unsure),
         "widened": list(prediction.widened),
+        "queue": None if prediction.queue is None else asdict(prediction.queue),
         "notes": list(outlook.notes),
         "step": {name: _bound(part.seconds, part.by) for name, part in prediction.step.items()},
     }

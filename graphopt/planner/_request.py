@@ -41,10 +41,11 @@ class Request:
     and are answered with `new`, in batches of one of `batches`, on one of `threads` (none given: those that a
     profile was measured with). `sensitivities` are damages of the model's weights, where these are known, and
     `recipes` the recipes to weigh; `shares_bits`: also by plans of those that have a pass that plans.
-    `drafts`: what keeps all but a budget of a token's time may be written with drafts.
+    `drafts`: what keeps all but a budget of a token's time may be written with drafts. `positions` is how
+    many tokens the model was made for, where that is known.
 
-    Raises `BadInput` for an objective that there is none of, and where dollars are asked for of a machine
-    whose price is not known.
+    Raises `BadInput` for an objective that there is none of, for more tokens than the model has positions,
+    and where dollars are asked for of a machine whose price is not known.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Request:
     sensitivities: Sensitivities | None = None
     shares_bits: bool = True
     drafts: bool = False
+    positions: int | None = None
 
     def __post_init__(self) -> None:
         if self.minimize is not None and self.minimize not in MINIMIZED:
@@ -69,9 +71,17 @@ class Request:
                 f"{self.minimize!r} is nothing that can be made small",
                 hint=f"Did you mean {near!r}?" if near else f"There are {', '.join(MINIMIZED)}.",
             )
+        if self.positions is not None and self.prompt + self.new > self.positions:
+            raise BadInput(
+                f"{self.name} is made for {self.positions} tokens, and a prompt of {self.prompt} with"
+                f" {self.new} written after it are {self.prompt + self.new}",
+                hint="Give fewer with --prompt-tokens or --new-tokens.",
+            )
         dear = [one.text for one in self.bounds if one.metric in _DOLLARS]
         if self.objective in _DOLLARS:
             dear.append(f"--minimize {self.minimize}")
+        if self.hosting.api_in is not None:
+            dear.append("a comparison with an API")
         unpriced = [one.name for one in self.profiles if self.hosting.per_hour(one.price_per_hour, 1) is None]
         if dear and unpriced:
             raise BadInput(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graphopt.cost import DOCUMENT, NODE, SHAPES, GraphWork, decoder_work
+from graphopt.cost import DOCUMENT, NODE, SHAPES, DecoderShape, GraphWork, decoder_work
 from graphopt.errors import BadInput
 from graphopt.io import nearest, read_json
 from graphopt.plan import PLAN, Plan
@@ -23,12 +23,13 @@ _TASK = "text-generation"
 class Planned:
     """A model by the `name` that the user gave it, its `work` in single precision, and its `sensitivities`,
     where an earlier run measured them. `source` is what it is made from; None for a shape, which has no
-    weights."""
+    weights. `positions` is how many tokens it was made for; None where only a graph is known."""
 
     name: str
     work: GraphWork
     source: str | None = None
     sensitivities: Sensitivities | None = None
+    positions: int | None = None
 
 
 def planned_source(text: str) -> Planned:
@@ -39,7 +40,8 @@ def planned_source(text: str) -> Planned:
     """
     path = Path(text).expanduser()
     if not path.exists() and text in SHAPES:
-        return Planned(text, decoder_work(SHAPES[text]))
+        shape = DecoderShape.of(SHAPES[text])
+        return Planned(text, decoder_work(shape), positions=shape.positions)
     if (path / "graphopt.lock").is_file():
         return _package(text, path)
     return _resolved(text)
@@ -70,8 +72,9 @@ def _resolved(text: str) -> Planned:
             hint="graphopt export makes a folder with a model.onnx of it: plan for that file.",
         )
     config = read_json(source.path / "config.json")
-    work = replace(decoder_work(config), other_bytes=_taken_over(source.path, config))
-    return Planned(text, work, text, _known(source))
+    shape = DecoderShape.of(config)
+    work = replace(decoder_work(shape), other_bytes=_taken_over(source.path, config))
+    return Planned(text, work, text, _known(source), shape.positions)
 
 
 def _taken_over(folder: Path, config: Mapping[str, Any]) -> int:

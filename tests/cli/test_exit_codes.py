@@ -101,6 +101,7 @@ def test_a_bug_shows_its_traceback_and_asks_for_a_report(
         (["passes", "shwo"], "Did you mean 'show'?"),
         (["run", "x", "y", "--threads", "100000"], "100000 is not in the range 1<=x<=1024"),
         (["bench", "x", "--threads", "0"], "0 is not in the range 1<=x<=1024"),
+        (["bench", "x", "--price", "nan"], "is not a finite number"),
     ],
 )
 def test_wrong_usage(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

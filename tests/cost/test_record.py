@@ -46,6 +46,14 @@ def test_nothing_is_known_at_first(tmp_path: Path) -> None:
     assert history_of(profile(), tmp_path).metrics == {}
 
 
+def test_a_record_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "predictions").write_text("a file")
+    record(profile(), outcomes({"tpot": said(1.0)}, {"tpot": 1.0}, HERE, "abc"), tmp_path)
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_damaged_lines_are_left_out_and_said(tmp_path: Path) -> None:
     found = outcomes({"tpot": said(1.0)}, {"tpot": 1.0}, HERE, "abc")
     record(profile(), found, tmp_path)

@@ -67,7 +67,9 @@ def test_names_out_of_files_command_no_terminal(run: Run, tmp_path: Path) -> Non
     assert "[red]title" in output
 
 
-@pytest.mark.parametrize("arguments", [("cpu", "--list"), ("--list", "--show", "h200"), ("--threads", "0")])
+@pytest.mark.parametrize(
+    "arguments", [("cpu", "--list"), ("--list", "--show", "h200"), ("--threads", "0"), ("--minutes", "nan")]
+)
 def test_what_does_not_go_together_is_refused(run: Run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments)[0] == 2
 
@@ -77,3 +79,13 @@ def test_bad_files_and_names_are_bad_input(run: Run, tmp_path: Path) -> None:
     assert run("--show", str(tmp_path / "machine.json"))[0] == 2
     assert run("--show", "h20")[0] == 2
     assert run("no-such-target")[0] == 2
+
+
+def test_what_was_measured_is_written_though_the_cache_cannot_be(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("graphopt.cli._profile._measured", lambda *_: profile())
+    assert run("-o", str(tmp_path / "machine.json"))[0] == 2
+    assert load_profile(tmp_path / "machine.json") == profile()

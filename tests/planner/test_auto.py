@@ -14,6 +14,7 @@ from graphopt.cost import history_of
 from graphopt.machine import keep_profile
 from graphopt.package import LOCK
 from graphopt.planner import AUTO, made_by_plan
+from graphopt.planner._auto import _lengths
 from graphopt.plugins import registry
 from graphopt.recipes import OptimizeOptions
 from tests.planner._machines import machine
@@ -84,3 +85,10 @@ def test_a_check_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
             "tiny-coder", tmp_path / "out", recipe="lossless", verify="off", validate=False, check=refuse
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("positions", [1 << 17, 320, 319, 64, 2])
+def test_a_model_of_few_positions_is_planned_for_within_them(positions: int) -> None:
+    prompt, new = _lengths(positions)
+    assert min(prompt, new) >= 1
+    assert prompt + new == min(320, positions)

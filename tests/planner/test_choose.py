@@ -9,7 +9,7 @@ import pytest
 from graphopt import BadInput, CheckFailed
 from graphopt.cost import SHAPES, decoder_work
 from graphopt.plan import parse_bounds
-from graphopt.planner import BOUNDED, Choice, Hosting, Request, choice_json, choose, gains
+from graphopt.planner import BOUNDED, Choice, Hosting, Request, choice_json, choose, gains, hosted
 from tests.planner._machines import machine
 
 RECIPES = ("lossless", "fp16", "int8", "int4", "int4-fast", "int4-kv8", "kept")
@@ -132,8 +132,9 @@ def test_what_nothing_can_be_made_small_of_is_said_with_the_nearest_name() -> No
 
 def test_nodes_of_unknown_cost_are_named() -> None:
     work = replace(asked().work, unknown=("layer/Loop_3",))
-    with pytest.raises(BadInput, match="layer/Loop_3"):
-        choose(asked(work=work))
+    for refuses in (choose, hosted):
+        with pytest.raises(BadInput, match="layer/Loop_3"):
+            refuses(asked(work=work))
 
 
 def test_the_pareto_list_has_the_chosen_plan_first_and_nothing_that_another_beats() -> None:

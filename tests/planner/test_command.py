@@ -81,6 +81,8 @@ def test_a_tiny_model_is_planned_for_from_its_config_alone(box: str) -> None:
         (["llama-3.1-8x", "--minimize", "tpot"], "llama-3.1-8b"),
         (["llama-3.2-1b", "--minimise", "tpot"], "--minimize"),
         (["llama-3.2-1b", "llama-3.1-8b"], "compared on --machines"),
+        (["llama-3.2-1b", "--prompt-tokens", "131072"], "made for 131072 tokens"),
+        (["llama-3.2-1b", "--target", "cpu"], "none of those that are asked about is `here`"),
         (["llama-3.2-1b", "--machines", "here"], "exclude each other"),
         (["llama-3.2-1b", "--ray", "local"], "llama-3.2-1b is a shape without weights"),
         (["tiny-coder", "--ray", "local", "--recipe", "fp16"], "no recipe shares out bits: fp16"),
@@ -142,3 +144,74 @@ def test_hosting_is_compared_over_machines_and_sizes(
     assert "the memory of small" in next(
         one["refused"] for one in found if (one["model"], one["machine"]) == ("llama-3.1-8b", "small")
     )
+
+
+def test_a_machine_may_cost_nothing(box: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("llama-3.2-1b", "--machines", f"{box}@0", "--api-price", "30,60") == 0
+    assert "0%" in capsys.readouterr().out
+
+
+def test_what_an_area_brings_stands_below_its_name(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small.json"  # holds no floats, so nothing is known of what compression brings there
+    small.write_text(machine("small", memory=3e9).model_dump_json(), encoding="utf-8")
+    file = tmp_path / "hosting.json"
+    assert run("llama-3.2-1b", "--machines", f"{small},{box}", "--json", str(file)) == 0
+    found = json.loads(file.read_text(encoding="utf-8"))["hosted"]
+    assert [len(one["areas"]) for one in found] == [2, 3]
+    lines = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(lines) if "times cheaper by" in line)
+    head, rows = lines[start], lines[start + 2 : start + 4]
+    for row, one in zip(rows, found, strict=True):
+        for area in one["areas"]:
+            end = head.index(area["name"]) + len(area["name"])
+            assert row[:end].endswith(f" {area['times']:.3g}")
+
+
+def test_machines_that_were_measured_are_called_like_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / name for name in ("left.json", "me@right.json")]
+    for file in files:  # a profile that was measured is called like its target
+        file.write_text(machine("cpu").model_dump_json(), encoding="utf-8")
+    named = f"{files[0]}@2,{files[1]}"
+    assert run("llama-3.2-1b", "--machines", named, "--json", "-") == 0
+    found = json.loads(capsys.readouterr().out)["hosted"]
+    assert [one["machine"] for one in found] == ["left", "me@right"]
+
+
+def test_threads_are_those_that_something_is_known_of(box: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("llama-3.2-1b", "--machine", "h200", "--threads", "4") == 0
+    plan = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(" plan "))
+    assert plan.strip().endswith("on h200")
+    assert run("llama-3.2-1b", "--machine", box, "--threads", "1,64", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["chosen"]["threads"] == 1
+
+
+def test_what_is_shown_of_a_plan(box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plan.json"
+    words = ["--machine", box, "--utilization", "0.5", "--budget", "tpot=5s", "--json", str(file)]
+    assert run("llama-3.2-1b", *words) == 0
+    said = capsys.readouterr().out
+    assert "a request waits" in said
+    assert json.loads(file.read_text(encoding="utf-8"))["chosen"]["queue"]["wait"] > 0
+    assert " lossless " in said
+    assert "0 x KL" not in said  # the chosen plan has no divergence at all
+    assert "graphopt optimize" not in said  # of a shape nothing is made
+    assert run("tiny-coder", "--machine", box) == 0
+    said = capsys.readouterr().out
+    assert "graphopt optimize tiny-coder --recipe" in said
+    assert "e+0" not in said
+
+
+def test_prices_are_compared_where_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "unpriced.json"
+    path.write_text(machine(price=None).model_dump_json(), encoding="utf-8")
+    assert run("llama-3.2-1b", "--machine", str(path), "--api-price", "30,60") == 2
+    assert "needs to know what box costs an hour" in capsys.readouterr().err
+
+
+def test_batches_are_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tiny-coder", "--batch", "1,4", "--verify", "1") == 2
+    assert "one text at a time" in capsys.readouterr().err

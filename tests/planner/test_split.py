@@ -66,5 +66,5 @@ def test_two_devices_cost_a_token_what_one_that_holds_all_would() -> None:
 
 def test_what_no_sixteen_hold_is_refused_in_words() -> None:
     request = asked(recipes=("lossless",), profiles=(device(1e8),))
-    with pytest.raises(CheckFailed, match=r"on each of 16, there are 0\.1"):
+    with pytest.raises(CheckFailed, match=r"on each of 16, there are 100 MB"):
         _ = choose(request).best

@@ -39,7 +39,7 @@ def test_what_is_measured_stands_beside_what_was_predicted_and_is_kept(
     (tpot,) = first.checked
     assert (tpot.predicted is not None, tpot.measured, tpot.keeps) == (True, 2 * predicted, False)
     assert not first.keeps
-    assert "tpot=20ms" in first.missed()
+    assert first.missed() == f"tpot is {2e3 * predicted:.3g} ms, and tpot=20ms was asked for"
     assert second.error == "no package"
     assert not second.keeps
     assert first.outlook.candidate.forms != second.outlook.candidate.forms or (
