@@ -33,6 +33,7 @@ from .lower_quick_gelu import LowerQuickGelu
 from .lower_skip_norm import LowerSkipNorm
 from .merge_heads import MergeHeads
 from .merge_parts import MergeParts
+from .name_all_axes import NameAllAxes
 from .order_heads import OrderHeads
 from .pack_dequantized import PackDequantized
 from .pack_qkv import PackQkv
@@ -64,6 +65,7 @@ from .round_zeros import RoundZeros
 from .rules import RULES
 from .scale_channels import ScaleChannels
 from .scale_values import ScaleValues
+from .shield_forms import ShieldForms
 from .shift_activations import ShiftActivations
 from .simplify_shapes import SimplifyShapes
 from .slice_shapes import SliceShapes
@@ -106,6 +108,7 @@ PACK = Pack(
         LowerSkipNorm,
         MergeHeads,
         MergeParts,
+        NameAllAxes,
         OrderHeads,
         PackDequantized,
         PackQkv,
@@ -136,6 +139,7 @@ PACK = Pack(
         RoundZeros,
         ScaleChannels,
         ScaleValues,
+        ShieldForms,
         ShiftActivations,
         SimplifyShapes,
         SliceShapes,

@@ -23,8 +23,9 @@ from graphopt.families import Case
 from graphopt.interface import Adapter, Arrays, Model
 from graphopt.ir import in_single, load_model, save_model
 from graphopt.ir.operators import ROUNDING, STORED_ROUNDED
-from graphopt.plugins import through
-from graphopt.recipes import Budget
+from graphopt.pipeline import Context
+from graphopt.plugins import run_recipe, through
+from graphopt.recipes import Budget, Recipe, Step
 from graphopt.runtime import open_session, plain_session, session_model
 from graphopt.targets import Target
 
@@ -107,10 +108,9 @@ class LowPrecisionSource:
         self, target: Target, cases: Sequence[Case], beside: Path
     ) -> tuple[dict[str, _Results], str, Noises]:
         """What to compare with by the way it is run, its name, and how far off it the source is."""
-        source = {
-            DEPLOYED: _results(lambda: target.session(self.path), self.name, cases),
-            PLAIN: _results(lambda: plain_session(self.path), self.name, cases),
-        }
+        with self._as_meant(beside) as path:
+            deployed = _results(lambda: target.session(path), self.name, cases)
+        source = {DEPLOYED: deployed, PLAIN: _results(lambda: plain_session(self.path), self.name, cases)}
         reference, name = source, "the source graph"
         pairs = [(source[PLAIN], source[DEPLOYED])]
         if self.is_half:
@@ -120,6 +120,18 @@ class LowPrecisionSource:
                 pairs = [*(pairs if self.is_quantized else []), *((single[w], source[w]) for w in source)]
         noise = own_noise([(_replayed(a, cases), _replayed(b, cases)) for a, b in pairs], cases)
         return reference, name, noise
+
+    @contextlib.contextmanager
+    def _as_meant(self, beside: Path) -> Iterator[Path]:
+        """The source in a form that the runtime's optimizer does not take for another."""
+        model = load_model(self.path)
+        recipe = Recipe("meant", "", Budget(), (Step("shield-forms"),))
+        if not self.rounds or not any(run_recipe(model, recipe, Context(model)).records[0].edits):
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(dir=beside) as folder:
+            save_model(model, Path(folder) / "meant.onnx")
+            yield Path(folder) / "meant.onnx"
 
     def _in_single(self, cases: Sequence[Case], beside: Path) -> dict[str, _Results] | None:
         """What the source would give were nothing in it rounded to 16 bits; None where that cannot be run."""

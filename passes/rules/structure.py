@@ -93,6 +93,25 @@ def batch_norm(subject: Subject) -> Iterator[Finding]:
     return edited(subject, "fold-batch-norm")
 
 
+@rule("GO206", "changed-at-load", "error", mends=["shield-forms", "name-all-axes"])
+def changed_at_load(subject: Subject) -> Iterator[Finding]:
+    """onnxruntime's optimizer makes something else of it at load: other numbers, or what does not run.
+
+    By default onnxruntime 1.32.0 takes a Gather by a Range that goes down, or starts below zero, for a Slice,
+    and returns nothing; 1/x * y of integers for y/x; a Relu before a rounding to 4 bits, or to floats of 8,
+    for one that rounding does; MaxPool of int4 for an operator that it has. It moves a Transpose past a Pad
+    or Resize without a look at the axes that they name. Each is right with optimizations off, and a script
+    in findings/ shows it (onnxruntime-range-gather, -integer-reciprocal, -relu-before-four-bits,
+    -four-bit-activations, -axes-behind-transpose).
+
+    Let `--fix` write it in a form that the optimizer leaves.
+    """
+    for graph in subject.graphs:
+        turned = any(node.op_type == "Transpose" and not node.domain for node in graph.model.graph)
+        for edit in edits_of(graph, "shield-forms", *(["name-all-axes"] if turned else [])):
+            yield Finding(graph.file, node_name(edit.nodes[0]), edit.summary)
+
+
 def _is_there_and_back(node: ir.Node) -> bool:
     """Whether a Cast of floats gives the type that another Cast before it has taken away."""
     inner = producer(node.inputs[0], "Cast") if node.op_type == "Cast" and not node.domain else None
@@ -103,4 +122,4 @@ def _is_there_and_back(node: ir.Node) -> bool:
     return before.dtype == dtype != node.inputs[0].dtype and dtype.is_floating_point()
 
 
-STRUCTURE = (unfused_norm, unfused_rotary, unfused_attention, needless_moves, batch_norm)
+STRUCTURE = (unfused_norm, unfused_rotary, unfused_attention, needless_moves, batch_norm, changed_at_load)

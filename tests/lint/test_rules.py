@@ -131,6 +131,19 @@ g (float[batch,sequence,2] x) => (float[batch,sequence,2] y)
 """
 
 
+BACKWARDS = """<ir_version: 10, opset_import: ["": 21]>
+g (float[N,4] x) => (float[n,4] y) <int64 none = {0}, int64 one = {1}, int64 down = {-1}> {
+  s = Shape<start = 0, end = 1>(x) n = Squeeze(s) last = Sub(n, one)
+  places = Range(last, down, down) y = Gather(x, places)
+}
+"""
+PADDED_BY_NAME = """<ir_version: 10, opset_import: ["": 21]>
+g (float[N,3,4,5] x) => (float[a,b,c,d] y) <int64[2] axes = {1, 2}, int64[4] pads = {1, 2, 1, 2}> {
+  t = Transpose<perm = [0, 2, 3, 1]>(x) y = Pad(t, pads, , axes)
+}
+"""
+
+
 def linted(tmp_path: Path, source: str | onnx.ModelProto, **options: Any) -> LintReport:
     model = onnx.parser.parse_model(source) if isinstance(source, str) else source
     onnx.save(model, tmp_path / "model.onnx")
@@ -158,6 +171,8 @@ def codes(report: LintReport) -> list[str]:
         (ANGLES, "GO202"),
         (TURNED_BACK, "GO204"),
         (CAST_BACK, "GO204"),
+        (BACKWARDS, "GO206"),
+        (PADDED_BY_NAME, "GO206"),
         (GROWING, "GO301"),
         (FROZEN, "GO401"),
         (POSITIONS, "GO401"),
@@ -179,6 +194,8 @@ def test_a_rule_finds_what_it_is_about(tmp_path: Path, source: str, code: str) -
             "(float[batch,4,6] y)", "(float[batch,6,4] y)"
         ),
         CAST_BACK.replace("to = 1>", "to = 6>"),
+        BACKWARDS.replace("Range(last, down, down)", "Range(none, n, one)"),
+        PADDED_BY_NAME.replace("Transpose<perm = [0, 2, 3, 1]>(x)", "Relu(x)"),
         GROWING.replace("present_k = Concat<axis = 2>(past_k, k)", "present_k = Add(past_k, k)")
         .replace("new,8", "past,8")
         .replace("total,8", "past,8"),
@@ -350,6 +367,7 @@ def test_codes_are_those_that_were_given_out() -> None:
         "GO203": "unfused-attention",
         "GO204": "needless-moves",
         "GO205": "batch-normalization",
+        "GO206": "changed-at-load",
         "GO301": "growing-cache",
         "GO302": "float-head",
         "GO303": "all-logits",
