@@ -41,6 +41,7 @@ class ShieldForms(Pass):
     level: ClassVar[Level] = Level.LOWER
     contract: ClassVar[Contract] = Contract.exact()
     opsets: ClassVar[OpsetRange] = OpsetRange(13, None)
+    shields: ClassVar[bool] = True
 
     def edits(self, graph: ir.Graph, context: Context) -> Edits:
         target = context.target

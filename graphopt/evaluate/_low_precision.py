@@ -24,7 +24,7 @@ from graphopt.interface import Adapter, Arrays, Model
 from graphopt.ir import in_single, load_model, save_model
 from graphopt.ir.operators import ROUNDING, STORED_ROUNDED
 from graphopt.pipeline import Context
-from graphopt.plugins import run_recipe, through
+from graphopt.plugins import registry, run_recipe, through
 from graphopt.recipes import Budget, Recipe, Step
 from graphopt.runtime import open_session, plain_session, session_model
 from graphopt.targets import Target
@@ -108,7 +108,7 @@ class LowPrecisionSource:
         self, target: Target, cases: Sequence[Case], beside: Path
     ) -> tuple[dict[str, _Results], str, Noises]:
         """What to compare with by the way it is run, its name, and how far off it the source is."""
-        with self._as_meant(beside) as path:
+        with self._as_meant(target, beside) as path:
             deployed = _results(lambda: target.session(path), self.name, cases)
         source = {DEPLOYED: deployed, PLAIN: _results(lambda: plain_session(self.path), self.name, cases)}
         reference, name = source, "the source graph"
@@ -122,11 +122,14 @@ class LowPrecisionSource:
         return reference, name, noise
 
     @contextlib.contextmanager
-    def _as_meant(self, beside: Path) -> Iterator[Path]:
+    def _as_meant(self, target: Target, beside: Path) -> Iterator[Path]:
         """The source in a form that the runtime's optimizer does not take for another."""
         model = load_model(self.path)
-        recipe = Recipe("meant", "", Budget(), (Step("shield-forms"),))
-        if not self.rounds or not any(run_recipe(model, recipe, Context(model)).records[0].edits):
+        steps = tuple(Step(name) for name, cls in registry.passes().items() if cls.shields)
+        made = (
+            run_recipe(model, Recipe("meant", "", Budget(), steps), Context(model)) if self.rounds else None
+        )
+        if made is None or not any(record.edits for record in made.records):
             yield self.path
             return
         with tempfile.TemporaryDirectory(dir=beside) as folder:

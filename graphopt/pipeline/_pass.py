@@ -33,7 +33,8 @@ class Pass(ABC):
     never changes the graph itself: new nodes are built off-graph. A pass that may
     find something in its own result says so with `idempotent = False`, and one that makes no edits, but
     decides for passes behind it, with `decides_only = True`; where `decides_for` names one of these, options
-    of the same names that a run sets there hold here, too.
+    of the same names that a run sets there hold here, too. One that keeps from runtimes what they get wrong
+    says `shields = True`: as deployed, a source that rounds is what such passes make of it.
     """
 
     name: ClassVar[str]
@@ -44,6 +45,7 @@ class Pass(ABC):
     idempotent: ClassVar[bool] = True
     decides_only: ClassVar[bool] = False
     decides_for: ClassVar[str] = ""
+    shields: ClassVar[bool] = False
 
     @dataclass(frozen=True)
     class Options:
