@@ -8,7 +8,7 @@ from typing import Any
 from graphopt.cost._decoder_shape import DecoderShape, Experts
 from graphopt.cost._dims import Shape
 from graphopt.cost._experts import SIZES, expert_weights, through_experts
-from graphopt.cost._package import DOCUMENT, LAYER
+from graphopt.cost._package import DOCUMENT
 from graphopt.cost._work import GraphWork, Heads, NodeWork, Result, Use, Weight
 from graphopt.cost._writing import Row, Writing
 from graphopt.ir.operators import FUSED_SUM_NORM, GROUPED_ATTENTION
@@ -99,7 +99,7 @@ class _Decoder:
             ),
             caches=tuple(write.caches),
             outputs=("logits", *states),
-            told_bytes=_SETTINGS + DOCUMENT + LAYER * shape.layers,
+            told_bytes=_SETTINGS + DOCUMENT + self.traits.written * shape.layers,
         )
 
     def _checkpoint(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from graphopt.cost._package import LAYER
 from graphopt.errors import BadInput
 from graphopt.ir.operators import FUSED_SILU
 
@@ -32,7 +33,8 @@ class Traits:
     too ("asked"), or never ("none"): from a layer on that it names (`late`), or all but one of so many
     (`full_every`). Those that look at everything have other angles in `two_angles`. `tied` and `head_size`
     are what is meant where the configuration leaves it out, `experts` what it calls their width, if there are
-    any, and `normalized` whether their shares are made to sum to one; None: as it says.
+    any, and `normalized` whether their shares are made to sum to one; None: as it says. `written` are bytes
+    that are written about a layer: by hand, of packages of two.
     """
 
     activation: str = "silu"
@@ -50,6 +52,7 @@ class Traits:
     head_size: int | None = None
     experts: str = ""
     normalized: bool | None = None
+    written: int = LAYER
 
 
 _GEMMA = Traits(activation="gelu_pytorch_tanh", scaled=True, offset=True, tied=True, head_size=256)
@@ -57,13 +60,15 @@ TRAITS: Mapping[str, Traits] = {
     "llama": Traits(windows="none"),
     "mistral": Traits(qkv_bias=False),
     "qwen2": Traits(qkv_bias=True, windows="asked", late=True),
-    "qwen3": Traits(head_norms=True, head_size=128, windows="asked", late=True),
-    "phi3": Traits(fused=True, qkv_bias=False),
+    "qwen3": Traits(head_norms=True, head_size=128, windows="asked", late=True, written=75_000),
+    "phi3": Traits(fused=True, qkv_bias=False, written=95_000),
     "gemma": replace(_GEMMA, windows="none"),
-    "gemma2": replace(_GEMMA, own_norms=True, full_every=2),
-    "gemma3_text": replace(_GEMMA, own_norms=True, full_every=6, two_angles=True, head_norms=True),
-    "mixtral": Traits(qkv_bias=False, experts="intermediate_size", normalized=True),
-    "qwen3_moe": Traits(head_norms=True, windows="asked", experts="moe_intermediate_size"),
+    "gemma2": replace(_GEMMA, own_norms=True, full_every=2, written=131_000),
+    "gemma3_text": replace(
+        _GEMMA, own_norms=True, full_every=6, two_angles=True, head_norms=True, written=111_000
+    ),
+    "mixtral": Traits(qkv_bias=False, experts="intermediate_size", normalized=True, written=102_000),
+    "qwen3_moe": Traits(head_norms=True, windows="asked", experts="moe_intermediate_size", written=110_000),
 }
 
 
