@@ -12,14 +12,13 @@ from graphopt.cost._decoder import DecoderShape, decoder_work
 from graphopt.cost._forms import with_forms
 from graphopt.cost._joined import joined
 from graphopt.cost._rates import Rates, Taken, reread
-from graphopt.cost._work import Call, GraphWork, NodeWork
+from graphopt.cost._work import FLOAT, Call, GraphWork, NodeWork
 from graphopt.machine import DecoderRate, Profile
 
 __all__ = ["Between"]
 
 TABLE = "between nodes"
 _MOSTLY = 0.5
-_FLOAT = 16
 _UNSURE = 0.5
 """Standard deviation of its logarithm. A judgement."""
 
@@ -52,7 +51,7 @@ class Between:
     def taken(self, nodes: Iterable[tuple[NodeWork, Taken]], share: float) -> Taken:
         """Of a call of which `share` comes from memory."""
         ours = [(node, one) for node, one in nodes if _counts(node)]
-        felt = [one.reading for node, one in ours if node.product is None or node.product.bits < _FLOAT]
+        felt = [one.reading for node, one in ours if node.product is None or node.product.bits < FLOAT]
         streamed = len(felt) * self.each + self.reading * sum(felt)
         seconds = share * streamed + (1 - share) * len(ours) * self.cached
         return Taken(seconds, _UNSURE, 0.0, 0.0, 0.0, TABLE)

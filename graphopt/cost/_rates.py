@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphopt.cost._tables import Read, Sizes, Tables, by_threads, sd_of
-from graphopt.cost._work import Call, GraphWork, Heads, NodeWork, Product
+from graphopt.cost._work import FLOAT, Call, GraphWork, Heads, NodeWork, Product
 from graphopt.machine import Profile
 
 __all__ = ["Rates", "Taken", "reread"]
@@ -169,7 +169,7 @@ class Rates:
 
 
 def _kind(bits: int) -> str:
-    return "fp32" if bits >= 16 else "int8"
+    return "fp32" if bits >= FLOAT else "int8"
 
 
 def reread(work: GraphWork, call: Call) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphopt.cost._dims import size_of
 from graphopt.cost._surface import Surface
-from graphopt.cost._work import Call, Heads
+from graphopt.cost._work import FLOAT, Call, Heads
 from graphopt.machine import Interval, Profile
 
 __all__ = ["Read", "Sizes", "Tables", "by_threads", "sd_of", "spread"]
@@ -157,7 +157,7 @@ class Tables:
     def _unit(self, sizes: Sizes, *, streamed: bool) -> float:
         bits = sizes.bits
         each = bits + (32 + sizes.zeros * bits) / sizes.block if sizes.block else bits
-        kind = "fp32" if bits >= 16 else "int8"
+        kind = "fp32" if bits >= FLOAT else "int8"
         weights = sizes.k * sizes.n
         speed = self.memory if streamed else self.cache
         return self.roofline(weights * each / 8, 2.0 * sizes.rows * weights, kind, speed)
