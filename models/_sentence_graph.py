@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from scipy.special import erf, expit
 
 from graphopt.pipeline import Nodes
 
@@ -129,13 +128,27 @@ def _normalized(x: ir.Value, new: Nodes) -> ir.Value:
     return new.op("Div", [x, new.op("Max", [length, least], "divisor", dtype=x.dtype)], "unit", dtype=x.dtype)
 
 
+def _gelu(x: np.ndarray) -> np.ndarray:
+    from scipy.special import erf
+
+    y: np.ndarray = x * (1 + erf(x / np.sqrt(2))) / 2
+    return y
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    from scipy.special import expit
+
+    y: np.ndarray = expit(x)
+    return y
+
+
 _OPERATORS = {"Tanh": "Tanh", "ReLU": "Relu", "GELU": "Gelu", "Sigmoid": "Sigmoid"}
 _FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Identity": lambda x: x,
     "Tanh": np.tanh,
     "ReLU": lambda x: np.maximum(x, 0),
-    "GELU": lambda x: x * (1 + erf(x / np.sqrt(2))) / 2,
-    "Sigmoid": expit,
+    "GELU": _gelu,
+    "Sigmoid": _sigmoid,
 }
 
 

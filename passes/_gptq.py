@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg.blas import sger
 from threadpoolctl import threadpool_limits
 
 from graphopt.ir import Expr
@@ -100,6 +98,8 @@ def _unit_upper(turned: Floats) -> Floats | None:
 
     None where it is not positive definite. `turned` is overwritten: of 8,192 columns each copy is 256 MiB.
     """
+    import scipy.linalg
+
     try:
         with threadpool_limits(1, "blas"):  # sums depend on how many there are
             lower = scipy.linalg.cholesky(turned.T, lower=True, overwrite_a=True, check_finite=False)
@@ -272,6 +272,8 @@ def _descend_block(
     matrix: Floats,
 ) -> None:
     """`_descend` for one block, of which `slope` is `matrix` @ `off`: it changes with `off`."""
+    from scipy.linalg.blas import sger
+
     inner, block = matrix[columns, columns], columns.start // grid.form.block
     for k, column in enumerate(range(columns.start, columns.stop)):
         before = weight[column] - off[column]

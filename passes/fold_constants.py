@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
 from graphopt.ir import (
     LazyTensor,
@@ -295,6 +294,8 @@ def _key(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Hash
 
 
 def _run(node: ir.Node, arrays: Sequence[np.ndarray | None], opset: int) -> Sequence[np.ndarray] | None:
+    from onnx.reference import ReferenceEvaluator
+
     proto = _bare(node, arrays)
     feeds = {name: a for name, a in zip(proto.input, arrays, strict=True) if a is not None}
     try:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.cost import Product, product_seconds
 from graphopt.errors import BadInput
 from graphopt.ir import blocks_of, name_matches, stored_bytes
 from graphopt.machine import Profile, known_profile
@@ -205,6 +204,8 @@ class PlanBits(Pass):
 
 def _predicted(profile: Profile, threads: int, k: int, n: int, form: Form) -> float:
     """Seconds of one row times a weight [k, n] in `form`, without zero points, which comes from memory."""
+    from graphopt.cost import Product, product_seconds
+
     size = n * -(-k // form.block) * (form.block * form.bits // 8 + 4)
     product = Product("", k, n, form.bits, form.block, zeros=False, bytes=size)
     return product_seconds(profile, product, rows=1, threads=threads).value

@@ -7,7 +7,6 @@ import sys
 
 from graphopt.build._job import Job
 from graphopt.build._replay import SEEDS
-from graphopt.cost import Situation, history_of, predict, work_of
 from graphopt.io import digest_of, digests_below
 from graphopt.machine import known_profile
 from graphopt.package import LOCK, MANIFEST, Lock, LockedStep, Manifest, TargetInfo, packs, versions
@@ -162,10 +161,13 @@ def _report(job: Job, lock: Lock) -> Report:
 
 def _prediction(job: Job) -> PredictionReport | None:
     """Of a package that is one graph with a cache, where the target was profiled on this machine."""
-    graph, situation = job.graphs[0], Situation(_PROMPT, _NEW, threads=default_threads())
-    profile = known_profile(job.target, situation.threads)
+    graph, threads = job.graphs[0], default_threads()
+    profile = known_profile(job.target, threads)
     if profile is None or len(job.graphs) > 1 or not graph.described().past():
         return None
+    from graphopt.cost import Situation, history_of, predict, work_of
+
+    situation = Situation(_PROMPT, _NEW, threads=threads)
     found = predict(work_of(graph.exported.model), profile, situation)
     return PredictionReport.of(found, profile, situation, history_of(profile))
 

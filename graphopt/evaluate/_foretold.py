@@ -7,11 +7,11 @@ import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from graphopt.cost import History, Situation, history_of, outcomes, predict, record, work_of
 from graphopt.io import digest_of
 from graphopt.machine import (
     Interval,
@@ -24,6 +24,9 @@ from graphopt.machine import (
 )
 from graphopt.package import MANIFEST, RunnablePackage
 from graphopt.runtime import default_threads
+
+if TYPE_CHECKING:
+    from graphopt.cost import History
 
 __all__ = ["Foretelling", "Foretold", "foretelling_of"]
 
@@ -65,6 +68,8 @@ class Foretelling:
 
     def told(self, measured: Mapping[str, float], prompt: int, new: int) -> Foretold:
         """What was foretold of what is now `measured`. Both are kept, and what memory gave, too."""
+        from graphopt.cost import Situation, history_of, outcomes, predict, record, work_of
+
         path = self.package.path / self.package.manifest.graphs[_GRAPH].file
         bandwidth = float(np.median([one.read for one in self.samples])) if self.samples else None
         situation = Situation(prompt, new, threads=self.threads, bandwidth=bandwidth)

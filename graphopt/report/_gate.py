@@ -20,7 +20,7 @@ GateVerdict = Literal["pass", "fail", "inconclusive"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(ser_json_inf_nan="strings")
+    model_config = ConfigDict(ser_json_inf_nan="strings", defer_build=True)
 
 
 class GateOutcome(_Model):

@@ -10,7 +10,7 @@ __all__ = ["GraphEdge", "GraphGroup", "GraphSide", "GraphView", "NodeEntry", "No
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(ser_json_inf_nan="strings")
+    model_config = ConfigDict(ser_json_inf_nan="strings", defer_build=True)
 
 
 class NodeEntry(_Model):

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphopt.cache import Keep, call_key, export_key
-from graphopt.errors import BadInput, CheckFailed, EnvironmentProblem
+from graphopt.errors import EnvironmentProblem
 from graphopt.export import resolve_source
 from graphopt.io import cache_folder
 from graphopt.plugins import registry
 from graphopt.sweep._ray import connected
-from graphopt.sweep._task import Outcome, Task
+from graphopt.sweep._task import ANSWERS, Outcome, Task
 from graphopt.sweep._work import PASSED_ON, own_code, work
 
 __all__ = ["Engine", "Watch", "run"]
@@ -29,8 +29,7 @@ LOST = 5
 _TICK = 0.5
 """Seconds between looks at what changed, where nothing ends."""
 _ENDED = "its process ended without a word: killed, out of memory, or crashed"
-_ANSWERS = (BadInput.exit_code, CheckFailed.exit_code)
-"""Errors of these codes come out the same again."""
+_NO_MEMORY = "its node had no memory left"
 
 
 @dataclass
@@ -111,14 +110,20 @@ class Engine:
         return key is not None and self._keep.has(key)
 
     def submit(self, task: Task) -> None:
-        """Have `task` done. `BadInput` for a source that is none."""
+        """Have `task` done: it is sent at once, unless it is known or wants a machine to itself.
+
+        `BadInput` for a source that is none, `EnvironmentProblem` where there is no cluster for it.
+        """
         key = self._key(task)
         value = None if key is None else self._keep.value(key)
         if value is not None:
             self.known += 1
             self._ready.append(replace(_outcome(task, value), known=True))
+        elif task.alone:
+            self._alone.append(_Running(task, key))
         else:
-            (self._alone if task.alone else self._queue).append(_Running(task, key))
+            self._queue.append(_Running(task, key))
+            self._send_others()  # workers start while others are submitted
 
     def exported(self, source: str) -> bool:
         """Whether the cache here has `source` as it is exported, which all packages of it begin with."""
@@ -170,14 +175,18 @@ class Engine:
     def _start(self) -> None:
         """Send on what may run now. What wants a machine to itself waits until nothing else is left, and then
         there is one for each host."""
+        self._send_others()
+        if self._alone and all(running.task.alone for running in self._running.values()):
+            nodes = self._alive()
+            hosts = len({node["NodeManagerAddress"] for node in nodes})
+            while self._alone and len(self._running) < hosts:
+                self._send(self._alone.popleft(), nodes)
+
+    def _send_others(self) -> None:
         self._connect()
+        nodes = self._alive() if self._queue else []
         while self._queue:
-            self._send(self._queue.popleft())
-        hosts = len({node["NodeManagerAddress"] for node in self._alive()})
-        while (
-            self._alone and len(self._running) < hosts and all(r.task.alone for r in self._running.values())
-        ):
-            self._send(self._alone.popleft())
+            self._send(self._queue.popleft(), nodes)
 
     def _connect(self) -> None:
         if self._module is None:
@@ -186,7 +195,7 @@ class Engine:
             self._code = own_code()
             self._require_room()
 
-    def _send(self, running: _Running) -> None:
+    def _send(self, running: _Running, nodes: list[dict[str, Any]]) -> None:
         task = running.task
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         call = {
@@ -201,7 +210,7 @@ class Engine:
         options = {"num_cpus": task.cores, "max_retries": 0, "name": task.about or task.function}
         if task.memory:
             options["memory"] = task.memory
-        running.nodes = frozenset(node["NodeID"] for node in self._alive())
+        running.nodes = frozenset(node["NodeID"] for node in nodes)
         self._running[self._remote.options(**options).remote(call)] = running
 
     def _settle(self, reference: Any) -> None:
@@ -219,11 +228,11 @@ class Engine:
                 self.lost += 1
             else:
                 running.failures += 1
-            said = {"error": _ENDED, "code": EnvironmentProblem.exit_code}
+            said = {"error": _why(error), "code": EnvironmentProblem.exit_code}
             said |= {"host": "", "seconds": 0.0, "waited": 0.0}
         else:
-            running.failures += "error" in said and said["code"] not in _ANSWERS
-        finished = "value" in said or said["code"] in _ANSWERS
+            running.failures += "error" in said and said["code"] not in ANSWERS
+        finished = "value" in said or said["code"] in ANSWERS
         if not finished and running.failures < FAILURES and running.lost < LOST:
             (self._alone if task.alone else self._queue).append(running)
             return
@@ -238,11 +247,12 @@ class Engine:
     def _require_room(self) -> None:
         """Raise `EnvironmentProblem` for a task that no node could take: Ray would wait for one for ever."""
         tasks = [running.task for running in (*self._queue, *self._alone, *self._running.values())]
+        nodes = self._alive()
         for task in tasks:
             if not any(
                 node["Resources"].get("CPU", 0) >= task.cores
                 and node["Resources"].get("memory", 0) >= task.memory
-                for node in self._alive()
+                for node in nodes
             ):
                 memory = f" and {task.memory / 1e9:.3g} GB" if task.memory else ""
                 raise EnvironmentProblem(
@@ -264,6 +274,18 @@ class Engine:
         if source not in self._exports:
             self._exports[source] = export_key(resolve_source(source), "auto")
         return self._exports[source]
+
+
+def _why(error: Any) -> str:
+    """What Ray says of a call that gave nothing, in a line."""
+    from ray.exceptions import OutOfMemoryError, RayTaskError
+
+    if isinstance(error, OutOfMemoryError):
+        return _NO_MEMORY
+    if not isinstance(error, RayTaskError):
+        return _ENDED
+    lines = str(error.cause).strip().splitlines() or [""]  # of a node without graphopt the last says why
+    return f"{type(error.cause).__name__}: {' '.join(dict.fromkeys((lines[0], lines[-1])))}"
 
 
 def _outcome(task: Task, said: dict[str, Any]) -> Outcome:

@@ -74,12 +74,13 @@ class Study:
             ) from error
 
     def begun(self) -> list[Suggested]:
-        """Trials that an interrupted run suggested and did not tell of."""
+        """Trials that an interrupted run suggested and did not tell of, and those that it said nothing of."""
         found = []
         for trial in self._trials():
-            if trial.state == self._running and "values" in trial.user_attrs:
+            running = trial.state == self._running
+            if "values" in trial.user_attrs and (running or "said" not in trial.user_attrs):
                 found.append(Suggested(trial.number, trial.user_attrs["values"]))
-            elif trial.state == self._running:  # it was being chosen when the run ended
+            elif running:  # it was being chosen when the run ended
                 self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
         return found
 
@@ -93,7 +94,8 @@ class Study:
 
     def tell(self, number: int, values: Sequence[float] | None, over: Mapping[str, float], said: Any) -> None:
         """What came of a trial: objectives (None: no package), by how much it is `over` each bound, and
-        anything else as JSON. The storage hears of it when `suggest` needs it."""
+        anything else as JSON; None where that was chance, and `begun` gives it to the next run once more. The
+        storage hears of it when `suggest` needs it."""
         self._came[number] = values, over, said
 
     def _pass_on(self, last: int) -> bool:
@@ -109,7 +111,8 @@ class Study:
                 warnings.simplefilter("ignore")  # that an interrupted run said it already
                 for name, value in over.items():
                     handle.set_constraint(name, value)
-            handle.set_user_attr("said", said)
+            if said is not None:
+                handle.set_user_attr("said", said)
             state = None if values is not None else self._optuna.trial.TrialState.FAIL
             self._study.tell(trial.number, values, state=state)
         return True

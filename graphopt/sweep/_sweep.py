@@ -135,7 +135,7 @@ def sweep(
                 row = rows[number]
                 row.metrics, row.error, row.seconds = came.metrics, came.error, came.seconds
                 row.over = _over(spec, came)
-                _tell(study, row)
+                _tell(study, row, final=came.final)
             elif not suggested:
                 return found
             suggested = []
@@ -153,12 +153,12 @@ def _over(spec: Spec, one: Measured) -> dict[str, float]:
     return found
 
 
-def _tell(study: Study, row: Row) -> None:
+def _tell(study: Study, row: Row, *, final: bool = True) -> None:
     row.done = True
     objectives = None
     if row.error is None:
         objectives = [row.metrics[metric].value for metric in study.spec.objective]
-    study.tell(row.number, objectives, row.over, _said(row))
+    study.tell(row.number, objectives, row.over, _said(row) if final else None)
 
 
 def _said(row: Row) -> dict[str, Any]:

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Outcome", "Task"]
+from graphopt.errors import BadInput, CheckFailed
+
+__all__ = ["ANSWERS", "Outcome", "Task"]
+
+ANSWERS = (BadInput.exit_code, CheckFailed.exit_code)
+"""Errors of these codes come out the same again."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,8 @@ class Outcome:
     host: str = ""
     failures: int = 0
     lost: int = 0
+
+    @property
+    def final(self) -> bool:
+        """Whether the same would come of it again: not of a full disk, a process that was killed, a bug."""
+        return self.error is None or self.code in ANSWERS

@@ -20,7 +20,8 @@ __all__ = ["Measured", "UnderWay", "measured"]
 class Measured:
     """What came of a trial: its `metrics`, or the `error` why there is no package, or not all of them.
 
-    `seconds` is what its tasks took together, `known` whether earlier runs had all of them.
+    `seconds` is what its tasks took together, `known` whether earlier runs had all of them, `final` whether
+    the same would come of it again.
     """
 
     trial: Trial
@@ -28,6 +29,7 @@ class Measured:
     error: str | None = None
     seconds: float = 0.0
     known: bool = False
+    final: bool = True
 
 
 @dataclass
@@ -131,4 +133,5 @@ def _put_together(one: _One) -> Measured:
     if error is None and broken:
         error = f"{', '.join(broken)} is no finite number"
     seconds = sum(outcome.seconds for outcome in one.outcomes)
-    return Measured(one.trial, metrics, error, seconds, all(outcome.known for outcome in one.outcomes))
+    known, final = (all(getattr(each, name) for each in one.outcomes) for name in ("known", "final"))
+    return Measured(one.trial, metrics, error, seconds, known, final)

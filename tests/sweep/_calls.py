@@ -45,6 +45,16 @@ def dies(*, marks: str, times: int) -> int:
     return 7
 
 
+def breaks(*, why: str) -> None:
+    """Leaves a process behind in which no call can begin."""
+    from graphopt.sweep import _work
+
+    def refused(_: Any) -> Any:
+        raise OSError(why)
+
+    _work._done = refused  # type: ignore[assignment]
+
+
 def threads() -> dict[str, Any]:
     from graphopt.runtime import default_threads
 

@@ -119,6 +119,17 @@ def test_a_task_that_fails_by_itself_twice_is_a_finding(
     assert capfd.readouterr().out == ""  # where Ray says of what a process died
 
 
+def test_why_a_call_could_not_begin_is_said(cluster: str, marks: Path) -> None:
+    with Engine(cluster) as engine:
+        engine.submit(Task(f"{CALLS}breaks", {"why": str(marks)}))
+        assert (broken := engine.next()) is not None
+        assert broken.error is None
+        (found,) = engine.all(squares(marks, 1))  # in the same process
+
+    assert (found.error, found.failures) == (f"OSError: {marks}", 2)
+    assert not found.final
+
+
 def test_nothing_is_lost_with_a_node(
     cluster: str, another_node: Callable[[], None], marks: Path, tmp_path: Path
 ) -> None:

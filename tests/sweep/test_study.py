@@ -81,6 +81,18 @@ def test_a_journal_is_a_storage_and_more_trials_can_be_asked_for_later(tmp_path:
     assert (len(first), len(more), more[:10]) == (10, 15, first)
 
 
+def test_what_failed_by_chance_is_begun_again(tmp_path: Path) -> None:
+    asked, storage = spec(trials=3), f"sqlite:///{tmp_path / 'sweep.db'}"
+    study = Study(asked, storage)
+    for one in iter(study.suggest, None):
+        study.tell(one.number, None, {}, None if one.number == 1 else {"values": dict(one.values)})
+    assert study.suggest() is None  # and the storage hears of all
+
+    again = Study(asked, storage)
+    assert [one.number for one in again.begun()] == [1]
+    assert sorted(again.told()) == [0, 2]
+
+
 def test_another_sweep_in_the_same_storage_is_another(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'sweep.db'}"
     finish(Study(spec(trials=5), storage))

@@ -61,8 +61,8 @@ class Pretended:
         block = next(int(s["block_size"]) for s in steps if s["name"] == "quantize-weights")
         if task.function.endswith("accuracy"):
             value: dict[str, Any] = {"part": 0, "samples": [["kl_mean", "", None, block / 1000]]}
-        elif block == 16:
-            self._ready.append(Outcome(task, error="out of luck", code=5, failures=2))
+        elif block == 16 and self.unlucky:
+            self._ready.append(Outcome(task, error="out of luck", code=self.unlucky, failures=2))
             return
         else:
             value = {"package_bytes": [1e6 / block, 0, 1e9]}
@@ -73,6 +73,8 @@ class Pretended:
         return self._ready.popleft() if self._ready else None
 
     last: Pretended
+    unlucky = 5
+    """The code of the error of blocks of 16."""
 
 
 @pytest.fixture
@@ -106,6 +108,21 @@ def test_trials_that_are_the_same_are_done_once(pretended: type[Pretended]) -> N
     assert len(pretended.last.tasks) == len(blocks) + len(blocks - {16})
     values = [found.rows[number].values for number in found.best]
     assert all(a != b for i, a in enumerate(values) for b in values[:i])
+
+
+@pytest.mark.parametrize(("code", "tried"), [(5, 1), (4, 1), (2, 0), (1, 0)])
+def test_what_failed_by_chance_is_tried_again_by_the_next_run(
+    pretended: type[Pretended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: int, tried: int
+) -> None:
+    storage = f"sqlite:///{tmp_path / 'sweep.db'}"
+    monkeypatch.setattr(pretended, "unlucky", code)
+    assert [row.error for row in sweep(asked(sampler="grid"), storage=storage).rows].count(None) == 3
+
+    monkeypatch.setattr(pretended, "unlucky", 0)
+    again = sweep(asked(sampler="grid"), storage=storage)
+    assert [row.error for row in again.rows].count(None) == 3 + tried
+    assert len(again.rows) == 4
+    assert len(pretended.last.tasks) == 2 * tried  # a package, and what is measured of it
 
 
 def test_one_of_a_source_goes_first(pretended: type[Pretended]) -> None:
