@@ -13,6 +13,7 @@ import copy
 import functools
 import sys
 from collections.abc import Callable, Iterator
+from operator import getitem
 from typing import Any
 
 import torch
@@ -27,6 +28,20 @@ __all__ = ["faster_export"]
 
 aten = torch.ops.aten
 _CASTS = (aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.to.other)
+_SYNONYMS = {
+    aten.__and__.Tensor: aten.bitwise_and.Tensor,
+    aten.max.other: aten.maximum.default,
+    aten.min.other: aten.minimum.default,
+}
+_WRITING = {
+    aten.add_.Tensor: aten.add.Tensor,
+    aten.div_.Tensor: aten.div.Tensor,
+    aten.mul_.Tensor: aten.mul.Tensor,
+    aten.relu_.default: aten.relu.default,
+    aten.sub_.Tensor: aten.sub.Tensor,
+}
+"""Of each operator that writes to its first argument the one that does not."""
+_INFERENCE_NORM = aten._native_batch_norm_legit_no_training.default
 _MODELS = "transformers.models."
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
@@ -105,9 +120,49 @@ def _is_simple(node: torch.fx.Node, known: set[Any]) -> bool:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return not isinstance(target, torch._ops.HigherOrderOperator)
-    if target in (*_CASTS, aten.contiguous.default, aten.__and__.Tensor):
+    if target in (*_CASTS, aten.contiguous.default, *_SYNONYMS) or _is_inference_norm(node):
         return True
-    return target in known and not target._schema.is_mutable
+    return _functional(node) in known
+
+
+def _functional(node: torch.fx.Node) -> Any:
+    """The operator of a node. Where it writes to its input: one that does not and gives the same, or None, as
+    where anything else sees that input."""
+    target: Any = node.target
+    if not _writes(node):
+        return target
+    written = node.args[0]
+    dtypes = {getattr(one.meta.get("val"), "dtype", None) for one in (node, *node.all_input_nodes)}
+    if (
+        target not in _WRITING
+        or not isinstance(written, torch.fx.Node)
+        or set(written.users) != {node}
+        or not (_functional(written) if _writes(written) else _is_fresh(written))
+        or len(dtypes) > 1
+    ):
+        return None
+    return _WRITING[target]
+
+
+def _writes(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _is_fresh(node: torch.fx.Node) -> bool:
+    """Whether its result is memory of its own. Composite operators do not say whether theirs is."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    if node.target in (aten.matmul.default, aten.linear.default):
+        return True
+    operator: Any = node.target
+    results = operator._schema.returns
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), "CompositeImplicitAutograd")
+    return not composite and len(results) == 1 and results[0].alias_info is None
+
+
+def _is_inference_norm(node: torch.fx.Node) -> bool:
+    """Whether it is a batch norm by running statistics: no training, the sixth argument."""
+    return node.target is aten.batch_norm.default and node.args[5:6] == (False,) and None not in node.args[:5]
 
 
 def _rewrite(module: torch.fx.GraphModule) -> None:
@@ -125,9 +180,26 @@ def _rewrite(module: torch.fx.GraphModule) -> None:
                 )
         elif node.target is aten.contiguous.default or _is_unrecorded(node):
             _drop(module, node)
-        elif node.target is aten.__and__.Tensor:
-            node.target = aten.bitwise_and.Tensor
+        elif node.target in _SYNONYMS:
+            node.target = _SYNONYMS[node.target]
+        elif _is_inference_norm(node):
+            _name_inference(module, node)
+        elif node.target in _WRITING:
+            node.target = _WRITING[node.target]
     module.recompile()
+
+
+def _name_inference(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
+    """Replace a batch norm by the operator that knows no training; its other two results are empty."""
+    result, momentum_and_epsilon = node.meta["val"], node.args[6:8]
+    with module.graph.inserting_before(node):
+        norm = module.graph.call_function(_INFERENCE_NORM, (*node.args[:5], *momentum_and_epsilon))
+        first = module.graph.call_function(getitem, (norm, 0))
+    first.meta = dict(node.meta)
+    norm.meta = node.meta | {"val": (result, result.new_empty(0), result.new_empty(0))}
+    node.replace_all_uses_with(first)
+    module.graph.erase_node(node)
+    first.name = node.name  # by which the signature knows a result of the graph
 
 
 def _is_unrecorded(node: torch.fx.Node) -> bool:

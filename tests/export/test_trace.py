@@ -79,6 +79,34 @@ def in_place(module: Small, x: torch.Tensor) -> torch.Tensor:
     return y.relu_()
 
 
+def seen_otherwise(module: Small, x: torch.Tensor) -> torch.Tensor:
+    y = x @ module.weight
+    view = y.transpose(1, 2)
+    y.add_(1)
+    return view.transpose(1, 2) + y
+
+
+def of_an_input_as_it_is(module: Small, x: torch.Tensor) -> torch.Tensor:
+    """In eval, dropout gives what it takes, and says nothing of it; torch's exporter believes that."""
+    x = x * 2
+    torch.nn.functional.dropout(x, 0.5, False).mul_(3)
+    return x
+
+
+def smaller(module: Small, x: torch.Tensor) -> torch.Tensor:
+    return torch.min(torch.max(x, module.weight[0]), x * 2)
+
+
+def norm(module: Small, x: torch.Tensor) -> torch.Tensor:
+    mean, variance, gain, bias = module.weight.detach()
+    return torch.nn.functional.batch_norm(x.transpose(1, 2), mean, variance + 1, gain, bias)
+
+
+def plain_norm(module: Small, x: torch.Tensor) -> torch.Tensor:
+    mean, variance, *_ = module.weight.detach()
+    return torch.nn.functional.batch_norm(x.transpose(1, 2), mean, variance + 1)
+
+
 @pytest.fixture
 def unshortened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graphopt.export._faster.faster_export", contextlib.nullcontext)
@@ -98,20 +126,32 @@ def second_traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-@pytest.mark.parametrize("body", [casts, attention, one_head_of_keys, in_place])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(casts, attention, one_head_of_keys, in_place, seen_otherwise),
+        *(smaller, norm, plain_norm),
+    ],
+)
 def test_a_graph_computes_what_the_module_does_at_other_sizes(body: Any) -> None:
     x = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
     expected = body(Small(body), torch.from_numpy(x)).detach().numpy()
     assert np.abs(run(exported(body), x) - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize(("body", "times"), [(casts, 0), (attention, 0), (in_place, 1)])
+@pytest.mark.parametrize(
+    ("body", "times"),
+    [
+        *((casts, 0), (attention, 0), (in_place, 0), (smaller, 0), (norm, 0)),
+        *((seen_otherwise, 1), (of_an_input_as_it_is, 1), (plain_norm, 1)),
+    ],
+)
 def test_only_what_must_be_is_traced_again(body: Any, times: int, second_traces: list[str]) -> None:
     exported(body)
     assert len(second_traces) == times
 
 
-@pytest.mark.parametrize("body", [casts, attention])
+@pytest.mark.parametrize("body", [casts, attention, in_place, smaller, norm])
 def test_shortcuts_give_the_same_operators(
     body: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
