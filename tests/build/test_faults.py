@@ -23,8 +23,20 @@ def saboteurs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "passes", lambda: known)
 
 
-@pytest.mark.parametrize("fault", [p.name for p in SABOTAGE])
-@pytest.mark.parametrize("recipe", ["lossless", "fp16", "int8", "int4-fast"])
+WIDEST = "int4-fast"
+OTHERS = ("lossless", "fp16", "int8")
+CASES = [
+    *(pytest.param(WIDEST, p.name) for p in SABOTAGE),
+    *(
+        pytest.param(recipe, p.name, marks=() if i == j else pytest.mark.long)
+        for i, recipe in enumerate(OTHERS)
+        for j, p in enumerate(SABOTAGE)
+    ),
+]
+"""All faults within the widest budget, and one within each other; `make test-long` has the rest."""
+
+
+@pytest.mark.parametrize(("recipe", "fault"), CASES)
 def test_a_broken_model_is_rejected(
     recipe: str, fault: str, begun: Path, own_cache: Path, tiny_coder: Path, tmp_path: Path
 ) -> None:
