@@ -60,6 +60,10 @@ class _Plain(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
+    def on_broken_pipe(self) -> None:
+        """The reader left: `graphopt.cli.main` says with which exit code, where rich would say 1."""
+        raise BrokenPipeError
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
@@ -67,7 +71,8 @@ class _Plain(Console):
 
 def console() -> Console:
     """The console for results. Not coloured where stdout is not a terminal; then as wide as a line needs."""
-    return _Plain(width=None if sys.stdout.isatty() else 100)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None: whoever started us closed it
+    return _Plain(width=None if is_terminal else 100)
 
 
 def error_console() -> Console:

@@ -154,7 +154,19 @@ def _environment(error: OSError) -> int:
         return _failed(str(error), None, EnvironmentProblem.exit_code)
     if error.errno in _NO_SUCH_PLACE:
         return _failed(f"{error.strerror}: {str(error.filename)[:_SHOWN]}", None, BadInput.exit_code)
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        return _failed(
+            "the current folder does not exist any more", "Go to one that does.", BadInput.exit_code
+        )
     return _bug(error)
+
+
+def _is_somewhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _bug(error: Exception) -> int:

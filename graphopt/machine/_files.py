@@ -73,8 +73,8 @@ def _valid(data: Mapping[str, Any], path: Path) -> Profile:
         return Profile.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{path} is no profile of a machine: {where}: {first['msg']}", hint=_HINT) from error
+        what = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise BadInput(f"{path} is no profile of a machine: {what}", hint=_HINT) from error
 
 
 def write_profile(profile: Profile, path: Path) -> None:

@@ -193,3 +193,13 @@ class Profile(_Data):
     price_per_hour: Interval | None = None
     watts: Interval | None = None
     sources: dict[str, Source] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _can_be_predicted_from(self) -> Self:
+        if not self.tiers[-1].read:
+            raise ValueError(f"nothing says how fast {self.tiers[-1].name}, which holds models, is read")
+        rates = [rate for tier in self.tiers for rate in tier.read.values()]
+        rates += [rate for kind in self.peaks.values() for rate in kind.values()]
+        if any(not rate.low for rate in rates):
+            raise ValueError("a rate of memory or of products is 0")
+        return self

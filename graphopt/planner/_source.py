@@ -64,7 +64,13 @@ def _resolved(text: str) -> Planned:
         from graphopt.ir import load_model
 
         model = load_model(source.path)
-        work = replace(work_of(model), told_bytes=DOCUMENT + NODE * len(model.graph))
+        work = work_of(model)
+        if not work.caches:
+            raise BadInput(
+                f"{text} has no cache of keys and values, and plans are of models that write text with one",
+                hint="graphopt bench measures a package of any model.",
+            )
+        work = replace(work, told_bytes=DOCUMENT + NODE * len(model.graph))
         return Planned(text, work, text)
     if source.kind != FOLDER:
         raise BadInput(

@@ -52,6 +52,8 @@ def said(tmp_path: Path, **changes: Any) -> str:
         ({"version": None}, "says no version"),
         ({"version": True}, "says no version"),
         ({"tiers": []}, "tiers"),
+        ({"tiers": [{"name": "DRAM", "bytes": 1, "read": {}}]}, "nothing says how fast DRAM"),
+        ({"peaks": {"fp32": {"1": {"value": 1, "low": 0, "high": 1}}}}, "is 0"),
         ({"memory_bytes": -1}, "memory_bytes: Input should be greater than or equal to 0"),
         ({"memory_bytes": 1e300}, "memory_bytes"),
         ({"seconds": float("nan")}, "seconds: Input should be a finite number"),

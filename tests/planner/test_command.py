@@ -6,6 +6,8 @@ import json
 import tomllib
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 
 from graphopt.cli import main
@@ -215,3 +217,14 @@ def test_prices_are_compared_where_there_is_one(tmp_path: Path, capsys: pytest.C
 def test_batches_are_not_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("tiny-coder", "--batch", "1,4", "--verify", "1") == 2
     assert "one text at a time" in capsys.readouterr().err
+
+
+def test_a_graph_that_writes_no_text_is_not_planned_for(
+    box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = (
+        """<ir_version: 10, opset_import: ["" : 23]> net (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }"""
+    )
+    onnx.save(onnx.parser.parse_model(net), tmp_path / "net.onnx")
+    assert run(str(tmp_path / "net.onnx"), "--machine", box) == 2
+    assert "has no cache of keys and values" in capsys.readouterr().err
