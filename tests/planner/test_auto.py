@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_a_plan_is_a_recipe_that_keeps_its_budget_and_auto_is_both(tmp_path: Path) -> None:
+def test_a_plan_is_a_recipe_that_keeps_its_budget_and_auto_is_both(tmp_path: Path, begun: Path) -> None:
+    shutil.copytree(begun, tmp_path / "cache", dirs_exist_ok=True)
     recipe, out = tmp_path / "planned.toml", tmp_path / "package"
     asked = [word for text in BUDGET for word in ("--budget", text)]
     with pytest.raises(SystemExit) as ended:
@@ -75,7 +77,9 @@ def test_a_machine_that_was_not_measured_is_not_planned_for(
         made_by_plan("tiny-coder", tmp_path / "auto", OptimizeOptions())
 
 
-def test_a_check_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_check_that_fails_leaves_what_was_there(tmp_path: Path, begun: Path, own_cache: Path) -> None:
+    shutil.copytree(begun, own_cache, dirs_exist_ok=True)
+
     def refuse(folder: Path) -> None:
         assert (folder / LOCK).is_file()
         raise CheckFailed("no")
