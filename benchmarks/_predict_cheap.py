@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from graphopt.machine import Stream
+from graphopt.machine import Pulse, Stream
 from graphopt.machine._decoders import attention
 from graphopt.machine._graphs import Product, Weights, products
 from graphopt.plugins import registry
@@ -72,6 +72,7 @@ def product(rng: np.random.Generator, threads: int) -> tuple[dict[str, Any], Pro
 
 def points(count: int, seed: int) -> Iterator[dict[str, Any]]:
     target, stream = registry.targets()["cpu"](), Stream()
+    pulse = Pulse(target)
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         weights = Weights(Path(folder), WEIGHTS)
@@ -82,8 +83,8 @@ def points(count: int, seed: int) -> Iterator[dict[str, Any]]:
                 path = products(weights, one, copies).write(Path(folder) / "one.onnx")
                 feeds = {"x": rng.standard_normal((rows, one.k), np.float32)}
                 call = functools.partial(target.session(path, threads=threads).run, ["sum"], feeds)
+                before = pulse.sample(threads), stream.sample(threads)
                 time.sleep(SETTLE)
-                before = stream.sample(threads)
                 seconds = timed(call) / copies
             else:
                 heads, kv_heads, size = HEADS[rng.integers(len(HEADS))]
@@ -93,12 +94,15 @@ def points(count: int, seed: int) -> Iterator[dict[str, Any]]:
                     past, rows = 0, int(2 ** rng.uniform(4, 9))
                 said = {"kind": "attention", "heads": heads, "kv_heads": kv_heads, "head_size": size}
                 said |= {"cache_bits": bits, "past": past, "rows": rows, "threads": threads, "copies": LAYERS}
-                before, seconds = attended(target, weights, stream, said)
-            after = stream.sample(threads)
-            yield said | {"seconds": seconds, "bandwidth": (before + after) / 2}
+                before, seconds = attended(target, weights, stream, pulse, said)
+            pulses, reads = zip(before, (pulse.sample(threads), stream.sample(threads)), strict=True)
+            probes = {"bandwidth": statistics.mean(reads), "pulse": statistics.mean(pulses)}
+            yield said | {"seconds": seconds} | probes
 
 
-def attended(target: Any, weights: Weights, stream: Stream, said: dict[str, Any]) -> tuple[float, float]:
+def attended(
+    target: Any, weights: Weights, stream: Stream, pulse: Pulse, said: dict[str, Any]
+) -> tuple[tuple[float, float], float]:
     """Of several layers, less a model of one, shared by the layers between them."""
     threads, past, rows = said["threads"], said["past"], said["rows"]
     sides = []
@@ -116,8 +120,8 @@ def attended(target: Any, weights: Weights, stream: Stream, said: dict[str, Any]
             decoder.rewind(past)
             decoder.append(tokens)
 
+        before = pulse.sample(threads), stream.sample(threads)
         time.sleep(SETTLE)
-        before = stream.sample(threads)
         sides.append(timed(call))
     return before, (sides[1] - sides[0]) / LAYERS
 

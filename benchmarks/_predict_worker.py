@@ -1,4 +1,5 @@
-"""One package in this process: what several situations take, probes of memory in turns with them.
+"""One package in this process: what several situations take, probes of memory and of the processor's pulse in
+turns with them.
 
     python benchmarks/_predict_worker.py PACKAGE --threads 2 1x256 4x64
 
@@ -16,13 +17,17 @@ from pathlib import Path
 import numpy as np
 
 import graphopt
-from graphopt.machine import Stream
+from graphopt.machine import Pulse, Stream
+from graphopt.plugins import registry
 from graphopt.runtime import Decoder
 
 SETTLE = 0.1
 """Seconds after which the runtime's threads have stopped spinning."""
-TURNS, ENOUGH, MOST = 4, 0.15, 48
-"""Pieces of decoding between which memory is probed, seconds of each at least, and steps at most."""
+TURNS, ENOUGH, MOST = 8, 0.15, 48
+"""Pieces of decoding between which memory is probed, seconds of each at least, and steps at most. A piece has
+the median of its steps, a token the mean of pieces, and so have probes: a processor is often at one of two
+speeds, and medians of two things that go with each other may lie on either side.
+"""
 LONG = 1.0
 """Seconds of a prompt that is read once, after it was read once to warm up; a shorter one several times."""
 
@@ -40,10 +45,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     session = graphopt.Package.load(args.package).session(threads=args.threads)
-    stream = Stream()
+    stream, pulse = Stream(), Pulse(registry.targets()["cpu"]())
     for situation in args.situation:
         batch, prompt = map(int, situation.split("x"))
-        decoder = Decoder(session, batch=batch, capacity=prompt + TURNS * (MOST + 2) + 2)
+        decoder = Decoder(session, batch=batch, capacity=prompt + MOST + 2)
         tokens = np.random.default_rng(0).integers(1, 4000, (batch, prompt))
         firsts = [timed(decoder, tokens)]
         timed(decoder, tokens[:, :1])
@@ -53,25 +58,31 @@ def main() -> None:
             before_first.append(stream.sample(args.threads))
             decoder.reset()
             firsts.append(timed(decoder, tokens))
-        steps, reads = list[float](), list[float]()
+        steps, reads, pulses, count = list[float](), list[float](), list[float](), 0
         while len(reads) < TURNS:
             time.sleep(SETTLE)
             reads.append(stream.sample(args.threads))
+            pulses.append(pulse.sample(args.threads))
+            time.sleep(SETTLE)
+            decoder.rewind(prompt)
             timed(decoder, tokens[:, :1])  # wakes the threads, and fills the caches again
             some = list[float]()
             while len(some) < 4 or (sum(some) < ENOUGH and len(some) < MOST):
                 some.append(timed(decoder, tokens[:, :1]))
-            steps += some
+            steps.append(statistics.median(some))
+            count += len(some)
         time.sleep(SETTLE)
         reads.append(stream.sample(args.threads))
+        pulses.append(pulse.sample(args.threads))
         found = {
             "batch": batch,
             "prompt": prompt,
-            "new": len(steps) + TURNS,
+            "new": 1 + count // TURNS,
             "threads": args.threads,
             "ttft": statistics.median(firsts[1:]),
-            "tpot": statistics.median(steps),
-            "bandwidth": statistics.median(reads),
+            "tpot": statistics.mean(steps),
+            "bandwidth": statistics.harmonic_mean(reads),
+            "pulse": statistics.mean(pulses),
             "bandwidth_prompt": statistics.median(before_first),
         }
         print(json.dumps(found), flush=True)

@@ -90,7 +90,7 @@ def told(profile: Profile, points: Sequence[Point], folder: Path) -> Iterator[To
         for p in ours:
             one = work(folder / shape / p["recipe"])
             for metric, probe in (("tpot", "bandwidth"), ("ttft", "bandwidth_prompt")):
-                known = Situation(p["prompt"], p["new"], p["batch"], p["threads"], p[probe])
+                known = Situation(p["prompt"], p["new"], p["batch"], p["threads"], p[probe], p["pulse"])
                 stored = Situation(p["prompt"], p["new"], p["batch"], p["threads"])
                 yield Told(
                     p,
@@ -116,6 +116,6 @@ def cheap_told(profile: Profile, points: Sequence[Point]) -> Iterator[tuple[Poin
                 heads = Heads(p["heads"], p["kv_heads"], p["head_size"], p["cache_bits"])
                 nodes.append(NodeWork(f"{i}", "GroupQueryAttention", "attention", attention=heads))
         weights = tuple(Weight(use.name, (), 8, use.bytes) for node in nodes for use in node.weights)
-        situation = Situation(1, 1, 1, p["threads"], p["bandwidth"])
+        situation = Situation(1, 1, 1, p["threads"], p["bandwidth"], p["pulse"])
         whole = call_of(GraphWork(tuple(nodes), 1, weights), bare, call, situation).seconds
         yield p, Interval(**{name: one / p["copies"] for name, one in whole.model_dump().items()})

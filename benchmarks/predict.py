@@ -1,6 +1,6 @@
 """What plans expect of a machine beside what is then measured there.
 
-    python benchmarks/predict.py                       # everything: twelve minutes, after packages are made
+    python benchmarks/predict.py                       # everything: 25 minutes, after packages are made
     python benchmarks/predict.py --only make           # the packages
     python benchmarks/predict.py --only show           # from what was measured before
 
@@ -73,11 +73,14 @@ SITUATIONS = {
 }
 """Texts x tokens of each one's prompt."""
 THREADS = (1, 2)
-PROCESSES = {"tiny-coder": 3}
-"""Steps of less than a millisecond take up to half as long again in one process than in the next."""
+ROUNDS = 2
+"""Processes that measure the same, a whole round of all other points between them: on a virtual machine what
+takes less than a millisecond takes up to half as long again some minutes later.
+"""
 PROMPTS = (32, 256)
 """Of which the most memory is looked at."""
 NEW = 32
+MEASURED = ("ttft", "tpot", "bandwidth", "bandwidth_prompt", "pulse")
 
 
 def recipes(shape: str) -> list[Made]:
@@ -134,19 +137,24 @@ def measure(args: argparse.Namespace) -> bool:
     """Whether everything is there."""
     in_time, made = deadline(args.minutes), packages(args)
     whole = len(made) == sum(len(recipes(shape)) for shape in args.shape)
-    parts = [partial(_points, args, made, threads) for threads in args.threads]
+    parts = [
+        partial(_points, args, made, threads, number) for number in range(ROUNDS) for threads in args.threads
+    ]
     parts[1:1] = [partial(_cheap, args), partial(_memory, args, made)]
     return all(part(in_time) for part in parts) and whole
 
 
-def _points(args: argparse.Namespace, made: Packages, threads: int, in_time: Callable[[], bool]) -> bool:
+def _points(
+    args: argparse.Namespace, made: Packages, threads: int, number: int, in_time: Callable[[], bool]
+) -> bool:
     path = args.work / "points.jsonl"
     for shape, one, package in made:
         mark = stamp(package / "model.onnx", HERE / "_predict_worker.py")
         have = {
             f"{p['batch']}x{p['prompt']}"
             for p in kept(path)
-            if (p["shape"], p["recipe"], p["threads"], p["made"]) == (shape, one.name, threads, mark)
+            if (p["shape"], p["recipe"], p["threads"], p["made"], p["round"])
+            == (shape, one.name, threads, mark, number)
         }
         wanted = [s for s in SITUATIONS[shape] if s not in have and (not one.plans or s == "1x256")]
         if wanted and not in_time():
@@ -154,16 +162,21 @@ def _points(args: argparse.Namespace, made: Packages, threads: int, in_time: Cal
         if wanted:
             print(f"{shape} {one.name}, {threads} threads", file=sys.stderr, flush=True)
             words = (package, "--threads", threads, *wanted)
-            runs = [run("_predict_worker.py", *words) for _ in range(PROCESSES.get(shape, 1))]
-            add(path, list(map(middle, *runs)), shape=shape, recipe=one.name, made=mark)
+            lines = run("_predict_worker.py", *words)
+            add(path, lines, shape=shape, recipe=one.name, made=mark, round=number)
     return True
 
 
-def middle(*lines: str) -> str:
-    """Of the same situation in several processes the medians."""
-    points = [json.loads(line) for line in lines]
-    values = {name: np.median([p[name] for p in points]) for name in points[0]}
-    return json.dumps({name: type(points[0][name])(value) for name, value in values.items()})
+def means(points: Sequence[Point]) -> list[Point]:
+    """Of the same situation in several rounds the means."""
+    same: dict[tuple[Any, ...], list[Point]] = {}
+    for one in points:
+        key = tuple(one[name] for name in ("shape", "recipe", "threads", "batch", "prompt", "made"))
+        same.setdefault(key, []).append(one)
+    return [
+        ones[0] | {name: float(np.mean([one[name] for one in ones])) for name in MEASURED}
+        for ones in same.values()
+    ]
 
 
 def _memory(args: argparse.Namespace, made: Packages, in_time: Callable[[], bool]) -> bool:
@@ -208,7 +221,7 @@ def show(args: argparse.Namespace) -> None:
     profile = known_profile(registry.targets()["cpu"]())
     if profile is None:
         sys.exit("there is no profile of this machine: graphopt targets profile")
-    found = list(told(profile, kept(args.work / "points.jsonl"), args.work))
+    found = list(told(profile, means(kept(args.work / "points.jsonl")), args.work))
     cheap = list(cheap_told(profile, kept(args.work / "cheap.jsonl")))
     tables = [*point_tables(found), summary(found, cheap)]
     tables += [one for one in (ranking(found, MANY),) if one is not None]

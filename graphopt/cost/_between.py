@@ -48,12 +48,12 @@ class Between:
             weakref.finalize(profile, _MADE.pop, key, None)
         return _MADE[key]
 
-    def taken(self, nodes: Iterable[tuple[NodeWork, Taken]], share: float) -> Taken:
-        """Of a call of which `share` comes from memory."""
+    def taken(self, nodes: Iterable[tuple[NodeWork, Taken]], share: float, pace: float) -> Taken:
+        """Of a call of which `share` comes from memory; the rest takes `pace` times as long as measured."""
         ours = [(node, one) for node, one in nodes if _counts(node)]
         felt = [one.reading for node, one in ours if node.product is None or node.product.bits < FLOAT]
         streamed = len(felt) * self.each + self.reading * sum(felt)
-        seconds = share * streamed + (1 - share) * len(ours) * self.cached
+        seconds = share * streamed + (1 - share) * len(ours) * self.cached * pace
         return Taken(seconds, _UNSURE, 0.0, 0.0, 0.0, TABLE)
 
 

@@ -41,10 +41,11 @@ def predict(work: GraphWork, profile: Profile, situation: Situation) -> Predicti
     """What `situation` takes of a graph's `work` on the machine of `profile`.
 
     Times are sums over nodes of what the profile measured of such a product, attention or operator, between
-    its sizes by interpolation, and what is streamed from memory moves with `situation.bandwidth`; of a
-    machine that is only cited they are bytes over bandwidth or operations over peak, whichever is more.
-    Intervals hold nine of ten measurements: they come from what the profile saw vary, from the distance to
-    what was measured, and from how far equal runs differ. Nothing is fitted to models.
+    its sizes by interpolation. What is streamed from memory moves with `situation.bandwidth`, and what few
+    rows meet in a cache with `situation.pulse`. Of a machine that is only cited they are bytes over bandwidth
+    or operations over peak, whichever is more. Intervals hold nine of ten measurements: they come from what
+    the profile saw vary, from the distance to what was measured, and from how far equal runs differ. Nothing
+    is fitted to models.
 
     Where nodes of `work` are unknown there are no times, and `Prediction.unknown` names them.
     """
@@ -78,18 +79,19 @@ def predict(work: GraphWork, profile: Profile, situation: Situation) -> Predicti
 
 def call_of(work: GraphWork, profile: Profile, call: Call, situation: Situation) -> Step:
     """One call of a graph whose nodes are all known."""
-    rates = Rates(profile, situation.threads, situation.bandwidth, reread(work, call))
+    rates = Rates(profile, situation.threads, situation.bandwidth, reread(work, call), situation.pulse)
     taken = [(node, rates.of(node, call)) for node in joined(work, profile.identity)]
     widened = _widened([one for _, one in taken])
     if rates.threads_sd:
         widened.append(f"{situation.threads} threads were not measured: times are those of {rates.threads}")
     loop = profile.loop.get(rates.threads)
     everything = [one for _, one in taken]
-    between = Between.of(profile, rates.threads).taken(taken, rates.from_memory)
+    pace = rates.pace(call)
+    between = Between.of(profile, rates.threads).taken(taken, rates.from_memory, pace)
     if between.seconds:
         everything.append(between)
     if loop is not None:
-        everything.append(Taken(loop.value, sd_of(loop), 0.0, 0.0, 0.0, LOOP))
+        everything.append(Taken(pace * loop.value, sd_of(loop), 0.0, 0.0, 0.0, LOOP))
     shared = _shared(profile, rates)
     classes: dict[str, list[Taken]] = {}
     for node, one in taken:

@@ -16,7 +16,8 @@ class Situation:
     """What is asked of a package: `batch` texts of `prompt` tokens, `new` ones written after each.
 
     `bandwidth` is what memory gives at the moment, in bytes a second, where that was just measured: a virtual
-    machine's changes by half within minutes. None: what the profile says. `utilisation` is the share of the
+    machine's changes by half within minutes. `pulse` is what a call of `graphopt.machine.Pulse` takes at the
+    moment, in seconds, likewise. None: what the profile says. `utilisation` is the share of the
     time that the machine is busy with such requests, less than 1; None: nobody waits.
     """
 
@@ -25,6 +26,7 @@ class Situation:
     batch: int = 1
     threads: int = 1
     bandwidth: float | None = None
+    pulse: float | None = None
     utilisation: float | None = None
 
 

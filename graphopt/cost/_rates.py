@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from graphopt.cost._tables import Read, Sizes, Tables, by_threads, sd_of
+from graphopt.cost._tables import FEW, Read, Sizes, Tables, by_threads, sd_of
 from graphopt.cost._work import FLOAT, Call, GraphWork, Heads, NodeWork, Product
 from graphopt.machine import Profile
 
@@ -43,10 +43,18 @@ class Rates:
     """Seconds of nodes on a machine with so many threads.
 
     `bandwidth` is that of the moment, where known. `reread` is how many bytes of weights and caches a call
-    reads before it comes back to the same: what exceeds the last-level cache comes from memory.
+    reads before it comes back to the same: what exceeds the last-level cache comes from memory. `pulse` is
+    what a call of the machine's pulse takes at the moment, where known.
     """
 
-    def __init__(self, profile: Profile, threads: int, bandwidth: float | None, reread: float) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        threads: int,
+        bandwidth: float | None,
+        reread: float,
+        pulse: float | None = None,
+    ) -> None:
         self._profile = profile
         memory = profile.tiers[-1]
         self.threads = min(memory.read, key=lambda count: abs(count - threads))
@@ -55,6 +63,9 @@ class Rates:
         self._now = bandwidth or self._tables.memory
         self.memory_sd = 0.0 if bandwidth else sd_of(by_threads(memory.read, self.threads))
         self.from_memory = self._tables.from_memory(reread)
+        self._reread = reread
+        usual = profile.pulse.get(self.threads)
+        self._slower = pulse / usual.value if pulse and usual else 1.0
         self._operators = {r.operator: r for r in profile.operators if r.threads == self.threads}
         self._found: dict[Hashable, Taken] = {}
         asked = threads / self.threads if not self._cited and self.threads else 1.0
@@ -68,6 +79,11 @@ class Rates:
         if key not in self._found:
             self._found[key] = self._taken(node, call)
         return self._found[key]
+
+    def pace(self, call: Call) -> float:
+        """How many times as long as its profile says the machine takes at the moment of what does not come
+        from memory: of few rows, since nothing was found of many that follows the pulse."""
+        return self._slower if call.batch * call.rows <= FEW else 1.0
 
     def bound(self, size: float, flops: float, kind: str) -> tuple[str, float]:
         """What bounds work that reads so many bytes and computes so much, and how long it takes at least."""
@@ -90,7 +106,9 @@ class Rates:
             seconds = self._tables.roofline(size, flops, kind, self._now)
             said = "products of two computed operands were not measured"
             return Taken(seconds, _UNMEASURED, 0.0, size, flops, "computed products", said)
-        sizes = Sizes(product.bits, product.k, product.n, rows, product.block, product.zeros)
+        met = product.met(call)
+        each = max(round(rows * product.chosen / met), 1)
+        sizes = Sizes(product.bits, product.k, product.n, each, product.block, product.zeros)
         slow, fast = (self._tables.product(sizes, streamed=way) for way in (True, False))
         slow, fast = slow or fast, fast or slow
         if slow is None or fast is None:
@@ -99,7 +117,15 @@ class Rates:
                 seconds, _UNMEASURED, size / self._now, size, flops, table, f"{table} were not measured"
             )
         widened = f"{table} were measured of other sizes only" if slow.beyond else ""
-        return self._read(slow, fast, size, flops, table, widened)
+        if product.experts > 1:
+            widened = "experts were not measured: each is taken for a product"
+            several = _times(slow, met)
+            slow, fast = several, several if fast is slow else _times(fast, met)
+        share = self.from_memory
+        if not product.block:
+            share = self._tables.from_memory(self._reread, floats=rows)
+        pace = self.pace(call)
+        return self._read(slow, self._paced(fast, slow, call), share, size, flops, table, widened, pace)
 
     def _attention(self, heads: Heads, call: Call) -> Taken:
         size, flops = float(heads.read(call)), float(heads.flops(call))
@@ -107,7 +133,7 @@ class Rates:
             return self._by_sheet("attention", size, flops, "fp32")
         table = f"attention with a cache of {heads.cache_bits} bits"
         slow, fast = (self._tables.attention(heads, call, streamed=way) for way in (True, False))
-        fast = fast or slow
+        fast, share = fast or slow, self.from_memory
         if slow is None or fast is None:
             seconds = self._tables.roofline(size, flops, "fp32", self._now)
             return Taken(
@@ -115,21 +141,35 @@ class Rates:
             )
         if not self._tables.measured_cache(heads.cache_bits):
             slow, fast = (replace(one, sd=math.hypot(one.sd, _UNMEASURED)) for one in (slow, fast))
-            return self._read(slow, fast, size, flops, table, f"{table} was not measured")
+            return self._read(slow, fast, share, size, flops, table, f"{table} was not measured")
         widened = f"{table} was measured of other sizes only" if slow.beyond else ""
-        return self._read(slow, fast, size, flops, table, widened)
+        return self._read(slow, self._paced(fast, slow, call), share, size, flops, table, widened)
 
-    def _read(self, slow: Read, fast: Read, size: float, flops: float, table: str, widened: str) -> Taken:
-        """Between a time whose bytes come from memory and one whose bytes do not."""
-        share = self.from_memory
-        moved, reading = self._at_the_moment(slow, fast, size)
+    def _paced(self, fast: Read, slow: Read, call: Call) -> Read:
+        """What does not come from memory, at the moment; where it was not measured it is what does."""
+        return fast if fast is slow else replace(fast, seconds=self.pace(call) * fast.seconds)
+
+    def _read(
+        self,
+        slow: Read,
+        fast: Read,
+        share: float,
+        size: float,
+        flops: float,
+        table: str,
+        widened: str,
+        pace: float = 1.0,
+    ) -> Taken:
+        """Between a time whose bytes come from memory, a `share`, and one whose bytes do not; what is no
+        reading takes `pace` times as long as measured."""
+        moved, reading = self._at_the_moment(slow, fast, size, pace)
         seconds = share * moved + (1 - share) * fast.seconds
         sd = (share * moved * slow.sd + (1 - share) * fast.seconds * fast.sd) / seconds
         if 0 < share < 1 and slow.seconds > fast.seconds:
             sd = math.hypot(sd, math.log(slow.seconds / fast.seconds) / 4)
         return Taken(seconds, sd, share * reading, share * size, flops, table, widened)
 
-    def _at_the_moment(self, slow: Read, fast: Read, size: float) -> tuple[float, float]:
+    def _at_the_moment(self, slow: Read, fast: Read, size: float, pace: float) -> tuple[float, float]:
         """Seconds with the bandwidth of the moment, and what of them is reading.
 
         Reading and computing overlap: their times are added up as the legs of a triangle are.
@@ -138,7 +178,7 @@ class Rates:
         rest = math.sqrt(slow.seconds**2 - reading**2)
         now = reading * self._tables.memory / self._now
         floor = min(fast.seconds, slow.seconds) if fast is not slow else 0.0
-        return max(math.hypot(rest, now), floor), now
+        return max(math.hypot(pace * rest, now), floor), now
 
     def _other(self, node: NodeWork, call: Call) -> Taken:
         elements = float(node.elements(call))
@@ -153,7 +193,7 @@ class Rates:
         each = elements * rate.element.value
         seconds = rate.call.value + each
         sd = (rate.call.value * sd_of(rate.call) + each * sd_of(rate.element)) / seconds
-        return Taken(seconds, sd, 0.0, size, elements, table)
+        return Taken(self.pace(call) * seconds, sd, 0.0, size, elements, table)
 
     def _usual_element(self) -> float:
         known = [rate.element.value for rate in self._operators.values()]
@@ -170,6 +210,11 @@ class Rates:
 
 def _kind(bits: int) -> str:
     return "fp32" if bits >= FLOAT else "int8"
+
+
+def _times(one: Read, count: float) -> Read:
+    """So many, where nobody measured several."""
+    return replace(one, seconds=count * one.seconds, sd=math.hypot(one.sd, _UNMEASURED))
 
 
 def reread(work: GraphWork, call: Call) -> float:

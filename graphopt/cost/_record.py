@@ -42,6 +42,7 @@ class Outcome(BaseModel):
     batch: int
     threads: int
     bandwidth: float | None = None
+    pulse: float | None = None
 
     @property
     def error(self) -> float:
@@ -88,6 +89,7 @@ def outcomes(
             batch=situation.batch,
             threads=situation.threads,
             bandwidth=situation.bandwidth,
+            pulse=situation.pulse,
         )
         for metric, interval in predicted.items()
         if measured.get(metric, 0) > 0

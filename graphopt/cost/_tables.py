@@ -14,7 +14,7 @@ from graphopt.cost._surface import Surface
 from graphopt.cost._work import FLOAT, Call, Heads
 from graphopt.machine import Interval, Profile
 
-__all__ = ["Read", "Sizes", "Tables", "by_threads", "sd_of", "spread"]
+__all__ = ["FEW", "Read", "Sizes", "Tables", "by_threads", "sd_of", "spread"]
 
 _NINE_TENTHS = 1.6449
 """Standard deviations either way within which nine tenths of a normal distribution lie."""
@@ -23,7 +23,7 @@ _ATTENTION_REACH = (12.0, 12.0, 8.0, 8.0, 8.0)
 _PEAKS = ("int8", "fp32", "bf16", "fp16")
 _MICROSECOND = 1e-6
 _LINE = 64
-_FEW = 8
+FEW = 8
 """Rows up to which a product that reads memory is another thing than one that reads a cache."""
 
 
@@ -94,12 +94,16 @@ class Tables:
             return None
         return _read(surface, _attention_point(heads, call), self._attended(heads, call, streamed=streamed))
 
-    def from_memory(self, reread: float) -> float:
+    def from_memory(self, reread: float, *, floats: int = 0) -> float:
         """How much of what is read again and again, so many bytes, is not in a cache any more: by how fast
         working sets were read; where that was not measured all from one and a half times the cache on,
-        nothing up to three quarters of it.
+        nothing up to three quarters of it. Of weights of floats that so many rows meet: by how fast such
+        products read them.
         """
         sets = self._profile.working_sets.get(self._threads)
+        memory = self.memory
+        if floats and (found := self._float_sets(floats)):
+            sets, memory = found, found[max(found)].value
         if sets:
             rates = [sets[size].value for size in sorted(sets)]
             slowness = np.maximum.accumulate([1 / rate for rate in rates])
@@ -108,10 +112,16 @@ class Tables:
             )
             if reread > max(sets):
                 return 1.0
-            span = 1 / self.memory - slowness[0]
+            span = 1 / memory - slowness[0]
             return min(max((here - slowness[0]) / span, 0.0), 1.0) if span > 0 else 1.0
         cache = max((tier.bytes for tier in self._profile.tiers[:-1]), default=0)
         return min(max((reread / cache - 0.75) / 0.75, 0.0), 1.0) if cache else 1.0
+
+    def _float_sets(self, rows: int) -> dict[int, Interval]:
+        """Those of the rows that were measured that are nearest."""
+        found = [one for one in self._profile.float_sets if one.threads == self._threads]
+        near = min((one.rows for one in found), key=lambda one: abs(math.log(one / rows)), default=0)
+        return {one.bytes: one.read for one in found if one.rows == near}
 
     def measured_cache(self, bits: int) -> bool:
         """Whether attention over such a cache was measured."""
@@ -145,7 +155,7 @@ class Tables:
         ours = [
             (sizes, seconds)
             for sizes, way, seconds in found
-            if way == streamed or (sizes.rows > _FEW and sizes not in have)
+            if way == streamed or (sizes.rows > FEW and sizes not in have)
         ]
         return _surface(
             [sizes.point for sizes, _ in ours],

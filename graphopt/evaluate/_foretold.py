@@ -17,6 +17,7 @@ from graphopt.machine import (
     Interval,
     MemorySample,
     Profile,
+    Pulse,
     Stream,
     keep_profile,
     known_profile,
@@ -38,14 +39,16 @@ class Foretold:
     """What the profile of this machine says of a package, by key of `graphopt.metrics.METRICS`.
 
     `missed` are metrics whose measurement lies outside the interval that was foretold. `history` is how far
-    off this machine's predictions were before. `bandwidth` is what memory gave meanwhile, bytes a second;
-    `widened` says why intervals are wide, `unknown` names nodes without which there are no times.
+    off this machine's predictions were before. `bandwidth` is what memory gave meanwhile, bytes a second,
+    `pulse` what a call of the machine's pulse took, seconds; `widened` says why intervals are wide, `unknown`
+    names nodes without which there are no times.
     """
 
     predicted: Mapping[str, Interval]
     missed: tuple[str, ...]
     history: History
     bandwidth: float | None = None
+    pulse: float | None = None
     widened: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
@@ -58,13 +61,15 @@ class Foretelling:
     package: RunnablePackage
     threads: int
     stream: Stream
+    pulse: Pulse
     samples: list[MemorySample] = field(default_factory=list)
 
     def probe(self) -> None:
-        """Look what memory gives at the moment."""
+        """Look what memory gives and how fast processors are at the moment."""
         now = datetime.datetime.now(datetime.UTC)
         read = self.stream.sample(self.threads)
         self.samples.append(MemorySample(at=now, threads=self.threads, read=read))
+        self.pulse.sample(self.threads)
 
     def told(self, measured: Mapping[str, float], prompt: int, new: int) -> Foretold:
         """What was foretold of what is now `measured`. Both are kept, and what memory gave, too."""
@@ -72,7 +77,9 @@ class Foretelling:
 
         path = self.package.path / self.package.manifest.graphs[_GRAPH].file
         bandwidth = float(np.median([one.read for one in self.samples])) if self.samples else None
-        situation = Situation(prompt, new, threads=self.threads, bandwidth=bandwidth)
+        beats = self.pulse.samples.get(self.threads)
+        pulse = float(np.median(beats)) if beats else None
+        situation = Situation(prompt, new, threads=self.threads, bandwidth=bandwidth, pulse=pulse)
         found = predict(work_of(ir.load(path)), self.profile, situation)
         tried = outcomes(found.metrics, measured, situation, digest_of(path)[:16])
         before = history_of(self.profile)
@@ -85,6 +92,7 @@ class Foretelling:
             missed,
             before,
             bandwidth,
+            pulse,
             found.widened,
             found.unknown,
         )
@@ -100,5 +108,6 @@ def foretelling_of(folder: str | Path, threads: int | None) -> Foretelling | Non
     if graph is None or not graph.past():
         return None
     count = threads or default_threads()
-    profile = known_profile(package.target(), count)
-    return None if profile is None else Foretelling(profile, package, count, Stream())
+    target = package.target()
+    profile = known_profile(target, count)
+    return None if profile is None else Foretelling(profile, package, count, Stream(), Pulse(target))

@@ -18,9 +18,11 @@ from graphopt.machine._profile import (
     OperatorRate,
     ProductRate,
     Profile,
+    SetRate,
     Source,
     Tier,
 )
+from graphopt.machine._pulse import Pulse
 from graphopt.machine._samples import with_memory
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "OperatorRate",
     "ProductRate",
     "Profile",
+    "Pulse",
+    "SetRate",
     "Source",
     "Stream",
     "Tier",

@@ -19,6 +19,7 @@ from graphopt.machine._graphs import Graph, Weights
 from graphopt.machine._intervals import difference_of, interval_of
 from graphopt.machine._memory import Stream
 from graphopt.machine._profile import AttentionRate, DecoderRate, Interval
+from graphopt.machine._pulse import Pulse
 from graphopt.machine._turns import settled
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _WRITTEN = 16
 class AttentionGrid:
     """`heads` are (heads, kv_heads, head size); `chunk` tokens are read at a time up to the last of `pasts`,
     at each of which one is written; so many texts side by side are `batches`, of the first kind. Of `cached`
-    heads the caches stay in those of the processor."""
+    heads the caches stay in those of the processor, where they do not exceed half of the last."""
 
     heads: tuple[tuple[int, int, int], ...]
     cache_bits: tuple[int, ...]
@@ -54,10 +55,11 @@ class AttentionGrid:
     batches: tuple[int, ...]
     times: int
     cached: tuple[tuple[int, int, int], ...] = ()
+    cached_batches: tuple[int, ...] = (1,)
 
 
 def attention_rates(
-    target: Target, weights: Weights, stream: Stream, threads: int, grid: AttentionGrid
+    target: Target, weights: Weights, stream: Stream, pulse: Pulse, threads: int, grid: AttentionGrid
 ) -> Iterator[AttentionRate]:
     """Of every kind of `grid` that `target` loads."""
     for heads in grid.heads:
@@ -73,13 +75,15 @@ def attention_rates(
                 yield from _rates(pair, stream, threads, grid, heads, bits, batch)
     for heads in grid.cached:
         for bits in grid.cache_bits:
-            try:
-                pair = [
-                    _decoder(target, weights, heads, bits, n, 1, threads, grid.pasts[-1]) for n in _LAYERS
-                ]
-            except BadInput:
-                continue
-            yield from _cached(pair, threads, grid, heads, bits)
+            for batch in grid.cached_batches if bits == grid.cache_bits[0] else (1,):
+                try:
+                    pair = [
+                        _decoder(target, weights, heads, bits, n, batch, threads, grid.pasts[-1])
+                        for n in _LAYERS
+                    ]
+                except BadInput:
+                    continue
+                yield from _cached(pair, stream, pulse, threads, grid, heads, bits)
 
 
 def _rates(
@@ -107,23 +111,36 @@ def _rates(
     for rows in grid.chunks if batch == 1 else ():
         longer, shorter = _seconds(pair, stream, threads, rows, 0, grid.times)
         yield rate(0, rows, difference_of(longer, shorter, _MORE))
+    after = stream.sample(threads)
     for past in grid.pasts:
         for decoder in pair:
             _fill(decoder, past)
-        before = stream.sample(threads)
+        before = after
         longer, shorter = _seconds(pair, stream, threads, 1, past, grid.times)
-        meanwhile = statistics.mean((before, stream.sample(threads)))
+        after = stream.sample(threads)
+        meanwhile = statistics.mean((before, after))
         found = rate(past, 1, difference_of(longer, shorter, _MORE))
         size = _MORE * cache_bytes(found)
         yield rate(past, 1, difference_of(stream.usual(longer, size, meanwhile, threads), shorter, _MORE))
 
 
 def _cached(
-    pair: list[Decoder], threads: int, grid: AttentionGrid, heads: tuple[int, int, int], bits: int
+    pair: list[Decoder],
+    stream: Stream,
+    pulse: Pulse,
+    threads: int,
+    grid: AttentionGrid,
+    heads: tuple[int, int, int],
+    bits: int,
 ) -> Iterator[AttentionRate]:
     kind = dict(zip(("heads", "kv_heads", "head_size"), heads, strict=True))
+    kind |= {"cache_bits": bits, "batch": pair[0].batch}
+    each = pair[0].batch * heads[1] * heads[2] * 2 * bits // 8
+    after = pulse.sample(threads)
     for past in grid.pasts:
-        taken = list[list[float]]()
+        if past > grid.pasts[0] and _LAYERS[-1] * past * each > stream.last / 2:
+            return
+        taken, before = list[list[float]](), after
         for decoder in pair:
             _fill(decoder, past)
             settled(threads)
@@ -131,13 +148,13 @@ def _cached(
             for _ in range(_AGAIN * grid.times):
                 taken[-1].append(_append(decoder, 1))
                 decoder.rewind(past)
-        shorter, longer = (some[grid.times :] for some in taken)
+        after = pulse.sample(threads)
+        meanwhile = statistics.mean((before, after))
+        shorter, longer = (pulse.usual(some[grid.times :], meanwhile, threads) for some in taken)
         yield AttentionRate(
             **kind,
-            cache_bits=bits,
             past=past,
             rows=1,
-            batch=1,
             threads=threads,
             streamed=False,
             seconds=difference_of(longer, shorter, _MORE),
@@ -160,6 +177,7 @@ def decoder_rates(
     target: Target,
     weights: Weights,
     stream: Stream,
+    pulse: Pulse,
     threads: int,
     decoders: Sequence[Sizes],
     times: int,
@@ -172,11 +190,15 @@ def decoder_rates(
         except BadInput:
             continue
         _fill(made, _PAST)
-        before = stream.sample(threads)
+        before = pulse.sample(threads), stream.sample(threads)
+        settled(threads)
         taken = [_append(made, 1) for _ in range(times)][times // 4 :]
+        pairs = zip(before, (pulse.sample(threads), stream.sample(threads)), strict=True)
+        beat, read = map(statistics.mean, pairs)
         if one.bytes > 2 * stream.last:
-            meanwhile = statistics.mean((before, stream.sample(threads)))
-            taken = stream.usual(taken, one.bytes, meanwhile, threads)
+            taken = stream.usual(taken, one.bytes, read, threads, pulse.faster(beat, threads))
+        else:
+            taken = pulse.usual(taken, beat, threads)
         yield DecoderRate(**asdict(one), past=_PAST, threads=threads, seconds=interval_of(taken))
 
 

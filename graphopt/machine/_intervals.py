@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from graphopt.machine._profile import Interval
 
-__all__ = ["difference_of", "interval_of"]
+__all__ = ["difference_of", "interval_of", "scaled"]
 
 _MANY = 20
 """Samples from which on their quantiles say where nine of ten lie."""
@@ -56,6 +56,11 @@ def difference_of(longer: Sequence[float], shorter: Sequence[float], count: int)
         return max(seconds - rest, _LEAST * whole.value) / count
 
     return Interval(value=each(whole.value), low=each(whole.low), high=each(whole.high))
+
+
+def scaled(interval: Interval, factor: float) -> Interval:
+    """`factor` times as much."""
+    return Interval(**{name: factor * value for name, value in interval.model_dump().items()})
 
 
 def _students_t(freedom: int) -> float:

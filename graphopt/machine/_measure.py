@@ -19,9 +19,10 @@ import numpy as np
 from graphopt.errors import BadInput
 from graphopt.machine._attention import AttentionGrid, attention_rates, decoder_rates, loop_seconds
 from graphopt.machine._decoders import Sizes
+from graphopt.machine._float_sets import float_sets
 from graphopt.machine._graphs import Graph, Product, Weights
 from graphopt.machine._graphs import products as block_products
-from graphopt.machine._intervals import difference_of, interval_of
+from graphopt.machine._intervals import difference_of, interval_of, scaled
 from graphopt.machine._memory import Stream, memory_bytes
 from graphopt.machine._numa import far_rates
 from graphopt.machine._operators import PROBES, dispatch_seconds, operator_rates
@@ -34,8 +35,10 @@ from graphopt.machine._profile import (
     OperatorRate,
     ProductRate,
     Profile,
+    SetRate,
     Tier,
 )
+from graphopt.machine._pulse import Pulse
 from graphopt.machine._samples import with_memory
 from graphopt.machine._turns import repeated
 
@@ -92,7 +95,7 @@ FULL = Grid(
             Shape(576, 1536, (*_FEW, *_FLOAT), (1, 4), (1, 8), (64, 512)),
             Shape(256, 256, ((4, 128, False), *_FLOAT), (), (1, 8), (64, 512)),
         ),
-        seconds=0.03,
+        seconds=0.022,
     ),
     AttentionGrid(
         heads=((32, 8, 64), (32, 8, 128)),
@@ -100,8 +103,9 @@ FULL = Grid(
         chunks=(32, 128, 512),
         pasts=(16, 256, 2048),
         batches=(1, 4),
-        times=4,
+        times=3,
         cached=((8, 2, 64),),
+        cached_batches=(1, 8),
     ),
     tuple(PROBES),
     (
@@ -145,13 +149,16 @@ def measure(
     tiers = stream.cache_tiers(threads)
     read = {count: interval_of([one.read for one in stream.samples[count]]) for count in threads}
     stream.reference = {count: rate.value for count, rate in read.items()}
+    pulse = Pulse(target)
+    pulses = {count: interval_of([pulse.sample(count) for _ in range(grid.samples)]) for count in threads}
+    pulse.reference = {count: one.value for count, one in pulses.items()}
     memory = Tier(name="DRAM", bytes=memory_bytes(), read=read)
     sets = {count: stream.working_sets(count) for count in threads}
     far = far_rates(stream.bytes, threads[-1])
     with tempfile.TemporaryDirectory(prefix="graphopt-profile-") as folder:
         weights = Weights(Path(folder), grid.weights or max(3 * stream.last, 64 << 20))
         found = _begun(target, (*tiers, memory), far)
-        parts = [_of_threads(target, weights, stream, count, grid, say) for count in threads]
+        parts = [_of_threads(target, weights, stream, pulse, count, grid, say) for count in threads]
         say("opening sessions")
         session, opening = _opening(target, weights)
         resident = _process_bytes(target, weights)
@@ -169,6 +176,8 @@ def measure(
             "attention": tuple(one for part in parts for one in part.attention),
             "operators": tuple(one for part in parts for one in part.operators),
             "working_sets": sets,
+            "float_sets": tuple(one for part in parts for one in part.float_sets),
+            "pulse": pulses,
             "decoders": tuple(one for part in parts for one in part.decoders),
             "noise": parts[-1].noise,
             "session": session,
@@ -231,6 +240,7 @@ class _Part:
     attention: tuple[AttentionRate, ...]
     operators: tuple[OperatorRate, ...]
     decoders: tuple[DecoderRate, ...]
+    float_sets: tuple[SetRate, ...]
     noise: Interval
 
 
@@ -238,25 +248,33 @@ def _of_threads(
     target: Target,
     weights: Weights,
     stream: Stream,
+    pulse: Pulse,
     threads: int,
     grid: Grid,
     say: Callable[[str], None],
 ) -> _Part:
     said = f"with {threads} {'thread' if threads == 1 else 'threads'}"
     say(f"products {said}")
+    before = pulse.sample(threads)
     dispatch, overhead = dispatch_seconds(target, weights, threads, grid.seconds)
-    products = tuple(product_rates(target, weights, stream, threads, grid.products, overhead))
+    dispatch = scaled(dispatch, pulse.faster((before + pulse.sample(threads)) / 2, threads))
+    products = tuple(product_rates(target, weights, stream, pulse, threads, grid.products, overhead))
     peaks, noise = _peaks(target, weights, threads, grid)
     say(f"attention {said}")
-    attention = tuple(attention_rates(target, weights, stream, threads, grid.attention))
+    attention = tuple(attention_rates(target, weights, stream, pulse, threads, grid.attention))
     say(f"operators {said}")
     try:
+        before = pulse.sample(threads)
         loop = loop_seconds(target, weights, threads, dispatch.value, _STEPS)
+        loop = scaled(loop, pulse.faster((before + pulse.sample(threads)) / 2, threads))
     except BadInput:
         loop = None
-    operators = tuple(operator_rates(target, weights, threads, grid.seconds, grid.operators, dispatch.value))
-    decoders = tuple(decoder_rates(target, weights, stream, threads, grid.decoders, _STEPS))
-    return _Part(peaks, dispatch, loop, products, attention, operators, decoders, noise)
+    operators = tuple(
+        operator_rates(target, weights, pulse, threads, grid.seconds, grid.operators, dispatch.value)
+    )
+    decoders = tuple(decoder_rates(target, weights, stream, pulse, threads, grid.decoders, _STEPS))
+    floats = tuple(float_sets(target, weights, weights.size // 3, threads))
+    return _Part(peaks, dispatch, loop, products, attention, operators, decoders, floats, noise)
 
 
 def _peaks(

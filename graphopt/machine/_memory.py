@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -65,12 +66,15 @@ def memory_bytes() -> int:
         return 0
 
 
-def at_bandwidth(seconds: float, size: float, now: float, then: float) -> float:
-    """What takes `seconds` and reads `size` bytes, were bandwidth `then` and not `now`.
+def at_bandwidth(seconds: float, size: float, now: float, then: float, faster: float = 1.0) -> float:
+    """What takes `seconds` and reads `size` bytes, were bandwidth `then` and not `now`, and all else `faster`
+    times as long.
 
-    The time that memory needs changes, and it is at most all of the time.
+    Reading and the rest overlap: they are added up as the legs of a triangle are. Reading is at most all.
     """
-    return seconds + min(seconds, size / now) * (now / then - 1)
+    reading = min(seconds, size / now)
+    rest = math.sqrt(seconds**2 - reading**2)
+    return math.hypot(faster * rest, reading * now / then)
 
 
 class Stream:
@@ -108,10 +112,12 @@ class Stream:
         """Have nothing else in the caches."""
         self._buffer[: 2 * self.last].max()
 
-    def usual(self, seconds: Sequence[float], size: float, meanwhile: float, threads: int) -> list[float]:
-        """What takes `seconds` and reads `size` bytes, had memory given its `reference` and not
-        `meanwhile`."""
-        return [at_bandwidth(s, size, meanwhile, self.reference[threads]) for s in seconds]
+    def usual(
+        self, seconds: Sequence[float], size: float, meanwhile: float, threads: int, faster: float = 1.0
+    ) -> list[float]:
+        """What takes `seconds` and reads `size` bytes, had memory given its `reference` and not `meanwhile`,
+        and taken all else `faster` times as long."""
+        return [at_bandwidth(s, size, meanwhile, self.reference[threads], faster) for s in seconds]
 
     def cache_rate(self, cache: Cache, threads: int) -> float:
         """Bytes a second that so many cores read from such caches of theirs."""

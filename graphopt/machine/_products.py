@@ -15,6 +15,7 @@ from graphopt.machine._graphs import Product, Weights, products
 from graphopt.machine._intervals import difference_of
 from graphopt.machine._memory import Stream
 from graphopt.machine._profile import Interval, ProductRate
+from graphopt.machine._pulse import Pulse
 from graphopt.machine._turns import turns
 
 if TYPE_CHECKING:
@@ -52,10 +53,17 @@ class ProductGrid:
 
 
 def product_rates(
-    target: Target, weights: Weights, stream: Stream, threads: int, grid: ProductGrid, overhead: float
+    target: Target,
+    weights: Weights,
+    stream: Stream,
+    pulse: Pulse,
+    threads: int,
+    grid: ProductGrid,
+    overhead: float,
 ) -> Iterator[ProductRate]:
     """Of every product of `grid` that `target` loads, shape after shape; streamed ones as they are at the
-    reference bandwidth of `stream`. A call of a graph takes `overhead` seconds beyond its nodes."""
+    reference bandwidth of `stream`, those out of a cache as at the reference of `pulse`. A call of a graph
+    takes `overhead` seconds beyond its nodes."""
     for shape in grid.shapes:
         kinds = [Product(*form, shape.k, shape.n) for form in shape.forms]
         for begin in range(0, len(kinds), _TOGETHER):
@@ -70,19 +78,25 @@ def product_rates(
                 streamed = size == weights.size
                 copies = {one: max(1 + streamed, size // one.bytes) for one in group}
                 sessions = _opened(target, weights, threads, copies)
-                before = stream.sample(threads) if streamed else 0.0
-                found = _turns(sessions, rows, grid.seconds, threads)
-                meanwhile = statistics.mean((before, stream.sample(threads))) if streamed else 0.0
+                before = pulse.sample(threads) if size else 0.0
+                reads = [stream.sample(threads)] if streamed else []
+                found = _turns(sessions, rows, grid.seconds, threads, rounds=2 if size else 1)
+                beat = (before + pulse.sample(threads)) / 2 if size else 0.0
+                reads += [stream.sample(threads)] if streamed else []
                 for (one, count), taken in found.items():
                     number, seconds = copies[one], taken
                     if streamed:
-                        seconds = stream.usual(taken, number * one.bytes, meanwhile, threads)
+                        faster = pulse.faster(beat, threads)
+                        read = statistics.mean(reads)
+                        seconds = stream.usual(taken, number * one.bytes, read, threads, faster)
+                    elif size:
+                        seconds = pulse.usual(taken, beat, threads)
                     each = difference_of(seconds, [overhead], number)
                     yield _rate(one, count, threads, each, streamed=streamed)
 
 
 def _turns(
-    sessions: dict[Product, Any], rows: Sequence[int], seconds: float, threads: int
+    sessions: dict[Product, Any], rows: Sequence[int], seconds: float, threads: int, rounds: int
 ) -> dict[tuple[Product, int], list[float]]:
     rng = np.random.default_rng(0)
     groups = {
@@ -94,7 +108,7 @@ def _turns(
         }
         for one, session in sessions.items()
     }
-    return turns(groups, seconds, threads)
+    return turns(groups, seconds, threads, rounds)
 
 
 def _opened(target: Target, weights: Weights, threads: int, copies: dict[Product, int]) -> dict[Product, Any]:

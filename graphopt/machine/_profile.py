@@ -14,6 +14,7 @@ __all__ = [
     "OperatorRate",
     "ProductRate",
     "Profile",
+    "SetRate",
     "Source",
     "Tier",
 ]
@@ -94,6 +95,17 @@ class ProductRate(_Data):
     seconds: Interval
 
 
+class SetRate(_Data):
+    """Bytes a second that products of `rows` rows read of weights of float32, so many `bytes` of them again
+    and again. onnxruntime keeps them in pages as the system hands them out, and a processor knows by heart
+    where a few thousand of these lie."""
+
+    rows: Count
+    bytes: Count
+    threads: Count
+    read: Interval
+
+
 class AttentionRate(_Data):
     """Seconds of one attention over a cache, `rows` new tokens of each of `batch` texts after `past`.
 
@@ -153,7 +165,9 @@ class Profile(_Data):
     node by threads, `noise` how many times as long the same call takes a moment later (an A/A test), `links`
     bytes a second by name ("numa": of memory of another node than that whose cores read it), `seconds` how
     long measuring took. `working_sets` are bytes a second, by threads and by how many bytes are read again
-    and again: what of a cache is really there, where others share it.
+    and again: what of a cache is really there, where others share it; `float_sets` the same of floats that
+    products read. `pulse` are the seconds of a call of `Pulse`, by threads, when what few rows meet in a
+    cache takes as long as it says.
 
     `loop` are seconds that a step of `graphopt.runtime.Decoder` takes beyond its nodes, by threads; `session`
     those of opening a session of a graph of no size, and `opening` those for each byte of weights that it
@@ -178,6 +192,8 @@ class Profile(_Data):
     tiers: Annotated[tuple[Tier, ...], Field(min_length=1)]
     peaks: dict[str, dict[Count, Interval]]
     working_sets: dict[Count, dict[Count, Interval]] = Field(default_factory=dict)
+    float_sets: tuple[SetRate, ...] = ()
+    pulse: dict[Count, Interval] = Field(default_factory=dict)
     dispatch: dict[Count, Interval] = Field(default_factory=dict)
     products: tuple[ProductRate, ...] = ()
     attention: tuple[AttentionRate, ...] = ()

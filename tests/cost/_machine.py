@@ -93,7 +93,7 @@ def other(name: str, operator: str, width: int) -> NodeWork:
 
 
 def product(name: str, k: int, n: int, bits: int = 4, block: int = 128, *, last: bool = False) -> NodeWork:
-    size = round(k * n * (bits + 32 / block) / 8)
+    size = round(k * n * (bits + (32 / block if block else 0)) / 8)
     rows = ("batch", 1) if last else ("batch", "rows")
     about = Product(name, k, n, bits, block, zeros=False, bytes=size, rows=rows)
     result = Result(name, (*rows, n), 32)

@@ -81,6 +81,7 @@ def test_of_floats_out_of_memory_nothing_is_felt() -> None:
         NodeWork("p", "MatMul", "product", (), product=Product("w", 64, 64, bits, 32, zeros=False, bytes=1))
         for bits in (4, 32)
     )
-    assert found.taken([(blocks, taken)], 1.0).seconds == pytest.approx(4e-6 + 0.1 * 8e-4)
-    assert found.taken([(floats, taken)], 1.0).seconds == 0.0
-    assert found.taken([(floats, taken)], 0.0).seconds == 1e-6
+    assert found.taken([(blocks, taken)], 1.0, 1.0).seconds == pytest.approx(4e-6 + 0.1 * 8e-4)
+    assert found.taken([(floats, taken)], 1.0, 1.0).seconds == 0.0
+    assert found.taken([(floats, taken)], 0.0, 1.0).seconds == 1e-6
+    assert found.taken([(floats, taken)], 0.0, 1.5).seconds == 1.5e-6

@@ -8,7 +8,7 @@ import pytest
 
 from graphopt.cost import Call, Heads, NodeWork, Product, Situation, call_of, predict, product_seconds
 from graphopt.cost._tables import Sizes
-from graphopt.machine import Interval, Profile, Tier
+from graphopt.machine import Interval, Profile, SetRate, Tier
 from tests.cost._machine import (
     CACHE,
     MEMORY,
@@ -98,6 +98,58 @@ def test_of_a_cache_there_is_as_much_as_working_sets_say() -> None:
     assert step(CACHE) == pytest.approx(size / CACHE + 4 * 2e-6, rel=0.05)
     assert step(MEMORY) == pytest.approx(size / MEMORY + 4 * 2e-6, rel=0.05)
     assert step(CACHE) < step((CACHE + MEMORY) / 2) < step(MEMORY)
+
+
+def test_what_stays_in_a_cache_takes_as_much_longer_as_the_pulse() -> None:
+    small = graph(*(product(f"w{i}", 1024, 1024) for i in range(4)))
+    there = profile(pulse={1: near(1e-4)})
+
+    def step(pulse: float | None, call: Call) -> float:
+        return call_of(small, there, call, replace(HERE, pulse=pulse)).seconds.value
+
+    for few in (Call(), Call(8, 1, 16)):
+        assert step(1.5e-4, few) == pytest.approx(1.5 * step(None, few))
+    assert step(1e-4, Call()) == step(None, Call())
+    assert step(1.5e-4, Call(1, 64, 0)) == step(None, Call(1, 64, 0)), "many rows do not follow it"
+
+
+def test_of_what_comes_from_memory_computing_follows_the_pulse() -> None:
+    there = profile(loop={}, pulse={1: near(1e-4)})
+    large = graph(*(product(f"w{i}", 4096, 4096) for i in range(16)))
+
+    def slower(call: Call) -> float:
+        usual, later = (
+            call_of(large, there, call, replace(HERE, pulse=pulse)).seconds.value for pulse in (1e-4, 1.5e-4)
+        )
+        return later / usual
+
+    assert slower(Call()) == pytest.approx(1, rel=0.02), "one row reads"
+    assert 1.2 < slower(Call(8, 1, 16)) < 1.5, "eight compute"
+
+
+def test_floats_leave_a_cache_as_products_of_floats_do() -> None:
+    floats = graph(*(product(f"w{i}", 1024, 1024, bits=32, block=0) for i in range(2)))
+    size = 2 * 1024 * 1024 * 4
+
+    def step(there: float) -> float:
+        sets = [(size // 2, CACHE), (size, there), (4 * size, MEMORY)]
+        found = tuple(SetRate(rows=1, bytes=b, threads=1, read=near(rate)) for b, rate in sets)
+        whole = profile(loop={}, products=tuple(products(32, 0)), float_sets=found)
+        return call_of(floats, whole, Call(), HERE).seconds.value
+
+    assert step(MEMORY) > 2 * step(CACHE)
+    assert step(CACHE) < step((CACHE + MEMORY) / 2) < step(MEMORY)
+
+
+def test_each_expert_that_is_met_takes_as_long_as_a_product() -> None:
+    one = product("w", 1024, 4096)
+    assert one.product is not None
+    experts = replace(one, product=replace(one.product, experts=8, chosen=2, bytes=8 * one.product.bytes))
+    there = profile(loop={})
+    alone, two = (call_of(graph(node), there, Call(), HERE) for node in (one, experts))
+    assert two.seconds.value == pytest.approx(2 * alone.seconds.value)
+    assert "experts were not measured" in two.widened[0]
+    assert width(two.seconds) > width(alone.seconds)
 
 
 def test_attention_over_a_cache_that_stays_is_another_thing() -> None:

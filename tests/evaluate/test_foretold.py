@@ -11,7 +11,8 @@ from graphopt.evaluate import Measurement, _processes, measure_speed
 from graphopt.evaluate import _foretold as module
 from graphopt.machine import keep_profile, known_profile
 from graphopt.plugins import registry
-from tests.cost._machine import profile
+from graphopt.targets import Target
+from tests.cost._machine import near, profile
 
 SECONDS = 4.0
 
@@ -21,6 +22,17 @@ class _Stream:
 
     def sample(self, threads: int) -> float:
         return 25e9
+
+
+class _Pulse:
+    """Cores that are half as fast as their profile says."""
+
+    def __init__(self, target: Target) -> None:
+        self.samples: dict[int, list[float]] = {}
+
+    def sample(self, threads: int) -> float:
+        self.samples.setdefault(threads, []).append(2e-4)
+        return 2e-4
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +63,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GRAPHOPT_CACHE", str(tmp_path))
     monkeypatch.setattr(_processes, "measured", measured)
     monkeypatch.setattr(module, "Stream", _Stream)
+    monkeypatch.setattr(module, "Pulse", _Pulse)
     return tmp_path
 
 
-def keep() -> None:
+def keep(**changes: object) -> None:
     target = registry.targets()["cpu"]()
-    keep_profile(profile(identity=target.fingerprint()))
+    keep_profile(profile(identity=target.fingerprint(), **changes))
 
 
 def test_a_machine_that_was_never_profiled_foretells_nothing(
@@ -87,6 +100,19 @@ def test_what_was_foretold_is_beside_what_was_measured(
     kept = known_profile(registry.targets()["cpu"](), 1)
     assert kept is not None
     assert {one.read for one in kept.memory} == {25e9}
+
+
+def test_what_is_foretold_follows_the_pulse(here: Path, tiny_coder_at: Callable[[str], Path]) -> None:
+    told = []
+    for usual in (2e-4, 1e-4):
+        keep(pulse={1: near(usual)})
+        package = tiny_coder_at("int4")
+        found = measure_speed(package, prompt_tokens=32, new_tokens=8, rounds=1, threads=1).foretold
+        assert found is not None
+        assert found.pulse == 2e-4
+        told.append(found.predicted["tpot"].value)
+    as_usual, slower = told
+    assert 1.2 * as_usual < slower <= 2 * as_usual
 
 
 def test_it_is_in_what_bench_writes(here: Path, tiny_coder_at: Callable[[str], Path]) -> None:

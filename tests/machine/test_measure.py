@@ -44,6 +44,9 @@ def test_all_of_the_grid_is_there(measured: Profile) -> None:
     assert [(rate.layers, rate.width, rate.threads) for rate in measured.decoders] == [(2, 64, 1)]
     assert measured.working_sets.keys() == {1}
     assert max(measured.working_sets[1]) > max((tier.bytes for tier in measured.tiers[:-1]), default=0)
+    assert {rate.rows for rate in measured.float_sets} == {1, 8}
+    assert len({rate.bytes for rate in measured.float_sets}) > 2
+    assert measured.pulse.keys() == {1}
     assert {rate.operator for rate in measured.operators} == {"Add", "RMSNormalization"}
     assert measured.peaks.keys() == {"fp32", "int8"}
     assert measured.tiers[-1].name == "DRAM"
@@ -51,7 +54,8 @@ def test_all_of_the_grid_is_there(measured: Profile) -> None:
 
 
 def test_whatever_is_measured_takes_time(measured: Profile) -> None:
-    found = [*measured.dispatch.values(), *measured.loop.values()]
+    found = [*measured.dispatch.values(), *measured.loop.values(), *measured.pulse.values()]
+    found += [rate.read for rate in measured.float_sets]
     found += [rate.seconds for rate in (*measured.products, *measured.attention, *measured.decoders)]
     found += [interval for rate in measured.operators for interval in (rate.call, rate.element)]
     found += [interval for tier in measured.tiers for interval in tier.read.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,10 @@ def test_samples_are_kept_by_threads() -> None:
 
 def test_what_memory_bounds_takes_as_much_longer_as_memory_is_slower() -> None:
     assert at_bandwidth(2.0, 20.0, now=10.0, then=5.0) == pytest.approx(4.0)
-    assert at_bandwidth(2.0, 10.0, now=10.0, then=5.0) == pytest.approx(3.0), "half of it was memory's"
+    half = at_bandwidth(2.0, 10.0, now=10.0, then=5.0)
+    assert half == pytest.approx(math.hypot(2.0, math.sqrt(3))), "one of two seconds was reading"
+    quick = at_bandwidth(2.0, 10.0, now=10.0, then=10.0, faster=0.5)
+    assert quick == pytest.approx(math.hypot(1.0, math.sqrt(3) / 2)), "the rest takes half as long"
     assert at_bandwidth(2.0, 900.0, now=10.0, then=5.0) == pytest.approx(4.0), "at most all of it was"
 
 
