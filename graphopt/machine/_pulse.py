@@ -36,8 +36,6 @@ class Pulse:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._folder = tempfile.TemporaryDirectory(prefix="graphopt-pulse-")
-        self._weights = Weights(Path(self._folder.name), 1 << 21)
         self._feeds = {"x": np.ones((_ROWS, _K), np.float32)}
         self._sessions: dict[int, Any] = {}
         self.samples: dict[int, list[float]] = {}
@@ -64,9 +62,10 @@ class Pulse:
         return self.reference[threads] / meanwhile
 
     def _session(self, threads: int) -> Any:
-        path = Path(self._folder.name) / "pulse.onnx"
-        for bits, block in _FORMS:
-            graph = products(self._weights, Product(bits, block, False, _K, _N), _COPIES)
-            with contextlib.suppress(BadInput):
-                return self._target.session(graph.write(path), threads=threads)
+        with tempfile.TemporaryDirectory(prefix="graphopt-pulse-") as folder:
+            weights = Weights(Path(folder), 1 << 21)
+            for bits, block in _FORMS:
+                graph = products(weights, Product(bits, block, False, _K, _N), _COPIES)
+                with contextlib.suppress(BadInput):
+                    return self._target.session(graph.write(weights.folder / "pulse.onnx"), threads=threads)
         raise BadInput(f"target {self._target.name!r} loads no product: there is nothing to measure")

@@ -45,7 +45,7 @@ def test_all_of_the_grid_is_there(measured: Profile) -> None:
     assert measured.working_sets.keys() == {1}
     assert max(measured.working_sets[1]) > max((tier.bytes for tier in measured.tiers[:-1]), default=0)
     assert {rate.rows for rate in measured.float_sets} == {1, 8}
-    assert len({rate.bytes for rate in measured.float_sets}) > 2
+    assert len({rate.bytes for rate in measured.float_sets}) > 1
     assert measured.pulse.keys() == {1}
     assert {rate.operator for rate in measured.operators} == {"Add", "RMSNormalization"}
     assert measured.peaks.keys() == {"fp32", "int8"}
