@@ -18,7 +18,8 @@ __all__ = ["FEW", "Read", "Sizes", "Tables", "by_threads", "sd_of", "spread"]
 
 _NINE_TENTHS = 1.6449
 """Standard deviations either way within which nine tenths of a normal distribution lie."""
-_PRODUCT_REACH = (12.0, 12.0, 12.0, 6.0, 4.0, 4.0)
+_PRODUCT_REACH = (12.0, 12.0, 12.0, 6.0, 4.0, 4.0, 0.1)
+"""The last is of columns that end within a block: little of what they take is known from others."""
 _ATTENTION_REACH = (12.0, 12.0, 8.0, 8.0, 8.0)
 _PEAKS = ("int8", "fp32", "bf16", "fp16")
 _MICROSECOND = 1e-6
@@ -168,7 +169,7 @@ class Tables:
         bits = sizes.bits
         each = bits + (32 + sizes.zeros * bits) / sizes.block if sizes.block else bits
         kind = "fp32" if bits >= FLOAT else "int8"
-        weights = sizes.k * sizes.n
+        weights = sizes.walked * sizes.n
         speed = self.memory if streamed else self.cache
         return self.roofline(weights * each / 8, 2.0 * sizes.rows * weights, kind, speed)
 
@@ -220,13 +221,19 @@ class Sizes:
     zeros: bool
 
     @property
+    def walked(self) -> int:
+        """What a kernel goes through of a column: whole blocks."""
+        return -(-self.k // self.block) * self.block if self.block else self.k
+
+    @property
     def ragged(self) -> bool:
         """Whether what is read of a column does not end with a line of a cache: loads then meet two."""
-        return bool(self.block) and -(-self.k // self.block) * self.block * self.bits // 8 % _LINE != 0
+        return bool(self.block) and self.walked * self.bits // 8 % _LINE != 0
 
     @property
     def point(self) -> list[float]:
-        return _logs((self.k, self.n, self.rows, self.block or 1, 1 + self.zeros, 1 + self.ragged))
+        sizes = (self.k, self.n, self.rows, self.block or 1)
+        return _logs((*sizes, 1 + self.zeros, 1 + self.ragged, self.walked / self.k))
 
 
 def _attention_point(heads: Heads, call: Call) -> list[float]:

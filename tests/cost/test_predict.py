@@ -141,6 +141,18 @@ def test_floats_leave_a_cache_as_products_of_floats_do() -> None:
     assert step(CACHE) < step((CACHE + MEMORY) / 2) < step(MEMORY)
 
 
+def test_a_column_is_walked_to_the_end_of_its_last_block() -> None:
+    """k = 1100 is nine blocks of 128, as 1152 is, and 1024 is eight."""
+    there = profile(loop={})
+
+    def step(k: int) -> float:
+        large = graph(*(product(f"w{i}", k, 4096) for i in range(32)))
+        return call_of(large, there, Call(), HERE).seconds.value
+
+    assert step(1100) == pytest.approx(step(1152), rel=0.01)
+    assert step(1024) < 0.92 * step(1100)
+
+
 def test_each_expert_that_is_met_takes_as_long_as_a_product() -> None:
     one = product("w", 1024, 4096)
     assert one.product is not None
