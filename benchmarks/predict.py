@@ -73,10 +73,9 @@ SITUATIONS = {
 }
 """Texts x tokens of each one's prompt."""
 THREADS = (1, 2)
-ROUNDS, RANKED = 2, 5
+ROUNDS = 2
 """Processes that measure the same, a whole round of all other points between them: on a virtual machine what
-takes less than a millisecond takes up to half as long again some minutes later. More of plans, which are
-ranked and may be a hundredth apart.
+takes less than a millisecond takes up to half as long again some minutes later.
 """
 PROMPTS = (32, 256)
 """Of which the most memory is looked at."""
@@ -139,7 +138,7 @@ def measure(args: argparse.Namespace) -> bool:
     in_time, made = deadline(args.minutes), packages(args)
     whole = len(made) == sum(len(recipes(shape)) for shape in args.shape)
     parts = [
-        partial(_points, args, made, threads, number) for number in range(RANKED) for threads in args.threads
+        partial(_points, args, made, threads, number) for number in range(ROUNDS) for threads in args.threads
     ]
     parts[1:1] = [partial(_cheap, args), partial(_memory, args, made)]
     return all(part(in_time) for part in parts) and whole
@@ -157,11 +156,7 @@ def _points(
             if (p["shape"], p["recipe"], p["threads"], p["made"], p["round"])
             == (shape, one.name, threads, mark, number)
         }
-        wanted = [
-            situation
-            for situation in SITUATIONS[shape]
-            if situation not in have and _is_wanted(shape, one, situation, number)
-        ]
+        wanted = [s for s in SITUATIONS[shape] if s not in have and (not one.plans or s == "1x256")]
         if wanted and not in_time():
             return False
         if wanted:
@@ -170,12 +165,6 @@ def _points(
             lines = run("_predict_worker.py", *words)
             add(path, lines, shape=shape, recipe=one.name, made=mark, round=number)
     return True
-
-
-def _is_wanted(shape: str, one: Made, situation: str, number: int) -> bool:
-    """Of a round: all situations at first, then those that plans are ranked by."""
-    ranked = shape == MANY and situation == "1x256"
-    return ranked or (number < ROUNDS and not one.plans)
 
 
 def means(points: Sequence[Point]) -> list[Point]:
