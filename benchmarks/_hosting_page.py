@@ -117,7 +117,13 @@ class Hosting:
             return ""
         if interval["value"] > 1:
             return "never"
-        return f"{interval['value']:.1%} [{interval['low']:.1%}, {interval['high']:.1%}]"
+        value, low, high = (_percent(interval[end]) for end in ("value", "low", "high"))
+        return f"{value} [{low}, {high}]"
+
+
+def _percent(share: float) -> str:
+    """Two digits, of large ones all before the point."""
+    return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
 
 
 def _estimate(interval: Mapping[str, float]) -> Estimate:
