@@ -67,3 +67,11 @@ def test_what_was_measured_stays_when_a_run_is_killed(script: Script, tmp_path: 
     with path.open("a") as file:
         file.write('{"a": 2')
     assert predict.kept(path) == [{"shape": "s", "a": 1}]
+
+
+def test_rounds_of_a_point_are_one_point(script: Script) -> None:
+    predict = script("predict")
+    same = {"shape": "s", "recipe": "int4", "threads": 1, "batch": 1, "prompt": 32, "made": "x"}
+    rounds = [same | dict.fromkeys(predict.MEASURED, value) for value in (1.0, 3.0)]
+    other = same | {"threads": 2} | dict.fromkeys(predict.MEASURED, 5.0)
+    assert [(one["threads"], one["tpot"]) for one in predict.means([*rounds, other])] == [(1, 2.0), (2, 5.0)]
